@@ -1,0 +1,61 @@
+//! The strict text encodings that every format shares.
+//!
+//! Each function accepts exactly one spelling of a value, because an entry's bytes are what is
+//! hashed and signed: a second spelling would be a second entry with the same meaning.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+
+/// Indices and sizes stay below 2⁵³, so that JSON readers which hold numbers as doubles agree.
+pub const MAX_INDEX: u64 = 1 << 53;
+
+/// Encodes bytes as RFC 4648 §4 base64 with padding.
+pub fn to_base64(bytes: &[u8]) -> String {
+    STANDARD.encode(bytes)
+}
+
+/// Decodes RFC 4648 §4 base64. Missing padding, white space and non-zero trailing bits are refused.
+pub fn from_base64(text: &str) -> Option<Vec<u8>> {
+    STANDARD.decode(text).ok()
+}
+
+/// Decodes base64 that must hold exactly `N` bytes.
+pub fn from_base64_array<const N: usize>(text: &str) -> Option<[u8; N]> {
+    from_base64(text)?.try_into().ok()
+}
+
+/// Parses a decimal number below [`MAX_INDEX`]: digits only, no leading zero except `0` itself.
+pub fn from_decimal(text: &str) -> Option<u64> {
+    let canonical =
+        !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    if !canonical {
+        return None;
+    }
+    text.parse().ok().filter(|n| *n < MAX_INDEX)
+}
+
+/// Splits `<key> <value>` at the first space and returns the value when the key is `key`.
+pub fn field<'a>(line: &'a str, key: &str) -> Option<&'a str> {
+    line.strip_prefix(key)?.strip_prefix(' ')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_has_one_spelling() {
+        assert_eq!(from_base64("AAE="), Some(vec![0, 1]));
+        for bad in ["AAE", "AAF=", " AAE=", "AAE=\n", "AA E=", "AAE=="] {
+            assert_eq!(from_base64(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn decimals_have_one_spelling() {
+        assert_eq!(from_decimal("0"), Some(0));
+        assert_eq!(from_decimal("9007199254740991"), Some(MAX_INDEX - 1));
+        for bad in ["", "00", "01", "+1", "-1", "1 ", "1_0", "9007199254740992", "99999999999999999999"] {
+            assert_eq!(from_decimal(bad), None, "{bad:?}");
+        }
+    }
+}

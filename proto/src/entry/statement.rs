@@ -1,0 +1,211 @@
+//! What witnesses sign: observations and confirmations.
+
+use std::fmt;
+
+use super::{EntryError, Lines, MAX_STATEMENT};
+use crate::{
+    name::{Digest, Image, Repository, Tag, WitnessId, WitnessName},
+    note::{NoteError, NoteSignature, SigningKey, VerifierKey, parse_signature},
+    time::Timestamp,
+};
+
+/// What a witness saw behind a tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Seen {
+    /// The digest of what the tag points to.
+    Digest(Digest),
+    /// The tag no longer resolves.
+    Gone,
+}
+
+impl Seen {
+    /// Parses a digest or the word `gone`.
+    ///
+    /// # Errors
+    /// [`crate::name::NameError::Digest`].
+    pub fn parse(text: &str) -> Result<Seen, crate::name::NameError> {
+        if text == "gone" { Ok(Seen::Gone) } else { Digest::parse(text).map(Seen::Digest) }
+    }
+}
+
+impl fmt::Display for Seen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Seen::Digest(digest) => digest.fmt(f),
+            Seen::Gone => f.write_str("gone"),
+        }
+    }
+}
+
+/// Who signed a statement, and the signature.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WitnessSignature {
+    /// Name and key id of the witness.
+    pub witness: WitnessId,
+    /// The Ed25519 signature over the note's text.
+    pub bytes: [u8; 64],
+}
+
+impl WitnessSignature {
+    fn parse(line: &str) -> Result<WitnessSignature, EntryError> {
+        let signature = parse_signature(line).ok_or(EntryError::Signature)?;
+        Ok(WitnessSignature {
+            witness: WitnessId { name: WitnessName::parse(&signature.name)?, key_id: signature.key_id },
+            bytes: signature.signature.try_into().map_err(|_| EntryError::Signature)?,
+        })
+    }
+
+    fn sign(text: &str, key: &SigningKey) -> Result<WitnessSignature, EntryError> {
+        let line = key.sign(text);
+        let name = WitnessName::parse(&line.name)?;
+        let bytes = line.signature.try_into().map_err(|_| EntryError::Signature)?;
+        Ok(WitnessSignature { witness: WitnessId { name, key_id: line.key_id }, bytes })
+    }
+}
+
+impl fmt::Display for WitnessSignature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        NoteSignature {
+            name: self.witness.name.to_string(),
+            key_id: self.witness.key_id,
+            signature: self.bytes.to_vec(),
+        }
+        .fmt(f)
+    }
+}
+
+/// A signed statement by a witness: repository, tag, digest (or `gone`), time.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Observation {
+    /// Repository and tag.
+    pub image: Image,
+    /// What the tag pointed to.
+    pub seen: Seen,
+    /// When the witness looked.
+    pub observed: Timestamp,
+    /// Who says so.
+    pub signature: WitnessSignature,
+}
+
+impl Observation {
+    pub(super) const KIND: &'static str = "taglog/observation@v1";
+
+    /// Makes and signs an observation.
+    ///
+    /// # Errors
+    /// [`EntryError::Name`] when the key's name is no witness name.
+    pub fn sign(image: Image, seen: Seen, observed: Timestamp, key: &SigningKey) -> Result<Observation, EntryError> {
+        let signature = WitnessSignature::sign(&Self::text_of(&image, &seen, observed), key)?;
+        Ok(Observation { image, seen, observed, signature })
+    }
+
+    fn text_of(image: &Image, seen: &Seen, observed: Timestamp) -> String {
+        let Image { repository, tag } = image;
+        format!("{}\nrepository {repository}\ntag {tag}\ndigest {seen}\nobserved {observed}\n", Self::KIND)
+    }
+
+    /// The text that is signed: all but the empty line and the signature. Two notes with the same
+    /// text by the same witness are the same observation (SPEC.md section 6.2).
+    pub fn text(&self) -> String {
+        Self::text_of(&self.image, &self.seen, self.observed)
+    }
+
+    /// Checks the witness's signature in the strict sense.
+    ///
+    /// # Errors
+    /// [`NoteError::BadSignature`], [`NoteError::NotSigned`] when the key is another witness's.
+    pub fn verify(&self, key: &VerifierKey) -> Result<(), NoteError> {
+        verify_statement(&self.text(), &self.signature, key)
+    }
+
+    pub(super) fn parse_body(whole: &str, body: &str) -> Result<Observation, EntryError> {
+        let (body, signature) = split_signature(whole, body)?;
+        let mut lines = Lines::new(body);
+        let repository = Repository::parse(lines.field("repository")?)?;
+        let tag = Tag::parse(lines.field("tag")?)?;
+        let seen = Seen::parse(lines.field("digest")?)?;
+        let observed = lines.time("observed")?;
+        lines.end()?;
+        Ok(Observation { image: Image { repository, tag }, seen, observed, signature })
+    }
+}
+
+impl fmt::Display for Observation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n{}", self.text(), self.signature)
+    }
+}
+
+/// A signed statement by a witness: all it last reported of one repository still holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Confirmation {
+    /// The repository.
+    pub repository: Repository,
+    /// When the witness had looked at the last of its tags.
+    pub observed: Timestamp,
+    /// Who says so.
+    pub signature: WitnessSignature,
+}
+
+impl Confirmation {
+    pub(super) const KIND: &'static str = "taglog/confirmation@v1";
+
+    /// Makes and signs a confirmation.
+    ///
+    /// # Errors
+    /// [`EntryError::Name`] when the key's name is no witness name.
+    pub fn sign(repository: Repository, observed: Timestamp, key: &SigningKey) -> Result<Confirmation, EntryError> {
+        let signature = WitnessSignature::sign(&Self::text_of(&repository, observed), key)?;
+        Ok(Confirmation { repository, observed, signature })
+    }
+
+    fn text_of(repository: &Repository, observed: Timestamp) -> String {
+        format!("{}\nrepository {repository}\nobserved {observed}\n", Self::KIND)
+    }
+
+    /// The text that is signed.
+    pub fn text(&self) -> String {
+        Self::text_of(&self.repository, self.observed)
+    }
+
+    /// Checks the witness's signature in the strict sense.
+    ///
+    /// # Errors
+    /// [`NoteError::BadSignature`], [`NoteError::NotSigned`] when the key is another witness's.
+    pub fn verify(&self, key: &VerifierKey) -> Result<(), NoteError> {
+        verify_statement(&self.text(), &self.signature, key)
+    }
+
+    pub(super) fn parse_body(whole: &str, body: &str) -> Result<Confirmation, EntryError> {
+        let (body, signature) = split_signature(whole, body)?;
+        let mut lines = Lines::new(body);
+        let repository = Repository::parse(lines.field("repository")?)?;
+        let observed = lines.time("observed")?;
+        lines.end()?;
+        Ok(Confirmation { repository, observed, signature })
+    }
+}
+
+impl fmt::Display for Confirmation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}\n{}", self.text(), self.signature)
+    }
+}
+
+/// Parts a statement's lines from its one signature line.
+fn split_signature<'a>(whole: &str, body: &'a str) -> Result<(&'a str, WitnessSignature), EntryError> {
+    if whole.len() > MAX_STATEMENT {
+        return Err(EntryError::TooLong { got: whole.len(), limit: MAX_STATEMENT });
+    }
+    let (_, line) = body.split_once("\n\n").ok_or(EntryError::Signature)?;
+    let lines = &body[..body.len() - line.len() - 1];
+    let line = line.strip_suffix('\n').ok_or(EntryError::Signature)?;
+    Ok((lines, WitnessSignature::parse(line)?))
+}
+
+fn verify_statement(text: &str, signature: &WitnessSignature, key: &VerifierKey) -> Result<(), NoteError> {
+    if signature.witness.name.as_str() != key.name() || signature.witness.key_id != key.key_id() {
+        return Err(NoteError::NotSigned(key.to_string()));
+    }
+    key.verify(text.as_bytes(), &signature.bytes)
+}

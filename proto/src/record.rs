@@ -1,0 +1,299 @@
+//! What the tag index commits to: tag records and repository records (SPEC.md section 5).
+//!
+//! Both keep one line for each witness, so that one that floods a tag cannot hide what the others
+//! saw, and interleaved reports make no false changes.
+
+use std::fmt;
+
+use thiserror::Error;
+
+use crate::{
+    encoding::{field, from_decimal},
+    entry::Seen,
+    merkle::{Hash, leaf_hash},
+    name::{Image, NameError, Repository, WitnessId},
+    prefix_tree::Key,
+    time::{Timestamp, TimestampError},
+};
+
+/// Why a record was refused.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum RecordError {
+    /// The first line is not the record's kind, or the last has no newline.
+    #[error("not a record of kind {0}")]
+    Kind(&'static str),
+    /// A line of another shape.
+    #[error("malformed record line {0:?}")]
+    Line(String),
+    /// Lines out of order, or two for one witness.
+    #[error("the lines of a record must be sorted, one for each witness")]
+    Order,
+    /// Counts that cannot be.
+    #[error("record line with impossible counts: {0:?}")]
+    Counts(String),
+    /// A name in it is refused.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A time in it is refused.
+    #[error(transparent)]
+    Time(#[from] TimestampError),
+}
+
+/// The key of an image in the tag index: SHA-256 of `repository:tag`.
+pub fn tag_key(image: &Image) -> Key {
+    Hash::of(image.to_string().as_bytes()).0
+}
+
+/// The key of a repository in the tag index: SHA-256 of the repository.
+pub fn repository_key(repository: &Repository) -> Key {
+    Hash::of(repository.as_str().as_bytes()).0
+}
+
+/// An observation whose digest differs from the same witness's previous one for the tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sighting {
+    /// The log index of the observation.
+    pub index: u64,
+    /// What was seen.
+    pub seen: Seen,
+}
+
+impl Sighting {
+    /// Parses `<log index> <digest or gone>`.
+    ///
+    /// # Errors
+    /// [`RecordError::Line`], [`RecordError::Name`].
+    pub fn parse(text: &str) -> Result<Sighting, RecordError> {
+        let error = || RecordError::Line(text.chars().take(80).collect());
+        let (index, seen) = text.split_once(' ').ok_or_else(error)?;
+        Ok(Sighting { index: from_decimal(index).ok_or_else(error)?, seen: Seen::parse(seen)? })
+    }
+
+    /// The hash of the leaf text `<log index> <digest or gone>`, without a newline.
+    pub fn leaf_hash(&self) -> Hash {
+        leaf_hash(self.to_string().as_bytes())
+    }
+}
+
+impl fmt::Display for Sighting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.index, self.seen)
+    }
+}
+
+/// What one witness has reported of one tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagLine {
+    /// The witness.
+    pub witness: WitnessId,
+    /// How many observations of this tag it has made.
+    pub observations: u64,
+    /// How many of them were sightings.
+    pub sightings: u64,
+    /// The RFC 6962 root over its sightings.
+    pub root: Hash,
+    /// The log index of its latest observation.
+    pub index: u64,
+    /// The time of its latest observation.
+    pub observed: Timestamp,
+    /// What it saw then.
+    pub seen: Seen,
+}
+
+impl TagLine {
+    fn parse(line: &str) -> Result<TagLine, RecordError> {
+        let error = || RecordError::Line(line.chars().take(400).collect());
+        let fields: Vec<&str> = field(line, "witness").ok_or_else(error)?.split(' ').collect();
+        let [witness, observations, sightings, root, index, observed, seen] = fields[..] else { return Err(error()) };
+        let number = |text| from_decimal(text).ok_or_else(error);
+        let parsed = TagLine {
+            witness: WitnessId::parse(witness)?,
+            observations: number(observations)?,
+            sightings: number(sightings)?,
+            root: Hash::from_base64(root).ok_or_else(error)?,
+            index: number(index)?,
+            observed: observed.parse()?,
+            seen: Seen::parse(seen)?,
+        };
+        let possible = parsed.sightings >= 1 && parsed.sightings <= parsed.observations;
+        if possible { Ok(parsed) } else { Err(RecordError::Counts(line.chars().take(400).collect())) }
+    }
+}
+
+impl fmt::Display for TagLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TagLine { witness, observations, sightings, root, index, observed, seen } = self;
+        writeln!(f, "witness {witness} {observations} {sightings} {root} {index} {observed} {seen}")
+    }
+}
+
+/// All that witnesses have reported of one tag, one line for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagRecord {
+    /// Repository and tag.
+    pub image: Image,
+    /// Sorted by witness id.
+    lines: Vec<TagLine>,
+}
+
+impl TagRecord {
+    const KIND: &'static str = "taglog/tag@v1";
+
+    /// A record without lines; it gets its first with the first observation.
+    pub fn new(image: Image) -> TagRecord {
+        TagRecord { image, lines: Vec::new() }
+    }
+
+    /// Parses the record's text.
+    ///
+    /// # Errors
+    /// Every variant of [`RecordError`].
+    pub fn parse(text: &str) -> Result<TagRecord, RecordError> {
+        let (name, lines) = split_record(text, Self::KIND)?;
+        let lines: Vec<TagLine> = lines.map(TagLine::parse).collect::<Result<_, _>>()?;
+        check_order(lines.iter().map(|line| &line.witness))?;
+        Ok(TagRecord { image: Image::parse(name)?, lines })
+    }
+
+    /// One line for each witness that ever reported the tag, sorted.
+    pub fn lines(&self) -> &[TagLine] {
+        &self.lines
+    }
+
+    /// The line of this witness.
+    pub fn line(&self, witness: &WitnessId) -> Option<&TagLine> {
+        self.lines.iter().find(|line| line.witness == *witness)
+    }
+
+    /// Sets the line of its witness.
+    pub(crate) fn set_line(&mut self, line: TagLine) {
+        match self.lines.binary_search_by_key(&line.witness.to_string(), |l| l.witness.to_string()) {
+            Ok(place) => self.lines[place] = line,
+            Err(place) => self.lines.insert(place, line),
+        }
+    }
+}
+
+impl fmt::Display for TagRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n{}", Self::KIND, self.image)?;
+        self.lines.iter().try_for_each(|line| line.fmt(f))
+    }
+}
+
+/// A witness's latest confirmation of a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Confirmed {
+    /// The log index of the confirmation.
+    pub index: u64,
+    /// Its time.
+    pub observed: Timestamp,
+}
+
+/// What one witness has reported of one repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepositoryLine {
+    /// The witness.
+    pub witness: WitnessId,
+    /// How many tags of the repository it has reported.
+    pub tags: u64,
+    /// Its latest confirmation.
+    pub confirmed: Option<Confirmed>,
+}
+
+impl RepositoryLine {
+    fn parse(line: &str) -> Result<RepositoryLine, RecordError> {
+        let error = || RecordError::Line(line.chars().take(400).collect());
+        let fields: Vec<&str> = field(line, "witness").ok_or_else(error)?.split(' ').collect();
+        let [witness, tags, index, observed] = fields[..] else { return Err(error()) };
+        let confirmed = match (index, observed) {
+            ("-", "-") => None,
+            _ => Some(Confirmed { index: from_decimal(index).ok_or_else(error)?, observed: observed.parse()? }),
+        };
+        let tags = from_decimal(tags).filter(|tags| *tags > 0).ok_or_else(error)?;
+        Ok(RepositoryLine { witness: WitnessId::parse(witness)?, tags, confirmed })
+    }
+}
+
+impl fmt::Display for RepositoryLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "witness {} {} ", self.witness, self.tags)?;
+        match &self.confirmed {
+            Some(Confirmed { index, observed }) => writeln!(f, "{index} {observed}"),
+            None => writeln!(f, "- -"),
+        }
+    }
+}
+
+/// Who has reported tags of one repository, one line for each witness.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepositoryRecord {
+    /// The repository.
+    pub repository: Repository,
+    /// Sorted by witness id.
+    lines: Vec<RepositoryLine>,
+}
+
+impl RepositoryRecord {
+    const KIND: &'static str = "taglog/repository@v1";
+
+    /// A record without lines.
+    pub fn new(repository: Repository) -> RepositoryRecord {
+        RepositoryRecord { repository, lines: Vec::new() }
+    }
+
+    /// Parses the record's text.
+    ///
+    /// # Errors
+    /// Every variant of [`RecordError`].
+    pub fn parse(text: &str) -> Result<RepositoryRecord, RecordError> {
+        let (name, lines) = split_record(text, Self::KIND)?;
+        let lines: Vec<RepositoryLine> = lines.map(RepositoryLine::parse).collect::<Result<_, _>>()?;
+        check_order(lines.iter().map(|line| &line.witness))?;
+        Ok(RepositoryRecord { repository: Repository::parse(name)?, lines })
+    }
+
+    /// One line for each witness that ever reported a tag of the repository, sorted.
+    pub fn lines(&self) -> &[RepositoryLine] {
+        &self.lines
+    }
+
+    /// The line of this witness.
+    pub fn line(&self, witness: &WitnessId) -> Option<&RepositoryLine> {
+        self.lines.iter().find(|line| line.witness == *witness)
+    }
+
+    /// The witness's line to change; a new one counts no tags yet.
+    pub(crate) fn line_mut(&mut self, witness: &WitnessId) -> &mut RepositoryLine {
+        let place = self.lines.binary_search_by_key(&witness.to_string(), |line| line.witness.to_string());
+        let place = place.unwrap_or_else(|place| {
+            self.lines.insert(place, RepositoryLine { witness: witness.clone(), tags: 0, confirmed: None });
+            place
+        });
+        &mut self.lines[place]
+    }
+}
+
+impl fmt::Display for RepositoryRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}\n{}", Self::KIND, self.repository)?;
+        self.lines.iter().try_for_each(|line| line.fmt(f))
+    }
+}
+
+/// Parts a record into its name and its lines, of which there is at least one.
+fn split_record<'a>(
+    text: &'a str,
+    kind: &'static str,
+) -> Result<(&'a str, impl Iterator<Item = &'a str>), RecordError> {
+    let body = text.strip_prefix(kind).and_then(|rest| rest.strip_prefix('\n')).ok_or(RecordError::Kind(kind))?;
+    let body = body.strip_suffix('\n').ok_or(RecordError::Kind(kind))?;
+    let (name, lines) = body.split_once('\n').ok_or(RecordError::Kind(kind))?;
+    Ok((name, lines.split('\n')))
+}
+
+/// Ids end in `+` and 8 digits, which no name contains, so their order is that of the whole lines.
+fn check_order<'a>(witnesses: impl Iterator<Item = &'a WitnessId>) -> Result<(), RecordError> {
+    let ids: Vec<String> = witnesses.map(WitnessId::to_string).collect();
+    if ids.windows(2).all(|pair| pair[0] < pair[1]) { Ok(()) } else { Err(RecordError::Order) }
+}

@@ -1,0 +1,182 @@
+//! The rules that entries obey, one function each: the log applies them before it accepts, the
+//! auditor applies the same ones afterwards (SPEC.md sections 3.5 and 8).
+
+use curve25519_dalek::{EdwardsPoint, Scalar, edwards::CompressedEdwardsY, traits::IsIdentity};
+use sha2::{Digest as _, Sha512};
+use thiserror::Error;
+
+use crate::{entry::Limits, note::VerifierKey, time::Timestamp};
+
+/// An observation or confirmation outside the times that the roster allows.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum TimeError {
+    /// More than `past` before the previous seal.
+    #[error("observed {observed} is more than {past} s before the previous seal ({previous}): too old to be logged")]
+    TooOld {
+        /// The time of the entry.
+        observed: Timestamp,
+        /// The time of the previous seal.
+        previous: Timestamp,
+        /// The limit in seconds.
+        past: u64,
+    },
+    /// More than `future` after the closing seal.
+    #[error(
+        "observed {observed} is more than {future} s after the closing seal ({closing}): check the witness's clock"
+    )]
+    InFuture {
+        /// The time of the entry.
+        observed: Timestamp,
+        /// The time of the closing seal.
+        closing: Timestamp,
+        /// The limit in seconds.
+        future: u64,
+    },
+}
+
+/// The time rule: previous seal − `past` ≤ `observed` ≤ closing seal + `future`. In the first batch
+/// the roster's time stands for the previous seal.
+///
+/// # Errors
+/// [`TimeError`].
+pub fn check_time(
+    observed: Timestamp,
+    previous: Timestamp,
+    closing: Timestamp,
+    limits: &Limits,
+) -> Result<(), TimeError> {
+    // 128 bits hold every sum of a time and a limit.
+    let seconds = |time: Timestamp| i128::from(time.unix());
+    let Limits { past, future, .. } = *limits;
+    if seconds(observed) < seconds(previous) - i128::from(past) {
+        return Err(TimeError::TooOld { observed, previous, past });
+    }
+    if seconds(observed) > seconds(closing) + i128::from(future) {
+        return Err(TimeError::InFuture { observed, closing, future });
+    }
+    Ok(())
+}
+
+/// How a signature stands up to an auditor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SignatureVerdict {
+    /// Valid in the strict sense.
+    Strict,
+    /// Valid only with the cofactor: the log should have refused it, but it frames nobody.
+    Lax,
+    /// S or R is not canonical, or the cofactored equation fails: the log accepted a forgery.
+    Invalid,
+}
+
+/// Judges one signature as an auditor does.
+pub fn judge_signature(key: &VerifierKey, message: &[u8], signature: &[u8; 64]) -> SignatureVerdict {
+    if key.verify(message, signature).is_ok() {
+        return SignatureVerdict::Strict;
+    }
+    match satisfies_cofactored(key, message, signature) {
+        Some(true) => SignatureVerdict::Lax,
+        _ => SignatureVerdict::Invalid,
+    }
+}
+
+/// Whether 8·(S·B − R − k·A) = 0 with k = SHA-512(R || A || message) (RFC 8032 section 5.1.7);
+/// `None` when S or R is not canonical.
+fn satisfies_cofactored(key: &VerifierKey, message: &[u8], signature: &[u8; 64]) -> Option<bool> {
+    let (r, s) = signature.split_first_chunk::<32>()?;
+    let s: Scalar = Option::from(Scalar::from_canonical_bytes(s.try_into().ok()?))?;
+    let point = CompressedEdwardsY(*r).decompress()?;
+    if point.compress().as_bytes() != r {
+        return None;
+    }
+    let a = CompressedEdwardsY(*key.as_bytes()).decompress()?;
+    let hash = Sha512::new_with_prefix(r).chain_update(key.as_bytes()).chain_update(message).finalize();
+    let k = Scalar::from_bytes_mod_order_wide(&hash.into());
+    let difference = EdwardsPoint::mul_base(&s) - point - a * k;
+    Some(difference.mul_by_cofactor().is_identity())
+}
+
+/// A signature to be judged with others.
+pub struct SignedText<'a> {
+    /// Whose key.
+    pub key: &'a VerifierKey,
+    /// What was signed.
+    pub text: &'a str,
+    /// The signature.
+    pub signature: &'a [u8; 64],
+}
+
+/// Judges many signatures: as a batch, and one by one only where the batch fails. Returns the
+/// verdicts in order.
+pub fn judge_signatures(signed: &[SignedText<'_>]) -> Vec<SignatureVerdict> {
+    /// Larger batches gain little and cost more when one signature in them is bad.
+    const BATCH: usize = 256;
+    signed.chunks(BATCH).flat_map(judge_batch).collect()
+}
+
+fn judge_batch(signed: &[SignedText<'_>]) -> Vec<SignatureVerdict> {
+    let texts: Vec<&[u8]> = signed.iter().map(|s| s.text.as_bytes()).collect();
+    let signatures: Vec<_> = signed.iter().map(|s| ed25519_dalek::Signature::from_bytes(s.signature)).collect();
+    let keys: Vec<_> = signed.iter().map(|s| *s.key.dalek()).collect();
+    if ed25519_dalek::verify_batch(&texts, &signatures, &keys).is_ok() {
+        return vec![SignatureVerdict::Strict; signed.len()];
+    }
+    signed.iter().map(|s| judge_signature(s.key, s.text.as_bytes(), s.signature)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use curve25519_dalek::constants::EIGHT_TORSION;
+
+    use super::*;
+    use crate::note::SigningKey;
+
+    fn time(seconds: i64) -> Timestamp {
+        Timestamp::from_unix(seconds).unwrap()
+    }
+
+    #[test]
+    fn the_time_rule_holds_to_the_second() {
+        let limits = Limits { future: 300, past: 100, quiet: 600 };
+        let check = |observed| check_time(time(observed), time(1000), time(2000), &limits);
+        assert!(check(900).is_ok() && check(2300).is_ok());
+        assert!(matches!(check(899), Err(TimeError::TooOld { .. })));
+        assert!(matches!(check(2301), Err(TimeError::InFuture { .. })));
+        let endless = Limits { future: (1 << 53) - 1, past: (1 << 53) - 1, quiet: 0 };
+        assert!(check_time(time(-1), time(253402207200), time(0), &endless).is_ok());
+    }
+
+    /// A signature whose R has a torsion part: made with the secret key, valid only with the cofactor.
+    fn lax_signature(seed: [u8; 32], message: &[u8]) -> [u8; 64] {
+        let key = ed25519_dalek::SigningKey::from_bytes(&seed);
+        let r = Scalar::from(12345u64);
+        let point = (EdwardsPoint::mul_base(&r) + EIGHT_TORSION[1]).compress().to_bytes();
+        let public = key.verifying_key().to_bytes();
+        let hash = Sha512::new_with_prefix(point).chain_update(public).chain_update(message).finalize();
+        let s = r + Scalar::from_bytes_mod_order_wide(&hash.into()) * key.to_scalar();
+        [point, s.to_bytes()].concat().try_into().unwrap()
+    }
+
+    #[test]
+    fn only_what_fails_with_the_cofactor_convicts() {
+        let key = SigningKey::from_seed("w.example", &[5; 32]).unwrap();
+        let strict: [u8; 64] = key.sign("text\n").signature.try_into().unwrap();
+        let lax = lax_signature([5; 32], b"text\n");
+        let mut high_s = strict;
+        high_s[63] |= 0xe0;
+        let judge = |signature| judge_signature(key.verifier_key(), b"text\n", signature);
+        assert_eq!(judge(&strict), SignatureVerdict::Strict);
+        assert_eq!(judge(&lax), SignatureVerdict::Lax);
+        assert_eq!(judge(&high_s), SignatureVerdict::Invalid);
+        assert_eq!(judge_signature(key.verifier_key(), b"other\n", &strict), SignatureVerdict::Invalid);
+
+        let signed = |signature| SignedText { key: key.verifier_key(), text: "text\n", signature };
+        let mut many: Vec<_> = (0..300).map(|_| signed(&strict)).collect();
+        assert!(judge_signatures(&many).iter().all(|v| *v == SignatureVerdict::Strict));
+        many[299] = signed(&high_s);
+        let verdicts = judge_signatures(&many);
+        assert_eq!(
+            (verdicts.len(), verdicts[298], verdicts[299]),
+            (300, SignatureVerdict::Strict, SignatureVerdict::Invalid)
+        );
+    }
+}

@@ -1,0 +1,79 @@
+//! Points in time as entries spell them: UTC, whole seconds, `2026-11-23T02:05:00Z`.
+
+use std::{fmt, str::FromStr};
+
+use thiserror::Error;
+
+/// Seconds since 1970-01-01T00:00:00Z, without leap seconds; between the years 0000 and 9999.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(jiff::Timestamp);
+
+/// A time that is not spelled `YYYY-MM-DDThh:mm:ssZ`, or does not exist.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error("time {0:?} is not of the form 2026-11-23T02:05:00Z (UTC, whole seconds)")]
+pub struct TimestampError(String);
+
+impl Timestamp {
+    /// The time that is `seconds` after 1970; `None` outside the years 0000 to 9999.
+    pub fn from_unix(seconds: i64) -> Option<Timestamp> {
+        let time = jiff::Timestamp::from_second(seconds).ok()?;
+        // Four digits are all that the format has for a year.
+        (time.to_string().len() == 20).then_some(Timestamp(time))
+    }
+
+    /// Seconds since 1970.
+    pub fn unix(self) -> i64 {
+        self.0.as_second()
+    }
+}
+
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+
+    fn from_str(text: &str) -> Result<Timestamp, TimestampError> {
+        let error = || TimestampError(text.chars().take(40).collect());
+        if text.len() != 20 {
+            return Err(error());
+        }
+        let time: jiff::Timestamp = text.parse().map_err(|_| error())?;
+        // The parser is liberal (leap seconds, lower case); what it prints is the one spelling.
+        if time.to_string() != text {
+            return Err(error());
+        }
+        Ok(Timestamp(time))
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_spelling() {
+        let time: Timestamp = "2026-11-23T02:05:00Z".parse().unwrap();
+        assert_eq!(time.to_string(), "2026-11-23T02:05:00Z");
+        assert_eq!(Timestamp::from_unix(time.unix()), Some(time));
+        for bad in [
+            "",
+            "2026-11-23T02:05:00",
+            "2026-11-23t02:05:00z",
+            "2026-11-23 02:05:00Z",
+            "2026-11-23T02:05:60Z",
+            "2026-02-30T02:05:00Z",
+            "2026-13-23T02:05:00Z",
+            "2026-11-23T24:00:00Z",
+            "+026-11-23T02:05:00Z",
+            "2026-11-23T02:05:0éZ",
+            "2026-11-23T020500.0Z",
+            "-00001-1-1T00:00:00Z",
+        ] {
+            assert!(bad.parse::<Timestamp>().is_err(), "{bad:?}");
+        }
+    }
+}
