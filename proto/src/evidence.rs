@@ -472,9 +472,12 @@ impl NoSeal {
 
 /// The records that false-seal evidence brings along, each proven under the old root.
 struct OldRecords {
-    tags: BTreeMap<Image, (Option<TagRecord>, Vec<Vec<Sighting>>, PrefixProof)>,
+    tags: BTreeMap<Image, OldTagRecord>,
     repositories: BTreeMap<Repository, (Option<RepositoryRecord>, PrefixProof)>,
 }
+
+/// A tag record, the complete list of sightings of each of its lines, and its proof.
+type OldTagRecord = (Option<TagRecord>, Vec<Vec<Sighting>>, PrefixProof);
 
 impl OldRecords {
     fn prove(evidence: &FalseSeal, root: &Hash) -> Result<OldRecords, EvidenceError> {

@@ -146,6 +146,14 @@ impl<'a, R: RecordReader> Batch<'a, R> {
         Ok(self.tag_state(image)?.record.line(witness))
     }
 
+    /// The record of a tag so far, this batch included; without lines if nobody has reported it.
+    ///
+    /// # Errors
+    /// What the reader says.
+    pub fn record(&mut self, image: &Image) -> Result<&TagRecord, R::Error> {
+        Ok(&self.tag_state(image)?.record)
+    }
+
     /// Takes an observation at log index `index`, or refuses it by the order rule.
     ///
     /// # Errors

@@ -68,7 +68,7 @@ fn bit(key: &Key, depth: usize) -> bool {
 
 fn nibble(key: &Key, page_depth: usize) -> usize {
     let byte = key[page_depth / 2];
-    usize::from(if page_depth % 2 == 0 { byte >> 4 } else { byte & 15 })
+    usize::from(if page_depth.is_multiple_of(2) { byte >> 4 } else { byte & 15 })
 }
 
 /// Whether two keys have the same first `bits` bits.

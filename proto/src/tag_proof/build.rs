@@ -1,13 +1,13 @@
 //! The log's side: collects what answers a look-up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use thiserror::Error;
 
 use super::{Consistency, ImageAnswer, IndexAnswer, IndexedEntry, MAX_IMAGES, PAGE, SightingPage, TYPE, TagProof};
 use crate::{
     checkpoint::SignedCheckpoint,
-    entry::Entry,
+    entry,
     index::{IndexReader, RecordReader},
     merkle::{NodeReader, consistency_proof},
     multiproof,
@@ -135,7 +135,7 @@ fn collect_seal<S: LookupSource>(
     entries: &mut Entries,
 ) -> Result<bool, <S as RecordReader>::Error> {
     let last = source.entry(size - 1)?;
-    let Ok(Entry::Seal(seal)) = Entry::parse(&last) else { return Ok(false) };
+    let Ok(entry::Entry::Seal(seal)) = entry::Entry::parse(&last) else { return Ok(false) };
     entries.insert(size - 1, last);
     entries.insert(seal.roster, source.entry(seal.roster)?);
     Ok(true)
@@ -156,8 +156,8 @@ fn answer<S: LookupSource>(
         let confirmed = repository.as_ref().and_then(|record| record.line(&line.witness)?.confirmed);
         let cited = leaves.iter().map(|leaf| leaf.index).chain([line.index]).chain(confirmed.map(|c| c.index));
         for index in cited {
-            if !entries.contains_key(&index) {
-                entries.insert(index, source.entry(index)?);
+            if let Entry::Vacant(place) = entries.entry(index) {
+                place.insert(source.entry(index)?);
             }
         }
         let leaves = leaves.iter().map(Sighting::to_string).collect();

@@ -318,7 +318,7 @@ impl WitnessCheck<'_> {
     /// Reads the page, which has exactly the sightings that belong on it.
     fn parse_page(&self, page: &SightingPage) -> Result<Vec<Sighting>, Refused> {
         let expected = self.line.sightings.saturating_sub(page.start).min(PAGE);
-        if page.start % PAGE != 0 || page.leaves.len() as u64 != expected {
+        if !page.start.is_multiple_of(PAGE) || page.leaves.len() as u64 != expected {
             return Err("the list of sightings is cut short or too long".into());
         }
         let sightings: Vec<Sighting> = page

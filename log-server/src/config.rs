@@ -1,0 +1,237 @@
+//! Configuration: a TOML file, overridden by environment variables and flags.
+
+use std::{net::SocketAddr, path::Path, path::PathBuf, time::Duration};
+
+use serde::Deserialize;
+use taglog_proto::{entry::Limits, note::VerifierKey};
+use thiserror::Error;
+
+/// Why a configuration was refused.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file is not there or cannot be read.
+    #[error("cannot read {path}: {error}; 'taglog-server init' makes a data directory")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The file is no TOML of this shape.
+    #[error("{path}: {error}")]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        error: Box<toml::de::Error>,
+    },
+    /// A witness's key that is refused.
+    #[error("witness {0:?}: {1}")]
+    Witness(String, String),
+    /// One public key under two names.
+    #[error("witnesses {0} and {1} have the same public key: two names would count as two voices")]
+    SameKey(String, String),
+    /// A value out of its range.
+    #[error("{0}: want {1}")]
+    Range(&'static str, &'static str),
+}
+
+/// The configuration file, `taglog-server.toml`. Every key has a default.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// How long a batch collects entries, in milliseconds.
+    pub batch_interval_ms: u64,
+    /// The most entries in one batch.
+    pub max_batch: usize,
+    /// Entries that may wait for their batch; more are refused with 429.
+    pub max_queue: usize,
+    /// Connections served at once.
+    pub max_connections: usize,
+    /// The vkeys of the witnesses.
+    pub witnesses: Vec<String>,
+    /// Limits that go into the roster.
+    pub limits: LimitsConfig,
+    /// What one witness may submit.
+    pub quota: QuotaConfig,
+}
+
+/// Limits in seconds, as they stand in the roster.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LimitsConfig {
+    /// How far `observed` may lie after the closing seal.
+    pub future: u64,
+    /// How far `observed` may lie before the previous seal.
+    pub past: u64,
+    /// After how long without entries a seal alone is written.
+    pub quiet: u64,
+}
+
+/// Quotas of each witness.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct QuotaConfig {
+    /// Entries per second, sustained; ten seconds' worth may come at once.
+    pub entries_per_second: u32,
+    /// Tags per hour that the witness has not reported before.
+    pub new_tags_per_hour: u32,
+    /// Changes of one tag per hour.
+    pub sightings_per_tag_per_hour: u32,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 8520)),
+            batch_interval_ms: 1000,
+            max_batch: 65_536,
+            max_queue: 131_072,
+            max_connections: 1024,
+            witnesses: Vec::new(),
+            limits: LimitsConfig::default(),
+            quota: QuotaConfig::default(),
+        }
+    }
+}
+
+impl Default for LimitsConfig {
+    fn default() -> LimitsConfig {
+        LimitsConfig { future: 300, past: 7_776_000, quiet: 600 }
+    }
+}
+
+impl Default for QuotaConfig {
+    fn default() -> QuotaConfig {
+        QuotaConfig { entries_per_second: 2_000, new_tags_per_hour: 1_000_000, sightings_per_tag_per_hour: 600 }
+    }
+}
+
+impl Config {
+    /// Reads the file.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`], [`ConfigError::Toml`].
+    pub fn read(path: &Path) -> Result<Config, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
+        toml::from_str(&text).map_err(|error| ConfigError::Toml { path: path.to_owned(), error: Box::new(error) })
+    }
+
+    /// Checks ranges.
+    ///
+    /// # Errors
+    /// [`ConfigError::Range`].
+    pub fn check(&self) -> Result<(), ConfigError> {
+        let quota = &self.quota;
+        let positive =
+            quota.entries_per_second > 0 && quota.new_tags_per_hour > 0 && quota.sightings_per_tag_per_hour > 0;
+        let checks = [
+            ((1..=60_000).contains(&self.batch_interval_ms), "batch-interval-ms", "1 to 60000"),
+            ((1..=1_000_000).contains(&self.max_batch), "max-batch", "1 to 1000000"),
+            ((1..=10_000_000).contains(&self.max_queue), "max-queue", "1 to 10000000"),
+            ((1..=65_536).contains(&self.max_connections), "max-connections", "1 to 65536"),
+            (self.limits.future <= 86_400, "limits.future", "at most 86400 s"),
+            (self.limits.past <= 315_360_000, "limits.past", "at most 315360000 s"),
+            ((1..=86_400).contains(&self.limits.quiet), "limits.quiet", "1 to 86400 s"),
+            (positive, "quota", "numbers above 0"),
+        ];
+        match checks.into_iter().find(|(holds, ..)| !holds) {
+            Some((_, key, want)) => Err(ConfigError::Range(key, want)),
+            None => Ok(()),
+        }
+    }
+
+    /// The witnesses' keys.
+    ///
+    /// # Errors
+    /// [`ConfigError::Witness`], [`ConfigError::SameKey`].
+    pub fn witness_keys(&self) -> Result<Vec<VerifierKey>, ConfigError> {
+        let parse = |vkey: &String| {
+            vkey.parse::<VerifierKey>().map_err(|error| ConfigError::Witness(vkey.clone(), error.to_string()))
+        };
+        let keys: Vec<VerifierKey> = self.witnesses.iter().map(parse).collect::<Result<_, _>>()?;
+        for (i, key) in keys.iter().enumerate() {
+            if let Some(other) = keys[..i].iter().find(|other| other.as_bytes() == key.as_bytes()) {
+                return Err(ConfigError::SameKey(other.name().to_owned(), key.name().to_owned()));
+            }
+        }
+        Ok(keys)
+    }
+
+    /// The limits as the roster holds them.
+    pub fn limits(&self) -> Limits {
+        let LimitsConfig { future, past, quiet } = self.limits;
+        Limits { future, past, quiet }
+    }
+
+    /// How long a batch collects entries.
+    pub fn batch_interval(&self) -> Duration {
+        Duration::from_millis(self.batch_interval_ms)
+    }
+}
+
+/// The file that `taglog-server init` writes: every key, commented out at its default.
+pub const COMMENTED: &str = r#"# taglog-server configuration. Every key has a default, shown here.
+# Flags and environment variables override it: see 'taglog-server run --help'.
+
+# Where to listen. Put a TLS proxy in front to serve the world.
+#listen = "127.0.0.1:8520"
+
+# The vkeys of the witnesses whose observations are accepted, as 'taglog keygen' prints them.
+# A change is written to the log as a new roster when the server starts.
+#witnesses = [
+#    "witness.example/ams-1+5f0bbd1a+AQ...",
+#]
+
+# How long a batch collects entries, in milliseconds. Each batch ends in a seal and a checkpoint.
+#batch-interval-ms = 1000
+
+# The most entries in one batch, and waiting for one; beyond that, clients get 429.
+#max-batch = 65536
+#max-queue = 131072
+
+# Connections served at once.
+#max-connections = 1024
+
+# Written into the roster, in seconds: how far an observation's time may lie after the seal that
+# closes its batch, and before the previous seal; after how long without entries a seal alone is
+# written, so that a frozen log can be told from a quiet one.
+#[limits]
+#future = 300
+#past = 7776000
+#quiet = 600
+
+# What one witness may submit.
+#[quota]
+#entries-per-second = 2000
+#new-tags-per-hour = 1000000
+#sightings-per-tag-per-hour = 600
+"#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Uncommented, the file that `init` writes must say what the defaults are.
+    #[test]
+    fn the_commented_file_shows_the_defaults() {
+        let prose = |line: &str| line.starts_with("# ") || line == "#";
+        let text: Vec<&str> =
+            COMMENTED.lines().filter(|line| !prose(line)).map(|l| l.trim_start_matches('#')).collect();
+        let mut config: Config = toml::from_str(&text.join("\n")).unwrap();
+        assert_eq!(config.witnesses.len(), 1, "the example witness");
+        config.witnesses.clear();
+        assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
+        assert!(config.check().is_ok());
+    }
+
+    #[test]
+    fn one_key_under_two_names_is_refused() {
+        let vkey =
+            |name: &str| taglog_proto::note::SigningKey::from_seed(name, &[1; 32]).unwrap().verifier_key().to_string();
+        let config = Config { witnesses: vec![vkey("a"), vkey("b")], ..Config::default() };
+        assert!(matches!(config.witness_keys(), Err(ConfigError::SameKey(..))));
+    }
+}

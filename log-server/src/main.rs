@@ -1,0 +1,127 @@
+//! `taglog-server`: the log server of taglog.
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use taglog_server::{config::Config, run::run, startup};
+use tracing_subscriber::EnvFilter;
+
+const EXAMPLES: &str = "\
+Examples:
+  taglog-server init /var/lib/taglog --origin log.example/taglog
+  taglog-server run --data /var/lib/taglog
+  taglog-server run --data ./log --listen 127.0.0.1:8520 --witness \"$(cat witness.vkey)\"
+
+Exit codes:
+  0  stopped on request, nothing lost
+  1  could not start, or had to stop: the message says why
+  2  wrong usage";
+
+/// The log server of taglog, a transparency log for container tags.
+#[derive(Parser)]
+#[command(version, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make a data directory: key, configuration with every default
+    #[command(after_help = "Example:\n  taglog-server init /var/lib/taglog --origin log.example/taglog")]
+    Init(InitArgs),
+    /// Serve the log in a data directory
+    #[command(after_help = EXAMPLES)]
+    Run(RunArgs),
+}
+
+#[derive(Args)]
+struct InitArgs {
+    /// The directory to make
+    #[arg(env = "TAGLOG_DATA")]
+    data: PathBuf,
+    /// The log's identity for ever: a URL without scheme, such as log.example/taglog
+    #[arg(long)]
+    origin: String,
+}
+
+#[derive(Args)]
+struct RunArgs {
+    /// The data directory
+    #[arg(long, env = "TAGLOG_DATA")]
+    data: PathBuf,
+    /// The configuration file [default: taglog-server.toml in the data directory]
+    #[arg(long, env = "TAGLOG_CONFIG")]
+    config: Option<PathBuf>,
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, env = "TAGLOG_LISTEN")]
+    listen: Option<SocketAddr>,
+    /// A witness's vkey, in addition to those in the file; may be repeated
+    #[arg(long = "witness", env = "TAGLOG_WITNESSES", value_delimiter = ',', value_name = "VKEY")]
+    witnesses: Vec<String>,
+    /// How long a batch collects entries, in milliseconds
+    #[arg(long, env = "TAGLOG_BATCH_INTERVAL_MS", value_name = "MS")]
+    batch_interval_ms: Option<u64>,
+    /// Entries per second that each witness may submit
+    #[arg(long, env = "TAGLOG_ENTRIES_PER_SECOND", value_name = "N")]
+    entries_per_second: Option<u32>,
+    /// Seal although the clock has jumped ahead: only after you checked that it is right
+    #[arg(long)]
+    accept_clock: bool,
+    /// How to write the program's own log, on standard error; RUST_LOG sets what
+    #[arg(long, env = "TAGLOG_LOG_FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Init(args) => init(&args),
+        Command::Run(args) => serve(args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("taglog-server: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn init(args: &InitArgs) -> Result<(), String> {
+    let vkey = startup::init(&args.data, &args.origin).map_err(|error| error.to_string())?;
+    println!("{vkey}");
+    eprintln!(
+        "Made {0}. The line above is the log's verifier key: give it to everyone who shall trust this log.\n\
+         Keep a copy of {0}/key where nobody else can read it.\n\
+         Next: add witnesses to {0}/{1}, then run 'taglog-server run --data {0}'.",
+        args.data.display(),
+        startup::CONFIG_FILE
+    );
+    Ok(())
+}
+
+fn serve(args: RunArgs) -> Result<(), String> {
+    start_logging(args.log_format);
+    let path = args.config.unwrap_or_else(|| args.data.join(startup::CONFIG_FILE));
+    let mut config = Config::read(&path).map_err(|error| error.to_string())?;
+    config.listen = args.listen.unwrap_or(config.listen);
+    config.batch_interval_ms = args.batch_interval_ms.unwrap_or(config.batch_interval_ms);
+    config.quota.entries_per_second = args.entries_per_second.unwrap_or(config.quota.entries_per_second);
+    config.witnesses.extend(args.witnesses);
+    run(&args.data, &config, args.accept_clock).map_err(|error| error.to_string())
+}
+
+fn start_logging(format: LogFormat) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => logs.init(),
+        LogFormat::Json => logs.json().init(),
+    }
+}

@@ -1,0 +1,454 @@
+//! The single writer, and the only place where the order of entries is decided.
+//!
+//! The life of a batch, top to bottom, is [`Sequencer::process`]: deduplicate, apply the rules,
+//! update the index, seal, append to the tree, sign, commit, and only then acknowledge and publish.
+//! A crash before the commit leaves nothing of the batch; a crash after it leaves all of it, and
+//! clients that were not told submit again and are answered with the old indices.
+
+use std::collections::HashMap;
+
+use taglog_proto::{
+    checkpoint::Checkpoint,
+    entry::{Confirmation, Entry, EntryError, Limits, Observation, Roster, Seal, Seen},
+    index::{Batch, IndexChanges, RecordReader},
+    merkle::{Frontier, Hash, leaf_hash},
+    name::{Image, WitnessId},
+    note::{SigningKey, VerifierKey},
+    record::TagRecord,
+    rules::check_time,
+    tag_proof::LookupSource,
+    time::Timestamp,
+};
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use crate::{
+    clock::{Clock, ClockError},
+    publisher::{Published, Publisher},
+    quota::Quotas,
+    refusal::Refusal,
+    store::{Commit, StatementKey, Store, StoreError, View},
+};
+
+/// An observation or confirmation whose signature has been verified under the roster in force.
+#[derive(Clone, Debug)]
+pub enum Statement {
+    /// An observation.
+    Observation(Observation),
+    /// A confirmation.
+    Confirmation(Confirmation),
+}
+
+impl Statement {
+    /// Who says so.
+    pub fn witness(&self) -> &WitnessId {
+        match self {
+            Statement::Observation(entry) => &entry.signature.witness,
+            Statement::Confirmation(entry) => &entry.signature.witness,
+        }
+    }
+
+    /// What was signed.
+    pub fn text(&self) -> String {
+        match self {
+            Statement::Observation(entry) => entry.text(),
+            Statement::Confirmation(entry) => entry.text(),
+        }
+    }
+
+    /// Identifies the statement for deduplication.
+    pub fn key(&self) -> StatementKey {
+        StatementKey::new(self.witness(), &self.text())
+    }
+
+    /// Checks the signature in the strict sense.
+    ///
+    /// # Errors
+    /// When it is not by this key.
+    pub fn verify(&self, key: &VerifierKey) -> Result<(), taglog_proto::note::NoteError> {
+        match self {
+            Statement::Observation(entry) => entry.verify(key),
+            Statement::Confirmation(entry) => entry.verify(key),
+        }
+    }
+
+    fn observed(&self) -> Timestamp {
+        match self {
+            Statement::Observation(entry) => entry.observed,
+            Statement::Confirmation(entry) => entry.observed,
+        }
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        match self {
+            Statement::Observation(entry) => entry.to_string().into_bytes(),
+            Statement::Confirmation(entry) => entry.to_string().into_bytes(),
+        }
+    }
+}
+
+/// Where a statement ended up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sequenced {
+    /// It is a new entry.
+    Added(u64),
+    /// The log had it already.
+    Duplicate(u64),
+}
+
+impl Sequenced {
+    /// The log index.
+    pub fn index(self) -> u64 {
+        match self {
+            Sequenced::Added(index) | Sequenced::Duplicate(index) => index,
+        }
+    }
+}
+
+/// What one statement is answered with.
+pub type Outcome = Result<Sequenced, Refusal>;
+
+/// Statements of one request, and where to answer, in their order.
+pub struct Submission {
+    /// The statements.
+    pub statements: Vec<Statement>,
+    /// Takes one outcome for each, after the commit.
+    pub answer: oneshot::Sender<Vec<Outcome>>,
+}
+
+/// Why the sequencer stopped. The server stops with it: what is on disk is right, what is in memory
+/// may not be.
+#[derive(Debug, Error)]
+pub enum SequencerError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A roster that cannot be written.
+    #[error("the configured witnesses: {0}")]
+    Roster(#[from] EntryError),
+    /// A witness id with another key than before.
+    #[error("witness id {0} stood for another public key before; give the new key a new name")]
+    TwoKeysWithOneId(WitnessId),
+    /// The clock, where the log cannot wait for it.
+    #[error(transparent)]
+    Clock(#[from] ClockError),
+}
+
+/// Where the log stands, as of the last commit.
+#[derive(Clone, Debug, Default)]
+pub struct LogState {
+    /// The right edge of the tree.
+    pub frontier: Frontier,
+    /// The last seal.
+    pub seal: Option<Seal>,
+    /// The roster in force and its log index.
+    pub roster: Option<(u64, Roster)>,
+}
+
+impl LogState {
+    fn previous_seal_time(&self) -> Option<Timestamp> {
+        self.seal.map(|seal| seal.time)
+    }
+}
+
+/// Decides the order of entries.
+pub struct Sequencer {
+    store: Store,
+    key: SigningKey,
+    state: LogState,
+    clock: Clock,
+    quotas: std::sync::Arc<Quotas>,
+    publisher: Publisher,
+}
+
+/// What a batch will add to the log, before its seal.
+struct Draft {
+    first: u64,
+    entries: Vec<Vec<u8>>,
+    statements: Vec<(StatementKey, u64)>,
+    /// The same keys, with the texts, to find duplicates within the batch.
+    seen: HashMap<StatementKey, u64>,
+    retags: Vec<(u64, Image)>,
+    admitted: Vec<(WitnessId, [u8; 32])>,
+}
+
+impl Draft {
+    fn new(first: u64) -> Draft {
+        Draft {
+            first,
+            entries: Vec::new(),
+            statements: Vec::new(),
+            seen: HashMap::new(),
+            retags: Vec::new(),
+            admitted: Vec::new(),
+        }
+    }
+
+    fn next(&self) -> u64 {
+        self.first + self.entries.len() as u64
+    }
+}
+
+impl Sequencer {
+    /// A sequencer that goes on from `state`, which must be what the store holds.
+    pub fn new(
+        store: Store,
+        key: SigningKey,
+        state: LogState,
+        clock: Clock,
+        quotas: std::sync::Arc<Quotas>,
+        publisher: Publisher,
+    ) -> Sequencer {
+        Sequencer { store, key, state, clock, quotas, publisher }
+    }
+
+    /// The roster in force.
+    pub fn roster(&self) -> Option<&Roster> {
+        self.state.roster.as_ref().map(|(_, roster)| roster)
+    }
+
+    /// Writes a roster and a seal if the configuration differs from the roster in force, or if the
+    /// log is empty. Call it before the first batch.
+    ///
+    /// # Errors
+    /// [`SequencerError`].
+    pub fn ensure_roster(&mut self, limits: Limits, witnesses: Vec<VerifierKey>) -> Result<(), SequencerError> {
+        let time = self.clock.seal_time(self.state.previous_seal_time())?;
+        let roster = Roster::new(time, limits, witnesses)?;
+        let in_force = self.roster();
+        if in_force.is_some_and(|old| old.limits == roster.limits && old.witnesses() == roster.witnesses()) {
+            return Ok(());
+        }
+        let view = self.store.view();
+        let mut draft = Draft::new(self.state.frontier.size());
+        for (id, key) in roster.ids().zip(roster.witnesses()) {
+            match view.witness_key(&id)? {
+                Some(known) if known != key.as_bytes() => return Err(SequencerError::TwoKeysWithOneId(id)),
+                Some(_) => {}
+                None => draft.admitted.push((id, *key.as_bytes())),
+            }
+        }
+        draft.entries.push(roster.to_string().into_bytes());
+        let index = draft.first;
+        let changes = Batch::new(&view, self.state.seal.map_or(0, |seal| seal.tags)).finish()?;
+        let mut next = self.state.clone();
+        next.roster = Some((index, roster));
+        self.close(draft, changes, time, next)
+    }
+
+    /// Whether a seal alone is due, because nothing came for `quiet` seconds.
+    pub fn is_quiet(&self) -> bool {
+        let quiet = self.roster().map_or(u64::MAX, |roster| roster.limits.quiet);
+        // A process that has not sealed yet says by a seal that the log is alive.
+        self.clock.since_last_seal().is_none_or(|since| since.as_secs() >= quiet)
+    }
+
+    /// Processes what came in during one batch interval. Every submission is answered.
+    ///
+    /// # Errors
+    /// [`SequencerError`]: the store failed, and the process must end. Submissions are then dropped
+    /// unanswered, and their clients try again.
+    pub fn process(&mut self, submissions: Vec<Submission>) -> Result<(), SequencerError> {
+        let closing = match self.clock.seal_time(self.state.previous_seal_time()) {
+            Ok(time) => time,
+            Err(error) => {
+                tracing::error!(%error, "not sealing");
+                metrics::counter!("taglog_clock_refusals_total").increment(1);
+                answer_all(submissions, |_| Err(Refusal::Clock(error.clone())));
+                return Ok(());
+            }
+        };
+        let view = self.store.view();
+        let (outcomes, draft, changes) = self.draft(&view, &submissions, closing)?;
+        if !draft.entries.is_empty() || self.is_quiet() {
+            let next = self.state.clone();
+            self.close(draft, changes, closing, next)?;
+        }
+        let mut outcomes = outcomes.into_iter();
+        for Submission { statements, answer } in submissions {
+            // A client that has gone away needs no answer.
+            let _ = answer.send(outcomes.by_ref().take(statements.len()).collect());
+        }
+        Ok(())
+    }
+
+    fn draft(
+        &self,
+        view: &View,
+        submissions: &[Submission],
+        closing: Timestamp,
+    ) -> Result<(Vec<Outcome>, Draft, IndexChanges), SequencerError> {
+        let mut draft = Draft::new(self.state.frontier.size());
+        let mut batch = Batch::new(view, self.state.seal.map_or(0, |seal| seal.tags));
+        let mut outcomes = Vec::new();
+        for statement in submissions.iter().flat_map(|submission| &submission.statements) {
+            outcomes.push(self.take(view, &mut batch, &mut draft, statement, closing)?);
+        }
+        Ok((outcomes, draft, batch.finish()?))
+    }
+
+    /// Accepts one statement into the draft, or says why not. Deduplication comes first.
+    fn take(
+        &self,
+        view: &View,
+        batch: &mut Batch<'_, View>,
+        draft: &mut Draft,
+        statement: &Statement,
+        closing: Timestamp,
+    ) -> Result<Outcome, SequencerError> {
+        let key = statement.key();
+        if let Some(index) = draft.seen.get(&key) {
+            return Ok(Ok(Sequenced::Duplicate(*index)));
+        }
+        if let Some(index) = find_duplicate(view, statement, &key)? {
+            return Ok(Ok(Sequenced::Duplicate(index)));
+        }
+        if let Err(refusal) = self.check_rules(statement, closing) {
+            return Ok(Err(refusal));
+        }
+        let index = draft.next();
+        let taken = match statement {
+            Statement::Observation(entry) => self.observe(view, batch, draft, index, entry)?,
+            Statement::Confirmation(entry) => batch.confirm(index, entry)?.map_err(Refusal::from),
+        };
+        if let Err(refusal) = taken {
+            return Ok(Err(refusal));
+        }
+        draft.entries.push(statement.to_bytes());
+        draft.statements.push((key, index));
+        draft.seen.insert(key, index);
+        Ok(Ok(Sequenced::Added(index)))
+    }
+
+    fn check_rules(&self, statement: &Statement, closing: Timestamp) -> Result<(), Refusal> {
+        let Some(roster) = self.roster().filter(|roster| roster.key(statement.witness()).is_some()) else {
+            return Err(Refusal::UnknownWitness(statement.witness().to_string()));
+        };
+        let previous = self.state.previous_seal_time().unwrap_or(roster.time);
+        check_time(statement.observed(), previous, closing, &roster.limits)?;
+        Ok(())
+    }
+
+    fn observe(
+        &self,
+        view: &View,
+        batch: &mut Batch<'_, View>,
+        draft: &mut Draft,
+        index: u64,
+        entry: &Observation,
+    ) -> Result<Result<(), Refusal>, SequencerError> {
+        let witness = &entry.signature.witness;
+        let line = batch.line(&entry.image, witness)?;
+        let quota = match line {
+            None => self.quotas.take_new_tag(witness),
+            Some(line) if line.seen != entry.seen => self.quotas.take_sighting(witness, &entry.image),
+            Some(_) => Ok(()),
+        };
+        if let Err(error) = quota {
+            return Ok(Err(error.into()));
+        }
+        let retags = shows_retag(view, batch.record(&entry.image)?, entry)?;
+        if let Err(error) = batch.observe(index, entry)? {
+            return Ok(Err(error.into()));
+        }
+        if retags {
+            draft.retags.push((index, entry.image.clone()));
+        }
+        Ok(Ok(()))
+    }
+
+    /// Seals the draft, signs the checkpoint, and commits everything together.
+    fn close(
+        &mut self,
+        mut draft: Draft,
+        changes: IndexChanges,
+        time: Timestamp,
+        mut next: LogState,
+    ) -> Result<(), SequencerError> {
+        let roster = next.roster.as_ref().map_or(0, |(index, _)| *index);
+        let seal = Seal { time, size: draft.next(), roster, tags: changes.records.tags, index: changes.tree.root };
+        draft.entries.push(Entry::Seal(seal).to_string().into_bytes());
+        let mut nodes: Vec<(u8, u64, Hash)> = Vec::with_capacity(2 * draft.entries.len());
+        for entry in &draft.entries {
+            next.frontier.append(leaf_hash(entry), |level, index, hash| nodes.push((level, index, hash)));
+        }
+        next.seal = Some(seal);
+        let origin = self.key.verifier_key().name().to_owned();
+        let checkpoint = Checkpoint { origin, size: next.frontier.size(), root: next.frontier.root() };
+        let checkpoint = checkpoint.sign(&self.key);
+        self.store.commit(&Commit {
+            first: draft.first,
+            entries: &draft.entries,
+            nodes: &nodes,
+            statements: &draft.statements,
+            index: &changes,
+            retags: &draft.retags,
+            admitted: &draft.admitted,
+            checkpoint: &checkpoint,
+        })?;
+        // Only now, when all of it is on disk, does anything in memory move on.
+        self.state = next;
+        self.clock.sealed(time);
+        self.quotas.forget_idle();
+        record_metrics(&draft, &seal);
+        if let Some((_, roster)) = self.state.roster.clone() {
+            self.publisher.publish(Published { checkpoint, seal, roster, view: self.store.view() });
+        }
+        Ok(())
+    }
+}
+
+fn answer_all(submissions: Vec<Submission>, outcome: impl Fn(&Statement) -> Outcome) {
+    for Submission { statements, answer } in submissions {
+        // A client that has gone away needs no answer.
+        let _ = answer.send(statements.iter().map(&outcome).collect());
+    }
+}
+
+/// The index of this statement if the log has it. The key is a shortened hash, so the text of the
+/// entry found is compared.
+///
+/// # Errors
+/// [`StoreError`].
+pub fn find_duplicate(view: &View, statement: &Statement, key: &StatementKey) -> Result<Option<u64>, StoreError> {
+    let Some(index) = view.statement(key)? else { return Ok(None) };
+    let entry = view.entry(index)?;
+    let same = match Entry::parse(&entry) {
+        Ok(Entry::Observation(entry)) => {
+            entry.text() == statement.text() && entry.signature.witness == *statement.witness()
+        }
+        Ok(Entry::Confirmation(entry)) => {
+            entry.text() == statement.text() && entry.signature.witness == *statement.witness()
+        }
+        _ => false,
+    };
+    Ok(same.then_some(index))
+}
+
+/// Whether a sighting shows its tag to be retagged: some witness last saw, or this one saw before
+/// the tag was gone, another digest. For the convenience listing; verifiers read the lists.
+fn shows_retag(view: &View, record: &TagRecord, entry: &Observation) -> Result<bool, StoreError> {
+    let line = record.line(&entry.signature.witness);
+    if entry.seen == Seen::Gone || line.is_some_and(|line| line.seen == entry.seen) {
+        return Ok(false);
+    }
+    let differs = |seen: Seen| seen != Seen::Gone && seen != entry.seen;
+    if record.lines().iter().any(|line| differs(line.seen)) {
+        return Ok(true);
+    }
+    match line {
+        // A list that this very batch began is not stored yet, and too short to matter.
+        Some(line) if view.tag_record(&entry.image)?.is_some_and(|stored| stored.line(&line.witness).is_some()) => {
+            Ok(view.sightings(&entry.image, line, 0)?.iter().any(|sighting| differs(sighting.seen)))
+        }
+        _ => Ok(false),
+    }
+}
+
+fn record_metrics(draft: &Draft, seal: &Seal) {
+    metrics::counter!("taglog_batches_total").increment(1);
+    metrics::counter!("taglog_entries_total").increment(draft.entries.len() as u64);
+    metrics::gauge!("taglog_tree_size").set((seal.size + 1) as f64);
+    metrics::gauge!("taglog_tags").set(seal.tags as f64);
+    metrics::gauge!("taglog_last_seal_timestamp_seconds").set(seal.time.unix() as f64);
+}

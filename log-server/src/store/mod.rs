@@ -1,0 +1,83 @@
+//! Holds bytes and commits batches atomically.
+//!
+//! The interface is small on purpose: [`Store::commit`] takes everything that one batch changes,
+//! [`Store::view`] gives everything as of the last commit, unchanged by later ones. Nothing outside
+//! this module knows which engine is below.
+
+mod codec;
+mod rocks;
+
+use std::collections::BTreeSet;
+
+use taglog_proto::{
+    checkpoint::SignedCheckpoint,
+    index::IndexChanges,
+    merkle::Hash,
+    name::{Digest, Image, WitnessId},
+};
+use thiserror::Error;
+
+pub use rocks::{Store, View};
+
+/// Why the store failed. All of these are for the operator, none for a client.
+#[derive(Debug, Error)]
+pub enum StoreError {
+    /// RocksDB's own words.
+    #[error("RocksDB: {0}")]
+    Engine(#[from] rocksdb::Error),
+    /// Something that must be there is not.
+    #[error("the store has no {0}: it is damaged, restore it from a backup")]
+    Missing(String),
+    /// Something is there that cannot be read.
+    #[error("the store's {0} cannot be read: it is damaged, restore it from a backup")]
+    Corrupt(String),
+    /// Written by another version.
+    #[error("the store has format {0:?}, this version reads {1:?}")]
+    Version(String, &'static str),
+}
+
+/// Everything that one batch changes. Committed together or not at all.
+pub struct Commit<'a> {
+    /// The index of the first entry.
+    pub first: u64,
+    /// The entries' bytes, the seal last.
+    pub entries: &'a [Vec<u8>],
+    /// Completed nodes of the tree: level, index, hash.
+    pub nodes: &'a [(u8, u64, Hash)],
+    /// The statements among the entries, for deduplication: key and log index.
+    pub statements: &'a [(StatementKey, u64)],
+    /// What the batch changes in the tag index.
+    pub index: &'a IndexChanges,
+    /// Tags that this batch's sightings show to be retagged: log index and image.
+    pub retags: &'a [(u64, Image)],
+    /// Witnesses admitted by a roster in this batch, with their public keys.
+    pub admitted: &'a [(WitnessId, [u8; 32])],
+    /// The signed checkpoint over everything up to the seal.
+    pub checkpoint: &'a SignedCheckpoint,
+}
+
+/// Identifies a statement by who said what: the first 16 bytes of SHA-256 over the witness id, a
+/// newline and the note's text. Not over the signature: a witness can sign one text in many ways.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StatementKey([u8; 16]);
+
+impl StatementKey {
+    /// The key of a statement.
+    pub fn new(witness: &WitnessId, text: &str) -> StatementKey {
+        use sha2::{Digest as _, Sha256};
+        let hash = Sha256::new_with_prefix(witness.to_string()).chain_update("\n").chain_update(text).finalize();
+        let mut key = [0; 16];
+        key.copy_from_slice(&hash[..16]);
+        StatementKey(key)
+    }
+}
+
+/// A raw manifest to keep, and the digests that it names.
+pub struct KeptManifest<'a> {
+    /// The digest of the bytes.
+    pub digest: Digest,
+    /// The bytes as the registry served them.
+    pub bytes: &'a [u8],
+    /// Platform manifests and configurations that it names.
+    pub names: BTreeSet<Digest>,
+}
