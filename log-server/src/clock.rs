@@ -1,6 +1,6 @@
 //! What time a seal says, and when the log refuses to say any.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime};
 
 use taglog_proto::time::Timestamp;
 use thiserror::Error;
@@ -41,7 +41,7 @@ impl Clock {
     /// # Errors
     /// [`ClockError`] when the system's clock has jumped ahead.
     pub fn seal_time(&self, previous: Option<Timestamp>) -> Result<Timestamp, ClockError> {
-        self.check(system_time(), Instant::now(), previous)
+        self.check(Timestamp::from_system_time(SystemTime::now()), Instant::now(), previous)
     }
 
     fn check(&self, now: Timestamp, instant: Instant, previous: Option<Timestamp>) -> Result<Timestamp, ClockError> {
@@ -63,14 +63,6 @@ impl Clock {
     pub fn since_last_seal(&self) -> Option<Duration> {
         self.last.map(|(_, made)| made.elapsed())
     }
-}
-
-/// What the system's clock says, in whole seconds.
-pub fn system_time() -> Timestamp {
-    let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seconds = i64::try_from(since_1970.as_secs()).unwrap_or(i64::MAX);
-    // A clock beyond the year 9999 is no clock; 1970 makes the log refuse every entry instead.
-    Timestamp::from_unix(seconds).or(Timestamp::from_unix(0)).unwrap_or_else(|| unreachable!("1970 is a time"))
 }
 
 #[cfg(test)]

@@ -394,7 +394,7 @@ impl fmt::Display for Digest {
 }
 
 /// Shows bytes as lower-case hex.
-pub(crate) struct HexBytes<'a>(pub &'a [u8]);
+pub struct HexBytes<'a>(pub &'a [u8]);
 
 impl fmt::Display for HexBytes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

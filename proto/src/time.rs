@@ -1,6 +1,6 @@
 //! Points in time as entries spell them: UTC, whole seconds, `2026-11-23T02:05:00Z`.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::SystemTime};
 
 use thiserror::Error;
 
@@ -14,6 +14,17 @@ pub struct Timestamp(jiff::Timestamp);
 pub struct TimestampError(String);
 
 impl Timestamp {
+    /// 1970-01-01T00:00:00Z.
+    pub const UNIX_EPOCH: Timestamp = Timestamp(jiff::Timestamp::UNIX_EPOCH);
+
+    /// A system's time in whole seconds; [`Timestamp::UNIX_EPOCH`] for what no entry could say, so
+    /// that a clock which is so far off makes everything be refused.
+    pub fn from_system_time(time: SystemTime) -> Timestamp {
+        let since_1970 = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let seconds = i64::try_from(since_1970.as_secs()).unwrap_or(0);
+        Timestamp::from_unix(seconds).unwrap_or(Timestamp::UNIX_EPOCH)
+    }
+
     /// The time that is `seconds` after 1970; `None` outside the years 0000 to 9999.
     pub fn from_unix(seconds: i64) -> Option<Timestamp> {
         let time = jiff::Timestamp::from_second(seconds).ok()?;

@@ -1,1 +1,11 @@
-//! warm
+//! The library behind the `taglog` command: everything that asks, checks and judges.
+//!
+//! - [`client`] talks to a log, and remembers the last checkpoint it verified;
+//! - [`registry`] asks OCI registries what a tag is now;
+//! - [`policy`] says whose word counts, and turns what was verified into one verdict;
+//! - [`commands`] has one file a command.
+
+pub mod client;
+pub mod commands;
+pub mod policy;
+pub mod registry;

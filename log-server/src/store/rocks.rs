@@ -315,13 +315,7 @@ impl View {
     }
 
     /// Keys and values of a column family from `start` on, as long as keys begin with `prefix`.
-    fn scan(
-        &self,
-        name: &str,
-        prefix: Vec<u8>,
-        start: Vec<u8>,
-        limit: usize,
-    ) -> Result<Vec<KeyValue>, StoreError> {
+    fn scan(&self, name: &str, prefix: Vec<u8>, start: Vec<u8>, limit: usize) -> Result<Vec<KeyValue>, StoreError> {
         let mode = IteratorMode::From(&start, Direction::Forward);
         let items = self.snapshot.iterator_cf_opt(family(self.db, name)?, ReadOptions::default(), mode);
         let within = items.take_while(|item| item.as_ref().map_or(true, |(key, _)| key.starts_with(&prefix)));
@@ -396,9 +390,7 @@ impl View {
     /// [`StoreError`].
     pub fn retags(&self, since: u64, limit: usize) -> Result<Vec<(u64, String)>, StoreError> {
         let items = self.scan(family::RETAGS, Vec::new(), since.to_be_bytes().to_vec(), limit)?;
-        let read = |(index, image): KeyValue| {
-            Ok((read_index(&index)?, String::from_utf8_lossy(&image).into_owned()))
-        };
+        let read = |(index, image): KeyValue| Ok((read_index(&index)?, String::from_utf8_lossy(&image).into_owned()));
         items.into_iter().map(read).collect()
     }
 

@@ -82,21 +82,28 @@ impl VerifiedLookup {
         self.images.iter().find(|report| report.image == *image)
     }
 
-    /// Takes earlier pages of the lists of sightings from look-ups verified before, and marks each
-    /// list complete whose root now fits. The pages may be of older checkpoints of the same log.
-    pub fn join_pages(&mut self, earlier: &[VerifiedLookup]) {
+    /// Takes further pages of the lists of sightings from other look-ups that were verified, and
+    /// marks each list complete whose root then fits. They may be of other checkpoints of the same
+    /// log: lists only grow, so what is beyond this record's count is left out.
+    pub fn join_pages(&mut self, pages: &[VerifiedLookup]) {
         for report in &mut self.images {
+            let pages: Vec<&ImageReport> = pages.iter().filter_map(|page| page.report(&report.image)).collect();
             for witness in report.witnesses.iter_mut().filter(|witness| !witness.complete) {
-                let parts = earlier.iter().filter_map(|page| page.report(&report.image)).flat_map(|r| &r.witnesses);
-                let parts = parts.filter(|part| part.line.witness == witness.line.witness);
-                let mut by_start: BTreeMap<u64, &Vec<Sighted>> =
-                    parts.map(|part| (part.start, &part.sightings)).collect();
-                by_start.insert(witness.start, &witness.sightings);
-                let joined: Vec<Sighted> = by_start.into_values().flatten().copied().collect();
-                if is_complete(&joined, &witness.line) {
-                    (witness.sightings, witness.start, witness.complete) = (joined, 0, true);
-                }
+                witness.join(pages.iter().flat_map(|page| &page.witnesses));
             }
+        }
+    }
+}
+
+impl WitnessReport {
+    fn join<'a>(&mut self, pages: impl Iterator<Item = &'a WitnessReport>) {
+        let own = pages.filter(|page| page.line.witness == self.line.witness);
+        let mut by_start: BTreeMap<u64, &Vec<Sighted>> = own.map(|page| (page.start, &page.sightings)).collect();
+        by_start.insert(self.start, &self.sightings);
+        let joined = by_start.into_values().flatten().take(self.line.sightings as usize);
+        let joined: Vec<Sighted> = joined.copied().collect();
+        if is_complete(&joined, &self.line) {
+            (self.sightings, self.start, self.complete) = (joined, 0, true);
         }
     }
 }

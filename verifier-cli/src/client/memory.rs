@@ -1,0 +1,162 @@
+//! Remembers the last checkpoint that was verified, for each log key.
+//!
+//! A log that is smaller than remembered, or will not prove that it has only grown, is an alarm,
+//! and never a new beginning.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write as _,
+    path::{Path, PathBuf},
+};
+
+use taglog_proto::{checkpoint::SignedCheckpoint, merkle::Hash, name::Digest, note::VerifierKey};
+use thiserror::Error;
+
+/// Why the memory cannot be used.
+#[derive(Debug, Error)]
+pub enum MemoryError {
+    /// A file operation failed.
+    #[error("{path}: {error}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// A remembered checkpoint that is damaged or another log's.
+    #[error("{path} is damaged ({why}): find out why; only then remove it, and taglog will trust the log anew")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+}
+
+/// The directory where checkpoints are remembered.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    directory: PathBuf,
+}
+
+fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> MemoryError {
+    let path = path.to_owned();
+    move |error| MemoryError::File { path, error }
+}
+
+impl Memory {
+    /// A memory in this directory, which need not exist yet.
+    pub fn new(directory: PathBuf) -> Memory {
+        Memory { directory }
+    }
+
+    /// One file for each full key: another key of the same origin is another log.
+    fn path(&self, log: &VerifierKey) -> PathBuf {
+        let name = Digest::Sha256(Hash::of(log.to_string().as_bytes()).0).to_string();
+        self.directory.join(format!("{}.checkpoint", name.trim_start_matches("sha256:")))
+    }
+
+    /// The checkpoint remembered for this log, if there is one.
+    ///
+    /// # Errors
+    /// [`MemoryError`].
+    pub fn load(&self, log: &VerifierKey) -> Result<Option<SignedCheckpoint>, MemoryError> {
+        let path = self.path(log);
+        let bytes = match fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(file_error(&path)(error)),
+        };
+        let damaged = |why: String| MemoryError::Damaged { path: path.clone(), why };
+        let checkpoint = SignedCheckpoint::parse(&bytes).map_err(|error| damaged(error.to_string()))?;
+        checkpoint.verify(log).map_err(|error| damaged(error.to_string()))?;
+        Ok(Some(checkpoint))
+    }
+
+    /// Remembers `new`, which the caller has verified to be consistent with `old`, unless another
+    /// process has meanwhile remembered something else: then that stays.
+    ///
+    /// # Errors
+    /// [`MemoryError`].
+    pub fn advance(
+        &self,
+        log: &VerifierKey,
+        old: Option<&SignedCheckpoint>,
+        new: &SignedCheckpoint,
+    ) -> Result<(), MemoryError> {
+        fs::create_dir_all(&self.directory).map_err(file_error(&self.directory))?;
+        let _lock = self.lock()?;
+        if self.load(log)?.as_ref() != old || old.is_some_and(|old| old.unverified().size >= new.unverified().size) {
+            return Ok(());
+        }
+        self.write(&self.path(log), new.to_string().as_bytes())
+    }
+
+    /// Keeps what may be evidence; returns where.
+    ///
+    /// # Errors
+    /// [`MemoryError::File`].
+    pub fn keep_evidence(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, MemoryError> {
+        let directory = self.directory.join("evidence");
+        fs::create_dir_all(&directory).map_err(file_error(&directory))?;
+        let hash = Digest::sha256(bytes).to_string();
+        let path = directory.join(format!("{name}-{}.json", &hash["sha256:".len()..][..16]));
+        self.write(&path, bytes)?;
+        Ok(path)
+    }
+
+    fn lock(&self) -> Result<File, MemoryError> {
+        let path = self.directory.join("lock");
+        let open = || {
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
+            file.lock()?;
+            Ok(file)
+        };
+        open().map_err(file_error(&path))
+    }
+
+    /// Replaces a file at once: a crash leaves the old one or the new one.
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), MemoryError> {
+        let directory = path.parent().unwrap_or(&self.directory);
+        let write = || {
+            let mut file = tempfile::NamedTempFile::new_in(directory)?;
+            file.write_all(bytes)?;
+            file.as_file().sync_all()?;
+            file.persist(path).map_err(|error| error.error)?;
+            File::open(directory)?.sync_all()
+        };
+        write().map_err(file_error(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use taglog_proto::{checkpoint::Checkpoint, note::SigningKey};
+
+    use super::*;
+
+    #[test]
+    fn only_a_successor_of_what_is_remembered_is_remembered() {
+        let directory = tempfile::tempdir().unwrap();
+        let memory = Memory::new(directory.path().join("state"));
+        let key = SigningKey::from_seed("log.example/x", &[1; 32]).unwrap();
+        let log = key.verifier_key();
+        let at = |size| {
+            let root = Hash::of(b"x");
+            Checkpoint { origin: "log.example/x".into(), size, root }.sign(&key)
+        };
+        assert_eq!(memory.load(log).unwrap(), None);
+        memory.advance(log, None, &at(5)).unwrap();
+        memory.advance(log, None, &at(9)).unwrap();
+        assert_eq!(memory.load(log).unwrap(), Some(at(5)), "another process was first");
+        memory.advance(log, Some(&at(5)), &at(4)).unwrap();
+        assert_eq!(memory.load(log).unwrap(), Some(at(5)), "never backwards");
+        memory.advance(log, Some(&at(5)), &at(9)).unwrap();
+        assert_eq!(memory.load(log).unwrap(), Some(at(9)));
+
+        let other = SigningKey::from_seed("log.example/x", &[2; 32]).unwrap();
+        assert_eq!(memory.load(other.verifier_key()).unwrap(), None, "another key is another log");
+        fs::write(memory.path(log), "x").unwrap();
+        assert!(matches!(memory.load(log), Err(MemoryError::Damaged { .. })));
+    }
+}

@@ -1,0 +1,258 @@
+//! Talks to a log: fetches, bounds and parses. What comes back is not trusted until it is verified.
+
+pub mod lookup;
+pub mod memory;
+pub mod trust;
+
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use taglog_proto::{
+    encoding::MAX_INDEX,
+    merkle::Hash,
+    name::{Digest, Image},
+    tag_proof::{MAX_TAG_PROOF, TagProof, TagProofError},
+};
+use thiserror::Error;
+
+/// The most bytes of any other answer.
+const MAX_ANSWER: usize = 8 << 20;
+
+/// Why a log gave no usable answer. None of these is proof of misbehaviour.
+#[derive(Debug, Error)]
+pub enum ClientError {
+    /// The address is no URL.
+    #[error("{0:?} is no http or https address of a log")]
+    Url(String),
+    /// No connection, no answer in time, or a broken one.
+    #[error("cannot reach the log at {url}: {reason}")]
+    Network {
+        /// The address.
+        url: String,
+        /// The innermost cause.
+        reason: String,
+    },
+    /// The log refuses, in its own words.
+    #[error("the log refuses ({kind}): {detail}")]
+    Problem {
+        /// The last part of the problem type, such as `unknown-witness`.
+        kind: String,
+        /// What it says.
+        detail: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// An answer that is too large or of another shape.
+    #[error("{url} does not answer like a taglog log: {reason}")]
+    NotALog {
+        /// The address.
+        url: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// What a log says about itself at `/api/v1/log`.
+#[derive(Clone, Debug, Deserialize)]
+pub struct About {
+    /// Its identity.
+    pub origin: String,
+    /// Its public key.
+    pub vkey: String,
+    /// Entries that are published.
+    pub size: u64,
+    /// Its witnesses.
+    pub roster: AboutRoster,
+}
+
+/// The roster as `/api/v1/log` shows it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AboutRoster {
+    /// The vkeys of the witnesses.
+    pub witnesses: Vec<String>,
+}
+
+/// What a log answers to one submitted entry.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Submitted {
+    /// It is in the log.
+    Accepted {
+        /// Its log index.
+        index: u64,
+        /// `added` or `duplicate`.
+        status: String,
+        /// The receipt: a tlog-proof.
+        proof: String,
+    },
+    /// It is not.
+    Refused {
+        /// A problem (RFC 9457).
+        error: Value,
+    },
+}
+
+/// A client of one log.
+#[derive(Clone, Debug)]
+pub struct LogClient {
+    http: Client,
+    base: Url,
+}
+
+impl LogClient {
+    /// A client of the log at this address. Sends nothing.
+    ///
+    /// # Errors
+    /// [`ClientError::Url`]; [`ClientError::Network`] when TLS cannot be set up.
+    pub fn new(url: &str, timeout: Duration) -> Result<LogClient, ClientError> {
+        let with_slash = format!("{}/", url.trim_end_matches('/'));
+        let base = Url::parse(&with_slash).map_err(|_| ClientError::Url(url.to_owned()))?;
+        if !matches!(base.scheme(), "http" | "https") {
+            return Err(ClientError::Url(url.to_owned()));
+        }
+        let builder = Client::builder().timeout(timeout).user_agent(concat!("taglog/", env!("CARGO_PKG_VERSION")));
+        // A proxy could not reach this machine itself.
+        let builder = if is_loopback(&base) { builder.no_proxy() } else { builder };
+        let http = builder.build().map_err(|error| network(&base, &error))?;
+        Ok(LogClient { http, base })
+    }
+
+    /// The address of the log.
+    pub fn url(&self) -> &str {
+        self.base.as_str().trim_end_matches('/')
+    }
+
+    fn address(&self, path: &str) -> Url {
+        // The base ends in a slash and the paths are constants or checked names, so joining holds.
+        self.base.join(path).unwrap_or_else(|_| self.base.clone())
+    }
+
+    async fn send(&self, request: RequestBuilder, limit: usize) -> Result<Vec<u8>, ClientError> {
+        let response = request.send().await.map_err(|error| network(&self.base, &error))?;
+        let status = response.status();
+        let body = self.read(response, limit).await?;
+        if status.is_success() { Ok(body) } else { Err(self.refusal(status, &body)) }
+    }
+
+    async fn read(&self, mut response: Response, limit: usize) -> Result<Vec<u8>, ClientError> {
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| network(&self.base, &error))? {
+            if chunk.len() > limit - body.len() {
+                return Err(self.not_a_log(format!("the answer is over {limit} bytes")));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
+    }
+
+    fn refusal(&self, status: StatusCode, body: &[u8]) -> ClientError {
+        let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+        match (problem["type"].as_str(), problem["detail"].as_str()) {
+            (Some(kind), Some(detail)) => ClientError::Problem {
+                kind: printable(kind.rsplit(':').next().unwrap_or(kind)),
+                detail: printable(detail),
+                status: status.as_u16(),
+            },
+            _ => self.not_a_log(format!("it answered {status}")),
+        }
+    }
+
+    fn not_a_log(&self, reason: impl Into<String>) -> ClientError {
+        ClientError::NotALog { url: self.url().to_owned(), reason: printable(&reason.into()) }
+    }
+
+    fn parse<T: serde::de::DeserializeOwned>(&self, body: &[u8]) -> Result<T, ClientError> {
+        serde_json::from_slice(body).map_err(|error| self.not_a_log(error.to_string()))
+    }
+
+    /// What the log says about itself. On its word alone.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn about(&self) -> Result<About, ClientError> {
+        let body = self.send(self.http.get(self.address("api/v1/log")), MAX_ANSWER).await?;
+        self.parse(&body)
+    }
+
+    /// The published checkpoint, not verified.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn checkpoint(&self) -> Result<Vec<u8>, ClientError> {
+        self.send(self.http.get(self.address("checkpoint")), MAX_ANSWER).await
+    }
+
+    /// A tag proof for these images, not verified; `page` of each list of sightings.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn tag_proof(&self, images: &[Image], from: Option<u64>, page: u64) -> Result<TagProof, ClientError> {
+        let images: Vec<String> = images.iter().map(Image::to_string).collect();
+        let mut body = json!({ "images": images, "page": page });
+        if let Some(from) = from {
+            body["from"] = json!(from);
+        }
+        let answer = self.send(self.http.post(self.address("api/v1/lookup")).json(&body), MAX_TAG_PROOF).await?;
+        TagProof::from_json(&answer).map_err(|error: TagProofError| self.not_a_log(error.to_string()))
+    }
+
+    /// A consistency proof between two sizes, not verified.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, ClientError> {
+        #[derive(Deserialize)]
+        struct Answer {
+            proof: Vec<Hash>,
+        }
+        let request = self.http.get(self.address("api/v1/proof/consistency")).query(&[("from", from), ("to", to)]);
+        let body = self.send(request, MAX_ANSWER).await?;
+        Ok(self.parse::<Answer>(&body)?.proof)
+    }
+
+    /// Submits one signed entry and waits until it is published. The receipt is not verified.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::Problem`] when the log refuses the entry.
+    pub async fn submit(&self, entry: &str) -> Result<(u64, String, String), ClientError> {
+        let address = self.address("api/v1/entries?wait=published");
+        let request =
+            self.http.post(address).header("content-type", "text/plain; charset=utf-8").body(entry.to_owned());
+        let body = self.send(request, MAX_ANSWER).await?;
+        match <[Submitted; 1]>::try_from(self.parse::<Vec<Submitted>>(&body)?) {
+            Ok([Submitted::Accepted { index, status, proof }]) if index < MAX_INDEX => Ok((index, status, proof)),
+            Ok([Submitted::Refused { error }]) => Err(self.refusal(StatusCode::OK, error.to_string().as_bytes())),
+            _ => Err(self.not_a_log("it did not answer for one entry")),
+        }
+    }
+
+    /// Stores a raw manifest with the log.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn put_manifest(&self, digest: &Digest, bytes: Vec<u8>) -> Result<(), ClientError> {
+        let address = self.address(&format!("api/v1/manifests/{digest}"));
+        let request = self.http.put(address).header("content-type", "application/octet-stream").body(bytes);
+        self.send(request, MAX_ANSWER).await.map(|_| ())
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or("").trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn network(url: &Url, error: &reqwest::Error) -> ClientError {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    ClientError::Network { url: url.as_str().trim_end_matches('/').to_owned(), reason: printable(&cause.to_string()) }
+}
+
+/// Text from the network, safe for a terminal.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(500).collect()
+}

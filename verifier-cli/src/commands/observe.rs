@@ -1,0 +1,162 @@
+//! `taglog observe`: asks registries what tags point to, and reports it to the log.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Value, json};
+use taglog_proto::{
+    entry::{Observation, Seen},
+    name::{Digest, Image},
+    note::SigningKey,
+    receipt::Receipt,
+};
+
+use super::{
+    Failure, Format, Global, Report, exit,
+    session::{Session, config_path, now, parse_reference, registry},
+};
+use crate::{
+    client::{LogClient, lookup::check_growth},
+    registry::{Manifest, ManifestReference, Registry},
+};
+
+/// Ask registries what tags point to, and report it to the log as a witness
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taglog observe busybox:1.36.1 --key ./ams-1.key
+  taglog observe --digest sha256:3fbc… registry.example/team/app:v1
+
+The registry is asked with HEAD, then the manifest is fetched and must hash to the digest. Each
+observation is signed, submitted, and only reported as logged when its receipt verifies.")]
+pub struct ObserveArgs {
+    /// Images: repository:tag
+    #[arg(required = true, value_name = "IMAGE")]
+    images: Vec<String>,
+    /// The witness's secret key [default: taglog/witness.key in the configuration directory]
+    #[arg(long, value_name = "FILE", env = "TAGLOG_KEY")]
+    key: Option<PathBuf>,
+    /// State this digest instead of asking the registry (one image only)
+    #[arg(long, value_name = "DIGEST")]
+    digest: Option<String>,
+}
+
+/// Observes each image in turn. One that fails does not stop the others.
+pub async fn run(global: &Global, args: ObserveArgs) -> Result<Report, Failure> {
+    let session = Session::open(global)?;
+    let witness = Witness {
+        client: session.client()?,
+        registry: registry(global)?,
+        key: read_key(args.key.map_or_else(|| config_path("witness.key"), Ok)?.as_path())?,
+        session: &session,
+    };
+    let stated = args.digest.as_deref().map(Digest::parse).transpose().map_err(Failure::usage)?;
+    if stated.is_some() && args.images.len() != 1 {
+        return Err(Failure::usage("--digest states the digest of one image: name exactly one"));
+    }
+    let images = args.images.iter().map(|text| parse_reference(text)).collect::<Result<Vec<_>, _>>()?;
+    let mut report = Report::done("");
+    let mut rows = Vec::new();
+    for (image, written) in images {
+        match witness.observe(&image, stated.or(written)).await {
+            Ok(observed) => rows.push(observed),
+            Err(failure) => {
+                report.exit = report.exit.max(failure.exit);
+                report.notes.push(format!("{image}: {}", failure.message));
+                rows.push(json!({ "image": image.to_string(), "error": failure.message }));
+            }
+        }
+    }
+    report.output = match global.output {
+        Format::Json => format!("{}\n", Value::from(rows)),
+        Format::Text => rows.iter().filter(|row| row["error"].is_null()).map(text_row).collect(),
+    };
+    debug_assert!(report.exit <= exit::MISBEHAVED);
+    Ok(report)
+}
+
+fn text_row(row: &Value) -> String {
+    let text = |key: &str| row[key].as_str().unwrap_or("").to_owned();
+    let (image, digest, status, kept) = (text("image"), text("digest"), text("status"), text("manifest"));
+    format!("{image}  {digest}  {status} as entry {}; manifest {kept}\n", row["index"])
+}
+
+fn read_key(path: &Path) -> Result<SigningKey, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Failure::usage(format!("{}: {error}; 'taglog keygen NAME' makes a witness's key", path.display()))
+    })?;
+    text.trim_end().parse().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
+
+/// Everything that one observation needs.
+struct Witness<'a> {
+    session: &'a Session,
+    client: LogClient,
+    registry: Registry,
+    key: SigningKey,
+}
+
+impl Witness<'_> {
+    async fn observe(&self, image: &Image, stated: Option<Digest>) -> Result<Value, Failure> {
+        let (digest, manifest) = match stated {
+            Some(digest) => (digest, None),
+            None => self.ask(image).await.map(|manifest| (manifest.digest, Some(manifest)))?,
+        };
+        let entry = Observation::sign(image.clone(), Seen::Digest(digest), now(), &self.key).map_err(Failure::usage)?;
+        let (index, status) = self.submit(&entry).await?;
+        let kept = match manifest {
+            None => "not fetched".to_owned(),
+            Some(manifest) => match self.client.put_manifest(&digest, manifest.bytes).await {
+                Ok(()) => "kept by the log".to_owned(),
+                Err(error) => format!("not kept by the log: {error}"),
+            },
+        };
+        Ok(json!({
+            "image": image.to_string(), "digest": digest.to_string(), "observed": entry.observed.to_string(),
+            "witness": entry.signature.witness.to_string(), "index": index, "status": status, "manifest": kept,
+        }))
+    }
+
+    /// HEAD says which digest; the manifest must hash to it.
+    async fn ask(&self, image: &Image) -> Result<Manifest, Failure> {
+        let digest = self.registry.head(image).await.map_err(Failure::failed)?;
+        let reference = ManifestReference::Digest(digest);
+        self.registry.manifest(&image.repository, &reference).await.map_err(Failure::failed)
+    }
+
+    /// Submits and believes only a receipt that verifies, under a checkpoint consistent with what
+    /// is remembered.
+    async fn submit(&self, entry: &Observation) -> Result<(u64, String), Failure> {
+        let text = entry.to_string();
+        let (index, status, proof) = self.client.submit(&text).await.map_err(Failure::failed)?;
+        let log = &self.session.trust.log;
+        let receipt = Receipt::parse(proof.as_bytes()).map_err(Failure::misbehaved)?;
+        let bytes = logged_bytes(&receipt, &text, entry, status == "duplicate")?;
+        receipt.verify(log, &bytes).map_err(Failure::misbehaved)?;
+        if receipt.index != index {
+            return Err(Failure::misbehaved("the receipt is for another entry"));
+        }
+        let memory = &self.session.memory;
+        let remembered = memory.load(log).map_err(Failure::usage)?;
+        check_growth(&self.client, remembered.as_ref(), &receipt.checkpoint)
+            .await
+            .map_err(|error| self.session.failure(error))?;
+        memory.advance(log, remembered.as_ref(), &receipt.checkpoint).map_err(Failure::usage)?;
+        Ok((index, status))
+    }
+}
+
+/// The bytes that must be in the log: ours; or, for a duplicate, the same text signed earlier.
+fn logged_bytes(receipt: &Receipt, text: &str, entry: &Observation, duplicate: bool) -> Result<Vec<u8>, Failure> {
+    let same_text = |bytes: &[u8]| match taglog_proto::entry::Entry::parse(bytes) {
+        Ok(taglog_proto::entry::Entry::Observation(logged)) => {
+            logged.text() == entry.text() && logged.signature.witness == entry.signature.witness
+        }
+        _ => false,
+    };
+    match &receipt.extra {
+        Some(extra) if duplicate && same_text(extra) => Ok(extra.clone()),
+        _ if duplicate => Err(Failure::misbehaved("the log calls it a duplicate of an entry that says something else")),
+        _ => Ok(text.as_bytes().to_vec()),
+    }
+}

@@ -1,0 +1,142 @@
+//! What commands that talk to a log share: the trust file, the client, the memory.
+
+use std::{
+    path::PathBuf,
+    time::{Duration, SystemTime},
+};
+
+use etcetera::{BaseStrategy as _, choose_base_strategy};
+use taglog_proto::{
+    name::{Image, Reference},
+    time::Timestamp,
+};
+
+use super::{Failure, Global};
+use crate::{
+    client::{LogClient, lookup::LookupError, memory::Memory, trust::Trust},
+    registry::{Registry, RegistryOptions},
+};
+
+/// Where a file of the user's configuration is.
+pub fn config_path(name: &str) -> Result<PathBuf, Failure> {
+    let directories = choose_base_strategy().map_err(Failure::usage)?;
+    Ok(directories.config_dir().join("taglog").join(name))
+}
+
+/// The trust file: the one named, or the default one.
+pub fn trust_path(global: &Global) -> Result<PathBuf, Failure> {
+    global.trust.clone().map_or_else(|| config_path("trust"), Ok)
+}
+
+/// A trusted log, the way to it, and what is remembered of it.
+pub struct Session {
+    /// The trust file's content.
+    pub trust: Trust,
+    /// Checkpoints verified before.
+    pub memory: Memory,
+    global_log: Option<String>,
+    timeout: Duration,
+}
+
+impl Session {
+    /// Reads the trust file. Sends nothing.
+    pub fn open(global: &Global) -> Result<Session, Failure> {
+        let trust = Trust::read(&trust_path(global)?).map_err(Failure::usage)?;
+        let state = match &global.state {
+            Some(state) => state.clone(),
+            None => {
+                let directories = choose_base_strategy().map_err(Failure::usage)?;
+                directories.state_dir().unwrap_or_else(|| directories.data_dir()).join("taglog")
+            }
+        };
+        let timeout = Duration::from_secs(global.timeout);
+        Ok(Session { trust, memory: Memory::new(state), global_log: global.log.clone(), timeout })
+    }
+
+    /// A client of the log.
+    pub fn client(&self) -> Result<LogClient, Failure> {
+        let url = self.global_log.as_ref().or(self.trust.url.as_ref());
+        let url = url.ok_or_else(|| Failure::usage("the trust file names no address for the log: give --log URL"))?;
+        LogClient::new(url, self.timeout).map_err(Failure::usage)
+    }
+
+    /// What went wrong in a look-up; evidence is kept in a file.
+    pub fn failure(&self, error: LookupError) -> Failure {
+        match error {
+            LookupError::Client(error) => Failure::failed(error),
+            LookupError::Misbehaved(misbehaviour) => {
+                let kept = self.memory.keep_evidence("misbehaviour", misbehaviour.evidence.as_bytes());
+                let kept = match kept {
+                    Ok(path) => format!("what it answered is kept in {}", path.display()),
+                    Err(error) => format!("what it answered could not be kept: {error}"),
+                };
+                Failure::misbehaved(format!("THE LOG MISBEHAVES: {misbehaviour}; {kept}"))
+            }
+        }
+    }
+}
+
+/// A client of registries.
+pub fn registry(global: &Global) -> Result<Registry, Failure> {
+    let options = RegistryOptions {
+        plain_http: global.plain_http.clone(),
+        timeout: Duration::from_secs(global.timeout),
+        ..RegistryOptions::default()
+    };
+    Registry::new(options).map_err(Failure::failed)
+}
+
+/// References as people write them; without a tag it is `latest`, as Docker has it.
+pub fn parse_reference(text: &str) -> Result<(Image, Option<taglog_proto::name::Digest>), Failure> {
+    let mut reference: Reference = text.parse().map_err(Failure::usage)?;
+    if reference.tag.is_none() {
+        if reference.digest.is_some() {
+            let message = format!("{text} names no tag: a digest alone cannot be retagged, there is nothing to check");
+            return Err(Failure::usage(message));
+        }
+        reference.tag = taglog_proto::name::Tag::parse("latest").ok();
+    }
+    Ok((reference.image().map_err(Failure::usage)?, reference.digest))
+}
+
+/// The time now, in whole seconds.
+pub fn now() -> Timestamp {
+    Timestamp::from_system_time(SystemTime::now())
+}
+
+/// Parses `90s`, `15m`, `24h`, `7d`.
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let error = || format!("{text:?}: want a number and s, m, h or d, such as 24h");
+    let unit = text.chars().last().ok_or_else(error)?;
+    let seconds: u64 = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        _ => return Err(error()),
+    };
+    let number: u64 = text[..text.len() - 1].parse().map_err(|_| error())?;
+    number.checked_mul(seconds).map(Duration::from_secs).ok_or_else(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(604_800)));
+        for bad in ["", "s", "5", "5x", "-5s", "5 s", "99999999999999999999d", "18446744073709551615d", "5é"] {
+            assert!(parse_duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn references_without_a_tag() {
+        assert_eq!(parse_reference("busybox").unwrap().0.to_string(), "docker.io/library/busybox:latest");
+        let digest = taglog_proto::name::Digest::sha256(b"");
+        assert!(parse_reference(&format!("busybox@{digest}")).is_err());
+        assert_eq!(parse_reference(&format!("busybox:1@{digest}")).unwrap().1, Some(digest));
+    }
+}

@@ -1,0 +1,204 @@
+//! What can go wrong between taglog and a registry, said to the person at the terminal.
+
+use std::time::Duration;
+
+/// Why a registry gave no usable answer about an image.
+///
+/// `image` is always the image as the caller spelled it, `host[:port]/path:tag` or
+/// `host[:port]/path@digest`. Every message is one sentence that names the image and what to do. Text that
+/// came from the network is stripped of control characters and shortened before it gets in here, and no
+/// variant ever holds a credential or a token.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    /// The name is not one that can be asked for; nothing was sent.
+    #[error("{image:?} is not an image name ({reason}): spell it host[:port]/path with a tag or a digest")]
+    InvalidName {
+        /// The name as given.
+        image: String,
+        /// Which part of it is wrong.
+        reason: &'static str,
+    },
+    /// The registry answered 404: it has no such repository or no such tag.
+    #[error("{registry} has no image {repository} with {reference}: check the spelling, or push the image first")]
+    NotFound {
+        /// The registry as spelled in the image's name, `host[:port]`.
+        registry: String,
+        /// The path within the registry.
+        repository: String,
+        /// The tag or digest asked for.
+        reference: String,
+    },
+    /// The registry, or its token service, answered 401 or 403.
+    #[error("{registry} refuses access to {image}: {}", login_hint(registry, *.logged_in))]
+    Unauthorized {
+        /// The image asked for.
+        image: String,
+        /// The registry as spelled in the image's name.
+        registry: String,
+        /// Whether stored credentials were sent (they were refused), or the request was anonymous.
+        logged_in: bool,
+    },
+    /// The registry answered 429.
+    #[error("{registry} limits how often {image} may be asked for: {}", wait_hint(*.retry_after))]
+    RateLimited {
+        /// The image asked for.
+        image: String,
+        /// The registry as spelled in the image's name.
+        registry: String,
+        /// How long the registry asks to wait, at most a day; `None` if it does not say.
+        retry_after: Option<Duration>,
+    },
+    /// The registry, or its token service, answered with another status than 200.
+    #[error("{registry} answered {status} when asked for {image}: try again later, or ask the registry's operator")]
+    Server {
+        /// The image asked for.
+        image: String,
+        /// The registry as spelled in the image's name.
+        registry: String,
+        /// The HTTP status.
+        status: u16,
+    },
+    /// What answered does not speak the registry protocol.
+    #[error("{registry} does not answer like a registry when asked for {image} ({reason}): check the host and port")]
+    NotARegistry {
+        /// The image asked for.
+        image: String,
+        /// The registry as spelled in the image's name.
+        registry: String,
+        /// What was wrong with the answer.
+        reason: String,
+    },
+    /// The answer is longer than any manifest may be; the rest of it was not read.
+    #[error(
+        "the manifest of {image} is larger than {limit} bytes: no registry should hold such a thing, ask its operator"
+    )]
+    TooLarge {
+        /// The image asked for.
+        image: String,
+        /// The most that is read, in bytes.
+        limit: usize,
+    },
+    /// The bytes are not those of the digest that was asked for or that the registry claims.
+    #[error(
+        "{image} should be {claimed} but the bytes received are {actual}: do not use this image, and tell the registry's operator"
+    )]
+    WrongDigest {
+        /// The image asked for.
+        image: String,
+        /// The digest asked for or claimed by the registry.
+        claimed: String,
+        /// The digest of the bytes received.
+        actual: String,
+    },
+    /// The registry redirected to where taglog does not go.
+    #[error(
+        "the registry sent the request for {image} on to {to}, which was not followed ({reason}): name the image by its real registry, or ask the registry's operator"
+    )]
+    RedirectedAway {
+        /// The image asked for.
+        image: String,
+        /// The address redirected to, without its query.
+        to: String,
+        /// Why it was not followed.
+        reason: &'static str,
+    },
+    /// The stored credentials could not be read, or are of no use here; nothing secret was sent.
+    #[error(
+        "the credentials for {registry}, needed for {image}, cannot be used ({reason}): mend Docker's config.json, or run `docker login {registry}` again"
+    )]
+    Credentials {
+        /// The image asked for.
+        image: String,
+        /// The registry as spelled in the image's name.
+        registry: String,
+        /// What is wrong with them.
+        reason: String,
+    },
+    /// No connection, or it broke, or TLS failed.
+    #[error(
+        "cannot reach {registry} to ask for {image} ({reason}): check the name, the network and, for a registry without TLS, that plain HTTP is allowed for it"
+    )]
+    Network {
+        /// The image asked for.
+        image: String,
+        /// The registry as spelled in the image's name.
+        registry: String,
+        /// The cause, as the HTTP library words it.
+        reason: String,
+    },
+    /// No complete answer within the time allowed.
+    #[error("{registry} gave no complete answer about {image} within {} seconds: try again, or allow more time", after.as_secs_f32())]
+    Timeout {
+        /// The image asked for.
+        image: String,
+        /// The registry as spelled in the image's name.
+        registry: String,
+        /// The time that was allowed for the whole operation.
+        after: Duration,
+    },
+    /// The HTTP client could not be built; no image is concerned yet.
+    #[error("cannot set up access to registries ({reason}): check the system's TLS certificates and proxy settings")]
+    Setup {
+        /// The cause, as the HTTP library words it.
+        reason: String,
+    },
+}
+
+fn login_hint(registry: &str, logged_in: bool) -> String {
+    if logged_in {
+        format!(
+            "the stored login was not enough, check that it may read the image or run `docker login {registry}` again"
+        )
+    } else {
+        format!("if it exists it is private, so run `docker login {registry}` first")
+    }
+}
+
+fn wait_hint(retry_after: Option<Duration>) -> String {
+    match retry_after {
+        Some(wait) => format!("wait {} seconds, or log in for a higher limit", wait.as_secs()),
+        None => "wait a while, or log in for a higher limit".to_owned(),
+    }
+}
+
+/// Text from the network or from another program, made fit for a terminal: printable ASCII on one line, and
+/// no longer than a line or two.
+pub(super) fn printable(text: &str) -> String {
+    const MOST: usize = 200;
+    let trimmed = text.trim();
+    let clean = |c: char| {
+        if c.is_ascii_graphic() || c == ' ' { c } else { '?' }
+    };
+    let mut line: String = trimmed.chars().take(MOST).map(clean).collect();
+    if trimmed.chars().nth(MOST).is_some() {
+        line.push_str("...");
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_cannot_steer_the_terminal() {
+        assert_eq!(printable(" a\x1b[2Jb\nc\u{202e} "), "a?[2Jb?c?");
+        assert_eq!(printable(&"x".repeat(300)).len(), 203);
+        assert_eq!(printable(&"x".repeat(200)).len(), 200);
+    }
+
+    #[test]
+    fn messages_name_image_and_remedy() {
+        let image = "reg.example/a:b".to_owned();
+        let registry = "reg.example".to_owned();
+        let anonymous = RegistryError::Unauthorized { image, registry, logged_in: false }.to_string();
+        assert!(anonymous.contains("reg.example/a:b") && anonymous.contains("`docker login reg.example`"));
+        let limited = RegistryError::RateLimited {
+            image: "reg.example/a:b".into(),
+            registry: "reg.example".into(),
+            retry_after: Some(Duration::from_secs(7)),
+        };
+        assert!(limited.to_string().contains("wait 7 seconds"));
+    }
+}

@@ -1,0 +1,287 @@
+//! HTTP as registries need it: bounded bodies, redirects that leave credentials behind, and one way to turn
+//! what went wrong into a [`RegistryError`].
+
+use std::error::Error as _;
+use std::time::{Duration, SystemTime};
+
+use oci_client::secrets::RegistryAuth;
+use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
+
+use super::error::{RegistryError, printable};
+use super::image::{Image, authority, host_only, is_loopback};
+
+/// How many redirects are followed for one request. Real registries need one or two.
+const MOST_REDIRECTS: usize = 5;
+/// The longest wait that a registry may ask for; keeps sums with it far from overflow.
+const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// An answer, and who gave it.
+pub(super) struct Answer {
+    pub(super) response: Response,
+    /// Whether a redirect led away from the host that was asked. Then no credentials were sent there, and its
+    /// wish for some is not fulfilled.
+    pub(super) left_origin: bool,
+}
+
+/// The HTTP clients, and which hosts may be asked without TLS.
+#[derive(Debug)]
+pub(super) struct Transport {
+    /// For this machine itself: a proxy could not reach it, and must not see what is sent to it.
+    loopback: Client,
+    /// For everything else, through the system's proxy if there is one.
+    remote: Client,
+    plain_http: Vec<String>,
+}
+
+impl Transport {
+    pub(super) fn new(plain_http: Vec<String>) -> Result<Self, RegistryError> {
+        let setup = |error: reqwest::Error| RegistryError::Setup { reason: cause(&error) };
+        Ok(Self {
+            loopback: client().no_proxy().build().map_err(setup)?,
+            remote: client().build().map_err(setup)?,
+            plain_http: plain_http.iter().map(|host| host.to_ascii_lowercase()).collect(),
+        })
+    }
+
+    /// Whether `registry` (`host[:port]`) is asked over plain HTTP.
+    pub(super) fn is_plain(&self, registry: &str) -> bool {
+        is_loopback(host_only(registry)) || self.plain_http.iter().any(|host| host == registry)
+    }
+
+    /// Sends a GET or HEAD without a body and follows redirects. `authorization` goes to the origin of `url`
+    /// (scheme, host and port) and nowhere else: once a redirect has left it, it is gone for good.
+    pub(super) async fn fetch(
+        &self,
+        image: &Image,
+        method: Method,
+        mut url: Url,
+        accept: Option<&str>,
+        mut authorization: Option<&RegistryAuth>,
+    ) -> Result<Answer, RegistryError> {
+        let mut left_origin = false;
+        for _ in 0..=MOST_REDIRECTS {
+            let mut request = self.request(method.clone(), url.clone());
+            if let Some(accept) = accept {
+                request = request.header(ACCEPT, accept);
+            }
+            let response = send(image, with_authorization(request, authorization)).await?;
+            let Some(next) = self.redirect(image, &url, &response)? else {
+                return Ok(Answer { response, left_origin });
+            };
+            if next.origin() != url.origin() {
+                authorization = None;
+                left_origin = true;
+            }
+            url = next;
+        }
+        Err(away(image, &url, "too many redirects"))
+    }
+
+    /// Sends a form by POST. Its fields are secret, so that no redirect is followed, not even on the same host.
+    pub(super) async fn post_form(
+        &self,
+        image: &Image,
+        url: Url,
+        fields: &[(&str, &str)],
+    ) -> Result<Response, RegistryError> {
+        let response = send(image, self.request(Method::POST, url.clone()).form(fields)).await?;
+        if !response.status().is_redirection() {
+            return Ok(response);
+        }
+        Err(away(image, &location(&url, &response).unwrap_or(url), "it would carry the login along"))
+    }
+
+    fn request(&self, method: Method, url: Url) -> RequestBuilder {
+        let local = url.host_str().is_some_and(is_loopback);
+        let client = if local { &self.loopback } else { &self.remote };
+        client.request(method, url)
+    }
+
+    /// Where `response` redirects to; `None` where it is no redirect.
+    fn redirect(&self, image: &Image, from: &Url, response: &Response) -> Result<Option<Url>, RegistryError> {
+        if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
+            return Ok(None);
+        }
+        let Some(to) = location(from, response) else {
+            return Err(away(image, from, "the redirect has no readable address"));
+        };
+        // Without TLS anybody on the way could choose the digest of a tag.
+        match to.scheme() {
+            "https" => Ok(Some(to)),
+            "http" if from.scheme() == "https" => Err(away(image, &to, "it leads from HTTPS to plain HTTP")),
+            "http" if self.is_plain(&authority(&to)) => Ok(Some(to)),
+            "http" => Err(away(image, &to, "plain HTTP is not allowed for that host")),
+            _ => Err(away(image, &to, "it is no HTTP address")),
+        }
+    }
+}
+
+/// One client setting for all requests. reqwest's own redirects are off because they cannot refuse to go from
+/// HTTPS to a plain HTTP host of our choice; its decompression is off because digests are of the bytes sent.
+fn client() -> reqwest::ClientBuilder {
+    Client::builder()
+        .user_agent(concat!("taglog/", env!("CARGO_PKG_VERSION")))
+        .redirect(redirect::Policy::none())
+        .referer(false)
+        .no_gzip()
+        .no_brotli()
+        .no_deflate()
+        .no_zstd()
+}
+
+fn with_authorization(request: RequestBuilder, authorization: Option<&RegistryAuth>) -> RequestBuilder {
+    match authorization {
+        None | Some(RegistryAuth::Anonymous) => request,
+        Some(RegistryAuth::Basic(user, password)) => request.basic_auth(user, Some(password)),
+        Some(RegistryAuth::Bearer(token)) => request.bearer_auth(token),
+    }
+}
+
+async fn send(image: &Image, request: RequestBuilder) -> Result<Response, RegistryError> {
+    request.send().await.map_err(|error| network(image, &error))
+}
+
+fn location(from: &Url, response: &Response) -> Option<Url> {
+    let text = response.headers().get(LOCATION)?.to_str().ok()?;
+    from.join(text).ok().filter(|to| to.username().is_empty() && to.password().is_none())
+}
+
+pub(super) fn away(image: &Image, to: &Url, reason: &'static str) -> RegistryError {
+    // The query is left out: signed addresses carry a key in it.
+    let to = printable(&format!("{}://{}{}", to.scheme(), authority(to), to.path()));
+    RegistryError::RedirectedAway { image: image.spelled(), to, reason }
+}
+
+/// Reads a body of at most `limit` bytes, never holding more than one network read beyond it.
+pub(super) async fn read_body(image: &Image, mut response: Response, limit: usize) -> Result<Vec<u8>, RegistryError> {
+    let too_large = || RegistryError::TooLarge { image: image.spelled(), limit };
+    if response.content_length().is_some_and(|length| length > limit as u64) {
+        return Err(too_large());
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| network(image, &error))? {
+        if chunk.len() > limit - body.len() {
+            return Err(too_large());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// The error that a status other than 200 stands for.
+pub(super) fn refusal(image: &Image, status: StatusCode, headers: &HeaderMap, logged_in: bool) -> RegistryError {
+    let (name, registry) = (image.spelled(), image.registry.clone());
+    match status.as_u16() {
+        401 | 403 => RegistryError::Unauthorized { image: name, registry, logged_in },
+        404 if is_html(headers) => not_a_registry(image, "it answered 404 with an HTML page"),
+        404 => RegistryError::NotFound { registry, repository: image.path.clone(), reference: image.reference.clone() },
+        429 => RegistryError::RateLimited { image: name, registry, retry_after: retry_after(headers) },
+        status => RegistryError::Server { image: name, registry, status },
+    }
+}
+
+pub(super) fn not_a_registry(image: &Image, reason: &str) -> RegistryError {
+    RegistryError::NotARegistry { image: image.spelled(), registry: image.registry.clone(), reason: printable(reason) }
+}
+
+/// Whether the answer is a page for people.
+pub(super) fn is_html(headers: &HeaderMap) -> bool {
+    media_type(headers).is_some_and(|kind| kind == "text/html" || kind == "application/xhtml+xml")
+}
+
+/// The media type in `Content-Type`, in lower case and without parameters.
+pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(reqwest::header::CONTENT_TYPE)?.to_str().ok()?;
+    let essence = value.split(';').next().unwrap_or(value).trim();
+    (!essence.is_empty()).then(|| essence.to_ascii_lowercase())
+}
+
+/// `Retry-After` in either of its forms, at most [`LONGEST_WAIT`]; a date in the past is no wait.
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER).map(HeaderValue::to_str)?.ok()?.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => {
+            let until = httpdate::parse_http_date(text).ok()?;
+            until.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO)
+        }
+    };
+    Some(wait.min(LONGEST_WAIT))
+}
+
+fn network(image: &Image, error: &reqwest::Error) -> RegistryError {
+    RegistryError::Network { image: image.spelled(), registry: image.registry.clone(), reason: cause(error) }
+}
+
+/// The innermost cause of an error: the outer ones only repeat the address.
+fn cause(error: &reqwest::Error) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(source) = innermost.source() {
+        innermost = source;
+    }
+    // An error without a source would print its URL; a token service's may hold an account name.
+    if error.source().is_none() { "the request failed".to_owned() } else { printable(&innermost.to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_forms() {
+        let wait = |text: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, HeaderValue::from_static(text));
+            retry_after(&headers)
+        };
+        assert_eq!(wait("17"), Some(Duration::from_secs(17)));
+        assert_eq!(wait("18446744073709551615"), Some(LONGEST_WAIT));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
+        assert_eq!(wait("Sat, 06 Nov 2094 08:49:37 GMT"), Some(LONGEST_WAIT));
+        assert_eq!(wait("soon"), None);
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn plain_http_only_where_allowed() {
+        let transport = Transport::new(vec!["Reg.example:5000".to_owned()]).unwrap();
+        for plain in ["localhost", "localhost:1", "127.0.0.1:5000", "[::1]:5000", "reg.example:5000"] {
+            assert!(transport.is_plain(plain), "{plain}");
+        }
+        for tls in ["reg.example", "reg.example:5001", "a.reg.example:5000", "10.0.0.1:5000", "docker.io"] {
+            assert!(!transport.is_plain(tls), "{tls}");
+        }
+    }
+
+    /// What becomes of a redirect from `from` to `to`. TLS cannot be had on loopback, hence no server here.
+    fn redirected(from: &str, to: &str) -> Result<Option<Url>, RegistryError> {
+        let transport = Transport::new(vec!["reg.example:5000".to_owned()]).unwrap();
+        let image = Image::parse("reg.example/a", "v1").unwrap();
+        let answer = axum::http::Response::builder().status(307).header("location", to);
+        let answer = Response::from(answer.body("").unwrap());
+        transport.redirect(&image, &Url::parse(from).unwrap(), &answer)
+    }
+
+    #[test]
+    fn redirects_never_lead_from_tls_to_plain_http() {
+        for to in ["http://reg.example/a", "http://reg.example:5000/a", "http://127.0.0.1:5000/a", "http://localhost/a"]
+        {
+            let answer = redirected("https://reg.example/a", to);
+            assert!(matches!(answer, Err(RegistryError::RedirectedAway { .. })), "{to}");
+        }
+        let https = redirected("https://reg.example/a", "https://other.example/b").unwrap();
+        assert_eq!(https.unwrap().as_str(), "https://other.example/b");
+        let relative = redirected("https://reg.example/a", "/b").unwrap();
+        assert_eq!(relative.unwrap().as_str(), "https://reg.example/b");
+    }
+
+    #[test]
+    fn plain_http_redirects_only_to_allowed_hosts() {
+        assert!(redirected("http://127.0.0.1/a", "http://reg.example:5000/b").is_ok());
+        assert!(redirected("http://127.0.0.1/a", "https://other.example/b").is_ok());
+        let answer = redirected("http://127.0.0.1/a", "http://reg.example/b?key=secret");
+        let Err(RegistryError::RedirectedAway { to, .. }) = answer else { panic!("{answer:?}") };
+        assert_eq!(to, "http://reg.example/b");
+    }
+}
