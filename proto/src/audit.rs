@@ -6,10 +6,11 @@ use std::collections::HashMap;
 use thiserror::Error;
 
 use crate::{
-    entry::{Entry, EntryError, Roster, Seal},
+    entry::{Entry, EntryError, Roster, Seal, WitnessSignature},
     index::{Batch, OrderError, RecordChanges, RecordReader},
     merkle::Hash,
     name::WitnessId,
+    note::VerifierKey,
     rules::{SignatureVerdict, SignedText, TimeError, check_time, judge_signatures},
     time::Timestamp,
 };
@@ -120,26 +121,47 @@ fn violation<E>(index: u64, violation: impl Into<Violation>) -> AuditError<E> {
     AuditError::Violation { index, violation: violation.into() }
 }
 
-/// Parses the entries of one batch: those from `state.size` to the first seal, which ends it.
-///
-/// # Errors
-/// [`Violation::Spelling`], [`AuditError::UnknownKind`], [`AuditError::Unsealed`].
-fn parse_batch<E>(state: &AuditState, entries: &[&[u8]]) -> Result<(Vec<Entry>, Seal), AuditError<E>> {
-    let mut parsed = Vec::new();
-    for (index, bytes) in (state.size..).zip(entries) {
-        match Entry::parse(bytes) {
-            Ok(Entry::Seal(seal)) => return Ok((parsed, seal)),
-            Ok(entry) => parsed.push(entry),
-            Err(kind @ EntryError::UnknownKind(_)) => return Err(AuditError::UnknownKind { index, kind }),
-            Err(error) => return Err(violation(index, Violation::Spelling(error))),
+/// The entries of one batch, as far as they can be read.
+struct Parsed {
+    /// The entries before the seal.
+    entries: Vec<Entry>,
+    /// The seal, or why there is none. What is wrong before that counts first.
+    end: Result<Seal, Stop>,
+}
+
+/// Why a batch cannot be read to its seal.
+enum Stop {
+    Unreadable(EntryError),
+    Unsealed,
+}
+
+impl Stop {
+    fn into_error<E>(self, index: u64) -> AuditError<E> {
+        match self {
+            Stop::Unreadable(kind @ EntryError::UnknownKind(_)) => AuditError::UnknownKind { index, kind },
+            Stop::Unreadable(error) => violation(index, Violation::Spelling(error)),
+            Stop::Unsealed => AuditError::Unsealed(index),
         }
     }
-    Err(AuditError::Unsealed(state.size))
+}
+
+/// Parses entries up to the first seal, which ends the batch.
+fn parse_batch(entries: &[&[u8]]) -> Parsed {
+    let mut parsed = Vec::new();
+    for bytes in entries {
+        match Entry::parse(bytes) {
+            Ok(Entry::Seal(seal)) => return Parsed { entries: parsed, end: Ok(seal) },
+            Ok(entry) => parsed.push(entry),
+            Err(error) => return Parsed { entries: parsed, end: Err(Stop::Unreadable(error)) },
+        }
+    }
+    Parsed { entries: parsed, end: Err(Stop::Unsealed) }
 }
 
 /// Audits the batch that begins at `state.size`; `entries` are the bytes from there on, and may run
-/// past the seal that ends the batch. `signatures` is false only where the caller has no use for
-/// them (evidence of a false seal).
+/// past the seal that ends the batch. Rules are applied entry by entry, so that the first violation
+/// is the one reported. `signatures` is false only where the caller has no use for them (evidence
+/// of a false seal).
 ///
 /// # Errors
 /// [`AuditError`].
@@ -149,38 +171,46 @@ pub fn audit_batch<R: RecordReader>(
     reader: &R,
     signatures: bool,
 ) -> Result<AuditedBatch, AuditError<R::Error>> {
-    let (parsed, seal) = parse_batch(state, entries)?;
-    let (roster, statements) = match parsed.split_first() {
+    let parsed = parse_batch(entries);
+    let (roster, statements) = match parsed.entries.split_first() {
         Some((Entry::Roster(roster), rest)) => (Some(roster), rest),
-        _ => (None, &parsed[..]),
+        _ => (None, &parsed.entries[..]),
     };
     let first = state.size + u64::from(roster.is_some());
-    if state.seal.is_none() && (roster.is_none() || !statements.is_empty()) {
-        return Err(violation(0, Violation::Beginning));
-    }
+    let closing = parsed.end.as_ref().ok().map(|seal| seal.time);
     let mut next = state.clone();
     if let Some(roster) = roster {
-        admit_roster(&mut next, roster, &seal)?;
+        admit_roster(&mut next, roster, closing)?;
     }
-    let (roster_index, in_force) = next.roster.clone().ok_or(violation(0, Violation::Beginning))?;
-    let previous = state.seal.map_or(in_force.time, |seal| seal.time);
-
-    let lax_signatures = if signatures { check_signatures(first, statements, &in_force)? } else { Vec::new() };
+    let Some((roster_index, in_force)) = next.roster.clone() else {
+        return Err(no_beginning(state.size, parsed));
+    };
+    if state.seal.is_none() && !statements.is_empty() {
+        return Err(violation(first, Violation::Beginning));
+    }
+    let rules = BatchRules { roster: &in_force, previous: state.seal.map_or(in_force.time, |seal| seal.time), closing };
     let mut batch = Batch::new(reader, state.seal.map_or(0, |seal| seal.tags));
-    for (index, entry) in (first..).zip(statements) {
-        apply(&mut batch, index, entry, previous, &seal, &in_force)?;
-    }
+    let lax_signatures = rules.apply_all(&mut batch, first, statements, signatures)?;
     let records = batch.into_records();
     let index = first + statements.len() as u64;
-    check_seal(index, &seal, previous, roster_index, records.tags)?;
+    let seal = parsed.end.map_err(|stop| stop.into_error(index))?;
+    check_seal(index, &seal, rules.previous, roster_index, records.tags)?;
     next.size = index + 1;
     next.seal = Some(seal);
     Ok(AuditedBatch { state: next, records, lax_signatures, seal })
 }
 
-fn admit_roster<E>(state: &mut AuditState, roster: &Roster, seal: &Seal) -> Result<(), AuditError<E>> {
-    let not_before = state.seal.is_none_or(|previous| previous.time <= roster.time);
-    if !not_before || roster.time > seal.time {
+/// A log that does not begin with a roster; or with something unreadable, which is said instead.
+fn no_beginning<E>(index: u64, parsed: Parsed) -> AuditError<E> {
+    match (parsed.entries.is_empty(), parsed.end) {
+        (true, Err(stop)) => stop.into_error(index),
+        _ => violation(index, Violation::Beginning),
+    }
+}
+
+fn admit_roster<E>(state: &mut AuditState, roster: &Roster, closing: Option<Timestamp>) -> Result<(), AuditError<E>> {
+    let after_previous = state.seal.is_none_or(|previous| previous.time <= roster.time);
+    if !after_previous || closing.is_some_and(|closing| roster.time > closing) {
         return Err(violation(state.size, Violation::RosterTime));
     }
     for (id, key) in roster.ids().zip(roster.witnesses()) {
@@ -193,53 +223,103 @@ fn admit_roster<E>(state: &mut AuditState, roster: &Roster, seal: &Seal) -> Resu
     Ok(())
 }
 
-fn check_signatures<E>(first: u64, statements: &[Entry], roster: &Roster) -> Result<Vec<u64>, AuditError<E>> {
-    let mut texts = Vec::with_capacity(statements.len());
-    for (index, entry) in (first..).zip(statements) {
+/// What the statements of one batch must obey.
+struct BatchRules<'a> {
+    roster: &'a Roster,
+    /// The time of the previous seal.
+    previous: Timestamp,
+    /// The time of the closing seal, if it could be read.
+    closing: Option<Timestamp>,
+}
+
+/// A statement by a witness of the roster, ready for judgement.
+struct Signed<'a> {
+    text: String,
+    key: &'a VerifierKey,
+    signature: &'a WitnessSignature,
+}
+
+impl BatchRules<'_> {
+    /// Applies every rule to every statement in order; returns the indices with lax signatures.
+    fn apply_all<R: RecordReader>(
+        &self,
+        batch: &mut Batch<'_, R>,
+        first: u64,
+        statements: &[Entry],
+        signatures: bool,
+    ) -> Result<Vec<u64>, AuditError<R::Error>> {
+        let verdicts = if signatures { self.judge(statements) } else { Vec::new() };
+        let mut lax = Vec::new();
+        for (i, (index, entry)) in (first..).zip(statements).enumerate() {
+            if signatures {
+                self.check_signature(index, entry, verdicts.get(i), &mut lax)?;
+            }
+            self.apply(batch, index, entry)?;
+        }
+        Ok(lax)
+    }
+
+    /// The verdicts on the signatures up to the first statement that has no key in the roster.
+    fn judge(&self, statements: &[Entry]) -> Vec<SignatureVerdict> {
+        let signed: Vec<Signed<'_>> = statements.iter().map_while(|entry| self.signed(entry)).collect();
+        let texts = signed.iter().map(|s| SignedText { key: s.key, text: &s.text, signature: &s.signature.bytes });
+        judge_signatures(&texts.collect::<Vec<_>>())
+    }
+
+    fn signed<'e>(&'e self, entry: &'e Entry) -> Option<Signed<'e>> {
         let (text, signature) = match entry {
             Entry::Observation(entry) => (entry.text(), &entry.signature),
             Entry::Confirmation(entry) => (entry.text(), &entry.signature),
+            Entry::Roster(_) | Entry::Seal(_) => return None,
+        };
+        Some(Signed { text, key: self.roster.key(&signature.witness)?, signature })
+    }
+
+    fn check_signature<E>(
+        &self,
+        index: u64,
+        entry: &Entry,
+        verdict: Option<&SignatureVerdict>,
+        lax: &mut Vec<u64>,
+    ) -> Result<(), AuditError<E>> {
+        let witness = match entry {
+            Entry::Observation(entry) => &entry.signature.witness,
+            Entry::Confirmation(entry) => &entry.signature.witness,
             Entry::Roster(_) | Entry::Seal(_) => return Err(violation(index, Violation::RosterPlace)),
         };
-        let witness = &signature.witness;
-        let key = roster.key(witness).ok_or_else(|| violation(index, Violation::NotInRoster(witness.clone())))?;
-        texts.push((index, text, key, signature));
-    }
-    let signed: Vec<SignedText<'_>> =
-        texts.iter().map(|(_, text, key, signature)| SignedText { key, text, signature: &signature.bytes }).collect();
-    let mut lax = Vec::new();
-    for ((index, _, _, signature), verdict) in texts.iter().zip(judge_signatures(&signed)) {
         match verdict {
-            SignatureVerdict::Strict => {}
-            SignatureVerdict::Lax => lax.push(*index),
-            SignatureVerdict::Invalid => {
-                return Err(violation(*index, Violation::Signature(signature.witness.clone())));
+            Some(SignatureVerdict::Strict) => Ok(()),
+            Some(SignatureVerdict::Lax) => {
+                lax.push(index);
+                Ok(())
             }
+            Some(SignatureVerdict::Invalid) => Err(violation(index, Violation::Signature(witness.clone()))),
+            None => Err(violation(index, Violation::NotInRoster(witness.clone()))),
         }
     }
-    Ok(lax)
-}
 
-fn apply<R: RecordReader>(
-    batch: &mut Batch<'_, R>,
-    index: u64,
-    entry: &Entry,
-    previous: Timestamp,
-    seal: &Seal,
-    roster: &Roster,
-) -> Result<(), AuditError<R::Error>> {
-    let observed = match entry {
-        Entry::Observation(entry) => entry.observed,
-        Entry::Confirmation(entry) => entry.observed,
-        Entry::Roster(_) | Entry::Seal(_) => return Err(violation(index, Violation::RosterPlace)),
-    };
-    check_time(observed, previous, seal.time, &roster.limits).map_err(|error| violation(index, error))?;
-    let taken = match entry {
-        Entry::Observation(entry) => batch.observe(index, entry),
-        Entry::Confirmation(entry) => batch.confirm(index, entry),
-        Entry::Roster(_) | Entry::Seal(_) => Ok(Ok(())),
-    };
-    taken.map_err(AuditError::Reader)?.map_err(|error| violation(index, error))
+    /// The time rule, the order rule, and what the statement does to the records.
+    fn apply<R: RecordReader>(
+        &self,
+        batch: &mut Batch<'_, R>,
+        index: u64,
+        entry: &Entry,
+    ) -> Result<(), AuditError<R::Error>> {
+        let observed = match entry {
+            Entry::Observation(entry) => entry.observed,
+            Entry::Confirmation(entry) => entry.observed,
+            Entry::Roster(_) | Entry::Seal(_) => return Err(violation(index, Violation::RosterPlace)),
+        };
+        // Without a closing seal only the past can be checked.
+        let closing = self.closing.unwrap_or(observed);
+        check_time(observed, self.previous, closing, &self.roster.limits).map_err(|error| violation(index, error))?;
+        let taken = match entry {
+            Entry::Observation(entry) => batch.observe(index, entry),
+            Entry::Confirmation(entry) => batch.confirm(index, entry),
+            Entry::Roster(_) | Entry::Seal(_) => Ok(Ok(())),
+        };
+        taken.map_err(AuditError::Reader)?.map_err(|error| violation(index, error))
+    }
 }
 
 fn check_seal<E>(index: u64, seal: &Seal, previous: Timestamp, roster: u64, tags: u64) -> Result<(), AuditError<E>> {

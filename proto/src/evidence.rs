@@ -9,7 +9,8 @@ use thiserror::Error;
 use crate::{
     audit::{AuditError, AuditState, audit_batch},
     checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint},
-    entry::{Entry, Observation, Seal, Seen},
+    encoding::MAX_INDEX,
+    entry::{Entry, EntryError, Observation, Seal, Seen},
     index::{RecordReader, commitment},
     merkle::{Frontier, Hash, NodeReader, ProofError, fold_right, leaf_hash, subtree_root, verify_inclusion},
     multiproof,
@@ -17,7 +18,7 @@ use crate::{
     note::VerifierKey,
     prefix_tree::{PrefixError, PrefixProof, ProvenUpdate, updated_root},
     record::{RecordError, RepositoryRecord, Sighting, TagLine, TagRecord, repository_key, tag_key},
-    tag_proof::{IndexAnswer, IndexedEntry, TagProof, TagProofError},
+    tag_proof::{IndexAnswer, IndexedEntry, TagProof, TagProofError, from_strict_json},
 };
 
 /// The most bytes of an evidence file that are read.
@@ -54,6 +55,10 @@ pub enum EvidenceError {
     #[error("the evidence is true but convicts nobody: {0}")]
     Innocent(&'static str),
 }
+
+/// A later version's entries are no misbehaviour.
+const UNKNOWN_KIND: EvidenceError =
+    EvidenceError::Innocent("an entry is of a kind that this version does not know: upgrade");
 
 /// One piece of evidence, as it is written to a file: JSON with the kind as `type`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -205,7 +210,29 @@ impl Evidence {
         if bytes.len() > MAX_EVIDENCE {
             return Err(EvidenceError::Json(format!("it is over {MAX_EVIDENCE} bytes")));
         }
-        serde_json::from_slice(bytes).map_err(|error| EvidenceError::Json(error.to_string()))
+        let evidence: Evidence = from_strict_json(bytes).map_err(EvidenceError::Json)?;
+        evidence.check_values()?;
+        Ok(evidence)
+    }
+
+    /// What the shape alone does not say: the type of a tag proof, and the range of indices.
+    fn check_values(&self) -> Result<(), EvidenceError> {
+        let indices = match self {
+            Evidence::Omission(evidence) => {
+                evidence.tag_proof.check_values()?;
+                vec![evidence.observation.index]
+            }
+            Evidence::Phantom(evidence) => {
+                evidence.entries.iter().map(|entry| entry.index).chain([evidence.cited]).collect()
+            }
+            Evidence::FalseSeal(evidence) => vec![evidence.start, evidence.roster.index],
+            Evidence::Fork(_) | Evidence::Inconsistency(_) | Evidence::NoSeal(_) => Vec::new(),
+        };
+        if indices.into_iter().all(|index| index < MAX_INDEX) {
+            Ok(())
+        } else {
+            Err(EvidenceError::Json("an index is not below 2^53".to_owned()))
+        }
     }
 
     /// The evidence as JSON.
@@ -368,22 +395,21 @@ impl Omission {
     }
 }
 
-/// Proves entries by a multiproof and parses those that parse.
-fn proven(
-    entries: &[IndexedEntry],
-    proof: &[Hash],
-    checkpoint: &Checkpoint,
-) -> Result<BTreeMap<u64, Option<Entry>>, EvidenceError> {
+/// Entries by index; those that do not parse count against the log, unless of an unknown kind.
+type ProvenEntries = BTreeMap<u64, Result<Entry, EntryError>>;
+
+/// Proves entries by a multiproof and parses them.
+fn proven(entries: &[IndexedEntry], proof: &[Hash], checkpoint: &Checkpoint) -> Result<ProvenEntries, EvidenceError> {
     let leaves: Vec<(u64, &[u8])> = entries.iter().map(|e| (e.index, e.entry.as_bytes())).collect();
     multiproof::verify(&leaves, checkpoint.size, proof, &checkpoint.root)?;
-    Ok(leaves.into_iter().map(|(index, bytes)| (index, Entry::parse(bytes).ok())).collect())
+    Ok(leaves.into_iter().map(|(index, bytes)| (index, Entry::parse(bytes))).collect())
 }
 
 impl Phantom {
     fn convict(&self, log: &VerifierKey) -> Result<String, EvidenceError> {
         let checkpoint = signed(&self.checkpoint, log)?;
         let entries = proven(&self.entries, &self.multiproof, &checkpoint)?;
-        let Some(Some(Entry::Seal(seal))) = entries.get(&(checkpoint.size - 1)) else {
+        let Some(Ok(Entry::Seal(seal))) = entries.get(&(checkpoint.size - 1)) else {
             return Err(EvidenceError::Incomplete("the checkpoint's seal".to_owned()));
         };
         let image = Image::parse(&self.image)?;
@@ -401,7 +427,8 @@ impl Phantom {
         }
         let entry = entries.get(&self.cited).ok_or(EvidenceError::Incomplete("the cited entry".to_owned()))?;
         let true_to_it = match entry {
-            Some(Entry::Observation(entry)) => claim.is_made_by(entry, &image, &witness),
+            Ok(Entry::Observation(entry)) => claim.is_made_by(entry, &image, &witness),
+            Err(EntryError::UnknownKind(_)) => return Err(UNKNOWN_KIND),
             _ => false,
         };
         if true_to_it { Err(EvidenceError::Innocent("the cited entry says the same")) } else { Ok(accused) }
@@ -462,9 +489,7 @@ impl NoSeal {
         verify_inclusion(&leaf_hash(self.entry.as_bytes()), last, checkpoint.size, &self.inclusion, &checkpoint.root)?;
         match Entry::parse(self.entry.as_bytes()) {
             Ok(Entry::Seal(seal)) if seal.size == last => Err(EvidenceError::Innocent("the last entry is a seal")),
-            Err(crate::entry::EntryError::UnknownKind(_)) => {
-                Err(EvidenceError::Innocent("the last entry is of a kind that this version does not know"))
-            }
+            Err(EntryError::UnknownKind(_)) => Err(UNKNOWN_KIND),
             _ => Ok(format!("{}'s checkpoint of size {} does not end in a seal", log.name(), checkpoint.size)),
         }
     }
@@ -548,9 +573,7 @@ impl FalseSeal {
             Ok(audited) => audited,
             Err(AuditError::Violation { index, violation }) => return accused(format!("entry {index}: {violation}")),
             Err(AuditError::Reader(error)) => return Err(error),
-            Err(AuditError::UnknownKind { .. }) => {
-                return Err(EvidenceError::Innocent("an entry is of a kind that this version does not know"));
-            }
+            Err(AuditError::UnknownKind { .. }) => return Err(UNKNOWN_KIND),
             Err(AuditError::Unsealed(_)) => return Err(EvidenceError::Incomplete("the seal of the batch".to_owned())),
         };
         if audited.state.size != self.start + self.entries.len() as u64 {

@@ -140,7 +140,7 @@ pub(crate) fn parse_signature(line: &str) -> Option<NoteSignature> {
 
 /// Key names are not empty and have no Unicode space and no plus (c2sp.org/signed-note, "Format").
 pub fn is_key_name(name: &str) -> bool {
-    !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c.is_control() || c == '+')
+    !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c == '+')
 }
 
 fn key_id(name: &str, key: &[u8; 32]) -> KeyId {

@@ -1,7 +1,11 @@
 //! The rules that entries obey, one function each: the log applies them before it accepts, the
 //! auditor applies the same ones afterwards (SPEC.md sections 3.5 and 8).
 
-use curve25519_dalek::{EdwardsPoint, Scalar, edwards::CompressedEdwardsY, traits::IsIdentity};
+use std::sync::OnceLock;
+
+use curve25519_dalek::{
+    EdwardsPoint, Scalar, constants::EIGHT_TORSION, edwards::CompressedEdwardsY, traits::IsIdentity,
+};
 use sha2::{Digest as _, Sha512};
 use thiserror::Error;
 
@@ -117,16 +121,39 @@ fn judge_batch(signed: &[SignedText<'_>]) -> Vec<SignatureVerdict> {
     let texts: Vec<&[u8]> = signed.iter().map(|s| s.text.as_bytes()).collect();
     let signatures: Vec<_> = signed.iter().map(|s| ed25519_dalek::Signature::from_bytes(s.signature)).collect();
     let keys: Vec<_> = signed.iter().map(|s| *s.key.dalek()).collect();
-    if ed25519_dalek::verify_batch(&texts, &signatures, &keys).is_ok() {
-        return vec![SignatureVerdict::Strict; signed.len()];
-    }
-    signed.iter().map(|s| judge_signature(s.key, s.text.as_bytes(), s.signature)).collect()
+    let batch_holds = ed25519_dalek::verify_batch(&texts, &signatures, &keys).is_ok();
+    let judge = |s: &SignedText<'_>| match batch_holds && !has_unusual_r(s.signature) {
+        true => SignatureVerdict::Strict,
+        false => judge_signature(s.key, s.text.as_bytes(), s.signature),
+    };
+    signed.iter().map(judge).collect()
+}
+
+/// Whether R is one of the few encodings that batch verification takes and the strict sense does
+/// not: y not below the field's prime 2²⁵⁵ − 19, or a point of small order.
+fn has_unusual_r(signature: &[u8; 64]) -> bool {
+    let mut y = [0; 32];
+    y.copy_from_slice(&signature[..32]);
+    // The top bit is the sign of x, with which the points of small order come in pairs.
+    y[31] &= 0x7f;
+    let not_below_prime = y[31] == 0x7f && y[1..31].iter().all(|byte| *byte == 0xff) && y[0] >= 0xed;
+    not_below_prime || small_order_y().contains(&y)
+}
+
+/// The y coordinates of the eight points of small order.
+fn small_order_y() -> &'static [[u8; 32]; 8] {
+    static Y: OnceLock<[[u8; 32]; 8]> = OnceLock::new();
+    Y.get_or_init(|| {
+        EIGHT_TORSION.map(|point| {
+            let mut y = point.compress().to_bytes();
+            y[31] &= 0x7f;
+            y
+        })
+    })
 }
 
 #[cfg(test)]
 mod tests {
-    use curve25519_dalek::constants::EIGHT_TORSION;
-
     use super::*;
     use crate::note::SigningKey;
 
@@ -178,5 +205,35 @@ mod tests {
             (verdicts.len(), verdicts[298], verdicts[299]),
             (300, SignatureVerdict::Strict, SignatureVerdict::Invalid)
         );
+    }
+
+    /// Points of small order in every encoding, canonical or not, as R of a signature that satisfies
+    /// the equation: the verdict must not depend on the company a signature is in.
+    #[test]
+    fn a_batch_judges_as_one_by_one() {
+        let key = SigningKey::from_seed("w.example", &[5; 32]).unwrap();
+        let secret = ed25519_dalek::SigningKey::from_bytes(&[5; 32]);
+        let not_canonical = [0xed, 0xee].into_iter().flat_map(|low| {
+            [0x7f, 0xff].map(|high| {
+                let mut r = [0xff; 32];
+                (r[0], r[31]) = (low, high);
+                r
+            })
+        });
+        let small = EIGHT_TORSION.map(|point| point.compress().to_bytes());
+        let signs = small.into_iter().flat_map(|r| {
+            let mut other = r;
+            other[31] ^= 0x80;
+            [r, other]
+        });
+        for r in not_canonical.chain(signs) {
+            let hash = Sha512::new_with_prefix(r).chain_update(key.verifier_key().as_bytes()).chain_update(b"text\n");
+            let s = Scalar::from_bytes_mod_order_wide(&hash.finalize().into()) * secret.to_scalar();
+            let signature: [u8; 64] = [r, s.to_bytes()].concat().try_into().unwrap();
+            let alone = judge_signature(key.verifier_key(), b"text\n", &signature);
+            let signed = SignedText { key: key.verifier_key(), text: "text\n", signature: &signature };
+            assert_eq!(judge_signatures(&[signed]), [alone], "{r:?}");
+            assert_ne!(alone, SignatureVerdict::Strict, "{r:?}");
+        }
     }
 }

@@ -180,14 +180,20 @@ impl TagProof {
         if bytes.len() > MAX_TAG_PROOF {
             return Err(TagProofError::Json(format!("it is over {MAX_TAG_PROOF} bytes")));
         }
-        let proof: TagProof = serde_json::from_slice(bytes).map_err(|error| TagProofError::Json(error.to_string()))?;
-        if proof.kind != TYPE {
-            return Err(TagProofError::Type(proof.kind.chars().take(80).collect()));
+        let proof: TagProof = from_strict_json(bytes).map_err(TagProofError::Json)?;
+        proof.check_values()?;
+        Ok(proof)
+    }
+
+    /// What the shape alone does not say: type and range of indices.
+    pub(crate) fn check_values(&self) -> Result<(), TagProofError> {
+        if self.kind != TYPE {
+            return Err(TagProofError::Type(self.kind.chars().take(80).collect()));
         }
-        if proof.indices().any(|index| index >= MAX_INDEX) {
+        if self.indices().any(|index| index >= MAX_INDEX) {
             return Err(TagProofError::Json("an index is not below 2^53".to_owned()));
         }
-        Ok(proof)
+        Ok(())
     }
 
     /// The proof as JSON.
@@ -200,6 +206,18 @@ impl TagProof {
         let entries = self.entries.iter().map(|entry| entry.index);
         let pages = self.images.iter().flat_map(|answer| answer.sightings.iter().map(|page| page.start));
         entries.chain(pages).chain(self.consistency.iter().map(|consistency| consistency.from))
+    }
+}
+
+/// Reads JSON of which exactly one shape is accepted. The derived readers refuse unknown and repeated
+/// fields, but also take an array for an object and null for what is absent; comparing with what is
+/// printed back refuses these.
+pub(crate) fn from_strict_json<T: Serialize + serde::de::DeserializeOwned>(bytes: &[u8]) -> Result<T, String> {
+    let parsed: T = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    let given: serde_json::Value = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+    match serde_json::to_value(&parsed) {
+        Ok(printed) if printed == given => Ok(parsed),
+        _ => Err("a value has another shape than this format gives it".to_owned()),
     }
 }
 

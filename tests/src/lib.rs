@@ -1,1 +1,26 @@
-//! warm
+//! What the end-to-end tests and benchmarks share: real processes on free ports, cleaned up.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`process`] | runs a program, reads what it says, ends it |
+//! | [`server`] | a data directory and the `taglog-server` on it, with every HTTP call |
+//! | [`witness`] | signs observations and confirmations |
+//! | [`replay`] | fetches a whole log and audits it |
+//! | [`registry`] | a real registry, and images pushed to it |
+//!
+//! The programs must have been built in the same profile before: `cargo build --release --workspace`.
+
+// A harness: what fails in here fails the test that called it, at the line that says why.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+pub mod process;
+pub mod registry;
+pub mod replay;
+pub mod server;
+pub mod witness;
+
+pub use process::{Process, binary};
+pub use registry::{Registry, push_image};
+pub use replay::replay;
+pub use server::{Answer, Data, Outcome, Server};
+pub use witness::Witness;

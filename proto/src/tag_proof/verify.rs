@@ -102,7 +102,12 @@ impl WitnessReport {
         by_start.insert(self.start, &self.sightings);
         let joined = by_start.into_values().flatten().take(self.line.sightings as usize);
         let joined: Vec<Sighted> = joined.copied().collect();
-        if is_complete(&joined, &self.line) {
+        let changes = |pair: &[Sighted]| {
+            let [a, b] = [pair[0].sighting, pair[1].sighting];
+            a.index < b.index && a.seen != b.seen
+        };
+        let ends_right = joined.last().is_some_and(|last| last.sighting.seen == self.line.seen);
+        if is_complete(&joined, &self.line) && ends_right && joined.windows(2).all(changes) {
             (self.sightings, self.start, self.complete) = (joined, 0, true);
         }
     }
@@ -348,6 +353,10 @@ impl WitnessCheck<'_> {
             return Err("the list of sightings does not have the root in the record".into());
         }
         let reaches_the_end = start + sighted.len() as u64 == self.line.sightings;
+        let times = sighted.iter().map(|sighted| sighted.observed).chain([self.line.observed]);
+        if !times.is_sorted() || sighted.last().is_some_and(|last| last.sighting.index > self.line.index) {
+            return Err("the latest observation is not after the sightings".into());
+        }
         let last_seen: Option<Seen> = sighted.last().map(|last| last.sighting.seen);
         if reaches_the_end && last_seen.is_some_and(|seen| seen != self.line.seen) {
             return Err("the last sighting is not what the witness last saw".into());

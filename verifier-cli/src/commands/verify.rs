@@ -323,7 +323,7 @@ fn text(looked: &Looked, answers: &[Answer]) -> String {
     for Answer { image, served, judgement } in answers {
         text += &format!("{:<10}  {image}\n            {}\n", judgement.verdict, judgement.reason);
         if let Some(served) = served {
-            text += &format!("            asked about {served}\n");
+            text += &format!("            now {served}\n");
         }
         if !judgement.verdict.passes()
             && let Some(report) = looked.report(image)

@@ -50,7 +50,7 @@ impl Verdict {
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+        f.pad(match self {
             Verdict::Ok => "ok",
             Verdict::Moving => "moving",
             Verdict::New => "new",
@@ -112,15 +112,14 @@ struct History<'a> {
 impl History<'_> {
     /// Every digest ever sighted, in the order of their first sighting in the log.
     fn digests(&self) -> Vec<Digest> {
-        let mut first: BTreeMap<u64, Digest> = BTreeMap::new();
-        for sighting in self.trusted.iter().flat_map(|witness| &witness.sightings).map(|sighted| sighted.sighting) {
-            if let Seen::Digest(digest) = sighting.seen {
-                first.insert(sighting.index, digest);
-            }
-        }
+        let sightings = self.trusted.iter().flat_map(|witness| &witness.sightings);
+        let mut sightings: Vec<_> = sightings.map(|sighted| sighted.sighting).collect();
+        sightings.sort_by_key(|sighting| sighting.index);
         let mut digests = Vec::new();
-        for digest in first.into_values() {
-            if !digests.contains(&digest) {
+        for sighting in sightings {
+            if let Seen::Digest(digest) = sighting.seen
+                && !digests.contains(&digest)
+            {
                 digests.push(digest);
             }
         }

@@ -1,14 +1,15 @@
 //! From a registry's challenge and the stored credentials to what goes into the `Authorization` header.
 
 use docker_credential::DockerCredential;
-use oci_client::secrets::RegistryAuth;
-use oci_client::token_cache::RegistryToken;
+use oci_client::{secrets::RegistryAuth, token_cache::RegistryToken};
 use reqwest::{Method, Response, StatusCode, Url};
 
-use super::challenge::Challenge;
-use super::error::RegistryError;
-use super::image::Image;
-use super::transport::{Transport, away, not_a_registry, read_body, refusal};
+use super::{
+    challenge::Challenge,
+    error::RegistryError,
+    target::Target,
+    transport::{Transport, away, not_a_registry, read_body, refusal},
+};
 
 /// The longest answer of a token service, in bytes. Real ones are a few kilobytes.
 const LONGEST_TOKEN_ANSWER: usize = 256 * 1024;
@@ -25,40 +26,40 @@ pub(super) struct Grant {
 /// tokens to everybody.
 pub(super) async fn authorize(
     transport: &Transport,
-    image: &Image,
+    target: &Target,
     challenge: Challenge,
     credentials: Option<DockerCredential>,
 ) -> Result<Grant, RegistryError> {
     let Challenge::Bearer { realm, service, scope } = challenge else {
-        return basic(image, credentials);
+        return basic(target, credentials);
     };
-    let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", image.path));
-    let realm = token_service(transport, image, &realm)?;
+    let scope = scope.unwrap_or_else(|| format!("repository:{}:pull", target.repository.path()));
+    let realm = token_service(transport, target, &realm)?;
     let service = service.as_deref();
     let logged_in = credentials.is_some();
     let response = match credentials {
         Some(DockerCredential::IdentityToken(token)) => {
-            exchange(transport, image, realm, service, &scope, &token).await?
+            exchange(transport, target, realm, service, &scope, &token).await?
         }
-        other => ask(transport, image, realm, service, &scope, other).await?,
+        other => ask(transport, target, realm, service, &scope, other).await?,
     };
-    let token = read_token(image, response, logged_in).await?;
+    let token = read_token(target, response, logged_in).await?;
     Ok(Grant { authorization: RegistryAuth::Bearer(token), logged_in })
 }
 
-fn basic(image: &Image, credentials: Option<DockerCredential>) -> Result<Grant, RegistryError> {
+fn basic(target: &Target, credentials: Option<DockerCredential>) -> Result<Grant, RegistryError> {
     match credentials {
         Some(DockerCredential::UsernamePassword(user, password)) => {
             Ok(Grant { authorization: RegistryAuth::Basic(user, password), logged_in: true })
         }
         Some(DockerCredential::IdentityToken(_)) => Err(RegistryError::Credentials {
-            image: image.spelled(),
-            registry: image.registry.clone(),
+            target: target.to_string(),
+            registry: target.registry().to_owned(),
             reason: "an identity token is stored, but the registry asks for user name and password".to_owned(),
         }),
         None => Err(RegistryError::Unauthorized {
-            image: image.spelled(),
-            registry: image.registry.clone(),
+            target: target.to_string(),
+            registry: target.registry().to_owned(),
             logged_in: false,
         }),
     }
@@ -66,21 +67,21 @@ fn basic(image: &Image, credentials: Option<DockerCredential>) -> Result<Grant, 
 
 /// The address of the token service. It gets the password, so it must use TLS, except where the registry
 /// itself has been allowed to do without.
-fn token_service(transport: &Transport, image: &Image, realm: &str) -> Result<Url, RegistryError> {
+fn token_service(transport: &Transport, target: &Target, realm: &str) -> Result<Url, RegistryError> {
     let Ok(url) = Url::parse(realm) else {
-        return Err(not_a_registry(image, &format!("its token service {realm} is no address")));
+        return Err(not_a_registry(target, &format!("its token service {realm} is no address")));
     };
     match url.scheme() {
         "https" => Ok(url),
-        "http" if transport.is_plain(&image.registry) => Ok(url),
-        _ => Err(away(image, &url, "its token service must use HTTPS")),
+        "http" if transport.is_plain(target.registry()) => Ok(url),
+        _ => Err(away(target, &url, "its token service must use HTTPS")),
     }
 }
 
 /// Asks for a token by GET, with user name and password if there are any.
 async fn ask(
     transport: &Transport,
-    image: &Image,
+    target: &Target,
     mut url: Url,
     service: Option<&str>,
     scope: &str,
@@ -95,14 +96,14 @@ async fn ask(
         Some(DockerCredential::UsernamePassword(user, password)) => Some(RegistryAuth::Basic(user, password)),
         _ => None,
     };
-    let answer = transport.fetch(image, Method::GET, url, None, authorization.as_ref()).await?;
+    let answer = transport.fetch(target, Method::GET, url, None, authorization.as_ref()).await?;
     Ok(answer.response)
 }
 
 /// Exchanges an identity token (an OAuth 2 refresh token) for a token to pull with.
 async fn exchange(
     transport: &Transport,
-    image: &Image,
+    target: &Target,
     url: Url,
     service: Option<&str>,
     scope: &str,
@@ -115,23 +116,23 @@ async fn exchange(
         ("scope", scope),
         ("refresh_token", identity_token),
     ];
-    transport.post_form(image, url, &fields).await
+    transport.post_form(target, url, &fields).await
 }
 
-async fn read_token(image: &Image, response: Response, logged_in: bool) -> Result<String, RegistryError> {
+async fn read_token(target: &Target, response: Response, logged_in: bool) -> Result<String, RegistryError> {
     match response.status() {
         StatusCode::OK => {}
         // OAuth 2 answers 400 to a refresh token that is no longer good.
         StatusCode::BAD_REQUEST if logged_in => {
-            return Err(refusal(image, StatusCode::UNAUTHORIZED, response.headers(), logged_in));
+            return Err(refusal(target, StatusCode::UNAUTHORIZED, response.headers(), logged_in));
         }
         StatusCode::NOT_FOUND => {
-            return Err(not_a_registry(image, "its token service does not exist"));
+            return Err(not_a_registry(target, "its token service does not exist"));
         }
-        status => return Err(refusal(image, status, response.headers(), logged_in)),
+        status => return Err(refusal(target, status, response.headers(), logged_in)),
     }
-    let no_token = || not_a_registry(image, "its token service did not answer with a token");
-    let body = match read_body(image, response, LONGEST_TOKEN_ANSWER).await {
+    let no_token = || not_a_registry(target, "its token service did not answer with a token");
+    let body = match read_body(target, response, LONGEST_TOKEN_ANSWER).await {
         Err(RegistryError::TooLarge { .. }) => return Err(no_token()),
         other => other?,
     };
@@ -141,15 +142,18 @@ async fn read_token(image: &Image, response: Response, logged_in: bool) -> Resul
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // What fails in here fails the test.
 mod tests {
+    use taglog_proto::name::Image;
+
     use super::*;
 
     #[test]
     fn a_token_service_needs_tls_where_its_registry_does() {
         let transport = Transport::new(vec!["plain.example".to_owned()]).unwrap();
         let service = |repository: &str, realm: &str| {
-            let image = Image::parse(repository, "v1").unwrap();
-            token_service(&transport, &image, realm)
+            let target = Target::from(&Image::parse(&format!("{repository}:v1")).unwrap());
+            token_service(&transport, &target, realm)
         };
         for repository in ["reg.example/a", "plain.example/a", "127.0.0.1:5000/a"] {
             assert!(service(repository, "https://auth.example/token").is_ok());

@@ -46,8 +46,9 @@ fn offer(challenge: &ChallengeRef<'_>) -> Option<Challenge> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use reqwest::header::HeaderValue;
+
+    use super::*;
 
     fn strongest(values: &[&'static str]) -> Option<Challenge> {
         let mut headers = HeaderMap::new();

@@ -4,9 +4,11 @@
 //! to its callers: a missing file or a helper that knows nothing means "anonymous", while an unreadable file
 //! or a broken helper is an error; and a helper that hangs does not hang the program.
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use serde_json::Value;
@@ -117,6 +119,7 @@ fn describe(error: &CredentialRetrievalError, path: &Path) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // What fails in here fails the test.
 mod tests {
     use super::*;
 

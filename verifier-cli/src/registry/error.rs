@@ -2,102 +2,96 @@
 
 use std::time::Duration;
 
-/// Why a registry gave no usable answer about an image.
+use taglog_proto::name::Digest;
+
+/// Why a registry gave no usable answer about a manifest.
 ///
-/// `image` is always the image as the caller spelled it, `host[:port]/path:tag` or
-/// `host[:port]/path@digest`. Every message is one sentence that names the image and what to do. Text that
-/// came from the network is stripped of control characters and shortened before it gets in here, and no
-/// variant ever holds a credential or a token.
+/// `target` is always what was asked for, `repository:tag` or `repository@digest`, and `registry` the `host[:port]`
+/// in the repository's name. Every message is one sentence that names the target and says what to do. Text that
+/// came from the network is stripped of control characters and shortened before it gets in here, and no variant
+/// ever holds a credential or a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
-    /// The name is not one that can be asked for; nothing was sent.
-    #[error("{image:?} is not an image name ({reason}): spell it host[:port]/path with a tag or a digest")]
-    InvalidName {
-        /// The name as given.
-        image: String,
-        /// Which part of it is wrong.
-        reason: &'static str,
-    },
     /// The registry answered 404: it has no such repository or no such tag.
-    #[error("{registry} has no image {repository} with {reference}: check the spelling, or push the image first")]
+    #[error("{registry} has no {target}: check the spelling, or push the image first")]
     NotFound {
-        /// The registry as spelled in the image's name, `host[:port]`.
+        /// What was asked for.
+        target: String,
+        /// The registry in the repository's name.
         registry: String,
-        /// The path within the registry.
-        repository: String,
-        /// The tag or digest asked for.
-        reference: String,
     },
     /// The registry, or its token service, answered 401 or 403.
-    #[error("{registry} refuses access to {image}: {}", login_hint(registry, *.logged_in))]
+    #[error("{registry} refuses access to {target}: {}", login_hint(registry, *.logged_in))]
     Unauthorized {
-        /// The image asked for.
-        image: String,
-        /// The registry as spelled in the image's name.
+        /// What was asked for.
+        target: String,
+        /// The registry in the repository's name.
         registry: String,
         /// Whether stored credentials were sent (they were refused), or the request was anonymous.
         logged_in: bool,
     },
     /// The registry answered 429.
-    #[error("{registry} limits how often {image} may be asked for: {}", wait_hint(*.retry_after))]
+    #[error("{registry} limits how often {target} may be asked for: {}", wait_hint(*.retry_after))]
     RateLimited {
-        /// The image asked for.
-        image: String,
-        /// The registry as spelled in the image's name.
+        /// What was asked for.
+        target: String,
+        /// The registry in the repository's name.
         registry: String,
         /// How long the registry asks to wait, at most a day; `None` if it does not say.
         retry_after: Option<Duration>,
     },
     /// The registry, or its token service, answered with another status than 200.
-    #[error("{registry} answered {status} when asked for {image}: try again later, or ask the registry's operator")]
+    #[error("{registry} answered {status} when asked for {target}: try again later, or ask the registry's operator")]
     Server {
-        /// The image asked for.
-        image: String,
-        /// The registry as spelled in the image's name.
+        /// What was asked for.
+        target: String,
+        /// The registry in the repository's name.
         registry: String,
         /// The HTTP status.
         status: u16,
     },
     /// What answered does not speak the registry protocol.
-    #[error("{registry} does not answer like a registry when asked for {image} ({reason}): check the host and port")]
+    #[error("{registry} does not answer like a registry when asked for {target} ({reason}): check the host and port")]
     NotARegistry {
-        /// The image asked for.
-        image: String,
-        /// The registry as spelled in the image's name.
+        /// What was asked for.
+        target: String,
+        /// The registry in the repository's name.
         registry: String,
         /// What was wrong with the answer.
         reason: String,
     },
     /// The answer is longer than any manifest may be; the rest of it was not read.
     #[error(
-        "the manifest of {image} is larger than {limit} bytes: no registry should hold such a thing, ask its operator"
+        "the manifest of {target} is larger than {limit} bytes: no registry should hold such a thing, ask its operator"
     )]
     TooLarge {
-        /// The image asked for.
-        image: String,
+        /// What was asked for.
+        target: String,
         /// The most that is read, in bytes.
         limit: usize,
     },
     /// The bytes are not those of the digest that was asked for or that the registry claims.
     #[error(
-        "{image} should be {claimed} but the bytes received are {actual}: do not use this image, and tell the registry's operator"
+        "{target} should be {claimed} but the bytes received are {actual}: do not use it, and tell \
+         the registry's operator"
     )]
     WrongDigest {
-        /// The image asked for.
-        image: String,
+        /// What was asked for.
+        target: String,
         /// The digest asked for or claimed by the registry.
         claimed: String,
         /// The digest of the bytes received.
-        actual: String,
+        actual: Digest,
     },
     /// The registry redirected to where taglog does not go.
     #[error(
-        "the registry sent the request for {image} on to {to}, which was not followed ({reason}): name the image by its real registry, or ask the registry's operator"
+        "the registry sent the request for {target} on to {to}, which was not followed ({reason}): name the \
+         repository by its real registry, or ask the registry's operator"
     )]
     RedirectedAway {
-        /// The image asked for.
-        image: String,
+        /// What was asked for.
+        target: String,
         /// The address redirected to, without its query.
         to: String,
         /// Why it was not followed.
@@ -105,39 +99,44 @@ pub enum RegistryError {
     },
     /// The stored credentials could not be read, or are of no use here; nothing secret was sent.
     #[error(
-        "the credentials for {registry}, needed for {image}, cannot be used ({reason}): mend Docker's config.json, or run `docker login {registry}` again"
+        "the credentials for {registry}, needed for {target}, cannot be used ({reason}): mend Docker's \
+         config.json, or run `docker login {registry}` again"
     )]
     Credentials {
-        /// The image asked for.
-        image: String,
-        /// The registry as spelled in the image's name.
+        /// What was asked for.
+        target: String,
+        /// The registry in the repository's name.
         registry: String,
         /// What is wrong with them.
         reason: String,
     },
-    /// No connection, or it broke, or TLS failed.
+    /// No connection, or it broke, or TLS failed, or no URL can name the host.
     #[error(
-        "cannot reach {registry} to ask for {image} ({reason}): check the name, the network and, for a registry without TLS, that plain HTTP is allowed for it"
+        "cannot reach {registry} to ask for {target} ({reason}): check the name, the network and, for a \
+         registry without TLS, that plain HTTP is allowed for it"
     )]
     Network {
-        /// The image asked for.
-        image: String,
-        /// The registry as spelled in the image's name.
+        /// What was asked for.
+        target: String,
+        /// The registry in the repository's name.
         registry: String,
         /// The cause, as the HTTP library words it.
         reason: String,
     },
     /// No complete answer within the time allowed.
-    #[error("{registry} gave no complete answer about {image} within {} seconds: try again, or allow more time", after.as_secs_f32())]
+    #[error(
+        "{registry} gave no complete answer about {target} within {} seconds: try again, or allow more time",
+        after.as_secs_f32()
+    )]
     Timeout {
-        /// The image asked for.
-        image: String,
-        /// The registry as spelled in the image's name.
+        /// What was asked for.
+        target: String,
+        /// The registry in the repository's name.
         registry: String,
         /// The time that was allowed for the whole operation.
         after: Duration,
     },
-    /// The HTTP client could not be built; no image is concerned yet.
+    /// The HTTP client could not be built; nothing has been asked for yet.
     #[error("cannot set up access to registries ({reason}): check the system's TLS certificates and proxy settings")]
     Setup {
         /// The cause, as the HTTP library words it.
@@ -189,13 +188,13 @@ mod tests {
     }
 
     #[test]
-    fn messages_name_image_and_remedy() {
-        let image = "reg.example/a:b".to_owned();
+    fn messages_name_target_and_remedy() {
+        let target = "reg.example/a:b".to_owned();
         let registry = "reg.example".to_owned();
-        let anonymous = RegistryError::Unauthorized { image, registry, logged_in: false }.to_string();
+        let anonymous = RegistryError::Unauthorized { target, registry, logged_in: false }.to_string();
         assert!(anonymous.contains("reg.example/a:b") && anonymous.contains("`docker login reg.example`"));
         let limited = RegistryError::RateLimited {
-            image: "reg.example/a:b".into(),
+            target: "reg.example/a:b".into(),
             registry: "reg.example".into(),
             retry_after: Some(Duration::from_secs(7)),
         };

@@ -6,10 +6,10 @@
 //!
 //! # What is ours and what is not
 //!
-//! `oci_client` gives the grammar of image names, the media types, the form of a token service's answer and
-//! the type that holds credentials without printing them; `docker_credential` reads Docker's logins and runs
-//! its helpers; `http_auth` parses challenges. The requests themselves are made with `reqwest` and not with
-//! `oci_client::Client` (0.18), because that client
+//! `taglog_proto` gives the names and digests. `oci_client` gives the media types, the form of a token service's
+//! answer and the type that holds credentials without printing them, and no more; `docker_credential` reads
+//! Docker's logins and runs its helpers; `http_auth` parses challenges. The requests themselves are made with
+//! `reqwest` and not with `oci_client::Client` (0.18), because that client
 //!
 //! - sends an `Accept` list of its own with HEAD, in another order;
 //! - reads bodies of any length into memory, and knows no time limit for a whole operation;
@@ -29,29 +29,31 @@
 mod auth;
 mod challenge;
 mod credentials;
-mod digest;
 mod error;
-mod image;
+mod target;
 mod transport;
 
-use std::collections::HashMap;
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use oci_client::manifest::{
     IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
 };
-use reqwest::header::HeaderMap;
-use reqwest::{Method, Response, StatusCode};
+use reqwest::{Method, Response, StatusCode, header::HeaderMap};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha512};
+use taglog_proto::name::{Digest, Image, Repository};
 
 pub use error::RegistryError;
+pub use target::ManifestReference;
 
 use auth::Grant;
 use challenge::Challenge;
-use digest::Algorithm;
-use image::Image;
+use target::Target;
 use transport::{Answer, Transport};
 
 /// The media types that are asked for, in this order and always all of them. Part of the protocol: another
@@ -67,8 +69,8 @@ const DIGEST_HEADER: &str = "docker-content-digest";
 /// How to reach registries.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryOptions {
-    /// Registries, as `host[:port]` exactly as in image names, that are asked over plain HTTP instead of
-    /// HTTPS. Loopback (`localhost`, `127.0.0.0/8`, `[::1]`) always is, and need not be named.
+    /// Registries, as `host[:port]` exactly as in the names of repositories, that are asked over plain HTTP instead
+    /// of HTTPS. Loopback (`localhost`, `127.0.0.0/8`, `[::1]`) always is, and need not be named.
     pub plain_http: Vec<String>,
     /// The time for one whole operation: redirects, log-in and body included. A credential helper gets at most
     /// half of it.
@@ -89,7 +91,7 @@ impl Default for RegistryOptions {
 pub struct Manifest {
     /// The digest of [`bytes`](Self::bytes), computed here: by the algorithm of the digest asked for; else by
     /// that of the registry's digest header; else by SHA-256.
-    pub digest: String,
+    pub digest: Digest,
     /// The media type in the answer's header, in lower case without parameters; where the header is missing,
     /// the one that the manifest itself states; empty where there is neither. The registry's word: no digest
     /// covers the header.
@@ -111,7 +113,7 @@ struct Shared {
     docker_config: Option<PathBuf>,
     /// What each repository last accepted. No expiry is kept: a registry that refuses a grant makes us ask for
     /// a new one, and its clock counts, not ours.
-    grants: Mutex<HashMap<String, Grant>>,
+    grants: Mutex<HashMap<Repository, Grant>>,
 }
 
 impl Registry {
@@ -130,146 +132,140 @@ impl Registry {
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// The digest that `tag` points to in `repository` (`host[:port]/path`, fully spelled), for example the tag
-    /// `1.36` of `docker.io/library/busybox`.
+    /// The digest that the image's tag points to now.
     ///
     /// Asks by HEAD, and takes the registry's word for the digest. Where the registry does not answer HEAD, or
     /// answers it without exactly one well-formed digest header, the manifest is fetched and hashed instead.
     ///
     /// # Errors
     ///
-    /// Any [`RegistryError`] but `Setup`; [`InvalidName`](RegistryError::InvalidName) also where `tag` is a
-    /// digest.
-    pub async fn head(&self, repository: &str, tag: &str) -> Result<String, RegistryError> {
-        let image = Image::parse(repository, tag)?;
-        if image.by_digest {
-            let reason = "it already is a digest, a tag is needed";
-            return Err(RegistryError::InvalidName { image: image.spelled(), reason });
-        }
-        self.shared.within_timeout(&image, self.shared.head(&image)).await
+    /// Any [`RegistryError`] but [`Setup`](RegistryError::Setup).
+    pub async fn head(&self, image: &Image) -> Result<Digest, RegistryError> {
+        let target = Target::from(image);
+        self.shared.within_timeout(&target, self.shared.head(&target)).await
     }
 
-    /// The manifest behind `reference`, a tag or a digest, in `repository` (`host[:port]/path`).
+    /// The manifest that `reference` stands for in `repository`.
     ///
     /// The bytes are checked against the digest asked for and against the registry's digest header, if any.
     ///
     /// # Errors
     ///
-    /// Any [`RegistryError`] but `Setup`; [`WrongDigest`](RegistryError::WrongDigest) where the bytes are not
-    /// those of either digest, a header that is no well-formed digest included.
-    pub async fn manifest(&self, repository: &str, reference: &str) -> Result<Manifest, RegistryError> {
-        let image = Image::parse(repository, reference)?;
-        self.shared.within_timeout(&image, self.shared.manifest(&image)).await
+    /// Any [`RegistryError`] but [`Setup`](RegistryError::Setup); [`WrongDigest`](RegistryError::WrongDigest) where
+    /// the bytes are not those of either digest, a header that is no well-formed digest included.
+    pub async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &ManifestReference,
+    ) -> Result<Manifest, RegistryError> {
+        let target = Target { repository: repository.clone(), reference: reference.clone() };
+        self.shared.within_timeout(&target, self.shared.manifest(&target)).await
     }
 }
 
 impl Shared {
     async fn within_timeout<T>(
         &self,
-        image: &Image,
+        target: &Target,
         work: impl Future<Output = Result<T, RegistryError>>,
     ) -> Result<T, RegistryError> {
         tokio::time::timeout(self.timeout, work).await.unwrap_or_else(|_| {
-            let (registry, after) = (image.registry.clone(), self.timeout);
-            Err(RegistryError::Timeout { image: image.spelled(), registry, after })
+            let (registry, after) = (target.registry().to_owned(), self.timeout);
+            Err(RegistryError::Timeout { target: target.to_string(), registry, after })
         })
     }
 
-    async fn head(&self, image: &Image) -> Result<String, RegistryError> {
-        let (response, logged_in) = self.request(image, Method::HEAD).await?;
+    async fn head(&self, target: &Target) -> Result<Digest, RegistryError> {
+        let (response, logged_in) = self.request(target, Method::HEAD).await?;
         match response.status() {
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {}
             StatusCode::OK => {
-                if let Some(digest) = usable_digest(image, response.headers())? {
+                if let Some(digest) = usable_digest(target, response.headers())? {
                     return Ok(digest);
                 }
             }
             status => {
-                return Err(transport::refusal(image, status, response.headers(), logged_in));
+                return Err(transport::refusal(target, status, response.headers(), logged_in));
             }
         }
-        Ok(self.manifest(image).await?.digest)
+        Ok(self.manifest(target).await?.digest)
     }
 
-    async fn manifest(&self, image: &Image) -> Result<Manifest, RegistryError> {
-        let (response, logged_in) = self.request(image, Method::GET).await?;
+    async fn manifest(&self, target: &Target) -> Result<Manifest, RegistryError> {
+        let (response, logged_in) = self.request(target, Method::GET).await?;
         if response.status() != StatusCode::OK {
-            return Err(transport::refusal(image, response.status(), response.headers(), logged_in));
+            return Err(transport::refusal(target, response.status(), response.headers(), logged_in));
         }
-        refuse_html(image, response.headers())?;
+        refuse_html(target, response.headers())?;
         let header_type = transport::media_type(response.headers());
         let claims = digest_headers(response.headers());
-        let bytes = transport::read_body(image, response, MAX_MANIFEST_BYTES).await?;
-        let digest = checked_digest(image, &claims, &bytes)?;
+        let bytes = transport::read_body(target, response, MAX_MANIFEST_BYTES).await?;
+        let digest = checked_digest(target, &claims, &bytes)?;
         // After the digest check: bytes of the wrong digest are the graver finding.
-        let own_type = stated_media_type(image, &bytes)?;
+        let own_type = stated_media_type(target, &bytes)?;
         let media_type = header_type.or(own_type).unwrap_or_default();
         Ok(Manifest { digest, media_type, bytes })
     }
 
     /// Sends one request for the manifest, logging in where the registry asks for it. Returns the answer
     /// whatever its status, and whether stored credentials were behind it.
-    async fn request(&self, image: &Image, method: Method) -> Result<(Response, bool), RegistryError> {
-        if let Some(grant) = self.remembered(image) {
-            let answer = self.send(image, method.clone(), Some(&grant)).await?;
+    async fn request(&self, target: &Target, method: Method) -> Result<(Response, bool), RegistryError> {
+        if let Some(grant) = self.remembered(target) {
+            let answer = self.send(target, method.clone(), Some(&grant)).await?;
             // 403 too: some registries say so when a login has expired.
             if !matches!(answer.response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
                 return Ok((answer.response, grant.logged_in));
             }
-            self.grants().remove(&key(image));
+            self.grants().remove(&target.repository);
         }
-        let first = self.send(image, method.clone(), None).await?;
+        let first = self.send(target, method.clone(), None).await?;
         if first.response.status() != StatusCode::UNAUTHORIZED {
             return Ok((first.response, false));
         }
-        let grant = self.log_in(image, &first).await?;
-        let second = self.send(image, method, Some(&grant)).await?;
+        let grant = self.log_in(target, &first).await?;
+        let second = self.send(target, method, Some(&grant)).await?;
         let logged_in = grant.logged_in;
         if second.response.status() != StatusCode::UNAUTHORIZED {
-            self.grants().insert(key(image), grant);
+            self.grants().insert(target.repository.clone(), grant);
         }
         Ok((second.response, logged_in))
     }
 
-    async fn send(&self, image: &Image, method: Method, grant: Option<&Grant>) -> Result<Answer, RegistryError> {
-        let url = image.manifest_url(self.transport.is_plain(&image.registry))?;
+    async fn send(&self, target: &Target, method: Method, grant: Option<&Grant>) -> Result<Answer, RegistryError> {
+        let url = target.manifest_url(self.transport.is_plain(target.registry()))?;
         let authorization = grant.map(|grant| &grant.authorization);
-        self.transport.fetch(image, method, url, Some(&ACCEPT.join(", ")), authorization).await
+        self.transport.fetch(target, method, url, Some(&ACCEPT.join(", ")), authorization).await
     }
 
     /// Does what the 401 `refused` asks for.
-    async fn log_in(&self, image: &Image, refused: &Answer) -> Result<Grant, RegistryError> {
+    async fn log_in(&self, target: &Target, refused: &Answer) -> Result<Grant, RegistryError> {
         if refused.left_origin {
             let reason = "that host asks for credentials, which are only sent to the registry named";
-            return Err(transport::away(image, refused.response.url(), reason));
+            return Err(transport::away(target, refused.response.url(), reason));
         }
         let Some(challenge) = Challenge::strongest(refused.response.headers()) else {
             let headers = refused.response.headers();
-            return Err(transport::refusal(image, StatusCode::UNAUTHORIZED, headers, false));
+            return Err(transport::refusal(target, StatusCode::UNAUTHORIZED, headers, false));
         };
-        let credentials_key = image.credentials_key().to_owned();
+        let credentials_key = target.credentials_key().to_owned();
         let credentials = credentials::load(self.docker_config.clone(), credentials_key, self.timeout / 2)
             .await
             .map_err(|reason| RegistryError::Credentials {
-                image: image.spelled(),
-                registry: image.registry.clone(),
+                target: target.to_string(),
+                registry: target.registry().to_owned(),
                 reason,
             })?;
-        auth::authorize(&self.transport, image, challenge, credentials).await
+        auth::authorize(&self.transport, target, challenge, credentials).await
     }
 
-    fn remembered(&self, image: &Image) -> Option<Grant> {
-        self.grants().get(&key(image)).cloned()
+    fn remembered(&self, target: &Target) -> Option<Grant> {
+        self.grants().get(&target.repository).cloned()
     }
 
-    fn grants(&self) -> MutexGuard<'_, HashMap<String, Grant>> {
+    fn grants(&self) -> MutexGuard<'_, HashMap<Repository, Grant>> {
         // Each use is a single map operation, so that a panic elsewhere cannot leave it half done.
         self.grants.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn key(image: &Image) -> String {
-    format!("{}/{}", image.registry, image.path)
 }
 
 /// What the registry says the digest is, in its own words. An empty header counts as none.
@@ -282,46 +278,50 @@ fn digest_headers(headers: &HeaderMap) -> Vec<String> {
 }
 
 /// The digest in the header of a HEAD answer, if there is one that needs no second question.
-fn usable_digest(image: &Image, headers: &HeaderMap) -> Result<Option<String>, RegistryError> {
-    refuse_html(image, headers)?;
-    let mut claims = digest_headers(headers);
-    match (claims.pop(), claims.is_empty()) {
-        (Some(claim), true) if Algorithm::of_digest(&claim).is_some() => Ok(Some(claim)),
-        _ => Ok(None),
-    }
+fn usable_digest(target: &Target, headers: &HeaderMap) -> Result<Option<Digest>, RegistryError> {
+    refuse_html(target, headers)?;
+    Ok(match digest_headers(headers).as_slice() {
+        [claim] => Digest::parse(claim).ok(),
+        _ => None,
+    })
 }
 
-fn refuse_html(image: &Image, headers: &HeaderMap) -> Result<(), RegistryError> {
+fn refuse_html(target: &Target, headers: &HeaderMap) -> Result<(), RegistryError> {
     if transport::is_html(headers) {
-        return Err(transport::not_a_registry(image, "it answered with an HTML page"));
+        return Err(transport::not_a_registry(target, "it answered with an HTML page"));
     }
     Ok(())
 }
 
 /// Checks the body against every digest that was asked for or claimed, and returns the first of them.
-fn checked_digest(image: &Image, claims: &[String], bytes: &[u8]) -> Result<String, RegistryError> {
-    let asked = image.by_digest.then_some(&image.reference);
+fn checked_digest(target: &Target, claims: &[String], bytes: &[u8]) -> Result<Digest, RegistryError> {
+    let asked = match target.reference {
+        ManifestReference::Digest(digest) => Some(digest.to_string()),
+        ManifestReference::Tag(_) => None,
+    };
     let mut first = None;
-    for claimed in asked.into_iter().chain(claims) {
-        let algorithm = Algorithm::of_digest(claimed);
-        let actual = algorithm.unwrap_or(Algorithm::Sha256).hash(bytes);
-        if actual != *claimed {
+    for claimed in asked.iter().chain(claims) {
+        let actual = match Digest::parse(claimed) {
+            Ok(Digest::Sha512(_)) => Digest::Sha512(Sha512::digest(bytes).into()),
+            _ => Digest::sha256(bytes),
+        };
+        if actual.to_string() != *claimed {
             let claimed = error::printable(claimed);
-            return Err(RegistryError::WrongDigest { image: image.spelled(), claimed, actual });
+            return Err(RegistryError::WrongDigest { target: target.to_string(), claimed, actual });
         }
         first.get_or_insert(actual);
     }
-    Ok(first.unwrap_or_else(|| Algorithm::Sha256.hash(bytes)))
+    Ok(first.unwrap_or_else(|| Digest::sha256(bytes)))
 }
 
 /// The media type that a manifest states about itself; an error where the bytes are no JSON object at all.
-fn stated_media_type(image: &Image, bytes: &[u8]) -> Result<Option<String>, RegistryError> {
+fn stated_media_type(target: &Target, bytes: &[u8]) -> Result<Option<String>, RegistryError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Stated {
         media_type: Option<String>,
     }
-    let no_manifest = || transport::not_a_registry(image, "the body is not a manifest in JSON");
+    let no_manifest = || transport::not_a_registry(target, "the body is not a manifest in JSON");
     // Serde would take a JSON array for the structure as well.
     if bytes.trim_ascii_start().first() != Some(&b'{') {
         return Err(no_manifest());

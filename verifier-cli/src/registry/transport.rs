@@ -1,15 +1,22 @@
 //! HTTP as registries need it: bounded bodies, redirects that leave credentials behind, and one way to turn
 //! what went wrong into a [`RegistryError`].
 
-use std::error::Error as _;
-use std::time::{Duration, SystemTime};
+use std::{
+    error::Error as _,
+    time::{Duration, SystemTime},
+};
 
 use oci_client::secrets::RegistryAuth;
-use reqwest::header::{ACCEPT, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
-use reqwest::{Client, Method, RequestBuilder, Response, StatusCode, Url, redirect};
+use reqwest::{
+    Client, Method, RequestBuilder, Response, StatusCode, Url,
+    header::{ACCEPT, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER},
+    redirect,
+};
 
-use super::error::{RegistryError, printable};
-use super::image::{Image, authority, host_only, is_loopback};
+use super::{
+    error::{RegistryError, printable},
+    target::{Target, authority, host_only, is_loopback},
+};
 
 /// How many redirects are followed for one request. Real registries need one or two.
 const MOST_REDIRECTS: usize = 5;
@@ -53,7 +60,7 @@ impl Transport {
     /// (scheme, host and port) and nowhere else: once a redirect has left it, it is gone for good.
     pub(super) async fn fetch(
         &self,
-        image: &Image,
+        target: &Target,
         method: Method,
         mut url: Url,
         accept: Option<&str>,
@@ -65,8 +72,8 @@ impl Transport {
             if let Some(accept) = accept {
                 request = request.header(ACCEPT, accept);
             }
-            let response = send(image, with_authorization(request, authorization)).await?;
-            let Some(next) = self.redirect(image, &url, &response)? else {
+            let response = send(target, with_authorization(request, authorization)).await?;
+            let Some(next) = self.redirect(target, &url, &response)? else {
                 return Ok(Answer { response, left_origin });
             };
             if next.origin() != url.origin() {
@@ -75,21 +82,21 @@ impl Transport {
             }
             url = next;
         }
-        Err(away(image, &url, "too many redirects"))
+        Err(away(target, &url, "too many redirects"))
     }
 
     /// Sends a form by POST. Its fields are secret, so that no redirect is followed, not even on the same host.
     pub(super) async fn post_form(
         &self,
-        image: &Image,
+        target: &Target,
         url: Url,
         fields: &[(&str, &str)],
     ) -> Result<Response, RegistryError> {
-        let response = send(image, self.request(Method::POST, url.clone()).form(fields)).await?;
+        let response = send(target, self.request(Method::POST, url.clone()).form(fields)).await?;
         if !response.status().is_redirection() {
             return Ok(response);
         }
-        Err(away(image, &location(&url, &response).unwrap_or(url), "it would carry the login along"))
+        Err(away(target, &location(&url, &response).unwrap_or(url), "it would carry the login along"))
     }
 
     fn request(&self, method: Method, url: Url) -> RequestBuilder {
@@ -99,20 +106,20 @@ impl Transport {
     }
 
     /// Where `response` redirects to; `None` where it is no redirect.
-    fn redirect(&self, image: &Image, from: &Url, response: &Response) -> Result<Option<Url>, RegistryError> {
+    fn redirect(&self, target: &Target, from: &Url, response: &Response) -> Result<Option<Url>, RegistryError> {
         if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
             return Ok(None);
         }
         let Some(to) = location(from, response) else {
-            return Err(away(image, from, "the redirect has no readable address"));
+            return Err(away(target, from, "the redirect has no readable address"));
         };
         // Without TLS anybody on the way could choose the digest of a tag.
         match to.scheme() {
             "https" => Ok(Some(to)),
-            "http" if from.scheme() == "https" => Err(away(image, &to, "it leads from HTTPS to plain HTTP")),
+            "http" if from.scheme() == "https" => Err(away(target, &to, "it leads from HTTPS to plain HTTP")),
             "http" if self.is_plain(&authority(&to)) => Ok(Some(to)),
-            "http" => Err(away(image, &to, "plain HTTP is not allowed for that host")),
-            _ => Err(away(image, &to, "it is no HTTP address")),
+            "http" => Err(away(target, &to, "plain HTTP is not allowed for that host")),
+            _ => Err(away(target, &to, "it is no HTTP address")),
         }
     }
 }
@@ -138,8 +145,8 @@ fn with_authorization(request: RequestBuilder, authorization: Option<&RegistryAu
     }
 }
 
-async fn send(image: &Image, request: RequestBuilder) -> Result<Response, RegistryError> {
-    request.send().await.map_err(|error| network(image, &error))
+async fn send(target: &Target, request: RequestBuilder) -> Result<Response, RegistryError> {
+    request.send().await.map_err(|error| network(target, &error))
 }
 
 fn location(from: &Url, response: &Response) -> Option<Url> {
@@ -147,20 +154,20 @@ fn location(from: &Url, response: &Response) -> Option<Url> {
     from.join(text).ok().filter(|to| to.username().is_empty() && to.password().is_none())
 }
 
-pub(super) fn away(image: &Image, to: &Url, reason: &'static str) -> RegistryError {
+pub(super) fn away(target: &Target, to: &Url, reason: &'static str) -> RegistryError {
     // The query is left out: signed addresses carry a key in it.
     let to = printable(&format!("{}://{}{}", to.scheme(), authority(to), to.path()));
-    RegistryError::RedirectedAway { image: image.spelled(), to, reason }
+    RegistryError::RedirectedAway { target: target.to_string(), to, reason }
 }
 
 /// Reads a body of at most `limit` bytes, never holding more than one network read beyond it.
-pub(super) async fn read_body(image: &Image, mut response: Response, limit: usize) -> Result<Vec<u8>, RegistryError> {
-    let too_large = || RegistryError::TooLarge { image: image.spelled(), limit };
+pub(super) async fn read_body(target: &Target, mut response: Response, limit: usize) -> Result<Vec<u8>, RegistryError> {
+    let too_large = || RegistryError::TooLarge { target: target.to_string(), limit };
     if response.content_length().is_some_and(|length| length > limit as u64) {
         return Err(too_large());
     }
     let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| network(image, &error))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| network(target, &error))? {
         if chunk.len() > limit - body.len() {
             return Err(too_large());
         }
@@ -170,19 +177,23 @@ pub(super) async fn read_body(image: &Image, mut response: Response, limit: usiz
 }
 
 /// The error that a status other than 200 stands for.
-pub(super) fn refusal(image: &Image, status: StatusCode, headers: &HeaderMap, logged_in: bool) -> RegistryError {
-    let (name, registry) = (image.spelled(), image.registry.clone());
+pub(super) fn refusal(target: &Target, status: StatusCode, headers: &HeaderMap, logged_in: bool) -> RegistryError {
+    let (asked, registry) = (target.to_string(), target.registry().to_owned());
     match status.as_u16() {
-        401 | 403 => RegistryError::Unauthorized { image: name, registry, logged_in },
-        404 if is_html(headers) => not_a_registry(image, "it answered 404 with an HTML page"),
-        404 => RegistryError::NotFound { registry, repository: image.path.clone(), reference: image.reference.clone() },
-        429 => RegistryError::RateLimited { image: name, registry, retry_after: retry_after(headers) },
-        status => RegistryError::Server { image: name, registry, status },
+        401 | 403 => RegistryError::Unauthorized { target: asked, registry, logged_in },
+        404 if is_html(headers) => not_a_registry(target, "it answered 404 with an HTML page"),
+        404 => RegistryError::NotFound { target: asked, registry },
+        429 => RegistryError::RateLimited { target: asked, registry, retry_after: retry_after(headers) },
+        status => RegistryError::Server { target: asked, registry, status },
     }
 }
 
-pub(super) fn not_a_registry(image: &Image, reason: &str) -> RegistryError {
-    RegistryError::NotARegistry { image: image.spelled(), registry: image.registry.clone(), reason: printable(reason) }
+pub(super) fn not_a_registry(target: &Target, reason: &str) -> RegistryError {
+    RegistryError::NotARegistry {
+        target: target.to_string(),
+        registry: target.registry().to_owned(),
+        reason: printable(reason),
+    }
 }
 
 /// Whether the answer is a page for people.
@@ -210,8 +221,8 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(wait.min(LONGEST_WAIT))
 }
 
-fn network(image: &Image, error: &reqwest::Error) -> RegistryError {
-    RegistryError::Network { image: image.spelled(), registry: image.registry.clone(), reason: cause(error) }
+fn network(target: &Target, error: &reqwest::Error) -> RegistryError {
+    RegistryError::Network { target: target.to_string(), registry: target.registry().to_owned(), reason: cause(error) }
 }
 
 /// The innermost cause of an error: the outer ones only repeat the address.
@@ -225,7 +236,10 @@ fn cause(error: &reqwest::Error) -> String {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)] // What fails in here fails the test.
 mod tests {
+    use taglog_proto::name::Image;
+
     use super::*;
 
     #[test]
@@ -257,10 +271,10 @@ mod tests {
     /// What becomes of a redirect from `from` to `to`. TLS cannot be had on loopback, hence no server here.
     fn redirected(from: &str, to: &str) -> Result<Option<Url>, RegistryError> {
         let transport = Transport::new(vec!["reg.example:5000".to_owned()]).unwrap();
-        let image = Image::parse("reg.example/a", "v1").unwrap();
+        let target = Target::from(&Image::parse("reg.example/a:v1").unwrap());
         let answer = axum::http::Response::builder().status(307).header("location", to);
         let answer = Response::from(answer.body("").unwrap());
-        transport.redirect(&image, &Url::parse(from).unwrap(), &answer)
+        transport.redirect(&target, &Url::parse(from).unwrap(), &answer)
     }
 
     #[test]

@@ -1,32 +1,31 @@
 //! Against the real `docker-registry`, with images pushed by the real `skopeo`.
 
+// What fails in here fails the test, at the line that says why.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
 mod common;
 
-use std::os::unix::fs::PermissionsExt as _;
-use std::process::Command;
-use std::time::Duration;
+use std::{os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
 
 use common::{
-    Blob, DockerConfig, Layout, RealRegistry, client, client_with, descriptor, sha256, sha512,
+    Blob, DockerConfig, Layout, PASSWORD, RealRegistry, USER, by_digest, by_tag, client, client_with, descriptor,
+    sha256, sha512, tagged,
 };
-use regdev::registry::{Registry, RegistryError, RegistryOptions};
+use taglog::registry::{Registry, RegistryError, RegistryOptions};
+use taglog_proto::name::Image;
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const OCI_IMAGE: &str = "application/vnd.oci.image.manifest.v1+json";
 const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 const DOCKER_IMAGE: &str = "application/vnd.docker.distribution.manifest.v2+json";
 
-fn skopeo_raw(image: &str) -> Vec<u8> {
+fn skopeo_raw(image: &Image) -> Vec<u8> {
     let output = Command::new("skopeo")
         .args(["inspect", "--raw", "--tls-verify=false"])
         .arg(format!("docker://{image}"))
         .output()
         .unwrap();
-    assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     output.stdout
 }
 
@@ -34,54 +33,42 @@ fn skopeo_raw(image: &str) -> Vec<u8> {
 async fn image_and_index_pushed_by_skopeo() {
     let server = RealRegistry::start().await;
     let registry = client(&DockerConfig::none());
-    let repository = format!("{}/team/app", server.host);
+    let repository = server.repository("team/app");
 
     let layout = Layout::new();
     let image = layout.image("amd64");
     layout.main(OCI_IMAGE, &image);
-    layout.push(&format!("{repository}:one"), None);
+    layout.push(&tagged(&repository, "one"), None);
     let index = layout.index(&["amd64", "arm64"]);
     layout.main(OCI_INDEX, &index);
-    layout.push(&format!("{repository}:multi"), None);
+    layout.push(&tagged(&repository, "multi"), None);
 
     for (tag, kind, blob) in [("one", OCI_IMAGE, &image), ("multi", OCI_INDEX, &index)] {
-        assert_eq!(registry.head(&repository, tag).await.unwrap(), blob.digest);
-        for reference in [tag, &blob.digest] {
-            let manifest = registry.manifest(&repository, reference).await.unwrap();
+        assert_eq!(registry.head(&tagged(&repository, tag)).await.unwrap(), blob.digest);
+        for reference in [by_tag(tag), by_digest(blob.digest)] {
+            let manifest = registry.manifest(&repository, &reference).await.unwrap();
             assert_eq!(manifest.digest, blob.digest);
             assert_eq!(manifest.media_type, kind);
             assert_eq!(manifest.bytes, blob.bytes);
         }
-        assert_eq!(skopeo_raw(&format!("{repository}:{tag}")), blob.bytes);
+        assert_eq!(skopeo_raw(&tagged(&repository, tag)), blob.bytes);
     }
 
     // The tag moves, and so does the answer.
     layout.main(OCI_IMAGE, &image);
-    layout.push(&format!("{repository}:multi"), None);
-    assert_eq!(
-        registry.head(&repository, "multi").await.unwrap(),
-        image.digest
-    );
+    layout.push(&tagged(&repository, "multi"), None);
+    assert_eq!(registry.head(&tagged(&repository, "multi")).await.unwrap(), image.digest);
 }
 
 #[tokio::test]
 async fn docker_manifest_list() {
     let server = RealRegistry::start().await;
     let registry = client(&DockerConfig::none());
-    let blob = |text: String| Blob {
-        digest: sha256(text.as_bytes()),
-        bytes: text.into_bytes(),
-    };
-    let config = blob(
-        r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#.into(),
-    );
+    let blob = |text: String| Blob { digest: sha256(text.as_bytes()), bytes: text.into_bytes() };
+    let config = blob(r#"{"architecture":"amd64","os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#.into());
     let image = blob(format!(
         r#"{{"schemaVersion":2,"mediaType":"{DOCKER_IMAGE}","config":{},"layers":[]}}"#,
-        descriptor(
-            "application/vnd.docker.container.image.v1+json",
-            &config,
-            ""
-        )
+        descriptor("application/vnd.docker.container.image.v1+json", &config, "")
     ));
     let platform = r#","platform":{"architecture":"amd64","os":"linux"}"#;
     let list = blob(format!(
@@ -89,25 +76,15 @@ async fn docker_manifest_list() {
         descriptor(DOCKER_IMAGE, &image, platform)
     ));
     server.put_blob("old/app", &config.bytes).await;
-    server
-        .put_manifest("old/app", "single", DOCKER_IMAGE, &image.bytes)
-        .await;
-    server
-        .put_manifest("old/app", "list", DOCKER_LIST, &list.bytes)
-        .await;
+    server.put_manifest("old/app", "single", DOCKER_IMAGE, &image.bytes).await;
+    server.put_manifest("old/app", "list", DOCKER_LIST, &list.bytes).await;
 
-    let repository = format!("{}/old/app", server.host);
-    for (tag, kind, blob) in [
-        ("single", DOCKER_IMAGE, &image),
-        ("list", DOCKER_LIST, &list),
-    ] {
+    let repository = server.repository("old/app");
+    for (tag, kind, blob) in [("single", DOCKER_IMAGE, &image), ("list", DOCKER_LIST, &list)] {
         // A registry converts a list for clients that do not accept it: the digest would be another.
-        assert_eq!(registry.head(&repository, tag).await.unwrap(), blob.digest);
-        let manifest = registry.manifest(&repository, tag).await.unwrap();
-        assert_eq!(
-            (manifest.digest, manifest.bytes),
-            (blob.digest.clone(), blob.bytes.clone())
-        );
+        assert_eq!(registry.head(&tagged(&repository, tag)).await.unwrap(), blob.digest);
+        let manifest = registry.manifest(&repository, &by_tag(tag)).await.unwrap();
+        assert_eq!((manifest.digest, manifest.bytes), (blob.digest, blob.bytes.clone()));
         assert_eq!(manifest.media_type, kind);
     }
 }
@@ -116,66 +93,47 @@ async fn docker_manifest_list() {
 async fn missing_things() {
     let server = RealRegistry::start().await;
     let registry = client(&DockerConfig::none());
-    let repository = format!("{}/no/such", server.host);
+    let repository = server.repository("no/such");
     let expected = |reference: &str| RegistryError::NotFound {
+        target: format!("{repository}{reference}"),
         registry: server.host.clone(),
-        repository: "no/such".into(),
-        reference: reference.into(),
     };
-    assert_eq!(
-        registry.head(&repository, "latest").await,
-        Err(expected("latest"))
-    );
-    for reference in ["latest", &sha256(b"x"), &sha512(b"x")] {
-        assert_eq!(
-            registry.manifest(&repository, reference).await,
-            Err(expected(reference))
-        );
+    assert_eq!(registry.head(&tagged(&repository, "latest")).await, Err(expected(":latest")));
+    assert_eq!(registry.manifest(&repository, &by_tag("latest")).await, Err(expected(":latest")));
+    for digest in [sha256(b"x"), sha512(b"x")] {
+        let answer = registry.manifest(&repository, &by_digest(digest)).await;
+        assert_eq!(answer, Err(expected(&format!("@{digest}"))));
     }
 }
 
 #[tokio::test]
 async fn basic_authentication() {
-    let server = RealRegistry::start_with_login("ann", "correct horse").await;
-    let repository = format!("{}/private/app", server.host);
+    let server = RealRegistry::start_with_login().await;
+    let repository = server.repository("private/app");
     let layout = Layout::new();
     let image = layout.image("amd64");
     layout.main(OCI_IMAGE, &image);
-    layout.push(&format!("{repository}:v1"), Some("ann:correct horse"));
+    layout.push(&tagged(&repository, "v1"), Some(&format!("{USER}:{PASSWORD}")));
 
-    let config = DockerConfig::login(&server.host, "ann", "correct horse");
+    let config = DockerConfig::login(&server.host, USER, PASSWORD);
     let good = client(&config);
-    assert_eq!(good.head(&repository, "v1").await.unwrap(), image.digest);
-    assert_eq!(
-        good.manifest(&repository, "v1").await.unwrap().bytes,
-        image.bytes
-    );
-    let missing = good.head(&repository, "v2").await;
-    assert!(
-        matches!(missing, Err(RegistryError::NotFound { .. })),
-        "{missing:?}"
-    );
+    assert_eq!(good.head(&tagged(&repository, "v1")).await.unwrap(), image.digest);
+    assert_eq!(good.manifest(&repository, &by_tag("v1")).await.unwrap().bytes, image.bytes);
+    let missing = good.head(&tagged(&repository, "v2")).await;
+    assert!(matches!(missing, Err(RegistryError::NotFound { .. })), "{missing:?}");
 
     let cases = [
         (DockerConfig::none(), false),
-        (
-            DockerConfig::login("other.example", "ann", "correct horse"),
-            false,
-        ),
-        (DockerConfig::login(&server.host, "ann", "wrong"), true),
+        (DockerConfig::login("other.example", USER, PASSWORD), false),
+        (DockerConfig::login(&server.host, USER, "wrong"), true),
     ];
     for (config, expected) in cases {
         let registry = client(&config);
         for answer in [
-            registry.head(&repository, "v1").await,
-            registry
-                .manifest(&repository, "v1")
-                .await
-                .map(|manifest| manifest.digest),
+            registry.head(&tagged(&repository, "v1")).await,
+            registry.manifest(&repository, &by_tag("v1")).await.map(|manifest| manifest.digest),
         ] {
-            let Err(RegistryError::Unauthorized { logged_in, .. }) = &answer else {
-                panic!("{answer:?}")
-            };
+            let Err(RegistryError::Unauthorized { logged_in, .. }) = &answer else { panic!("{answer:?}") };
             assert_eq!(*logged_in, expected);
             assert!(!answer.unwrap_err().to_string().contains("wrong"));
         }
@@ -186,17 +144,10 @@ async fn basic_authentication() {
 #[tokio::test]
 #[ignore = "a part of the test `environment`"]
 async fn environment_child() {
-    let repository = std::env::var("TEST_REPOSITORY").unwrap();
+    let image = Image::parse(&std::env::var("TEST_IMAGE").unwrap()).unwrap();
     let timeout = Duration::from_secs(std::env::var("TEST_TIMEOUT").unwrap().parse().unwrap());
-    let options = RegistryOptions {
-        timeout,
-        ..RegistryOptions::default()
-    };
-    match Registry::new(options)
-        .unwrap()
-        .head(&repository, "v1")
-        .await
-    {
+    let options = RegistryOptions { timeout, ..RegistryOptions::default() };
+    match Registry::new(options).unwrap().head(&image).await {
         Ok(digest) => println!("<{digest}>"),
         Err(error) => println!("<{error:?}>"),
     }
@@ -205,12 +156,12 @@ async fn environment_child() {
 /// Credential helpers, the credential store, `$DOCKER_CONFIG` and `~/.docker`.
 #[tokio::test]
 async fn environment() {
-    let server = RealRegistry::start_with_login("ann", "secret").await;
-    let repository = format!("{}/private/app", server.host);
+    let server = RealRegistry::start_with_login().await;
+    let repository = server.repository("private/app");
     let layout = Layout::new();
     let image = layout.image("amd64");
     layout.main(OCI_IMAGE, &image);
-    layout.push(&format!("{repository}:v1"), Some("ann:secret"));
+    layout.push(&tagged(&repository, "v1"), Some(&format!("{USER}:{PASSWORD}")));
 
     let programs = tempfile::tempdir().unwrap();
     let helper = |name: &str, script: &str| {
@@ -219,17 +170,8 @@ async fn environment() {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     };
     let only_here = format!(r#"test "$1 $host" = "get {}" || exit 3"#, server.host);
-    helper(
-        "good",
-        &format!(
-            "{only_here}\n{}",
-            r#"echo '{"Username":"ann","Secret":"secret"}'"#
-        ),
-    );
-    helper(
-        "empty",
-        "echo 'credentials not found in native keychain'; exit 1",
-    );
+    helper("good", &format!("{only_here}\necho '{{\"Username\":\"{USER}\",\"Secret\":\"{PASSWORD}\"}}'"));
+    helper("empty", "echo 'credentials not found in native keychain'; exit 1");
     helper("broken", "echo 'the keychain is locked'; exit 1");
     helper("babbling", "echo hello");
     helper("hanging", "exec sleep 15");
@@ -238,23 +180,15 @@ async fn environment() {
         let directory = tempfile::tempdir().unwrap();
         let home_style = directory.path().join(".docker");
         std::fs::create_dir(&home_style).unwrap();
-        let place = if variable == "HOME" {
-            &home_style
-        } else {
-            directory.path()
-        };
+        let place = if variable == "HOME" { &home_style } else { directory.path() };
         std::fs::write(place.join("config.json"), config).unwrap();
-        let path = format!(
-            "{}:{}",
-            programs.path().display(),
-            std::env::var("PATH").unwrap()
-        );
+        let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
         let output = Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "environment_child", "--ignored", "--nocapture"])
             .env_remove("DOCKER_CONFIG")
             // Nothing listens there: a proxy must never be asked for loopback.
             .env("http_proxy", "http://127.0.0.1:9")
-            .env("TEST_REPOSITORY", &repository)
+            .env("TEST_IMAGE", format!("{repository}:v1"))
             .env("TEST_TIMEOUT", timeout.to_string())
             .env("PATH", path)
             .env(variable, directory.path())
@@ -264,57 +198,29 @@ async fn environment() {
         let from = text.find('<').unwrap_or_else(|| panic!("{text}"));
         text[from + 1..text.rfind('>').unwrap()].to_owned()
     };
-    let store = |name: &str| {
-        format!(
-            r#"{{"auths":{{"{}":{{}}}},"credsStore":"{name}"}}"#,
-            server.host
-        )
-    };
-    let only = |name: &str| {
-        format!(
-            r#"{{"credHelpers":{{"{}":"{name}"}},"credsStore":"broken"}}"#,
-            server.host
-        )
-    };
+    let store = |name: &str| format!(r#"{{"auths":{{"{}":{{}}}},"credsStore":"{name}"}}"#, server.host);
+    let only = |name: &str| format!(r#"{{"credHelpers":{{"{}":"{name}"}},"credsStore":"broken"}}"#, server.host);
 
-    assert_eq!(run(&store("good"), "DOCKER_CONFIG", 20), image.digest);
-    assert_eq!(run(&only("good"), "DOCKER_CONFIG", 20), image.digest);
-    assert_eq!(run(&only("good"), "HOME", 20), image.digest);
+    let digest = image.digest.to_string();
+    assert_eq!(run(&store("good"), "DOCKER_CONFIG", 20), digest);
+    assert_eq!(run(&only("good"), "DOCKER_CONFIG", 20), digest);
+    assert_eq!(run(&only("good"), "HOME", 20), digest);
     let anonymous = run(&only("empty"), "HOME", 20);
-    assert!(
-        anonymous.contains("Unauthorized") && anonymous.contains("logged_in: false"),
-        "{anonymous}"
-    );
+    assert!(anonymous.contains("Unauthorized") && anonymous.contains("logged_in: false"), "{anonymous}");
     let broken = run(&store("broken"), "HOME", 20);
-    assert!(
-        broken.contains("Credentials") && broken.contains("the keychain is locked"),
-        "{broken}"
-    );
+    assert!(broken.contains("Credentials") && broken.contains("the keychain is locked"), "{broken}");
     for name in ["babbling", "not-installed"] {
         let bad = run(&only(name), "HOME", 20);
-        assert!(
-            bad.contains("Credentials") && !bad.contains("secret"),
-            "{bad}"
-        );
+        assert!(bad.contains("Credentials") && !bad.contains(PASSWORD), "{bad}");
     }
     let hanging = run(&only("hanging"), "HOME", 2);
-    assert!(
-        hanging.contains("Credentials") && hanging.contains("did not answer"),
-        "{hanging}"
-    );
+    assert!(hanging.contains("Credentials") && hanging.contains("did not answer"), "{hanging}");
 }
 
 #[tokio::test]
 async fn nobody_listens() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let registry = client_with(&DockerConfig::none(), Duration::from_secs(20));
-    let answer = registry.head(&format!("127.0.0.1:{port}/a/b"), "v1").await;
-    assert!(
-        matches!(answer, Err(RegistryError::Network { .. })),
-        "{answer:?}"
-    );
+    let answer = registry.head(&Image::parse(&format!("127.0.0.1:{port}/a/b:v1")).unwrap()).await;
+    assert!(matches!(answer, Err(RegistryError::Network { .. })), "{answer:?}");
 }

@@ -1,40 +1,51 @@
 //! A real registry and servers that only pretend to be one, all on loopback.
 #![allow(dead_code)] // Each test program uses its own part of this.
 
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::{
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
 
-use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, Method, Uri};
-use axum::response::Response;
-use regdev::registry::{Registry, RegistryOptions};
+use axum::{
+    extract::Request,
+    http::{HeaderMap, HeaderName, Method, Uri},
+    response::Response,
+};
 use sha2::Digest as _;
+use taglog::registry::{ManifestReference, Registry, RegistryOptions};
+use taglog_proto::name::{Digest, Image, Repository, Tag};
 use tempfile::TempDir;
 
-pub fn sha256(bytes: &[u8]) -> String {
-    format!("sha256:{}", hex::encode(sha2::Sha256::digest(bytes)))
+pub fn sha256(bytes: &[u8]) -> Digest {
+    Digest::sha256(bytes)
 }
 
-pub fn sha512(bytes: &[u8]) -> String {
-    format!("sha512:{}", hex::encode(sha2::Sha512::digest(bytes)))
+pub fn sha512(bytes: &[u8]) -> Digest {
+    Digest::Sha512(sha2::Sha512::digest(bytes).into())
 }
 
-/// A registry client that reads `config_json`, or none, instead of the user's own Docker configuration.
+pub fn tagged(repository: &Repository, tag: &str) -> Image {
+    Image { repository: repository.clone(), tag: Tag::parse(tag).unwrap() }
+}
+
+pub fn by_tag(tag: &str) -> ManifestReference {
+    ManifestReference::Tag(Tag::parse(tag).unwrap())
+}
+
+pub fn by_digest(digest: Digest) -> ManifestReference {
+    ManifestReference::Digest(digest)
+}
+
+/// A registry client that reads `config` instead of the user's own Docker configuration.
 pub fn client(config: &DockerConfig) -> Registry {
     client_with(config, Duration::from_secs(20))
 }
 
 pub fn client_with(config: &DockerConfig, timeout: Duration) -> Registry {
     let docker_config = Some(config.path().to_owned());
-    Registry::new(RegistryOptions {
-        plain_http: vec![],
-        timeout,
-        docker_config,
-    })
-    .unwrap()
+    Registry::new(RegistryOptions { plain_http: vec![], timeout, docker_config }).unwrap()
 }
 
 pub struct DockerConfig(TempDir);
@@ -51,9 +62,7 @@ impl DockerConfig {
     }
 
     pub fn login(host: &str, user: &str, password: &str) -> Self {
-        Self::new(&format!(
-            r#"{{"auths":{{"{host}":{{"username":"{user}","password":"{password}"}}}}}}"#
-        ))
+        Self::new(&format!(r#"{{"auths":{{"{host}":{{"username":"{user}","password":"{password}"}}}}}}"#))
     }
 
     pub fn path(&self) -> &Path {
@@ -61,13 +70,22 @@ impl DockerConfig {
     }
 }
 
+/// For talking to a [`RealRegistry`] directly, past the proxy that the system may have.
+fn http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+/// The one user of a [`RealRegistry`] with login.
+pub const USER: &str = "ann";
+pub const PASSWORD: &str = "correct horse";
+/// The two as `htpasswd -Bbn -C 5` hashes them (bcrypt, the only hash that the registry takes).
+const PASSWORD_FILE: &str = "ann:$2y$05$AxMENzLPYuaZEr99s7EGvu0JB2QOL9EB7l/5lWLiSjnns08QeKNxa\n";
+
 /// The `docker-registry` program, killed on drop.
 pub struct RealRegistry {
     child: Child,
     pub host: String,
     pub directory: TempDir,
-    /// The registry looks at its password file again and again.
-    passwords: Option<tempfile::NamedTempFile>,
 }
 
 impl Drop for RealRegistry {
@@ -79,50 +97,39 @@ impl Drop for RealRegistry {
 
 impl RealRegistry {
     pub async fn start() -> Self {
-        Self::start_with("").await
+        Self::start_with(false).await
     }
 
-    /// With basic authentication for one user.
-    pub async fn start_with_login(user: &str, password: &str) -> Self {
-        let output = Command::new("htpasswd")
-            .args(["-Bbn", user, password])
-            .output()
-            .unwrap();
-        assert!(output.status.success());
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(&output.stdout).unwrap();
-        let auth = format!(
-            "auth:\n  htpasswd:\n    realm: test\n    path: {}\n",
-            file.path().display()
-        );
-        let mut registry = Self::start_with(&auth).await;
-        registry.passwords = Some(file);
-        registry
+    /// With basic authentication for [`USER`] and [`PASSWORD`].
+    pub async fn start_with_login() -> Self {
+        Self::start_with(true).await
     }
 
-    async fn start_with(extra: &str) -> Self {
+    async fn start_with(login: bool) -> Self {
         // Between choosing a free port and the registry's use of it, another program may take it.
         for _ in 0..5 {
-            if let Some(registry) = Self::try_start(extra).await {
+            if let Some(registry) = Self::try_start(login).await {
                 return registry;
             }
         }
         panic!("docker-registry does not start");
     }
 
-    async fn try_start(extra: &str) -> Option<Self> {
+    async fn try_start(login: bool) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let host = format!("127.0.0.1:{port}");
         let root = directory.path().join("data");
-        let config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: {}\nhttp:\n  addr: {host}\n{extra}",
+        let mut config = format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    \
+             rootdirectory: {}\nhttp:\n  addr: {host}\n",
             root.display()
         );
+        if login {
+            let passwords = directory.path().join("htpasswd");
+            std::fs::write(&passwords, PASSWORD_FILE).unwrap();
+            config += &format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", passwords.display());
+        }
         let config_path = directory.path().join("config.yml");
         std::fs::write(&config_path, config).unwrap();
         let child = Command::new("docker-registry")
@@ -132,13 +139,12 @@ impl RealRegistry {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        let mut registry = Self {
-            child,
-            host,
-            directory,
-            passwords: None,
-        };
+        let mut registry = Self { child, host, directory };
         registry.ready().await.then_some(registry)
+    }
+
+    pub fn repository(&self, path: &str) -> Repository {
+        Repository::parse(&format!("{}/{path}", self.host)).unwrap()
     }
 
     async fn ready(&mut self) -> bool {
@@ -148,10 +154,8 @@ impl RealRegistry {
             if self.child.try_wait().unwrap().is_some() {
                 return false;
             }
-            if let Ok(answer) = reqwest::get(&url).await {
-                return answer
-                    .headers()
-                    .contains_key("docker-distribution-api-version");
+            if let Ok(answer) = http().get(&url).send().await {
+                return answer.headers().contains_key("docker-distribution-api-version");
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -160,7 +164,7 @@ impl RealRegistry {
 
     /// Puts a blob, for manifests that are put directly.
     pub async fn put_blob(&self, path: &str, bytes: &[u8]) {
-        let http = reqwest::Client::new();
+        let http = http();
         let start = format!("http://{}/v2/{path}/blobs/uploads/", self.host);
         let answer = http.post(start).send().await.unwrap();
         let location = answer.headers()["location"].to_str().unwrap().to_owned();
@@ -171,7 +175,7 @@ impl RealRegistry {
 
     pub async fn put_manifest(&self, path: &str, reference: &str, kind: &str, bytes: &[u8]) {
         let url = format!("http://{}/v2/{path}/manifests/{reference}", self.host);
-        let request = reqwest::Client::new().put(url).header("content-type", kind);
+        let request = http().put(url).header("content-type", kind);
         let answer = request.body(bytes.to_owned()).send().await.unwrap();
         assert_eq!(answer.status(), 201, "{}", answer.text().await.unwrap());
     }
@@ -182,18 +186,14 @@ pub struct Layout(TempDir);
 
 pub struct Blob {
     pub bytes: Vec<u8>,
-    pub digest: String,
+    pub digest: Digest,
 }
 
 impl Layout {
     pub fn new() -> Self {
         let layout = Self(tempfile::tempdir().unwrap());
         std::fs::create_dir_all(layout.path().join("blobs/sha256")).unwrap();
-        std::fs::write(
-            layout.path().join("oci-layout"),
-            r#"{"imageLayoutVersion":"1.0.0"}"#,
-        )
-        .unwrap();
+        std::fs::write(layout.path().join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#).unwrap();
         layout
     }
 
@@ -203,15 +203,8 @@ impl Layout {
 
     pub fn blob(&self, text: &str) -> Blob {
         let digest = sha256(text.as_bytes());
-        std::fs::write(
-            self.path().join("blobs").join(digest.replace(':', "/")),
-            text,
-        )
-        .unwrap();
-        Blob {
-            bytes: text.as_bytes().to_vec(),
-            digest,
-        }
+        std::fs::write(self.path().join("blobs").join(digest.to_string().replace(':', "/")), text).unwrap();
+        Blob { bytes: text.as_bytes().to_vec(), digest }
     }
 
     /// An image without layers for `architecture`.
@@ -227,14 +220,9 @@ impl Layout {
 
     pub fn index(&self, architectures: &[&str]) -> Blob {
         let entry = |architecture: &&str| {
-            let platform =
-                format!(r#","platform":{{"architecture":"{architecture}","os":"linux"}}"#);
+            let platform = format!(r#","platform":{{"architecture":"{architecture}","os":"linux"}}"#);
             let image = self.image(architecture);
-            descriptor(
-                "application/vnd.oci.image.manifest.v1+json",
-                &image,
-                &platform,
-            )
+            descriptor("application/vnd.oci.image.manifest.v1+json", &image, &platform)
         };
         let entries: Vec<String> = architectures.iter().map(entry).collect();
         self.blob(&format!(
@@ -246,32 +234,19 @@ impl Layout {
     /// Makes `blob` what the name `main` of this layout stands for.
     pub fn main(&self, kind: &str, blob: &Blob) {
         let name = r#","annotations":{"org.opencontainers.image.ref.name":"main"}"#;
-        let index = format!(
-            r#"{{"schemaVersion":2,"manifests":[{}]}}"#,
-            descriptor(kind, blob, name)
-        );
+        let index = format!(r#"{{"schemaVersion":2,"manifests":[{}]}}"#, descriptor(kind, blob, name));
         std::fs::write(self.path().join("index.json"), index).unwrap();
     }
 
     /// Pushes `main` with skopeo, byte for byte.
-    pub fn push(&self, image: &str, login: Option<&str>) {
+    pub fn push(&self, image: &Image, login: Option<&str>) {
         let mut command = Command::new("skopeo");
-        command.args([
-            "--insecure-policy",
-            "copy",
-            "--quiet",
-            "--all",
-            "--preserve-digests",
-        ]);
+        command.args(["--insecure-policy", "copy", "--quiet", "--all", "--preserve-digests"]);
         command.arg("--dest-tls-verify=false");
         command.args(login.map(|login| format!("--dest-creds={login}")));
         command.arg(format!("oci:{}:main", self.path().display()));
         let output = command.arg(format!("docker://{image}")).output().unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
 
@@ -310,9 +285,7 @@ impl Drop for Fake {
 
 impl Fake {
     /// `answer` gets the request and this server's own `host:port`.
-    pub async fn start(
-        answer: impl Fn(&Seen, &str) -> Response + Clone + Send + Sync + 'static,
-    ) -> Self {
+    pub async fn start(answer: impl Fn(&Seen, &str) -> Response + Clone + Send + Sync + 'static) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let seen = Arc::new(Mutex::new(Vec::new()));
@@ -321,12 +294,7 @@ impl Fake {
             let (parts, body) = request.into_parts();
             let body = axum::body::to_bytes(body, 1 << 20).await.unwrap();
             let body = String::from_utf8_lossy(&body).into_owned();
-            let one = Seen {
-                method: parts.method,
-                uri: parts.uri,
-                headers: parts.headers,
-                body,
-            };
+            let one = Seen { method: parts.method, uri: parts.uri, headers: parts.headers, body };
             let response = answer(&one, &own_host);
             log.lock().unwrap().push(one);
             response
@@ -339,8 +307,13 @@ impl Fake {
         self.seen.lock().unwrap().clone()
     }
 
-    pub fn repository(&self) -> String {
-        format!("{}/team/app", self.host)
+    pub fn repository(&self) -> Repository {
+        Repository::parse(&format!("{}/team/app", self.host)).unwrap()
+    }
+
+    /// The tag `v1` of that repository.
+    pub fn image(&self) -> Image {
+        tagged(&self.repository(), "v1")
     }
 }
 

@@ -1,0 +1,506 @@
+//! A data directory and the `taglog-server` on it, with every HTTP call.
+
+use std::{
+    fmt,
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use reqwest::{
+    Method, RequestBuilder,
+    header::{CONTENT_TYPE, HeaderMap},
+};
+use serde_json::Value;
+use taglog_proto::{
+    checkpoint::SignedCheckpoint,
+    note::VerifierKey,
+    tag_proof::{TagProof, VerifiedLookup},
+    tile::encode_bundle,
+};
+use tempfile::TempDir;
+
+use crate::{
+    process::{PATIENCE, Process, binary},
+    witness::Witness,
+};
+
+/// The origin of every log in the tests.
+pub const ORIGIN: &str = "log.example/test";
+/// The configuration file in a data directory.
+pub const CONFIG_FILE: &str = "taglog-server.toml";
+/// Fast enough that tests do not wait, slow enough that several requests meet in one batch.
+const BATCH_INTERVAL_MS: u64 = 20;
+
+/// `taglog-server` without the environment of whoever runs the tests.
+pub fn command() -> Command {
+    let mut command = Command::new(binary("taglog-server"));
+    command.env_clear();
+    command
+}
+
+/// Starts an ended program's story: how it ended and what it said.
+#[derive(Debug)]
+pub struct Refusal {
+    /// The exit code.
+    pub code: Option<i32>,
+    /// What it wrote to standard error.
+    pub message: String,
+}
+
+/// A data directory, removed when the last copy of this is dropped.
+#[derive(Clone)]
+pub struct Data {
+    directory: Arc<TempDir>,
+    /// The log's key, as `init` printed it.
+    pub vkey: VerifierKey,
+}
+
+impl Data {
+    /// A new data directory with the server's own configuration file.
+    ///
+    /// # Panics
+    /// When `init` fails.
+    pub fn init() -> Data {
+        let directory = Arc::new(tempfile::tempdir().unwrap());
+        let path = directory.path().join("data");
+        let output = command().arg("init").arg(&path).args(["--origin", ORIGIN]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        let vkey = String::from_utf8(output.stdout).unwrap().trim_end().parse().unwrap();
+        Data { directory, vkey }
+    }
+
+    /// A new data directory that admits these witnesses. `more` is TOML: keys first, tables last.
+    ///
+    /// # Panics
+    /// When `init` fails.
+    pub fn with(witnesses: &[&Witness], more: &str) -> Data {
+        let data = Data::init();
+        data.configure(witnesses, more);
+        data
+    }
+
+    /// Replaces the configuration.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn configure(&self, witnesses: &[&Witness], more: &str) {
+        let vkeys: Vec<String> = witnesses.iter().map(|witness| format!("{:?}", witness.vkey().to_string())).collect();
+        self.write_config(&format!("witnesses = [{}]\n{more}\n", vkeys.join(", ")));
+    }
+
+    /// Writes the configuration file as it is given.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn write_config(&self, toml: &str) {
+        std::fs::write(self.path().join(CONFIG_FILE), toml).unwrap();
+    }
+
+    /// The directory.
+    pub fn path(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// The command that serves this directory on a free port.
+    pub fn run_command(&self) -> Command {
+        let mut command = command();
+        command.args(["run", "--listen", "127.0.0.1:0", "--data"]).arg(self.path());
+        // By the environment, so that a test may still give the flag.
+        command.env("TAGLOG_BATCH_INTERVAL_MS", BATCH_INTERVAL_MS.to_string());
+        command
+    }
+
+    /// Starts the server and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub fn start(&self) -> Server {
+        self.start_with(&[])
+    }
+
+    /// Starts the server with further arguments and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub fn start_with(&self, arguments: &[&str]) -> Server {
+        match self.try_start(arguments) {
+            Ok(server) => server,
+            Err(refusal) => panic!("the server does not start: {refusal:?}"),
+        }
+    }
+
+    /// Starts the server, or says how it refused.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it ended instead of getting ready.
+    ///
+    /// # Panics
+    /// When it does neither in time.
+    pub fn try_start(&self, arguments: &[&str]) -> Result<Server, Refusal> {
+        let mut process = Process::spawn(self.run_command().args(arguments));
+        let Some(line) = process.line(PATIENCE) else { return Err(ended(process)) };
+        let (_, url) = line.rsplit_once(" at ").unwrap_or_else(|| panic!("announced {line:?}"));
+        assert!(line.contains(&self.vkey.to_string()), "announced {line:?}, want {}", self.vkey);
+        let address = url.strip_prefix("http://").unwrap().to_owned();
+        let deadline = Instant::now() + PATIENCE;
+        while http_status(&address, "/readyz") != Some(200) {
+            if !process.is_running() {
+                return Err(ended(process));
+            }
+            assert!(Instant::now() < deadline, "not ready: {}", process.stderr());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        let client = reqwest::Client::builder().no_proxy().no_gzip().timeout(PATIENCE).build().unwrap();
+        let (vkey, url) = (self.vkey.clone(), url.to_owned());
+        Ok(Server { process, url, address, vkey, data: self.clone(), client })
+    }
+}
+
+fn ended(mut process: Process) -> Refusal {
+    let status = process.wait(PATIENCE);
+    Refusal { code: status.code(), message: process.stderr() }
+}
+
+/// The status of a `GET`, by the plainest of clients; `None` when nobody answers.
+pub fn http_status(address: &str, path: &str) -> Option<u16> {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n").as_bytes()).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    answer.split(' ').nth(1)?.parse().ok()
+}
+
+/// A running server. Dropping it kills it.
+pub struct Server {
+    // First, so that the process is gone before its directory is.
+    process: Process,
+    /// `http://127.0.0.1:port`.
+    pub url: String,
+    /// `127.0.0.1:port`.
+    pub address: String,
+    /// The log's key.
+    pub vkey: VerifierKey,
+    /// Its directory.
+    pub data: Data,
+    /// A client that shows answers as they are.
+    pub client: reqwest::Client,
+}
+
+impl Server {
+    /// A new log that admits these witnesses. `more` is TOML: keys first, tables last.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub fn start(witnesses: &[&Witness], more: &str) -> Server {
+        Data::with(witnesses, more).start()
+    }
+
+    /// Asks it to stop, with SIGTERM.
+    ///
+    /// # Panics
+    /// When it has ended before.
+    pub fn terminate(&self) {
+        self.process.terminate();
+    }
+
+    /// Stops it with SIGTERM; it must end with exit code 0, now or before.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn stop(mut self) -> Data {
+        if self.process.is_running() {
+            self.process.terminate();
+        }
+        let status = self.process.wait(PATIENCE);
+        assert!(status.success(), "{status}: {}", self.process.stderr());
+        self.data
+    }
+
+    /// Kills it with SIGKILL.
+    ///
+    /// # Panics
+    /// When it had ended before by itself.
+    pub fn kill(mut self) -> Data {
+        self.process.kill();
+        let status = self.process.wait(PATIENCE);
+        assert_eq!(status.signal(), Some(9), "it ended before: {}", self.process.stderr());
+        self.data
+    }
+
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// A request to this server.
+    ///
+    /// # Panics
+    /// When the method is none.
+    pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
+        self.client.request(Method::from_bytes(method.as_bytes()).unwrap(), format!("{}{path}", self.url))
+    }
+
+    /// `GET path`.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    pub async fn get(&self, path: &str) -> Answer {
+        Answer::of(self.request("GET", path)).await
+    }
+
+    /// The status of `GET path`; `None` when nobody answers.
+    pub async fn get_status(&self, path: &str) -> Option<u16> {
+        Answer::try_of(self.request("GET", path)).await.ok().map(|answer| answer.status)
+    }
+
+    /// `POST path`.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    pub async fn post(&self, path: &str, content_type: &str, body: impl Into<reqwest::Body>) -> Answer {
+        Answer::of(self.request("POST", path).header(CONTENT_TYPE, content_type).body(body)).await
+    }
+
+    /// `PUT path`.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    pub async fn put(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
+        Answer::of(self.request("PUT", path).body(body)).await
+    }
+
+    /// Submits one note and returns the answer as it is.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    pub async fn post_note(&self, note: &[u8]) -> Answer {
+        self.post("/api/v1/entries", "text/plain", note.to_vec()).await
+    }
+
+    /// Submits one note.
+    ///
+    /// # Panics
+    /// When nobody answers, or not as documented.
+    pub async fn submit(&self, note: &[u8]) -> Outcome {
+        let answer = self.post_note(note).await;
+        match answer.status {
+            200 => Outcome::of(&answer.json()[0]),
+            _ => Outcome::Refused(answer.problem().1),
+        }
+    }
+
+    /// Submits notes as one bundle; one outcome for each.
+    ///
+    /// # Panics
+    /// When nobody answers, or not as documented.
+    pub async fn submit_bundle(&self, notes: &[Vec<u8>]) -> Vec<Outcome> {
+        self.try_submit_bundle(notes).await.expect("nobody answers")
+    }
+
+    /// Submits notes as one bundle; `None` when the server goes away, or says 503 because it will.
+    ///
+    /// # Panics
+    /// When it answers not as documented.
+    pub async fn try_submit_bundle(&self, notes: &[Vec<u8>]) -> Option<Vec<Outcome>> {
+        let bundle = encode_bundle(notes.iter().map(Vec::as_slice)).unwrap();
+        let request = self.request("POST", "/api/v1/entries").header(CONTENT_TYPE, "application/octet-stream");
+        let answer = Answer::try_of(request.body(bundle)).await.ok().filter(|answer| answer.status != 503)?;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let outcomes: Vec<Outcome> = answer.json().as_array().unwrap().iter().map(Outcome::of).collect();
+        assert_eq!(outcomes.len(), notes.len());
+        Some(outcomes)
+    }
+
+    /// Submits notes as one bundle, which must all be added; returns their indices.
+    ///
+    /// # Panics
+    /// When one is not added.
+    pub async fn add(&self, notes: &[Vec<u8>]) -> Vec<u64> {
+        let outcomes = self.submit_bundle(notes).await;
+        outcomes.iter().map(|outcome| outcome.added()).collect()
+    }
+
+    /// The published checkpoint, verified.
+    ///
+    /// # Panics
+    /// When there is none or it is not signed by the log.
+    pub async fn checkpoint(&self) -> SignedCheckpoint {
+        let answer = self.get("/checkpoint").await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let checkpoint = SignedCheckpoint::parse(&answer.body).unwrap();
+        checkpoint.verify(&self.vkey).unwrap();
+        checkpoint
+    }
+
+    /// The published size.
+    ///
+    /// # Panics
+    /// As [`Server::checkpoint`].
+    pub async fn size(&self) -> u64 {
+        self.checkpoint().await.unverified().size
+    }
+
+    /// A look-up, verified. `query` follows the image parameters: empty, or `&from=…&page=…`.
+    ///
+    /// # Panics
+    /// When the proof is refused.
+    pub async fn lookup(&self, images: &[&str], query: &str) -> VerifiedLookup {
+        let proof = self.tag_proof(images, query).await;
+        proof.verify(&self.vkey).unwrap_or_else(|error| panic!("{images:?}: {error}"))
+    }
+
+    /// A look-up's tag proof, not verified.
+    ///
+    /// # Panics
+    /// When it is no tag proof.
+    pub async fn tag_proof(&self, images: &[&str], query: &str) -> TagProof {
+        let images: Vec<String> = images.iter().map(|image| format!("image={image}")).collect();
+        let answer = self.get(&format!("/api/v1/lookup?{}{query}", images.join("&"))).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        TagProof::from_json(&answer.body).unwrap()
+    }
+}
+
+/// What became of one submitted entry.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A new entry at this index.
+    Added(u64),
+    /// The log had it at this index.
+    Duplicate(u64),
+    /// The last part of the problem type.
+    Refused(String),
+}
+
+impl Outcome {
+    /// Reads one row of the answer to a submission.
+    ///
+    /// # Panics
+    /// When it is not as documented.
+    pub fn of(answer: &Value) -> Outcome {
+        match (answer["status"].as_str(), answer["index"].as_u64()) {
+            (Some("added"), Some(index)) => Outcome::Added(index),
+            (Some("duplicate"), Some(index)) => Outcome::Duplicate(index),
+            _ => Outcome::Refused(problem_of(&answer["error"]).1),
+        }
+    }
+
+    /// The index where it is, added now or before.
+    ///
+    /// # Panics
+    /// When it was refused.
+    pub fn index(&self) -> u64 {
+        match self {
+            Outcome::Added(index) | Outcome::Duplicate(index) => *index,
+            Outcome::Refused(kind) => panic!("refused: {kind}"),
+        }
+    }
+
+    /// The index of what must be new.
+    ///
+    /// # Panics
+    /// When it is not.
+    pub fn added(&self) -> u64 {
+        match self {
+            Outcome::Added(index) => *index,
+            other => panic!("want added, got {other:?}"),
+        }
+    }
+}
+
+/// An answer, read whole.
+pub struct Answer {
+    /// The status.
+    pub status: u16,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let body: String = self.text().chars().take(500).collect();
+        write!(f, "{} {:?} {body}", self.status, self.headers)
+    }
+}
+
+impl Answer {
+    /// Sends a request and reads the answer.
+    ///
+    /// # Panics
+    /// When nobody answers.
+    pub async fn of(request: RequestBuilder) -> Answer {
+        Answer::try_of(request).await.unwrap()
+    }
+
+    /// Sends a request and reads the answer.
+    ///
+    /// # Errors
+    /// When nobody answers, or not to the end.
+    pub async fn try_of(request: RequestBuilder) -> reqwest::Result<Answer> {
+        let response = request.send().await?;
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Ok(Answer { status, headers, body: response.bytes().await?.to_vec() })
+    }
+
+    /// The body as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    ///
+    /// # Panics
+    /// When it is none.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// A header field, empty if it is not there.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap_or(""))
+    }
+
+    /// Status and last part of the type of a problem document, whose shape is checked.
+    ///
+    /// # Panics
+    /// When it is not `application/problem+json` as documented.
+    pub fn problem(&self) -> (u16, String) {
+        assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
+        let (status, kind) = problem_of(&self.json());
+        assert_eq!(status, self.status, "{self:?}");
+        (status, kind)
+    }
+}
+
+/// Status and last part of the type of a problem document.
+fn problem_of(problem: &Value) -> (u16, String) {
+    let kind = problem["type"].as_str().and_then(|kind| kind.strip_prefix("urn:taglog:problem:"));
+    let kind = kind.unwrap_or_else(|| panic!("no problem type in {problem}"));
+    let texts = ["title", "detail"].map(|field| problem[field].as_str().unwrap_or(""));
+    assert!(texts.iter().all(|text| !text.is_empty()), "title and detail in {problem}");
+    let status = problem["status"].as_u64().and_then(|status| status.try_into().ok());
+    (status.unwrap_or_else(|| panic!("no status in {problem}")), kind.to_owned())
+}
+
+/// Copies a directory with all that is in it.
+///
+/// # Panics
+/// When a file cannot be read or written.
+pub fn copy_directory(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_directory(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! What a registry is asked for: which host to ask, under which URL, and under which name its credentials are kept.
+
+use std::{fmt, net::IpAddr};
+
+use reqwest::Url;
+use taglog_proto::name::{Digest, Image, Repository, Tag};
+
+use super::error::RegistryError;
+
+const DOCKER_HUB: &str = "docker.io";
+/// The host that answers for docker.io.
+const DOCKER_HUB_API: &str = "registry-1.docker.io";
+/// The key under which Docker stores the credentials of docker.io.
+const DOCKER_HUB_CREDENTIALS: &str = "https://index.docker.io/v1/";
+
+/// By what a manifest is asked for within its repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ManifestReference {
+    /// Whatever the tag points to now.
+    Tag(Tag),
+    /// The one manifest of this digest.
+    Digest(Digest),
+}
+
+impl fmt::Display for ManifestReference {
+    /// The tag or digest alone, as it stands in a URL.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ManifestReference::Tag(tag) => tag.fmt(f),
+            ManifestReference::Digest(digest) => digest.fmt(f),
+        }
+    }
+}
+
+/// The manifest asked for. Shown as `repository:tag` or `repository@digest`.
+#[derive(Debug, Clone)]
+pub(super) struct Target {
+    pub(super) repository: Repository,
+    pub(super) reference: ManifestReference,
+}
+
+impl From<&Image> for Target {
+    fn from(image: &Image) -> Self {
+        Self { repository: image.repository.clone(), reference: ManifestReference::Tag(image.tag.clone()) }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let separator = match self.reference {
+            ManifestReference::Tag(_) => ':',
+            ManifestReference::Digest(_) => '@',
+        };
+        write!(f, "{}{separator}{}", self.repository, self.reference)
+    }
+}
+
+impl Target {
+    /// `host[:port]` as in the repository's name.
+    pub(super) fn registry(&self) -> &str {
+        self.repository.registry()
+    }
+
+    /// The key of the registry's credentials in Docker's config.json.
+    pub(super) fn credentials_key(&self) -> &str {
+        if self.registry() == DOCKER_HUB { DOCKER_HUB_CREDENTIALS } else { self.registry() }
+    }
+
+    /// Where the registry serves the manifest.
+    ///
+    /// URLs read some hosts as others: `0x7f.1` as 127.0.0.1, for one. Such a host is not asked, since what
+    /// answers would not be the registry that the name says.
+    pub(super) fn manifest_url(&self, plain_http: bool) -> Result<Url, RegistryError> {
+        let scheme = if plain_http { "http" } else { "https" };
+        let registry = if self.registry() == DOCKER_HUB { DOCKER_HUB_API } else { self.registry() };
+        let host = host_only(registry);
+        // An address in brackets stays the same address, even where URLs spell it in another way.
+        let same_host = |url: &Url| host.starts_with('[') || url.host_str() == Some(host);
+        let url = format!("{scheme}://{registry}/v2/{}/manifests/{}", self.repository.path(), self.reference);
+        Url::parse(&url).ok().filter(same_host).ok_or_else(|| RegistryError::Network {
+            target: self.to_string(),
+            registry: self.registry().to_owned(),
+            reason: "no URL can name that host".to_owned(),
+        })
+    }
+}
+
+/// Whether a URL's host is this machine itself.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// `host[:port]` of a URL, the port only where it is not the scheme's own.
+pub(super) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    match url.port() {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+/// The host part of `host[:port]`.
+pub(super) fn host_only(registry: &str) -> &str {
+    match registry.find(']') {
+        Some(end) => &registry[..=end],
+        None => registry.split(':').next().unwrap_or(registry),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // What fails in here fails the test.
+mod tests {
+    use super::*;
+
+    fn tagged(image: &str) -> Target {
+        Target::from(&Image::parse(image).unwrap())
+    }
+
+    #[test]
+    fn urls_and_credential_keys() {
+        let hub = tagged("docker.io/library/busybox:1.36");
+        assert_eq!(
+            hub.manifest_url(false).unwrap().as_str(),
+            "https://registry-1.docker.io/v2/library/busybox/manifests/1.36"
+        );
+        assert_eq!(hub.credentials_key(), "https://index.docker.io/v1/");
+        assert_eq!(hub.to_string(), "docker.io/library/busybox:1.36");
+
+        let digest = Digest::sha256(b"");
+        let repository = Repository::parse("[::1]:5000/a/b").unwrap();
+        let local = Target { repository, reference: ManifestReference::Digest(digest) };
+        let url = local.manifest_url(true).unwrap();
+        assert_eq!(url.as_str(), format!("http://[::1]:5000/v2/a/b/manifests/{digest}"));
+        assert_eq!(local.credentials_key(), "[::1]:5000");
+        assert_eq!(local.to_string(), format!("[::1]:5000/a/b@{digest}"));
+    }
+
+    #[test]
+    fn hosts_that_a_url_reads_as_others_are_refused() {
+        for host in ["0x7f.1", "127.1", "010.0.0.1", "1.2.3.4.5", "a.1", "xn--a.example", "256.0.0.1:5000"] {
+            let answer = tagged(&format!("{host}/a:v1")).manifest_url(false);
+            assert!(matches!(answer, Err(RegistryError::Network { .. })), "{host} {answer:?}");
+        }
+        for host in ["127.0.0.1", "10.0.0.1:5000", "[2001:db8::1]", "[::ffff:10.0.0.1]:5000", "xn--bcher-kva.example"] {
+            assert!(tagged(&format!("{host}/a:v1")).manifest_url(false).is_ok(), "{host}");
+        }
+    }
+
+    /// The grammar of names is what keeps them from bending the URL that they are put into.
+    #[test]
+    fn names_stay_whole_in_a_url() {
+        let longest = "a".repeat(128);
+        for (path, tag) in [("a__b/c-d.e", longest.as_str()), ("a---b/0", "_.-"), ("a/b/c", "1.2_3-4..")] {
+            let url = tagged(&format!("reg.example:5000/{path}:{tag}")).manifest_url(false).unwrap();
+            assert_eq!(url.as_str(), format!("https://reg.example:5000/v2/{path}/manifests/{tag}"));
+        }
+    }
+
+    #[test]
+    fn loopback() {
+        for host in ["localhost", "127.0.0.1", "127.9.8.7", "[::1]"] {
+            assert!(is_loopback(host), "{host}");
+        }
+        for host in ["localhost.example", "128.0.0.1", "10.0.0.1", "[::2]", "127.0.0.1.example", ""] {
+            assert!(!is_loopback(host), "{host}");
+        }
+        assert_eq!(host_only("[::1]:5000"), "[::1]");
+        assert_eq!(host_only("a.example:5000"), "a.example");
+    }
+}
