@@ -232,7 +232,7 @@ fn first_batch() {
     assert_eq!(log.violation(&log.draft(9, Some(roster(10, &[&a])), vec![])), (0, Violation::RosterTime));
     assert_eq!(log.violation(&log.draft(10, None, vec![])), (0, Violation::Beginning));
     let early = log.draft(10, Some(roster(10, &[&a])), vec![observe(&a, APP, 'A', 5)]);
-    assert_eq!(log.violation(&early), (0, Violation::Beginning));
+    assert_eq!(log.violation(&early), (1, Violation::Beginning), "entry 1 is a seal");
     assert!(Log::new(&[]).memory.state().seal.is_some());
 }
 

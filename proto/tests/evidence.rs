@@ -590,7 +590,7 @@ fn false_seals_with_missing_parts() {
             e.prefix = Frontier::read(&log.memory, e.start).unwrap().nodes().to_vec();
         });
         assert_incomplete(&later);
-        assert!(judge(&change(&|e| e.start = u64::MAX)).is_err());
+        assert!(change(&|e| e.start = u64::MAX).convict(&log_vkey()).is_err());
         assert!(judge(&change(&|e| e.entries.clear())).is_err());
     }
 }

@@ -124,11 +124,11 @@ async fn assert_too_large(server: &Server, call: &str, limit: usize) {
     let length = limit + 1;
     let head = format!("{call} HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: {length}\r\n\r\n");
     let (mut from, mut to) = TcpStream::connect(&server.address).await.unwrap().into_split();
-    let send = async move {
-        to.write_all(head.as_bytes()).await?;
-        to.write_all(&vec![b' '; length]).await
-    };
-    let sending = tokio::spawn(send);
+    let sending = tokio::spawn(async move {
+        let sent = to.write_all(&[head.as_bytes(), &vec![b' '; length]].concat()).await;
+        // Handed back, because dropping this half would close the connection before the answer.
+        (to, sent)
+    });
     let mut answer = [0; 1024];
     let count = tokio::time::timeout(PATIENCE, from.read(&mut answer)).await.expect("no answer").unwrap();
     let answer = String::from_utf8_lossy(&answer[..count]);
