@@ -128,38 +128,52 @@ fn answers_that_are_false() {
     let scene = Scene::new();
     let b = digest("b").to_string();
     let a = digest("a").to_string();
-    let whole = |from: String, to: String| {
-        Proxy::editing(&scene.server, LOOKUP, move |text| text.replace(&from, &to))
-    };
+    let whole = |from: String, to: String| Proxy::editing(&scene.server, LOOKUP, move |text| text.replace(&from, &to));
     let lies = [
         ("another digest", whole(a.clone(), b)),
         ("another witness", whole("witness.example/w2".into(), "witness.example/w3".into())),
-        ("a witness's line less in the record", lying(&scene, |answer| {
-            let record = &mut answer["images"][0]["tag"]["record"];
-            let kept: Vec<&str> = record.as_str().unwrap().lines().filter(|line| !line.contains("/w2")).collect();
-            let kept = format!("{}\n", kept.join("\n"));
-            *record = kept.into();
-            answer["images"][0]["sightings"].as_array_mut().unwrap().pop();
-        })),
+        (
+            "a witness's line less in the record",
+            lying(&scene, |answer| {
+                let record = &mut answer["images"][0]["tag"]["record"];
+                let kept: Vec<&str> = record.as_str().unwrap().lines().filter(|line| !line.contains("/w2")).collect();
+                let kept = format!("{}\n", kept.join("\n"));
+                *record = kept.into();
+                answer["images"][0]["sightings"].as_array_mut().unwrap().pop();
+            }),
+        ),
         ("no sightings", lying(&scene, |answer| answer["images"][0]["sightings"] = serde_json::json!([]))),
-        ("proof that there is nothing", lying(&scene, |answer| {
-            answer["images"][0]["tag"]["proof"]["result"] = "nonInclusionParent".into();
-            answer["images"][0]["tag"].as_object_mut().unwrap().remove("record");
-            answer["images"][0]["sightings"] = serde_json::json!([]);
-        })),
+        (
+            "proof that there is nothing",
+            lying(&scene, |answer| {
+                answer["images"][0]["tag"]["proof"]["result"] = "nonInclusionParent".into();
+                answer["images"][0]["tag"].as_object_mut().unwrap().remove("record");
+                answer["images"][0]["sightings"] = serde_json::json!([]);
+            }),
+        ),
         ("an entry less", lying(&scene, |answer| drop(answer["entries"].as_array_mut().unwrap().remove(1)))),
         ("a node of the proof less", lying(&scene, |answer| drop(answer["multiproof"].as_array_mut().unwrap().pop()))),
-        ("a later observation", lying(&scene, |answer| {
-            let entries = answer["entries"].as_array_mut().unwrap();
-            let entry = entries.iter_mut().find(|entry| entry["entry"].as_str().unwrap().contains("observed")).unwrap();
-            replace_in(&mut entry["entry"], "observed 20", "observed 19");
-        })),
-        ("a larger size", lying(&scene, |answer| {
-            let checkpoint = answer["checkpoint"].as_str().unwrap();
-            let size = checkpoint.lines().nth(1).unwrap().to_owned();
-            replace_in(&mut answer["checkpoint"], &format!("\n{size}\n"), "\n999\n");
-        })),
-        ("no signature by the log", lying(&scene, |answer| replace_in(&mut answer["checkpoint"], "— log.example", "— lag.example"))),
+        (
+            "a later observation",
+            lying(&scene, |answer| {
+                let entries = answer["entries"].as_array_mut().unwrap();
+                let entry =
+                    entries.iter_mut().find(|entry| entry["entry"].as_str().unwrap().contains("observed")).unwrap();
+                replace_in(&mut entry["entry"], "observed 20", "observed 19");
+            }),
+        ),
+        (
+            "a larger size",
+            lying(&scene, |answer| {
+                let checkpoint = answer["checkpoint"].as_str().unwrap();
+                let size = checkpoint.lines().nth(1).unwrap().to_owned();
+                replace_in(&mut answer["checkpoint"], &format!("\n{size}\n"), "\n999\n");
+            }),
+        ),
+        (
+            "no signature by the log",
+            lying(&scene, |answer| replace_in(&mut answer["checkpoint"], "— log.example", "— lag.example")),
+        ),
     ];
     for (lie, proxy) in &lies {
         let evidence = scene.is_caught(&proxy.url);
@@ -189,11 +203,10 @@ fn what_is_kept_of_a_false_answer_can_be_inspected() {
 #[test]
 fn an_answer_about_another_image() {
     let scene = Scene::new();
-    let asked_for_other =
-        Proxy::asking(&scene.server, |path, body| match path.contains(LOOKUP) {
-            true => String::from_utf8(body).unwrap().replace(APP, OTHER).into_bytes(),
-            false => body,
-        });
+    let asked_for_other = Proxy::asking(&scene.server, |path, body| match path.contains(LOOKUP) {
+        true => String::from_utf8(body).unwrap().replace(APP, OTHER).into_bytes(),
+        false => body,
+    });
     scene.is_caught(&asked_for_other.url);
     scene.verify(&asked_for_other.url).says(&[APP, "does not answer"]);
 
@@ -204,7 +217,8 @@ fn an_answer_about_another_image() {
 impl Proxy {
     /// Asks for the other image and passes the answer off as one about the image asked for.
     fn start_pair(server: &Server) -> Proxy {
-        let other = wait(server.post(LOOKUP, "application/json", format!(r#"{{"images":["{OTHER}"],"from":1}}"#))).text();
+        let other =
+            wait(server.post(LOOKUP, "application/json", format!(r#"{{"images":["{OTHER}"],"from":1}}"#))).text();
         Proxy::editing(server, LOOKUP, move |_| other.replace(OTHER, APP))
     }
 }
@@ -333,20 +347,32 @@ fn receipts_that_are_false() {
     let cases: Vec<(&str, Box<dyn Fn(&mut Value) + Send + Sync>)> = vec![
         ("another entry's receipt", Box::new(move |answer| answer["proof"] = other_proof.clone())),
         ("another entry's index and receipt", Box::new(move |answer| *answer = other_receipt.clone())),
-        ("another index in the answer", Box::new(|answer| answer["index"] = (answer["index"].as_u64().unwrap() - 1).into())),
-        ("a node of the proof less", Box::new(|answer| {
-            let proof = answer["proof"].as_str().unwrap();
-            let (head, checkpoint) = proof.split_once("\n\n").unwrap();
-            let head = head.rsplit_once('\n').unwrap().0;
-            answer["proof"] = format!("{head}\n\n{checkpoint}").into();
-        })),
-        ("a checkpoint that the log did not sign", Box::new(|answer| replace_in(&mut answer["proof"], "— log.example", "— lag.example"))),
-        ("a duplicate of something else", Box::new(|answer| {
-            answer["status"] = "duplicate".into();
-            let proof = answer["proof"].as_str().unwrap();
-            let extra = proof.lines().nth(1).unwrap().to_owned();
-            replace_in(&mut answer["proof"], &format!("{extra}\n"), "");
-        })),
+        (
+            "another index in the answer",
+            Box::new(|answer| answer["index"] = (answer["index"].as_u64().unwrap() - 1).into()),
+        ),
+        (
+            "a node of the proof less",
+            Box::new(|answer| {
+                let proof = answer["proof"].as_str().unwrap();
+                let (head, checkpoint) = proof.split_once("\n\n").unwrap();
+                let head = head.rsplit_once('\n').unwrap().0;
+                answer["proof"] = format!("{head}\n\n{checkpoint}").into();
+            }),
+        ),
+        (
+            "a checkpoint that the log did not sign",
+            Box::new(|answer| replace_in(&mut answer["proof"], "— log.example", "— lag.example")),
+        ),
+        (
+            "a duplicate of something else",
+            Box::new(|answer| {
+                answer["status"] = "duplicate".into();
+                let proof = answer["proof"].as_str().unwrap();
+                let extra = proof.lines().nth(1).unwrap().to_owned();
+                replace_in(&mut answer["proof"], &format!("{extra}\n"), "");
+            }),
+        ),
     ];
     for (what, lie) in cases {
         let ran = observe_with_receipt(&scene, lie).prints_nothing();
@@ -376,7 +402,7 @@ async fn receipt_of(server: &Server, note: &[u8]) -> Value {
 const HTML: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: 20\r\n\r\n<html>Log in!</html>";
 const ERROR: &str = "HTTP/1.1 500 Internal Server Error\r\ncontent-length: 0\r\n\r\n";
 const GATEWAY: &str = "HTTP/1.1 502 Bad Gateway\r\ncontent-type: text/html\r\ncontent-length: 6\r\n\r\n<html>";
-const PROBLEM: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\ncontent-length: 86\r\n\r\n\
+const PROBLEM: &str = "HTTP/1.1 503 Service Unavailable\r\ncontent-type: application/problem+json\r\nconnection: close\r\n\r\n\
     {\"type\":\"urn:taglog:problem:stopping\",\"title\":\"x\",\"status\":503,\"detail\":\"try \\u001b[2Jit\"}";
 const HALF: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 1000\r\n\r\n{\"type\":";
 const ENDLESS: &str = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n";

@@ -9,7 +9,9 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use cli_common::{APP, User, add, other_digest, proxy::Proxy, wait};
 use taglog_tests::{
-    Registry, Server, Witness, push_image, registry::push_index, replay,
+    Registry, Server, Witness, push_image,
+    registry::push_index,
+    replay,
     witness::{digest, now},
 };
 
@@ -98,7 +100,10 @@ fn observing_twice_is_no_second_sighting() {
         assert!(answer.as_array().unwrap().iter().all(|row| row["status"] == "added" || row["status"] == "duplicate"));
     }
     let history = user.run_json(&["history", &name]).exits(0).json()["history"].clone();
-    assert_eq!((&history["sightings"].as_array().unwrap().len(), &history["witnesses"][0]["sightings"]), (&1, &1.into()));
+    assert_eq!(
+        (&history["sightings"].as_array().unwrap().len(), &history["witnesses"][0]["sightings"]),
+        (&1, &1.into())
+    );
     assert_eq!(user.verdict(&[&name]), "ok");
     wait(replay(&server));
 }
@@ -123,7 +128,9 @@ fn keys_that_cannot_be_used() {
     let missing = user.argument("nowhere.key");
     user.run(&[&observe[..], &["--key", &missing]].concat()).exits(2).says(&[&missing, "taglog keygen"]);
     let secret = user.read("key");
-    for bad in ["", "not a key", secret.trim_end().get(..secret.len() - 5).unwrap(), &Witness::new(1).vkey().to_string()] {
+    for bad in
+        ["", "not a key", secret.trim_end().get(..secret.len() - 5).unwrap(), &Witness::new(1).vkey().to_string()]
+    {
         let file = user.write("bad.key", bad);
         let ran = user.run(&[&observe[..], &["--key", &file]].concat()).exits(2).says(&[&file, "secret key"]);
         assert!(!ran.stderr.contains("PRIVATE+KEY+witness.example/w1"), "a secret key is not printed: {ran:?}");

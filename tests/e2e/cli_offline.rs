@@ -209,7 +209,8 @@ fn a_page_less_is_incomplete() {
     let lines = paged(&user);
     assert_eq!(lines.len(), 3, "600 sightings are three pages");
     for dropped in [1, 2] {
-        let kept: String = lines.iter().enumerate().filter(|(i, _)| *i != dropped).map(|(_, line)| line.as_str()).collect();
+        let kept: String =
+            lines.iter().enumerate().filter(|(i, _)| *i != dropped).map(|(_, line)| line.as_str()).collect();
         let file = user.write("dropped.tagproof", kept);
         offline(&user, &file, &["--moving", "1.0"]).exits(1).says(&["incomplete", APP]);
     }

@@ -39,9 +39,13 @@ impl Story {
     fn begin() -> Story {
         let user = User::new();
         let (server, vkey) = log_for(&user);
-        user.run(&["init", &server.url, "--yes", "--vkey", &server.vkey.to_string()])
-            .exits(0)
-            .says(&[ORIGIN, &server.url, &server.vkey.to_string(), "Trusted from now on", &vkey]);
+        user.run(&["init", &server.url, "--yes", "--vkey", &server.vkey.to_string()]).exits(0).says(&[
+            ORIGIN,
+            &server.url,
+            &server.vkey.to_string(),
+            "Trusted from now on",
+            &vkey,
+        ]);
         let registry = Registry::start();
         let image = format!("{}:1.0", registry.repository(REPOSITORY));
         Story { user, registry, image, _server: server, witness: id_of(&vkey).to_owned() }
@@ -79,7 +83,7 @@ fn a_tag_that_is_moved_is_caught_and_stays_on_record() {
     let retagged = user.run(&["verify", image]).exits(1);
     let retagged = retagged.says(&["retagged", "2 different digests", &first.to_string(), &second.to_string()]);
     assert!(retagged.stdout.matches(&story.witness).count() >= 2, "who saw each: {retagged:?}");
-    let times = retagged.stdout.split_whitespace().filter(|word| Timestamp::parse(word).is_ok()).count();
+    let times = retagged.stdout.split_whitespace().filter(|word| word.parse::<Timestamp>().is_ok()).count();
     assert!(times >= 3, "two sightings and the seal: {retagged:?}");
 
     let third = story.push("harmless");
@@ -107,8 +111,11 @@ fn the_json_answer_has_all_that_the_text_has() {
     assert_eq!((&image["served"], &image["digest"]), (&served.as_str().into(), &served.as_str().into()));
     let (sighting, witness) = (&image["history"]["sightings"][0], &image["history"]["witnesses"][0]);
     assert_eq!((&sighting["digest"], &sighting["witness"]), (&served.as_str().into(), &story.witness.as_str().into()));
-    assert_eq!((&witness["sightings"], &witness["complete"], &witness["inRoster"]), (&1.into(), &true.into(), &true.into()));
-    assert!(Timestamp::parse(sighting["observed"].as_str().unwrap()).is_ok(), "{sighting}");
+    assert_eq!(
+        (&witness["sightings"], &witness["complete"], &witness["inRoster"]),
+        (&1.into(), &true.into(), &true.into())
+    );
+    assert!(sighting["observed"].as_str().unwrap().parse::<Timestamp>().is_ok(), "{sighting}");
     let log = &answer["log"];
     assert_eq!(log["origin"], ORIGIN);
     assert!(log["size"].as_u64().unwrap() > 2 && log["tags"] == 1 && log["ageSeconds"].as_u64().unwrap() < 60, "{log}");
@@ -128,7 +135,10 @@ fn only_digests_that_pass_are_printed() {
     let printed = story.user.run(&["verify", "--print-digest", &story.image]).exits(0);
     assert_eq!((printed.stdout, printed.stderr), (format!("{repository}@{good}\n"), String::new()));
     let pinned = format!("{}@{good}", story.image);
-    assert_eq!(story.user.run(&["verify", "--print-digest", &pinned]).exits(0).stdout, format!("{repository}@{good}\n"));
+    assert_eq!(
+        story.user.run(&["verify", "--print-digest", &pinned]).exits(0).stdout,
+        format!("{repository}@{good}\n")
+    );
 
     // One that fails withholds the others too: a deploy is all or nothing.
     push_image(&story.registry, "team/unseen", "1.0", "unseen");
@@ -153,7 +163,8 @@ fn several_images_in_one_run() {
     let images = [story.image.as_str(), &tools_image, &unknown, &tools_image];
     let answer = story.user.run_json(&[&["verify"][..], &images].concat()).exits(1).json();
     let rows = answer["images"].as_array().unwrap().iter();
-    let verdicts: Vec<(&str, &str)> = rows.map(|r| (r["image"].as_str().unwrap(), r["verdict"].as_str().unwrap())).collect();
+    let verdicts: Vec<(&str, &str)> =
+        rows.map(|r| (r["image"].as_str().unwrap(), r["verdict"].as_str().unwrap())).collect();
     let want = [(images[0], "mismatch"), (images[1], "ok"), (images[2], "unknown")];
     assert_eq!(verdicts, want, "in the order of the command line, each once");
     story.user.run(&["verify", &tools_image, &tools_image]).exits(0).says(&["ok"]);

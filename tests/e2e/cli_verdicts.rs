@@ -37,7 +37,10 @@ fn unknown_tags_and_uncovered_repositories() {
     user.run(&["history", repository]).exits(1).says(&[repository, "nothing is logged for this repository"]);
     for (name, covered) in [(tag, true), (repository, false)] {
         let answer = user.run_json(&["history", name]).exits(1).json();
-        assert_eq!((&answer["repositoryCovered"], &answer["history"]["sightings"]), (&covered.into(), &serde_json::json!([])));
+        assert_eq!(
+            (&answer["repositoryCovered"], &answer["history"]["sightings"]),
+            (&covered.into(), &serde_json::json!([]))
+        );
     }
 }
 
@@ -108,7 +111,9 @@ fn a_log_that_has_sealed_nothing_for_longer_than_asked_is_stale() {
     let user = User::trusting(&server);
     let image = pinned(APP, "a");
     assert_eq!(user.verdict(&[&image]), "ok");
-    wait_for("the seal to be older than 0 s", PATIENCE, || (user.verdict(&[&image, "--max-age", "0s"]) == "stale").then_some(()));
+    wait_for("the seal to be older than 0 s", PATIENCE, || {
+        (user.verdict(&[&image, "--max-age", "0s"]) == "stale").then_some(())
+    });
     user.run(&["verify", &image, "--max-age", "0s"]).exits(1).says(&["stale", "last seal", "frozen"]);
     assert_eq!(user.verdict(&[&image]), "ok", "an hour by default");
     assert_eq!(user.verdict(&[&image, "--max-age", "1m"]), "ok");
@@ -124,7 +129,10 @@ fn changes(witness: &Witness, name: &str, count: i64) -> Vec<Vec<u8>> {
 fn histories_longer_than_a_page_are_fetched_whole() {
     let (one, two) = (Witness::new(1), Witness::new(2));
     let server = Server::start(&[&one, &two], NO_QUOTA);
-    add(&server, &[changes(&one, APP, 700), changes(&two, APP, 257), changes(&two, "registry.example/b:1", 256)].concat());
+    add(
+        &server,
+        &[changes(&one, APP, 700), changes(&two, APP, 257), changes(&two, "registry.example/b:1", 256)].concat(),
+    );
     let user = User::trusting(&server);
     let answer = user.run_json(&["history", APP]).exits(0).json();
     let sightings = answer["history"]["sightings"].as_array().unwrap();
@@ -181,7 +189,11 @@ fn more_images_than_fit_into_one_request_or_one_proof() {
     let witnesses: Vec<&Witness> = witnesses.iter().collect();
     let server = Server::start(&witnesses, NO_QUOTA);
     let names = many_images(&server, &witnesses);
-    let refused = wait(server.post("/api/v1/lookup", "application/json", serde_json::json!({ "images": names[..1000] }).to_string()));
+    let refused = wait(server.post(
+        "/api/v1/lookup",
+        "application/json",
+        serde_json::json!({ "images": names[..1000] }).to_string(),
+    ));
     assert_eq!(refused.problem().1, "lookup-too-large", "else this tests nothing");
 
     let user = User::trusting(&server);
@@ -200,7 +212,10 @@ fn more_images_than_fit_into_one_request_or_one_proof() {
     }
     let one_wrong = cli_common::pinned(&names[777], "wrong");
     let with_wrong = [&images[..777], &[one_wrong.as_str()], &images[778..]].concat();
-    user.run(&[&["verify", "--print-digest"], &with_wrong[..]].concat()).exits(1).prints_nothing().says(&[&names[777], "mismatch"]);
+    user.run(&[&["verify", "--print-digest"], &with_wrong[..]].concat())
+        .exits(1)
+        .prints_nothing()
+        .says(&[&names[777], "mismatch"]);
 
     drop(server);
     let offline = user.run_json(&["verify", "--offline", &file, "--witnesses", "3"]).exits(0).json();
@@ -222,7 +237,8 @@ fn a_log_that_grows_during_a_large_verify() {
             // Before every part: another entry, in a batch of its own.
             let name = format!("registry.example/grow:{}", count.fetch_add(1, std::sync::atomic::Ordering::SeqCst));
             let note = Witness::new(1).observe(&name, "x", now());
-            let grow = || tokio::runtime::Runtime::new().unwrap().block_on(async { submit_alone(&grower.url, note).await });
+            let grow =
+                || tokio::runtime::Runtime::new().unwrap().block_on(async { submit_alone(&grower.url, note).await });
             std::thread::scope(|scope| scope.spawn(grow).join()).unwrap();
         }
         body

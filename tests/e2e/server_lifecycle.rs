@@ -5,7 +5,7 @@
 
 use std::{
     os::unix::fs::PermissionsExt as _,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Output,
     sync::{
         Mutex,
@@ -359,38 +359,55 @@ async fn another_key_is_refused() {
     }
 }
 
+/// The files of a store that hold data. A compaction that a stop interrupts leaves empty ones.
+fn tables(database: &Path) -> Vec<PathBuf> {
+    let files = std::fs::read_dir(database).unwrap().map(|entry| entry.unwrap().path());
+    let holds_data = |path: &PathBuf| std::fs::metadata(path).unwrap().len() > 100;
+    files.filter(|path| path.extension().is_some_and(|e| e == "sst") && holds_data(path)).collect()
+}
+
+/// Puts the whole store back in place.
+fn restore(whole: &Path, database: &Path) {
+    std::fs::remove_dir_all(database).unwrap();
+    copy_directory(whole, database);
+}
+
 #[tokio::test]
 async fn a_missing_file_of_the_store_is_refused() {
     let data = stopped_log().await;
-    let database = data.path().join("db");
-    let whole = data.path().join("whole");
+    let (database, whole) = (data.path().join("db"), data.path().join("whole"));
     copy_directory(&database, &whole);
-    let files = || std::fs::read_dir(&whole).unwrap().map(|entry| PathBuf::from(entry.unwrap().file_name()));
-    let tables: Vec<PathBuf> = files().filter(|name| name.extension().is_some_and(|e| e == "sst")).collect();
-    assert!(!tables.is_empty());
-    for missing in tables.iter().chain([&PathBuf::from("CURRENT")]) {
-        std::fs::remove_dir_all(&database).unwrap();
-        copy_directory(&whole, &database);
-        std::fs::remove_file(database.join(missing)).unwrap();
-        // A store that were made anew in its place would start a second history.
-        assert_refuses(&data, &[], &["taglog-server: "]);
+    let size = data.start().size().await;
+    let mut refusals = 0;
+    for missing in tables(&whole) {
+        restore(&whole, &database);
+        std::fs::remove_file(database.join(missing.file_name().unwrap())).unwrap();
+        match data.try_start(&[]) {
+            Err(refusal) => {
+                assert!(refusal.code == Some(1) && refusal.message.contains("taglog-server: "), "{refusal:?}");
+                refusals += 1;
+            }
+            // RocksDB had replaced this file and not yet removed it; then nothing may be amiss.
+            Ok(server) => assert!(replay(&server).await.entries().len() as u64 >= size, "{missing:?}"),
+        }
     }
-    std::fs::remove_dir_all(&database).unwrap();
-    copy_directory(&whole, &database);
+    assert!(refusals > 0, "no file was missed");
+    restore(&whole, &database);
+    // A store that were made anew in its place would start a second history.
+    std::fs::remove_file(database.join("CURRENT")).unwrap();
+    assert_refuses(&data, &[], &["taglog-server: "]);
+    restore(&whole, &database);
     replay(&data.start()).await;
 }
 
 #[tokio::test]
 async fn flipped_bits_in_a_file_of_the_store_are_not_served() {
     let data = stopped_log().await;
-    let database = data.path().join("db");
-    let whole = data.path().join("whole");
+    let (database, whole) = (data.path().join("db"), data.path().join("whole"));
     copy_directory(&database, &whole);
     let size = data.start().size().await;
-    let tables = std::fs::read_dir(&whole).unwrap().map(|entry| entry.unwrap().path());
-    for table in tables.filter(|path| path.extension().is_some_and(|e| e == "sst")) {
-        std::fs::remove_dir_all(&database).unwrap();
-        copy_directory(&whole, &database);
+    for table in tables(&whole) {
+        restore(&whole, &database);
         let mut bytes = std::fs::read(&table).unwrap();
         // The first block holds data; its checksum covers it.
         bytes[10] ^= 1;

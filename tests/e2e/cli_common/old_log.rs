@@ -28,7 +28,8 @@ impl OldLog {
         let index = Batch::new(&memory, 0).finish().unwrap().tree.root;
         let first = Seal { time: time(sealed), size: 1, roster: 0, tags: 0, index };
         push(&mut memory, &[Entry::Roster(roster), Entry::Seal(first)]);
-        push(&mut memory, &sealed_batch(&memory.clone(), notes, sealed));
+        let batch = sealed_batch(&memory, notes, sealed);
+        push(&mut memory, &batch);
         OldLog { key: SigningKey::from_seed(ORIGIN, &[7; 32]).unwrap(), memory }
     }
 

@@ -60,7 +60,11 @@ impl Proxy {
     }
 
     /// Changes the text of answers to calls whose path has `part`. The change must change something.
-    pub fn editing(server: &Server, part: &'static str, edit: impl Fn(String) -> String + Send + Sync + 'static) -> Proxy {
+    pub fn editing(
+        server: &Server,
+        part: &'static str,
+        edit: impl Fn(String) -> String + Send + Sync + 'static,
+    ) -> Proxy {
         Proxy::answering(server, move |path, body| {
             if !path.contains(part) {
                 return body;
