@@ -3,7 +3,10 @@
 use std::{net::SocketAddr, path::Path, path::PathBuf, time::Duration};
 
 use serde::Deserialize;
-use taglog_proto::{entry::Limits, note::VerifierKey};
+use taglog_proto::{
+    entry::Limits,
+    note::{NoteError, VerifierKey},
+};
 use thiserror::Error;
 
 /// Why a configuration was refused.
@@ -26,8 +29,8 @@ pub enum ConfigError {
         error: Box<toml::de::Error>,
     },
     /// A witness's key that is refused.
-    #[error("witness {0:?}: {1}")]
-    Witness(String, String),
+    #[error("witnesses: {0}")]
+    Witness(NoteError),
     /// One public key under two names.
     #[error("witnesses {0} and {1} have the same public key: two names would count as two voices")]
     SameKey(String, String),
@@ -148,9 +151,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Witness`], [`ConfigError::SameKey`].
     pub fn witness_keys(&self) -> Result<Vec<VerifierKey>, ConfigError> {
-        let parse = |vkey: &String| {
-            vkey.parse::<VerifierKey>().map_err(|error| ConfigError::Witness(vkey.clone(), error.to_string()))
-        };
+        let parse = |vkey: &String| vkey.parse::<VerifierKey>().map_err(ConfigError::Witness);
         let keys: Vec<VerifierKey> = self.witnesses.iter().map(parse).collect::<Result<_, _>>()?;
         for (i, key) in keys.iter().enumerate() {
             if let Some(other) = keys[..i].iter().find(|other| other.as_bytes() == key.as_bytes()) {

@@ -6,6 +6,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use taglog_server::{config::Config, run::run, startup};
 use tracing_subscriber::EnvFilter;
 
+/// For RocksDB's C++ too: with the system's allocator, memory that both sides pass back and forth
+/// between threads stays fragmented.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 const EXAMPLES: &str = "\
 Examples:
   taglog-server init /var/lib/taglog --origin log.example/taglog

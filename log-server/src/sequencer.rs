@@ -5,7 +5,7 @@
 //! A crash before the commit leaves nothing of the batch; a crash after it leaves all of it, and
 //! clients that were not told submit again and are answered with the old indices.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use taglog_proto::{
     checkpoint::Checkpoint,
@@ -14,13 +14,12 @@ use taglog_proto::{
     merkle::{Frontier, Hash, leaf_hash},
     name::{Image, WitnessId},
     note::{SigningKey, VerifierKey},
-    record::TagRecord,
     rules::check_time,
     tag_proof::LookupSource,
     time::Timestamp,
 };
 use thiserror::Error;
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
     clock::{Clock, ClockError},
@@ -112,8 +111,13 @@ pub type Outcome = Result<Sequenced, Refusal>;
 pub struct Submission {
     /// The statements.
     pub statements: Vec<Statement>,
+    /// None of them is among the log's first so many entries: that was looked up before.
+    pub checked: u64,
     /// Takes one outcome for each, after the commit.
     pub answer: oneshot::Sender<Vec<Outcome>>,
+    /// The room that the statements take in the queue, given back when they are processed and not
+    /// when their client goes away.
+    pub room: OwnedSemaphorePermit,
 }
 
 /// Why the sequencer stopped. The server stops with it: what is on disk is right, what is in memory
@@ -159,6 +163,32 @@ pub struct Sequencer {
     clock: Clock,
     quotas: std::sync::Arc<Quotas>,
     publisher: Publisher,
+    recent: Recent,
+}
+
+/// The statements of the last batches, so that only what was checked long ago is looked up again.
+#[derive(Default)]
+struct Recent {
+    batches: VecDeque<(u64, HashMap<StatementKey, u64>)>,
+}
+
+impl Recent {
+    const BATCHES: usize = 4;
+
+    fn covers(&self, checked: u64) -> bool {
+        self.batches.front().is_some_and(|(first, _)| *first <= checked)
+    }
+
+    fn find(&self, key: &StatementKey) -> Option<u64> {
+        self.batches.iter().find_map(|(_, batch)| batch.get(key)).copied()
+    }
+
+    fn add(&mut self, first: u64, batch: HashMap<StatementKey, u64>) {
+        self.batches.push_back((first, batch));
+        if self.batches.len() > Self::BATCHES {
+            self.batches.pop_front();
+        }
+    }
 }
 
 /// What a batch will add to the log, before its seal.
@@ -199,7 +229,7 @@ impl Sequencer {
         quotas: std::sync::Arc<Quotas>,
         publisher: Publisher,
     ) -> Sequencer {
-        Sequencer { store, key, state, clock, quotas, publisher }
+        Sequencer { store, key, state, clock, quotas, publisher, recent: Recent::default() }
     }
 
     /// The roster in force.
@@ -265,7 +295,7 @@ impl Sequencer {
             self.close(draft, changes, closing, next)?;
         }
         let mut outcomes = outcomes.into_iter();
-        for Submission { statements, answer } in submissions {
+        for Submission { statements, answer, .. } in submissions {
             // A client that has gone away needs no answer.
             let _ = answer.send(outcomes.by_ref().take(statements.len()).collect());
         }
@@ -281,8 +311,10 @@ impl Sequencer {
         let mut draft = Draft::new(self.state.frontier.size());
         let mut batch = Batch::new(view, self.state.seal.map_or(0, |seal| seal.tags));
         let mut outcomes = Vec::new();
-        for statement in submissions.iter().flat_map(|submission| &submission.statements) {
-            outcomes.push(self.take(view, &mut batch, &mut draft, statement, closing)?);
+        for Submission { statements, checked, .. } in submissions {
+            for statement in statements {
+                outcomes.push(self.take(view, &mut batch, &mut draft, statement, *checked, closing)?);
+            }
         }
         Ok((outcomes, draft, batch.finish()?))
     }
@@ -294,13 +326,18 @@ impl Sequencer {
         batch: &mut Batch<'_, View>,
         draft: &mut Draft,
         statement: &Statement,
+        checked: u64,
         closing: Timestamp,
     ) -> Result<Outcome, SequencerError> {
         let key = statement.key();
         if let Some(index) = draft.seen.get(&key) {
             return Ok(Ok(Sequenced::Duplicate(*index)));
         }
-        if let Some(index) = find_duplicate(view, statement, &key)? {
+        let known = match self.recent.covers(checked) {
+            true => self.recent.find(&key),
+            false => find_duplicate(view, statement, &key)?,
+        };
+        if let Some(index) = known {
             return Ok(Ok(Sequenced::Duplicate(index)));
         }
         if let Err(refusal) = self.check_rules(statement, closing) {
@@ -347,7 +384,7 @@ impl Sequencer {
         if let Err(error) = quota {
             return Ok(Err(error.into()));
         }
-        let retags = shows_retag(view, batch.record(&entry.image)?, entry)?;
+        let retags = shows_retag(view, batch, entry)?;
         if let Err(error) = batch.observe(index, entry)? {
             return Ok(Err(error.into()));
         }
@@ -388,6 +425,7 @@ impl Sequencer {
         })?;
         // Only now, when all of it is on disk, does anything in memory move on.
         self.state = next;
+        self.recent.add(draft.first, std::mem::take(&mut draft.seen));
         self.clock.sealed(time);
         self.quotas.forget_idle();
         record_metrics(&draft, &seal);
@@ -399,7 +437,7 @@ impl Sequencer {
 }
 
 fn answer_all(submissions: Vec<Submission>, outcome: impl Fn(&Statement) -> Outcome) {
-    for Submission { statements, answer } in submissions {
+    for Submission { statements, answer, .. } in submissions {
         // A client that has gone away needs no answer.
         let _ = answer.send(statements.iter().map(&outcome).collect());
     }
@@ -427,22 +465,24 @@ pub fn find_duplicate(view: &View, statement: &Statement, key: &StatementKey) ->
 
 /// Whether a sighting shows its tag to be retagged: some witness last saw, or this one saw before
 /// the tag was gone, another digest. For the convenience listing; verifiers read the lists.
-fn shows_retag(view: &View, record: &TagRecord, entry: &Observation) -> Result<bool, StoreError> {
-    let line = record.line(&entry.signature.witness);
+fn shows_retag(view: &View, batch: &mut Batch<'_, View>, entry: &Observation) -> Result<bool, StoreError> {
+    let (image, witness) = (&entry.image, &entry.signature.witness);
+    let differs = |seen: Seen| seen != Seen::Gone && seen != entry.seen;
+    let record = batch.record(image)?;
+    let line = record.line(witness);
     if entry.seen == Seen::Gone || line.is_some_and(|line| line.seen == entry.seen) {
         return Ok(false);
     }
-    let differs = |seen: Seen| seen != Seen::Gone && seen != entry.seen;
     if record.lines().iter().any(|line| differs(line.seen)) {
         return Ok(true);
     }
-    match line {
-        // A list that this very batch began is not stored yet, and too short to matter.
-        Some(line) if view.tag_record(&entry.image)?.is_some_and(|stored| stored.line(&line.witness).is_some()) => {
-            Ok(view.sightings(&entry.image, line, 0)?.iter().any(|sighting| differs(sighting.seen)))
-        }
-        _ => Ok(false),
+    if line.is_none() {
+        return Ok(false);
     }
+    let stored = view.tag_record(image)?;
+    let stored = stored.as_ref().and_then(|record| record.line(witness));
+    let before = stored.map(|line| view.sightings(image, line, 0)).transpose()?.unwrap_or_default();
+    Ok(before.iter().chain(batch.new_sightings(image, witness)).any(|sighting| differs(sighting.seen)))
 }
 
 fn record_metrics(draft: &Draft, seal: &Seal) {

@@ -154,6 +154,11 @@ impl<'a, R: RecordReader> Batch<'a, R> {
         Ok(&self.tag_state(image)?.record)
     }
 
+    /// What this batch has added to a witness's list of sightings of a tag.
+    pub fn new_sightings(&self, image: &Image, witness: &WitnessId) -> &[Sighting] {
+        self.sightings.get(&(image.clone(), witness.clone())).map_or(&[], |new| &new.added)
+    }
+
     /// Takes an observation at log index `index`, or refuses it by the order rule.
     ///
     /// # Errors

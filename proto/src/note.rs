@@ -25,6 +25,8 @@ use crate::{
 
 /// The note signature type of Ed25519 (c2sp.org/signed-note, "Signature types").
 const ED25519: u8 = 0x01;
+/// What the spelling of a secret key begins with.
+const SECRET_PREFIX: &str = "PRIVATE+KEY+";
 /// The most signature lines that are read; c2sp.org/signed-note demands at least 16.
 pub const MAX_SIGNATURES: usize = 64;
 /// The most bytes of a note that are read: room for 64 post-quantum signatures.
@@ -216,6 +218,13 @@ impl FromStr for VerifierKey {
     type Err = NoteError;
 
     fn from_str(text: &str) -> Result<VerifierKey, NoteError> {
+        if text.starts_with(SECRET_PREFIX) {
+            // Never repeat it: messages end up in logs.
+            return Err(NoteError::VerifierKey(
+                "(not shown)".to_owned(),
+                "this is a secret key, and a public one is wanted",
+            ));
+        }
         let error = |why| NoteError::VerifierKey(text.chars().take(80).collect(), why);
         let mut parts = text.splitn(3, '+');
         let (Some(name), Some(id), Some(encoded)) = (parts.next(), parts.next(), parts.next()) else {
@@ -292,7 +301,7 @@ impl FromStr for SigningKey {
 
     fn from_str(text: &str) -> Result<SigningKey, NoteError> {
         let error = NoteError::SecretKey;
-        let rest = text.strip_prefix("PRIVATE+KEY+").ok_or(error("want PRIVATE+KEY+<name>+<8 hex>+<base64>"))?;
+        let rest = text.strip_prefix(SECRET_PREFIX).ok_or(error("want PRIVATE+KEY+<name>+<8 hex>+<base64>"))?;
         let mut parts = rest.splitn(3, '+');
         let (Some(name), Some(id), Some(encoded)) = (parts.next(), parts.next(), parts.next()) else {
             return Err(error("want PRIVATE+KEY+<name>+<8 hex>+<base64>"));

@@ -244,7 +244,7 @@ fn with_old_proof() -> User {
     let log = OldLog::new(&witness, &[witness.observe(APP, "a", sealed - 3600)], sealed);
     let user = User::new();
     user.write("trust", format!("log {}\nquorum none\n", log.vkey()));
-    user.write("old.tagproof", format!("{}\n", log.tag_proof(&[APP]).to_json()));
+    user.write("old.tagproof", log.tag_proof(APP, None));
     user
 }
 
@@ -272,13 +272,30 @@ fn freshness_refers_to_the_time_of_the_proof() {
     offline(&user, &file, &["--freshness", "59m"]).exits(1).says(&["stale", "last vouched"]);
 }
 
+/// An older proof of something else in the same file makes no old word fresh again.
+#[test]
+fn freshness_refers_to_the_proof_of_the_image_itself() {
+    let witness = Witness::new(1);
+    let mut log = OldLog::new(&witness, &[witness.observe(OTHER, "o", now() - 60 * DAY)], now() - 60 * DAY);
+    let (older, size) = (log.tag_proof(OTHER, None), log.size());
+    log.add(&[witness.observe(APP, "a", now() - 30 * DAY)], now());
+    let newer = log.tag_proof(APP, Some(size));
+    let user = User::new();
+    user.write("trust", format!("log {}\nquorum none\n", log.vkey()));
+    let alone = user.write("alone.tagproof", &newer);
+    offline(&user, &alone, &[APP]).exits(1).says(&["stale", "last vouched"]);
+    let both = user.write("both.tagproof", [older, newer].concat());
+    offline(&user, &both, &["--freshness", "31d", APP]).exits(0).says(&["ok"]);
+    offline(&user, &both, &[APP]).exits(1).says(&["stale", "last vouched"]);
+}
+
 #[test]
 fn a_proof_from_the_future_is_stale() {
     let witness = Witness::new(1);
     let log = OldLog::new(&witness, &[witness.observe(APP, "a", now())], now() + 3600);
     let user = User::new();
     user.write("trust", format!("log {}\nquorum none\n", log.vkey()));
-    let file = user.write("future.tagproof", log.tag_proof(&[APP]).to_json());
+    let file = user.write("future.tagproof", log.tag_proof(APP, None));
     offline(&user, &file, &[]).exits(1).says(&["stale", "in the future", "clock"]);
 }
 

@@ -15,12 +15,13 @@ fn main() -> ExitCode {
         Err(error) => Report::failed(format!("cannot start: {error}")),
     };
     for line in &report.notes {
-        eprintln!("taglog: {line}");
+        // A reader of errors that has seen enough is no error either.
+        let _ = writeln!(std::io::stderr(), "taglog: {line}");
     }
     match std::io::stdout().write_all(report.output.as_bytes()) {
         // A reader that has seen enough is no error.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            eprintln!("taglog: cannot write the answer: {error}");
+            let _ = writeln!(std::io::stderr(), "taglog: cannot write the answer: {error}");
             ExitCode::from(taglog::commands::exit::FAILED)
         }
         _ => ExitCode::from(report.exit),

@@ -5,7 +5,10 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json,
     body::Bytes,
-    extract::{Query, State, rejection::BytesRejection},
+    extract::{
+        Query, State,
+        rejection::{BytesRejection, QueryRejection},
+    },
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -20,7 +23,7 @@ use taglog_proto::{
 };
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{AppState, MAX_SUBMITTED_ENTRIES, Problem};
+use super::{AppState, MAX_SUBMITTED_ENTRIES, Problem, problem::query_problem};
 use crate::{
     publisher::Published,
     refusal::Refusal,
@@ -54,10 +57,10 @@ impl Intake {
     }
 
     /// Hands statements over and waits until their batch is committed.
-    async fn sequence(&self, statements: Vec<Statement>) -> Result<Vec<Outcome>, Problem> {
-        let _room = self.reserve(statements.len())?;
+    async fn sequence(&self, statements: Vec<Statement>, checked: u64) -> Result<Vec<Outcome>, Problem> {
+        let room = self.reserve(statements.len())?;
         let (answer, outcome) = oneshot::channel();
-        let submission = Submission { statements, answer };
+        let submission = Submission { statements, checked, answer, room };
         self.sender.send(submission).await.map_err(|_| Problem::stopping())?;
         outcome.await.map_err(|_| Problem::stopping())
     }
@@ -72,10 +75,11 @@ pub struct SubmitQuery {
 /// Takes one note (`text/plain`) or an entry bundle (`application/octet-stream`).
 pub async fn submit(
     State(state): State<AppState>,
-    Query(query): Query<SubmitQuery>,
+    query: Result<Query<SubmitQuery>, QueryRejection>,
     headers: HeaderMap,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
+    let Query(query) = query.map_err(query_problem)?;
     let wait = match query.wait.as_deref() {
         None => false,
         Some("published") => true,
@@ -85,7 +89,7 @@ pub async fn submit(
     let single = is_single_note(&headers)?;
     let published = state.published()?;
     let checked = check(&state, &published, body, single).await?;
-    let outcomes = sequence(&state, checked).await?;
+    let outcomes = sequence(&state, checked, published.size()).await?;
     if let (true, [Err(refusal)]) = (single, &outcomes[..]) {
         return Err(refusal.clone().into());
     }
@@ -177,7 +181,7 @@ fn admit(roster: &Roster, quotas: &crate::quota::Quotas, statement: &Statement) 
 }
 
 /// Sequences what is to be sequenced, and puts all outcomes in the order of the request.
-async fn sequence(state: &AppState, checked: Vec<Checked>) -> Result<Vec<Outcome>, Problem> {
+async fn sequence(state: &AppState, checked: Vec<Checked>, size: u64) -> Result<Vec<Outcome>, Problem> {
     let mut waiting = Vec::new();
     let mut places = Vec::with_capacity(checked.len());
     for checked in checked {
@@ -189,7 +193,7 @@ async fn sequence(state: &AppState, checked: Vec<Checked>) -> Result<Vec<Outcome
             }
         }
     }
-    let sequenced = if waiting.is_empty() { Vec::new() } else { state.intake.sequence(waiting).await? };
+    let sequenced = if waiting.is_empty() { Vec::new() } else { state.intake.sequence(waiting, size).await? };
     let mut sequenced = sequenced.into_iter();
     places.into_iter().map(|place| place.or_else(|| sequenced.next()).ok_or_else(Problem::internal)).collect()
 }

@@ -2,14 +2,16 @@
 
 use std::{sync::Arc, time::Duration};
 
+use hyper::server::conn::http1::Builder;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto::Builder, graceful::GracefulShutdown},
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
     service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinSet,
 };
 
 use super::{AppState, router};
@@ -21,25 +23,27 @@ const CONNECTION_LIFETIME: Duration = Duration::from_secs(600);
 /// How long requests under way may take to end when the server stops.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Serves until `stop`, then lets requests under way finish.
+/// Serves HTTP/1.1 until `stop`, then lets requests under way finish. (A proxy in front that speaks
+/// HTTP/2 to the world speaks HTTP/1.1 here; one protocol has one set of time limits.)
 pub async fn serve(listener: TcpListener, state: AppState, max_connections: usize, stop: impl Future<Output = ()>) {
     let app = router(state);
     let places = Arc::new(Semaphore::new(max_connections));
     let graceful = GracefulShutdown::new();
+    let mut connections = JoinSet::new();
     let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
             () = &mut stop => break,
             accepted = accept(&listener, &places) => accepted,
         };
+        // Those that have ended are forgotten here, so that the set follows what is open.
+        while connections.try_join_next().is_some() {}
         let Some((stream, place)) = accepted else { continue };
-        let mut builder = Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
-        builder.http2().timer(TokioTimer::new()).keep_alive_interval(HEADER_TIMEOUT).max_concurrent_streams(64);
+        let mut builder = Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT);
         let service = TowerToHyperService::new(app.clone());
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let connection = graceful.watch(connection);
-        tokio::spawn(async move {
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
+        connections.spawn(async move {
             let _place = place;
             // Errors of a connection are its client's; there is nobody left to tell.
             let _ = tokio::time::timeout(CONNECTION_LIFETIME, connection).await;
@@ -47,8 +51,10 @@ pub async fn serve(listener: TcpListener, state: AppState, max_connections: usiz
     }
     drop((listener, app));
     if tokio::time::timeout(DRAIN_TIMEOUT, graceful.shutdown()).await.is_err() {
-        tracing::warn!("some requests did not end in time");
+        tracing::warn!("some clients did not finish in time, and are cut off");
     }
+    // Each connection holds the way to the sequencer, which ends when all are gone.
+    connections.shutdown().await;
 }
 
 /// The next connection, once there is a place for it.

@@ -3,7 +3,10 @@
 
 use axum::{
     Json,
-    extract::{Path, Query, State, rejection::QueryRejection},
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::StatusCode,
     response::{IntoResponse, Response},
 };
@@ -11,7 +14,7 @@ use serde::Deserialize;
 use serde_json::json;
 use taglog_proto::{name::Repository, record::TagRecord};
 
-use super::{AppState, Problem, manifests::parse_digest, no_cache, proofs::query_problem};
+use super::{AppState, Problem, manifests::parse_digest, no_cache, problem::query_problem};
 
 /// The most rows in one answer.
 const LIMIT: usize = 1000;
@@ -78,8 +81,11 @@ pub async fn retags(
 }
 
 /// Every tag that ever had this digest.
-pub async fn digests(State(state): State<AppState>, Path(digest): Path<String>) -> Result<Response, Problem> {
-    let digest = parse_digest(&digest)?;
+pub async fn digests(
+    State(state): State<AppState>,
+    digest: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let digest = parse_digest(digest)?;
     let published = state.published()?;
     let size = published.size();
     let rows = state.heavy(move || Ok(published.view.images_with(&digest, LIMIT)?)).await?;

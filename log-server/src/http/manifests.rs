@@ -4,14 +4,17 @@ use std::collections::BTreeSet;
 
 use axum::{
     body::Bytes,
-    extract::{Path, State, rejection::BytesRejection},
+    extract::{
+        Path, State,
+        rejection::{BytesRejection, PathRejection},
+    },
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde_json::Value;
 use taglog_proto::name::Digest;
 
-use super::{AppState, Problem, entries::body_problem};
+use super::{AppState, Problem, entries::body_problem, problem::path_problem};
 use crate::store::KeptManifest;
 
 /// The most digests that one manifest may name: far more platforms than there are.
@@ -20,22 +23,24 @@ const MAX_NAMED: usize = 1000;
 /// `PUT /api/v1/manifests/<digest>`.
 pub async fn put(
     State(state): State<AppState>,
-    Path(digest): Path<String>,
+    digest: Result<Path<String>, PathRejection>,
     body: Result<Bytes, BytesRejection>,
 ) -> Result<Response, Problem> {
-    let digest = parse_digest(&digest)?;
+    let digest = parse_digest(digest)?;
     let body = body.map_err(body_problem)?;
-    let (published, store) = (state.published()?, state.store);
+    let store = state.store;
     let keep = move || {
         if !digest.matches(&body) {
             let detail = format!("the body does not hash to {digest}");
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "digest-mismatch", detail));
         }
-        if published.view.manifest(&digest)?.is_some() {
+        // Manifests are not part of a batch, so what was kept since the last one counts too.
+        let view = store.view();
+        if view.manifest(&digest)?.is_some() {
             return Ok(StatusCode::OK);
         }
-        if !published.view.wants_manifest(&digest)? {
-            let detail = format!("neither the published log nor a manifest kept already names {digest}");
+        if !view.wants_manifest(&digest)? {
+            let detail = format!("neither the log nor a manifest kept already names {digest}");
             return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "manifest-not-named", detail));
         }
         store.keep_manifest(&KeptManifest { digest, bytes: &body, names: named_digests(&body) })?;
@@ -45,8 +50,11 @@ pub async fn put(
 }
 
 /// `GET /api/v1/manifests/<digest>`.
-pub async fn get(State(state): State<AppState>, Path(digest): Path<String>) -> Result<Response, Problem> {
-    let digest = parse_digest(&digest)?;
+pub async fn get(
+    State(state): State<AppState>,
+    digest: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let digest = parse_digest(digest)?;
     let store = state.store;
     // Manifests are not part of a batch, so what was kept since the last one counts too.
     let bytes = state.heavy(move || Ok(store.view().manifest(&digest)?)).await?;
@@ -60,8 +68,9 @@ pub async fn get(State(state): State<AppState>, Path(digest): Path<String>) -> R
 }
 
 /// A digest in a path.
-pub(super) fn parse_digest(text: &str) -> Result<Digest, Problem> {
-    Digest::parse(text).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "malformed-digest", error.to_string()))
+pub(super) fn parse_digest(path: Result<Path<String>, PathRejection>) -> Result<Digest, Problem> {
+    let Path(text) = path.map_err(path_problem)?;
+    Digest::parse(&text).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "malformed-digest", error.to_string()))
 }
 
 /// The platform manifests and the configuration that a manifest names; none if it is not JSON.

@@ -21,7 +21,7 @@ use axum::{
 };
 use serde_json::json;
 use taglog_proto::{note::VerifierKey, tag_proof::MAX_IMAGES};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower_http::{
     catch_panic::CatchPanicLayer, compression::CompressionLayer, cors::CorsLayer, timeout::RequestBodyTimeoutLayer,
 };
@@ -91,14 +91,26 @@ impl AppState {
         &self,
         work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let permit = Arc::clone(&self.heavy).acquire_owned();
-        let permit = tokio::time::timeout(Duration::from_secs(2), permit).await;
-        let Ok(Ok(permit)) = permit else { return Err(Problem::overloaded(1)) };
+        let permit = self.permit().await?;
         let work = move || {
             let _permit = permit;
             work()
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| Problem::internal())?
+    }
+
+    /// Runs work that takes less than handing it to another thread would, under the same bound.
+    async fn brief<T>(&self, work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
+        let _permit = self.permit().await?;
+        work()
+    }
+
+    async fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let permit = Arc::clone(&self.heavy).acquire_owned();
+        match tokio::time::timeout(Duration::from_secs(2), permit).await {
+            Ok(Ok(permit)) => Ok(permit),
+            _ => Err(Problem::overloaded(1)),
+        }
     }
 }
 

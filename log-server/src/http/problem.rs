@@ -1,6 +1,7 @@
 //! Errors as `application/problem+json` (RFC 9457), each with a stable type and a remedy.
 
 use axum::{
+    extract::rejection::{PathRejection, QueryRejection},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -67,6 +68,16 @@ impl Problem {
             "detail": self.detail,
         })
     }
+}
+
+/// What a query that does not fit is answered with.
+pub fn query_problem(rejection: QueryRejection) -> Problem {
+    Problem::bad_request(rejection.body_text())
+}
+
+/// What a path that is not UTF-8 is answered with.
+pub fn path_problem(rejection: PathRejection) -> Problem {
+    Problem::bad_request(rejection.body_text())
 }
 
 impl From<Refusal> for Problem {

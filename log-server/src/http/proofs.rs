@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 use taglog_proto::merkle::{Hash, ProofError, consistency_proof, inclusion_proof, root};
 
-use super::{AppState, Problem, no_cache};
+use super::{AppState, Problem, no_cache, problem::query_problem};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,11 +55,6 @@ pub async fn consistency(
 
 fn base64(proof: &[Hash]) -> Vec<String> {
     proof.iter().map(Hash::to_base64).collect()
-}
-
-/// What a query that does not fit is answered with.
-pub(super) fn query_problem(rejection: QueryRejection) -> Problem {
-    Problem::bad_request(rejection.body_text())
 }
 
 fn check_size(size: u64, published: u64) -> Result<(), Problem> {

@@ -4,13 +4,13 @@
 //! must never hold what a restore could undo.
 
 use axum::{
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::header,
     response::{IntoResponse, Response},
 };
 use taglog_proto::tile::{FULL_WIDTH, TileKind, TilePath, encode_bundle};
 
-use super::{AppState, Problem, no_cache};
+use super::{AppState, Problem, no_cache, problem::path_problem};
 
 /// Tiles never change.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
@@ -22,7 +22,11 @@ pub async fn checkpoint(State(state): State<AppState>) -> Result<Response, Probl
 }
 
 /// `GET /tile/<L>/<N>[.p/<W>]` and `GET /tile/entries/<N>[.p/<W>]`.
-pub async fn tile(State(state): State<AppState>, Path(path): Path<String>) -> Result<Response, Problem> {
+pub async fn tile(
+    State(state): State<AppState>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    let Path(path) = path.map_err(path_problem)?;
     let tile = TilePath::parse(&path).map_err(|error| Problem::not_found(error.to_string()))?;
     let published = state.published()?;
     if !tile.exists_at(published.size()) {

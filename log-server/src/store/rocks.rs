@@ -1,6 +1,6 @@
 //! The embedded store: RocksDB, one column family for each kind of thing.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use rocksdb::{
     BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, Direction, IteratorMode,
@@ -76,6 +76,8 @@ mod family {
 const BLOCK_CACHE: usize = 192 << 20;
 /// Memory for writes that are not yet in files, over all column families.
 const WRITE_BUFFERS: usize = 128 << 20;
+/// Write-ahead log kept at most.
+const WRITE_AHEAD: u64 = 192 << 20;
 
 /// An open store. There is one for the life of the process.
 #[derive(Clone, Copy)]
@@ -102,6 +104,9 @@ fn options(cache: &Cache, name: &str) -> Options {
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
     blocks.set_format_version(5);
+    // Nearly all reads are of one key.
+    blocks.set_data_block_index_type(rocksdb::DataBlockIndexType::BinaryAndHash);
+    blocks.set_data_block_hash_ratio(0.75);
     blocks.set_block_size(match name {
         family::ENTRIES | family::MANIFESTS => 32 << 10,
         _ => 8 << 10,
@@ -109,12 +114,17 @@ fn options(cache: &Cache, name: &str) -> Options {
     let mut options = Options::default();
     options.set_block_based_table_factory(&blocks);
     options.set_write_buffer_size(16 << 20);
+    // Most keys looked up are not in memory: a filter spares the search of every memtable.
+    options.set_memtable_prefix_bloom_ratio(0.1);
+    options.set_memtable_whole_key_filtering(true);
     options.set_max_write_buffer_number(3);
     options.set_target_file_size_base(32 << 20);
     options.set_level_compaction_dynamic_level_bytes(true);
     let (fast, bottom) = match name {
         // Hashes do not compress.
         family::NODES | family::STATEMENTS | family::PAGES => (DBCompressionType::None, DBCompressionType::None),
+        // Read back for nearly every observation.
+        family::TAGS | family::REPOSITORIES | family::SIGHTINGS => (DBCompressionType::Lz4, DBCompressionType::Lz4),
         _ => (DBCompressionType::Lz4, DBCompressionType::Zstd),
     };
     options.set_compression_type(fast);
@@ -136,6 +146,9 @@ impl Store {
         database.set_max_background_jobs(2);
         database.set_keep_log_file_num(4);
         database.set_bytes_per_sync(1 << 20);
+        // A write-ahead log lives until the last family that it holds is flushed; without a bound the
+        // small families keep gigabytes of it, which cost disk now and time at the next start.
+        database.set_max_total_wal_size(WRITE_AHEAD);
         let cache = Cache::new_lru_cache(BLOCK_CACHE);
         let families = family::ALL.map(|name| ColumnFamilyDescriptor::new(name, options(&cache, name)));
         let store = Store { db: Box::leak(Box::new(DB::open_cf_descriptors(&database, path, families)?)) };
@@ -162,7 +175,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`]; whether the batch was written is then unknown until the store is opened again.
     pub fn commit(&self, commit: &Commit<'_>) -> Result<(), StoreError> {
-        let mut writer = Writer { db: self.db, batch: WriteBatch::default() };
+        let mut writer = Writer::new(self.db);
         writer.put_log(commit)?;
         writer.put_index(commit)?;
         writer.put(family::META, CHECKPOINT_KEY, commit.checkpoint.to_string())?;
@@ -174,7 +187,7 @@ impl Store {
     /// # Errors
     /// [`StoreError`].
     pub fn keep_manifest(&self, manifest: &KeptManifest<'_>) -> Result<(), StoreError> {
-        let mut writer = Writer { db: self.db, batch: WriteBatch::default() };
+        let mut writer = Writer::new(self.db);
         writer.put(family::MANIFESTS, digest_key(&manifest.digest), manifest.bytes)?;
         for named in &manifest.names {
             writer.put(family::NAMED, digest_key(named), [])?;
@@ -202,9 +215,15 @@ fn family<'a>(db: &'a DB, name: &str) -> Result<&'a ColumnFamily, StoreError> {
 struct Writer {
     db: &'static DB,
     batch: WriteBatch,
+    /// Images that this commit lists under a digest.
+    listed: HashSet<Vec<u8>>,
 }
 
 impl Writer {
+    fn new(db: &'static DB) -> Writer {
+        Writer { db, batch: WriteBatch::default(), listed: HashSet::new() }
+    }
+
     fn put(&mut self, name: &str, key: impl AsRef<[u8]>, value: impl AsRef<[u8]>) -> Result<(), StoreError> {
         self.batch.put_cf(family(self.db, name)?, key, value);
         Ok(())
@@ -275,7 +294,8 @@ impl Writer {
     fn put_digest(&mut self, image: &Image, sighting: &Sighting) -> Result<(), StoreError> {
         let taglog_proto::entry::Seen::Digest(digest) = sighting.seen else { return Ok(()) };
         let key = digest_image_key(&digest, image);
-        if self.db.get_pinned_cf(family(self.db, family::DIGESTS)?, &key)?.is_none() {
+        let stored = self.db.get_pinned_cf(family(self.db, family::DIGESTS)?, &key)?.is_some();
+        if !stored && self.listed.insert(key.clone()) {
             self.put(family::DIGESTS, key, sighting.index.to_be_bytes())?;
         }
         Ok(())

@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::{Consistency, ImageAnswer, IndexAnswer, IndexedEntry, MAX_IMAGES, PAGE, SightingPage, TYPE, TagProof};
 use crate::{
     checkpoint::SignedCheckpoint,
+    encoding::MAX_INDEX,
     entry,
     index::{IndexReader, RecordReader},
     merkle::{NodeReader, consistency_proof},
@@ -64,6 +65,9 @@ pub enum LookupError {
         /// The published size.
         size: u64,
     },
+    /// A page beyond any list.
+    #[error("no list of sightings has a page {0}")]
+    Page(u64),
     /// The store does not hold what the checkpoint signs.
     #[error("the log's last entry is no seal")]
     NoSeal,
@@ -122,6 +126,9 @@ fn check_request(request: &LookupRequest, size: u64) -> Result<(), LookupError> 
     if !(1..=MAX_IMAGES).contains(&request.images.len()) || distinct.len() != request.images.len() {
         return Err(LookupError::Images);
     }
+    if request.page >= MAX_INDEX / PAGE {
+        return Err(LookupError::Page(request.page));
+    }
     match request.from {
         Some(from) if from == 0 || from > size => Err(LookupError::From { from, size }),
         _ => Ok(()),
@@ -150,7 +157,7 @@ fn answer<S: LookupSource>(
     let tag = source.tag_record(image)?;
     let repository = source.repository_record(&image.repository)?;
     let mut sightings = Vec::new();
-    let start = page.saturating_mul(PAGE);
+    let start = page * PAGE;
     for line in tag.iter().flat_map(TagRecord::lines) {
         let leaves = if start < line.sightings { source.sightings(image, line, start)? } else { Vec::new() };
         let confirmed = repository.as_ref().and_then(|record| record.line(&line.witness)?.confirmed);

@@ -62,12 +62,12 @@ impl User {
 
     /// Writes the trust file.
     pub fn trust(&self, vkey: &VerifierKey, url: &str) {
-        self.write("trust", &format!("log {vkey} {url}\nquorum none\n"));
+        self.write("trust", format!("log {vkey} {url}\nquorum none\n"));
     }
 
     /// Writes the witness's secret key.
     pub fn use_key(&self, witness: &Witness) {
-        self.write("key", &format!("{}\n", witness.key.to_secret_string()));
+        self.write("key", format!("{}\n", witness.key.to_secret_string()));
     }
 
     /// A path in the user's home.

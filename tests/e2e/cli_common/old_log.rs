@@ -5,7 +5,7 @@ use taglog_proto::{
     index::Batch,
     memory::MemoryLog,
     note::{SigningKey, VerifierKey},
-    tag_proof::{self, LookupRequest, TagProof},
+    tag_proof::{self, LookupRequest},
 };
 use taglog_tests::{
     Witness,
@@ -13,10 +13,11 @@ use taglog_tests::{
     witness::{image, time},
 };
 
-/// A log of one witness, whose one batch was sealed at a time of the test's choice.
+/// A log of one witness, whose batches were sealed at times of the test's choice.
 pub struct OldLog {
     key: SigningKey,
     memory: MemoryLog,
+    tags: u64,
 }
 
 impl OldLog {
@@ -28,9 +29,32 @@ impl OldLog {
         let index = Batch::new(&memory, 0).finish().unwrap().tree.root;
         let first = Seal { time: time(sealed), size: 1, roster: 0, tags: 0, index };
         push(&mut memory, &[Entry::Roster(roster), Entry::Seal(first)]);
-        let batch = sealed_batch(&memory, notes, sealed);
-        push(&mut memory, &batch);
-        OldLog { key: SigningKey::from_seed(ORIGIN, &[7; 32]).unwrap(), memory }
+        let mut log = OldLog { key: SigningKey::from_seed(ORIGIN, &[7; 32]).unwrap(), memory, tags: 0 };
+        log.add(notes, sealed);
+        log
+    }
+
+    /// Adds observations in a batch that was sealed later.
+    pub fn add(&mut self, notes: &[Vec<u8>], sealed: i64) {
+        let mut entries: Vec<Entry> = notes.iter().map(|note| Entry::parse(note).unwrap()).collect();
+        let size = self.size() + entries.len() as u64;
+        let changes = {
+            let mut batch = Batch::new(&self.memory, self.tags);
+            for (index, entry) in (self.size()..).zip(&entries) {
+                let Entry::Observation(entry) = entry else { panic!("{entry}") };
+                batch.observe(index, entry).unwrap().unwrap();
+            }
+            batch.finish().unwrap()
+        };
+        self.tags = changes.records.tags;
+        let index = changes.tree.root;
+        entries.push(Entry::Seal(Seal { time: time(sealed), size, roster: 0, tags: self.tags, index }));
+        push(&mut self.memory, &entries);
+    }
+
+    /// The number of its entries.
+    pub fn size(&self) -> u64 {
+        self.memory.entries().len() as u64
     }
 
     /// Its public key.
@@ -38,25 +62,12 @@ impl OldLog {
         self.key.verifier_key()
     }
 
-    /// What it answers to a look-up.
-    pub fn tag_proof(&self, names: &[&str]) -> TagProof {
+    /// What it answers to a look-up, as a line of a file.
+    pub fn tag_proof(&self, name: &str, from: Option<u64>) -> String {
         let checkpoint = self.memory.checkpoint(ORIGIN).sign(&self.key);
-        let images = names.iter().map(|name| image(name)).collect();
-        tag_proof::build(&self.memory, &checkpoint, &LookupRequest { images, page: 0, from: None }).unwrap().unwrap()
+        let request = LookupRequest { images: vec![image(name)], page: 0, from };
+        format!("{}\n", tag_proof::build(&self.memory, &checkpoint, &request).unwrap().unwrap().to_json())
     }
-}
-
-fn sealed_batch(memory: &MemoryLog, notes: &[Vec<u8>], sealed: i64) -> Vec<Entry> {
-    let mut batch = Batch::new(memory, 0);
-    let mut entries: Vec<Entry> = notes.iter().map(|note| Entry::parse(note).unwrap()).collect();
-    for (index, entry) in (2..).zip(&entries) {
-        let Entry::Observation(entry) = entry else { panic!("{entry}") };
-        batch.observe(index, entry).unwrap().unwrap();
-    }
-    let changes = batch.finish().unwrap();
-    let (size, tags) = (2 + entries.len() as u64, changes.records.tags);
-    entries.push(Entry::Seal(Seal { time: time(sealed), size, roster: 0, tags, index: changes.tree.root }));
-    entries
 }
 
 fn push(memory: &mut MemoryLog, entries: &[Entry]) {

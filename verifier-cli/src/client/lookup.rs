@@ -17,6 +17,9 @@ use super::{ClientError, LogClient};
 /// The most pages of one list of sightings that are fetched; beyond that a list stays incomplete.
 const MAX_PAGES: u64 = 64;
 
+/// The `type` of a file that keeps what shows misbehaviour without convicting by itself.
+pub const MISBEHAVIOUR: &str = "taglog/misbehaviour@v1";
+
 /// Why there is no verified answer.
 #[derive(Debug, Error)]
 pub enum LookupError {
@@ -155,6 +158,7 @@ fn evidence(
             Evidence::Fork(Fork { checkpoints: [last.to_string(), new.to_string()] }).to_json()
         }
         (last, new) => json!({
+            "type": MISBEHAVIOUR,
             "error": error.to_string(),
             "remembered": last.map(ToString::to_string),
             "checkpoint": new.map(ToString::to_string),
@@ -192,6 +196,11 @@ pub fn verify_saved(proofs: Vec<TagProof>, log: &VerifierKey) -> Result<Looked, 
     check_consistent(&proofs, &verified)?;
     let is_first = |part: &VerifiedLookup| part.images.iter().flat_map(|r| &r.witnesses).all(|w| w.start == 0);
     let (mut parts, pages): (Vec<_>, Vec<_>) = verified.into_iter().partition(is_first);
+    let first_page_of = |image: &Image| parts.iter().any(|part| part.report(image).is_some());
+    if let Some(report) = pages.iter().flat_map(|page| &page.images).find(|report| !first_page_of(&report.image)) {
+        let why = "the file has a further page of its sightings, but not the first".to_owned();
+        return Err(TagProofError::Contradiction { image: report.image.to_string(), why });
+    }
     parts.iter_mut().for_each(|part| part.join_pages(&pages));
     Ok(Looked { proofs, parts })
 }

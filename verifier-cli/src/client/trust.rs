@@ -5,7 +5,7 @@
 //! quorum none
 //! ```
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use taglog_proto::note::VerifierKey;
 use thiserror::Error;
@@ -14,13 +14,8 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum TrustError {
     /// It cannot be read.
-    #[error("cannot read the trust file {path}: {error}; 'taglog init <URL of a log>' makes one")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
+    #[error("cannot read the trust file: {0}; 'taglog init <URL of a log>' makes one")]
+    Read(std::io::Error),
     /// A line that is not understood, or must not be ignored.
     #[error("trust file, line {line}: {why}")]
     Line {
@@ -49,7 +44,7 @@ impl Trust {
     /// # Errors
     /// [`TrustError`].
     pub fn read(path: &Path) -> Result<Trust, TrustError> {
-        let text = std::fs::read_to_string(path).map_err(|error| TrustError::Read { path: path.to_owned(), error })?;
+        let text = std::fs::read_to_string(path).map_err(TrustError::Read)?;
         Trust::parse(&text)
     }
 

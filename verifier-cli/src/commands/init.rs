@@ -1,6 +1,11 @@
 //! `taglog init`: trusts a log.
 
-use std::{fs, io::IsTerminal as _, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use serde_json::json;
@@ -35,10 +40,11 @@ pub struct InitArgs {
 
 /// Fetches the log's description, checks that the key signs its checkpoint, asks, writes.
 pub async fn run(global: &Global, args: InitArgs) -> Result<Report, Failure> {
+    let wanted = args.vkey.as_deref().map(str::parse::<VerifierKey>).transpose().map_err(Failure::usage)?;
     let client = LogClient::new(&args.url, Duration::from_secs(global.timeout)).map_err(Failure::usage)?;
     let about = client.about().await.map_err(Failure::failed)?;
     let log: VerifierKey = about.vkey.parse().map_err(Failure::failed)?;
-    if args.vkey.as_ref().is_some_and(|wanted| *wanted != log.to_string()) {
+    if wanted.is_some_and(|wanted| wanted != log) {
         return Err(Failure::misbehaved(format!("this log's key is {log}, not the one you gave: do not trust it")));
     }
     let checkpoint = client.checkpoint().await.map_err(Failure::failed)?;
@@ -88,7 +94,7 @@ fn describe(trust: &Trust, size: u64, witnesses: &[String]) -> String {
 }
 
 /// A trust file for another log is not replaced by accident.
-fn check_existing(path: &PathBuf, trust: &Trust, replace: bool) -> Result<(), Failure> {
+fn check_existing(path: &Path, trust: &Trust, replace: bool) -> Result<(), Failure> {
     if replace || !path.exists() {
         return Ok(());
     }
@@ -116,7 +122,7 @@ fn confirm(description: &str) -> Result<(), Failure> {
     }
 }
 
-fn write(path: &PathBuf, trust: &Trust) -> std::io::Result<()> {
+fn write(path: &Path, trust: &Trust) -> std::io::Result<()> {
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         fs::create_dir_all(directory)?;
     }

@@ -1,7 +1,11 @@
 //! `taglog inspect`: shows a file of the log's formats to people. Says of each signature and proof
 //! whether it verifies, if a trust file is there.
 
-use std::{fmt::Write as _, io::Read as _, path::PathBuf};
+use std::{
+    fmt::Write as _,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -15,8 +19,15 @@ use taglog_proto::{
     tile::{FULL_WIDTH, decode_bundle},
 };
 
-use super::{Failure, Format, Global, Report, output, session::Session};
-use crate::client::{lookup::verify_saved, printable};
+use super::{
+    Failure, Format, Global, Report, output,
+    session::{Session, trust_path},
+    verify::parse_proofs,
+};
+use crate::client::{
+    lookup::{MISBEHAVIOUR, verify_saved},
+    printable,
+};
 
 /// Show a checkpoint, entry, entry bundle, receipt, tag proof or evidence file to people
 #[derive(Debug, Args)]
@@ -45,7 +56,10 @@ struct Found {
 /// Recognizes the format by its first bytes.
 pub fn run(global: &Global, args: &InspectArgs) -> Result<Report, Failure> {
     let bytes = read(&args.file).map_err(|error| Failure::usage(format!("{}: {error}", args.file.display())))?;
-    let log = Session::open(global).ok().map(|session| session.trust.log);
+    let log = match trust_path(global)?.exists() || global.trust.is_some() {
+        true => Some(Session::open(global)?.trust.log),
+        false => None,
+    };
     let found = inspect(&bytes, log.as_ref())
         .map_err(|error| Failure::usage(format!("{}: {}", args.file.display(), printable(&error))))?;
     let verdict = match (&found.verified, &log) {
@@ -69,7 +83,7 @@ pub fn run(global: &Global, args: &InspectArgs) -> Result<Report, Failure> {
     Ok(report)
 }
 
-fn read(path: &PathBuf) -> std::io::Result<Vec<u8>> {
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let limit = MAX_TAG_PROOF as u64 + 1;
     match path.as_os_str().to_str() {
@@ -88,11 +102,7 @@ fn inspect(bytes: &[u8], log: Option<&VerifierKey>) -> Result<Found, String> {
         return inspect_receipt(bytes, log);
     }
     if text.starts_with('{') {
-        return if text.contains("\"taglog/evidence/") {
-            inspect_evidence(bytes, log)
-        } else {
-            inspect_proofs(text, log)
-        };
+        return inspect_json(text, log);
     }
     if text.starts_with("taglog/") {
         return inspect_entry(bytes);
@@ -104,6 +114,30 @@ fn inspect(bytes: &[u8], log: Option<&VerifierKey>) -> Result<Found, String> {
         Ok(entries) if !entries.is_empty() => inspect_bundle(&entries),
         _ => Err("neither a checkpoint, an entry, an entry bundle, a receipt, a tag proof nor evidence".to_owned()),
     }
+}
+
+fn inspect_json(text: &str, log: Option<&VerifierKey>) -> Result<Found, String> {
+    let value: Value = serde_json::from_str(text).unwrap_or_default();
+    match value["type"].as_str() {
+        Some(kind) if kind == MISBEHAVIOUR => Ok(inspect_misbehaviour(value)),
+        Some(kind) if kind.starts_with("taglog/evidence/") => inspect_evidence(text.as_bytes(), log),
+        _ => inspect_proofs(text, log),
+    }
+}
+
+/// What `taglog` kept of a false answer: shown, since it convicts nobody by itself.
+fn inspect_misbehaviour(value: Value) -> Found {
+    let error = printable(value["error"].as_str().unwrap_or(""));
+    let size = |key: &str| {
+        let checkpoint = SignedCheckpoint::parse(value[key].as_str().unwrap_or("").as_bytes());
+        checkpoint.map_or_else(|_| "-".to_owned(), |checkpoint| checkpoint.unverified().size.to_string())
+    };
+    let text = format!(
+        "error       {error}\nremembered  size {}\nanswered    size {}\n",
+        size("remembered"),
+        size("checkpoint")
+    );
+    Found { kind: "kept misbehaviour", body: value, text, verified: None }
 }
 
 fn inspect_checkpoint(checkpoint: &SignedCheckpoint, log: Option<&VerifierKey>) -> Found {
@@ -164,8 +198,7 @@ fn printable_entry(bytes: &[u8]) -> String {
 }
 
 fn inspect_proofs(text: &str, log: Option<&VerifierKey>) -> Result<Found, String> {
-    let parse = |line: &str| taglog_proto::tag_proof::TagProof::from_json(line.as_bytes()).map_err(|e| e.to_string());
-    let proofs = text.lines().map(parse).collect::<Result<Vec<_>, _>>()?;
+    let proofs = parse_proofs(text)?;
     let images: Vec<String> = proofs.iter().flat_map(|p| &p.images).map(|answer| printable(&answer.image)).collect();
     let unverified = format!("images  {}\n", images.join(", "));
     let Some(log) = log else {

@@ -68,7 +68,8 @@ pub struct Global {
     #[arg(long, global = true, default_value = "text", value_name = "FORMAT")]
     output: Format,
     /// Seconds for each exchange with a log or a registry
-    #[arg(long, global = true, default_value_t = 30, value_name = "SECONDS")]
+    #[arg(long, global = true, default_value_t = 30, value_name = "SECONDS",
+        value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
     /// A registry that may be asked over plain HTTP (loopback always is); may be repeated
     #[arg(long, global = true, value_name = "HOST[:PORT]")]

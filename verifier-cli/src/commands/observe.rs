@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use taglog_proto::{
     entry::{Observation, Seen},
     name::{Digest, Image},
-    note::SigningKey,
+    note::{SigningKey, VerifierKey},
     receipt::Receipt,
 };
 
 use super::{
-    Failure, Format, Global, Report, exit,
+    Failure, Format, Global, Report,
     session::{Session, config_path, now, parse_reference, registry},
 };
 use crate::{
@@ -55,6 +55,9 @@ pub async fn run(global: &Global, args: ObserveArgs) -> Result<Report, Failure> 
         return Err(Failure::usage("--digest states the digest of one image: name exactly one"));
     }
     let images = args.images.iter().map(|text| parse_reference(text)).collect::<Result<Vec<_>, _>>()?;
+    if images.iter().any(|(_, written)| written.is_some() && stated.is_some() && *written != stated) {
+        return Err(Failure::usage("--digest and the digest after '@' contradict each other"));
+    }
     let mut report = Report::done("");
     let mut rows = Vec::new();
     for (image, written) in images {
@@ -71,7 +74,6 @@ pub async fn run(global: &Global, args: ObserveArgs) -> Result<Report, Failure> 
         Format::Json => format!("{}\n", Value::from(rows)),
         Format::Text => rows.iter().filter(|row| row["error"].is_null()).map(text_row).collect(),
     };
-    debug_assert!(report.exit <= exit::MISBEHAVED);
     Ok(report)
 }
 
@@ -125,19 +127,15 @@ impl Witness<'_> {
     }
 
     /// Submits and believes only a receipt that verifies, under a checkpoint consistent with what
-    /// is remembered.
+    /// was remembered before.
     async fn submit(&self, entry: &Observation) -> Result<(u64, String), Failure> {
-        let text = entry.to_string();
-        let (index, status, proof) = self.client.submit(&text).await.map_err(Failure::failed)?;
-        let log = &self.session.trust.log;
-        let receipt = Receipt::parse(proof.as_bytes()).map_err(Failure::misbehaved)?;
-        let bytes = logged_bytes(&receipt, &text, entry, status == "duplicate")?;
-        receipt.verify(log, &bytes).map_err(Failure::misbehaved)?;
-        if receipt.index != index {
-            return Err(Failure::misbehaved("the receipt is for another entry"));
-        }
-        let memory = &self.session.memory;
+        let (log, memory) = (&self.session.trust.log, &self.session.memory);
+        // Before the submission: what others remember meanwhile may well be newer than our receipt.
         let remembered = memory.load(log).map_err(Failure::usage)?;
+        let (index, status, proof) = self.client.submit(&entry.to_string()).await.map_err(Failure::failed)?;
+        let receipt = check_receipt(&proof, log, entry, index, status == "duplicate").map_err(|error| {
+            self.session.misbehaved(&error, &json!({ "entry": entry.to_string(), "receipt": proof }))
+        })?;
         check_growth(&self.client, remembered.as_ref(), &receipt.checkpoint)
             .await
             .map_err(|error| self.session.failure(error))?;
@@ -146,8 +144,22 @@ impl Witness<'_> {
     }
 }
 
+/// Verifies a receipt for `entry` at `index`; says what is false in it.
+fn check_receipt(
+    proof: &str,
+    log: &VerifierKey,
+    entry: &Observation,
+    index: u64,
+    duplicate: bool,
+) -> Result<Receipt, String> {
+    let receipt = Receipt::parse(proof.as_bytes()).map_err(|error| error.to_string())?;
+    let bytes = logged_bytes(&receipt, entry, duplicate)?;
+    receipt.verify(log, &bytes).map_err(|error| error.to_string())?;
+    if receipt.index == index { Ok(receipt) } else { Err("the receipt is for another entry".to_owned()) }
+}
+
 /// The bytes that must be in the log: ours; or, for a duplicate, the same text signed earlier.
-fn logged_bytes(receipt: &Receipt, text: &str, entry: &Observation, duplicate: bool) -> Result<Vec<u8>, Failure> {
+fn logged_bytes(receipt: &Receipt, entry: &Observation, duplicate: bool) -> Result<Vec<u8>, String> {
     let same_text = |bytes: &[u8]| match taglog_proto::entry::Entry::parse(bytes) {
         Ok(taglog_proto::entry::Entry::Observation(logged)) => {
             logged.text() == entry.text() && logged.signature.witness == entry.signature.witness
@@ -156,7 +168,7 @@ fn logged_bytes(receipt: &Receipt, text: &str, entry: &Observation, duplicate: b
     };
     match &receipt.extra {
         Some(extra) if duplicate && same_text(extra) => Ok(extra.clone()),
-        _ if duplicate => Err(Failure::misbehaved("the log calls it a duplicate of an entry that says something else")),
-        _ => Ok(text.as_bytes().to_vec()),
+        _ if duplicate => Err("the log calls it a duplicate of an entry that says something else".to_owned()),
+        _ => Ok(entry.to_string().into_bytes()),
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use etcetera::{BaseStrategy as _, choose_base_strategy};
+use serde_json::{Value, json};
 use taglog_proto::{
     name::{Image, Reference},
     time::Timestamp,
@@ -13,7 +14,12 @@ use taglog_proto::{
 
 use super::{Failure, Global};
 use crate::{
-    client::{LogClient, lookup::LookupError, memory::Memory, trust::Trust},
+    client::{
+        LogClient,
+        lookup::{LookupError, MISBEHAVIOUR},
+        memory::Memory,
+        trust::Trust,
+    },
     registry::{Registry, RegistryOptions},
 };
 
@@ -41,7 +47,8 @@ pub struct Session {
 impl Session {
     /// Reads the trust file. Sends nothing.
     pub fn open(global: &Global) -> Result<Session, Failure> {
-        let trust = Trust::read(&trust_path(global)?).map_err(Failure::usage)?;
+        let path = trust_path(global)?;
+        let trust = Trust::read(&path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
         let state = match &global.state {
             Some(state) => state.clone(),
             None => {
@@ -60,19 +67,25 @@ impl Session {
         LogClient::new(url, self.timeout).map_err(Failure::usage)
     }
 
-    /// What went wrong in a look-up; evidence is kept in a file.
+    /// What went wrong in a look-up; what shows misbehaviour is kept in a file.
     pub fn failure(&self, error: LookupError) -> Failure {
         match error {
             LookupError::Client(error) => Failure::failed(error),
-            LookupError::Misbehaved(misbehaviour) => {
-                let kept = self.memory.keep_evidence("misbehaviour", misbehaviour.evidence.as_bytes());
-                let kept = match kept {
-                    Ok(path) => format!("what it answered is kept in {}", path.display()),
-                    Err(error) => format!("what it answered could not be kept: {error}"),
-                };
-                Failure::misbehaved(format!("THE LOG MISBEHAVES: {misbehaviour}; {kept}"))
-            }
+            LookupError::Misbehaved(misbehaviour) => self.alarm(&misbehaviour.error, &misbehaviour.evidence),
         }
+    }
+
+    /// A false answer that is no tag proof; it is kept in a file.
+    pub fn misbehaved(&self, error: &str, answer: &Value) -> Failure {
+        self.alarm(error, &json!({ "type": MISBEHAVIOUR, "error": error, "answer": answer }).to_string())
+    }
+
+    fn alarm(&self, error: impl std::fmt::Display, evidence: &str) -> Failure {
+        let kept = match self.memory.keep_evidence("misbehaviour", evidence.as_bytes()) {
+            Ok(path) => format!("what it answered is kept in {}", path.display()),
+            Err(error) => format!("what it answered could not be kept: {error}"),
+        };
+        Failure::misbehaved(format!("THE LOG MISBEHAVES: {error}; {kept}"))
     }
 }
 

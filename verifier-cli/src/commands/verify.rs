@@ -1,6 +1,11 @@
 //! `taglog verify`: may these images be deployed?
 
-use std::{collections::BTreeMap, io::IsTerminal as _, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeMap,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::Args;
 use indicatif::ProgressBar;
@@ -145,7 +150,7 @@ async fn online(
         tokio::join!(look_up(&client, log, &images, remembered.as_ref()), ask_registries(&registry, &questions),);
     let looked = looked.map_err(|error| session.failure(error));
     let looked = match looked {
-        Err(failure) if failure.exit == exit::MISBEHAVED => return Ok(misbehaved(global, &images, &failure)),
+        Err(failure) if failure.exit == exit::MISBEHAVED => return Ok(misbehaved(global, args, &images, &failure)),
         looked => looked?,
     };
     if let Some(newest) = looked.newest() {
@@ -155,14 +160,13 @@ async fn online(
         save(path, &looked)?;
     }
     let max_age = Some(args.max_age.unwrap_or(Duration::from_secs(3600)));
-    let freshness_from = now();
     let mut notes = Vec::new();
     let mut answers = Vec::new();
     for question in questions {
         match served.get(&question.image) {
             Some(Err(error)) => notes.push(error.to_string()),
             Some(Ok(digest)) => {
-                let judgement = judge_one(&looked, &question.image, Some(*digest), policy, max_age, freshness_from);
+                let judgement = judge_one(&looked, &question.image, Some(*digest), policy, max_age, Some(now()));
                 answers.push(Answer { image: question.image, served: Some(*digest), judgement });
             }
             None => notes.push(format!("{}: the registry was not asked", question.image)),
@@ -211,20 +215,19 @@ fn offline(
     args: &VerifyArgs,
     session: &Session,
     policy: &Policy,
-    path: &PathBuf,
+    path: &Path,
     questions: Vec<Question>,
 ) -> Result<Report, Failure> {
     let proofs = read_proofs(path)?;
     let looked = verify_saved(proofs, &session.trust.log)
         .map_err(|error| Failure::misbehaved(format!("{} does not verify: {error}", path.display())))?;
     let questions = if questions.is_empty() { everything_in(&looked) } else { questions };
-    let sealed = looked.oldest().map_or(Timestamp::UNIX_EPOCH, |part| part.seal.time);
     let mut answers = Vec::new();
     for Question { image, digest } in questions {
         if looked.report(&image).is_none() {
             return Err(Failure::usage(format!("{} does not answer for {image}", path.display())));
         }
-        let judgement = judge_one(&looked, &image, digest, policy, args.max_age, sealed);
+        let judgement = judge_one(&looked, &image, digest, policy, args.max_age, None);
         answers.push(Answer { image, served: digest, judgement });
     }
     Ok(report(global, args, &looked, &answers, Vec::new()))
@@ -235,32 +238,41 @@ fn everything_in(looked: &Looked) -> Vec<Question> {
     images.map(|report| Question { image: report.image.clone(), digest: None }).collect()
 }
 
-/// Reads the proofs of a file: one or more JSON documents, one a line.
-pub fn read_proofs(path: &PathBuf) -> Result<Vec<TagProof>, Failure> {
+/// Reads the proofs of a file.
+pub fn read_proofs(path: &Path) -> Result<Vec<TagProof>, Failure> {
     let fault = |error: String| Failure::usage(format!("{}: {error}", path.display()));
     let length = std::fs::metadata(path).map_err(|error| fault(error.to_string()))?.len();
     if length > MAX_TAG_PROOF as u64 {
         return Err(fault(format!("it is over {MAX_TAG_PROOF} bytes")));
     }
     let text = std::fs::read_to_string(path).map_err(|error| fault(error.to_string()))?;
-    let parse = |line: &str| TagProof::from_json(line.as_bytes()).map_err(|error| fault(error.to_string()));
-    let proofs: Vec<TagProof> = text.lines().map(parse).collect::<Result<_, _>>()?;
-    if proofs.is_empty() { Err(fault("it is empty".to_owned())) } else { Ok(proofs) }
+    parse_proofs(&text).map_err(fault)
 }
 
-fn save(path: &PathBuf, looked: &Looked) -> Result<(), Failure> {
+/// Parses one tag proof in any layout, or several, one a line.
+pub fn parse_proofs(text: &str) -> Result<Vec<TagProof>, String> {
+    let parse = |part: &str| TagProof::from_json(part.as_bytes()).map_err(|error| error.to_string());
+    match parse(text) {
+        Ok(only) => Ok(vec![only]),
+        Err(error) if text.trim().is_empty() => Err(format!("it is empty ({error})")),
+        Err(error) => text.lines().map(parse).collect::<Result<_, _>>().map_err(|_| error),
+    }
+}
+
+fn save(path: &Path, looked: &Looked) -> Result<(), Failure> {
     let lines: String = looked.proofs.iter().map(|proof| format!("{}\n", proof.to_json())).collect();
     std::fs::write(path, lines).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
 
-/// The age of the proof comes first: an old answer says nothing about now.
+/// The age of the proof comes first: an old answer says nothing about now. Without a time from which
+/// freshness counts, it counts from the seal of the proof.
 fn judge_one(
     looked: &Looked,
     image: &Image,
     served: Option<Digest>,
     policy: &Policy,
     max_age: Option<Duration>,
-    freshness_from: Timestamp,
+    freshness_from: Option<Timestamp>,
 ) -> Judgement {
     let part = looked.parts.iter().find_map(|part| part.report(image).map(|report| (part, report)));
     let Some((part, report)) = part else {
@@ -274,12 +286,13 @@ fn judge_one(
         let reason = format!("the log's last seal is dated {} s in the future: check the clocks", -age);
         return Judgement::fails(Verdict::Stale, reason);
     }
-    judge(report, served, policy, freshness_from)
+    judge(report, served, policy, freshness_from.unwrap_or(part.seal.time))
 }
 
-fn misbehaved(global: &Global, images: &[Image], failure: &Failure) -> Report {
+fn misbehaved(global: &Global, args: &VerifyArgs, images: &[Image], failure: &Failure) -> Report {
     let judgement = Judgement::fails(Verdict::Misbehaved, failure.message.clone());
     let output = match global.output {
+        _ if args.print_digest => String::new(),
         Format::Text => images.iter().map(|image| format!("{:<10}  {image}\n", Verdict::Misbehaved)).collect(),
         Format::Json => {
             let rows: Vec<Value> =
