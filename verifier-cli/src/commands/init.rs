@@ -1,11 +1,6 @@
 //! `taglog init`: trusts a log.
 
-use std::{
-    fs,
-    io::IsTerminal as _,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{fs, io::IsTerminal as _, path::Path, time::Duration};
 
 use clap::Args;
 use serde_json::json;

@@ -56,7 +56,7 @@ struct Found {
 /// Recognizes the format by its first bytes.
 pub fn run(global: &Global, args: &InspectArgs) -> Result<Report, Failure> {
     let bytes = read(&args.file).map_err(|error| Failure::usage(format!("{}: {error}", args.file.display())))?;
-    let log = match trust_path(global)?.exists() || global.trust.is_some() {
+    let log = match trust_path(global)?.exists() {
         true => Some(Session::open(global)?.trust.log),
         false => None,
     };

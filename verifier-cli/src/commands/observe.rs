@@ -55,8 +55,9 @@ pub async fn run(global: &Global, args: ObserveArgs) -> Result<Report, Failure> 
         return Err(Failure::usage("--digest states the digest of one image: name exactly one"));
     }
     let images = args.images.iter().map(|text| parse_reference(text)).collect::<Result<Vec<_>, _>>()?;
-    if images.iter().any(|(_, written)| written.is_some() && stated.is_some() && *written != stated) {
-        return Err(Failure::usage("--digest and the digest after '@' contradict each other"));
+    let contradicted = images.iter().find(|(_, written)| written.is_some() && stated.is_some() && *written != stated);
+    if let Some((image, _)) = contradicted {
+        return Err(Failure::usage(format!("{image}: --digest and the digest after '@' contradict each other")));
     }
     let mut report = Report::done("");
     let mut rows = Vec::new();

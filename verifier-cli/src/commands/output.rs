@@ -33,8 +33,11 @@ pub fn events(report: &ImageReport) -> Vec<Event<'_>> {
         let mut before: Vec<Seen> = Vec::new();
         for sighted in &witness.sightings {
             let seen = sighted.sighting.seen;
-            let rollback = seen != Seen::Gone && before.contains(&seen);
-            before.push(seen);
+            // Gone and back unchanged is no rollback: only another digest in between makes it one.
+            let rollback = before.contains(&seen) && before.last() != Some(&seen);
+            if seen != Seen::Gone {
+                before.push(seen);
+            }
             let (index, observed) = (sighted.sighting.index, sighted.observed);
             events.push(Event { index, observed, seen, witness: &witness.line.witness, rollback });
         }

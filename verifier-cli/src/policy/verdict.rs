@@ -129,15 +129,11 @@ impl History<'_> {
     fn judge_fixed(&self, served: Option<Digest>) -> Judgement {
         let digests = self.digests();
         match (&digests[..], served) {
-            ([], Some(_)) => Judgement::fails(
-                Verdict::Mismatch,
-                "the registry serves an image, but witnesses have only seen the tag gone",
-            ),
+            ([], Some(_)) => Judgement::fails(Verdict::Mismatch, "witnesses have only ever seen the tag gone"),
             ([], None) => Judgement::fails(Verdict::Unknown, "witnesses have only ever seen the tag gone"),
-            ([only], Some(served)) if served != *only => Judgement::fails(
-                Verdict::Mismatch,
-                format!("the registry serves {served}, which no witness has seen; all have only seen {only}"),
-            ),
+            ([only], Some(served)) if served != *only => {
+                Judgement::fails(Verdict::Mismatch, format!("no witness has seen {served}; all have only seen {only}"))
+            }
             ([only], _) => self.judge_vouched(*only, Verdict::Ok, "and no other digest was ever sighted"),
             _ => self.judge_retagged(&digests, served),
         }
@@ -145,8 +141,8 @@ impl History<'_> {
 
     fn judge_retagged(&self, digests: &[Digest], served: Option<Digest>) -> Judgement {
         let now = match served {
-            Some(served) if digests.contains(&served) => "one of which the registry serves now",
-            Some(_) => "and the registry now serves yet another that no witness has seen",
+            Some(served) if digests.contains(&served) => "the one in question among them",
+            Some(_) => "and the one in question is yet another, which no witness has seen",
             None => "all of them on record",
         };
         Judgement::fails(
@@ -164,11 +160,11 @@ impl History<'_> {
             Some(served) if served == newest => {}
             None => {}
             Some(served) if self.digests().contains(&served) => {
-                let reason = format!("the registry serves {served}, but the newest digest is {newest}");
+                let reason = format!("{served} is an older digest, the newest is {newest}");
                 return Judgement::fails(Verdict::Behind, reason);
             }
             Some(served) => {
-                let reason = format!("the registry serves {served}, which no witness has seen");
+                let reason = format!("no witness has seen {served}");
                 return Judgement::fails(Verdict::Mismatch, reason);
             }
         }
