@@ -90,7 +90,7 @@ impl Default for Config {
         Config {
             listen: SocketAddr::from(([127, 0, 0, 1], 8520)),
             batch_interval_ms: 1000,
-            max_batch: 65_536,
+            max_batch: 16_384,
             max_queue: 131_072,
             max_connections: 1024,
             witnesses: Vec::new(),
@@ -190,7 +190,7 @@ pub const COMMENTED: &str = r#"# taglog-server configuration. Every key has a de
 #batch-interval-ms = 1000
 
 # The most entries in one batch, and waiting for one; beyond that, clients get 429.
-#max-batch = 65536
+#max-batch = 16384
 #max-queue = 131072
 
 # Connections served at once.

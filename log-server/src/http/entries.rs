@@ -142,7 +142,7 @@ async fn check(
         let check_one = |bytes: &[u8]| check_entry(&published, &quotas, bytes);
         entries.into_iter().map(check_one).collect()
     };
-    if single { check_all() } else { state.heavy(check_all).await }
+    if single { check_all() } else { state.verify(check_all).await }
 }
 
 /// Parses one entry; finds it in the log; else checks membership, signature and quota.

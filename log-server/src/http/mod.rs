@@ -48,8 +48,13 @@ const MAX_MANIFEST: usize = 4 << 20;
 const MAX_LOOKUP_BODY: usize = 512 << 10;
 /// How long a client may take to send the next part of a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
-/// Requests that may do heavy work (look-ups, bundles, submissions) at once.
+/// Requests that may do heavy work (look-ups, tiles, manifests) at once.
 const MAX_HEAVY: usize = 64;
+
+/// How long a request waits for its turn at heavy work.
+const HEAVY_WAIT: Duration = Duration::from_secs(2);
+/// How long a bundle waits for its turn to be verified; its body is here already.
+const VERIFYING_WAIT: Duration = Duration::from_secs(10);
 
 /// What all handlers share.
 #[derive(Clone)]
@@ -62,6 +67,7 @@ pub struct AppState {
     quotas: Arc<Quotas>,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
     heavy: Arc<Semaphore>,
+    verifying: Arc<Semaphore>,
     about: Arc<serde_json::Value>,
 }
 
@@ -78,7 +84,10 @@ impl AppState {
     ) -> AppState {
         let about = Arc::new(about_limits(config));
         let heavy = Arc::new(Semaphore::new(MAX_HEAVY));
-        AppState { log_key, store, publications, intake, quotas, metrics, heavy, about }
+        // One core is left to the sequencer: more threads that verify would only take turns with it.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let verifying = Arc::new(Semaphore::new(cores.saturating_sub(1).max(1)));
+        AppState { log_key, store, publications, intake, quotas, metrics, heavy, verifying, about }
     }
 
     /// What is published now.
@@ -91,27 +100,41 @@ impl AppState {
         &self,
         work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
-        let permit = self.permit().await?;
-        let work = move || {
-            let _permit = permit;
-            work()
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|_| Problem::internal())?
+        on_a_thread(permit(&self.heavy, HEAVY_WAIT).await?, work).await
+    }
+
+    /// Verifies the signatures of a bundle on a thread of its own.
+    async fn verify<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+    ) -> Result<T, Problem> {
+        on_a_thread(permit(&self.verifying, VERIFYING_WAIT).await?, work).await
     }
 
     /// Runs work that takes less than handing it to another thread would, under the same bound.
     async fn brief<T>(&self, work: impl FnOnce() -> Result<T, Problem>) -> Result<T, Problem> {
-        let _permit = self.permit().await?;
+        let _permit = permit(&self.heavy, HEAVY_WAIT).await?;
         work()
     }
+}
 
-    async fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let permit = Arc::clone(&self.heavy).acquire_owned();
-        match tokio::time::timeout(Duration::from_secs(2), permit).await {
-            Ok(Ok(permit)) => Ok(permit),
-            _ => Err(Problem::overloaded(1)),
-        }
+/// A place among those that work at once; refused when none gets free in time.
+async fn permit(places: &Arc<Semaphore>, wait: Duration) -> Result<OwnedSemaphorePermit, Problem> {
+    match tokio::time::timeout(wait, Arc::clone(places).acquire_owned()).await {
+        Ok(Ok(permit)) => Ok(permit),
+        _ => Err(Problem::overloaded(1)),
     }
+}
+
+async fn on_a_thread<T: Send + 'static>(
+    permit: OwnedSemaphorePermit,
+    work: impl FnOnce() -> Result<T, Problem> + Send + 'static,
+) -> Result<T, Problem> {
+    let work = move || {
+        let _permit = permit;
+        work()
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|_| Problem::internal())?
 }
 
 /// All routes.

@@ -48,6 +48,8 @@ impl Latency {
 /// A client with kept-alive connections, as agents and verifiers have.
 pub fn client(gzip: bool) -> Outcome<Client> {
     let builder = Client::builder().no_proxy().tcp_nodelay(true).timeout(ANSWER_TIMEOUT);
+    // The server closes idle connections after 10 s, which a generator that is busy signing does not notice.
+    let builder = builder.pool_idle_timeout(Duration::from_secs(5));
     Ok(builder.gzip(gzip).pool_max_idle_per_host(usize::MAX).build()?)
 }
 
