@@ -43,13 +43,13 @@ finish() {
   if [ -n "$once" ] || [ "$status" -ne 0 ]; then
     stop_server
   fi
-  rm -rf "$home/work"
+  rm -rf "$home/play"
   [ -z "$once" ] || rm -rf "$home"
 }
 
 stop_server
 rm -rf "$home"
-mkdir -p "$home/work"
+mkdir -p "$home/play"
 trap finish EXIT
 
 # wait_for WHAT COMMAND...: until the command succeeds, for 30 seconds at most.
@@ -77,19 +77,19 @@ expect() {
 say "A real registry on loopback"
 start_registry() {
   port=$((20000 + RANDOM % 20000))
-  cat >"$home/work/registry.yml" <<YAML
+  cat >"$home/play/registry.yml" <<YAML
 version: 0.1
 log: {level: error}
-storage: {filesystem: {rootdirectory: $home/work/registry}}
+storage: {filesystem: {rootdirectory: $home/play/registry}}
 http: {addr: 127.0.0.1:$port}
 YAML
-  docker-registry serve "$home/work/registry.yml" >"$home/work/registry.log" 2>&1 &
+  docker-registry serve "$home/play/registry.yml" >"$home/play/registry.log" 2>&1 &
   registry_pid=$!
   wait_for "the registry" curl -sf "http://127.0.0.1:$port/v2/"
   # A port that somebody else has answers too; ours must still run.
   kill -0 "$registry_pid" 2>/dev/null
 }
-start_registry || start_registry || fail "the registry does not start: $(cat "$home/work/registry.log")"
+start_registry || start_registry || fail "the registry does not start: $(cat "$home/play/registry.log")"
 image="127.0.0.1:$port/martes13/harmless:1.0"
 echo "docker-registry serves 127.0.0.1:$port"
 
@@ -104,7 +104,7 @@ put_blob() {
 
 # push CONTENT: builds an image with one file of this content, and pushes it as harmless:1.0.
 push() {
-  local dir="$home/work/image" layer diff config manifest size
+  local dir="$home/play/image" layer diff config manifest size
   rm -rf "$dir" && mkdir -p "$dir/root"
   printf '#!/bin/sh\n%s\n' "$1" >"$dir/root/run.sh"
   tar --sort=name --mtime=@0 --owner=0 --group=0 -C "$dir/root" -cf "$dir/layer.tar" run.sh
@@ -156,18 +156,18 @@ expect 1 "$bin/taglog" verify "$image"
 
 say "The witness looks again; the move is now on record for ever"
 show "$bin/taglog" observe "$image"
-expect 1 "$bin/taglog" verify --save "$home/work/harmless.tagproof" "$image"
+expect 1 "$bin/taglog" verify --save "$home/play/harmless.tagproof" "$image"
 show "$bin/taglog" history "$image"
 
 say "The proof needs no network, and no trust in the log: anyone can check it"
-expect 1 env -u TAGLOG_LOG "$bin/taglog" verify --offline "$home/work/harmless.tagproof"
+expect 1 env -u TAGLOG_LOG "$bin/taglog" verify --offline "$home/play/harmless.tagproof"
 
 say "A copy in which the first digest is replaced by the second, as the attacker would like it"
 first="$("$bin/taglog" history "$image" | sed -n '2s/.*sha256:\([0-9a-f]*\).*/\1/p')"
 second="$("$bin/taglog" history "$image" | sed -n '3s/.*sha256:\([0-9a-f]*\).*/\1/p')"
 [ -n "$first" ] && [ -n "$second" ] && [ "$first" != "$second" ] || fail "the history does not show two digests"
-sed "s/$first/$second/g" "$home/work/harmless.tagproof" >"$home/work/tampered.tagproof"
-expect 4 "$bin/taglog" verify --offline "$home/work/tampered.tagproof"
+sed "s/$first/$second/g" "$home/play/harmless.tagproof" >"$home/play/tampered.tagproof"
+expect 4 "$bin/taglog" verify --offline "$home/play/tampered.tagproof"
 
 say "Done: the retag was caught, is on record, and cannot be denied"
 if [ -z "$once" ]; then

@@ -182,9 +182,7 @@ pub const COMMENTED: &str = r#"# taglog-server configuration. Every key has a de
 
 # The vkeys of the witnesses whose observations are accepted, as 'taglog keygen' prints them.
 # A change is written to the log as a new roster when the server starts.
-#witnesses = [
-#    "witness.example/ams-1+5f0bbd1a+AQ...",
-#]
+#witnesses = ["witness.example/ams-1+5f0bbd1a+AQ..."]
 
 # How long a batch collects entries, in milliseconds. Each batch ends in a seal and a checkpoint.
 #batch-interval-ms = 1000
