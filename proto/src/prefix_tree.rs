@@ -529,8 +529,6 @@ mod tests {
     }
 
     proptest! {
-        // Every case builds and mutates a whole tree; more of them find nothing that these do not.
-        #![proptest_config(ProptestConfig::with_cases(48))]
         #[test]
         fn batches_give_the_tree_of_the_definition(
             batches in prop::collection::vec(prop::collection::btree_map(keys(), any::<[u8; 32]>().prop_map(Hash), 0..12), 1..6),
