@@ -8,6 +8,7 @@ mod observe;
 mod output;
 mod session;
 mod verify;
+mod witness;
 
 use std::path::PathBuf;
 
@@ -93,6 +94,7 @@ enum Command {
     Verify(verify::VerifyArgs),
     History(history::HistoryArgs),
     Inspect(inspect::InspectArgs),
+    Witness(witness::WitnessArgs),
 }
 
 /// What a command leaves to `main`: text for standard output and error, and the exit code.
@@ -149,6 +151,7 @@ pub async fn run(cli: Cli) -> Report {
         Command::Verify(args) => verify::run(&global, args).await,
         Command::History(args) => history::run(&global, args).await,
         Command::Inspect(args) => inspect::run(&global, &args),
+        Command::Witness(args) => witness::run(&global, args).await,
     };
     outcome.unwrap_or_else(|failure| Report { output: String::new(), notes: vec![failure.message], exit: failure.exit })
 }

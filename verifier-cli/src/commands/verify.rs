@@ -19,10 +19,11 @@ use tokio::task::JoinSet;
 
 use super::{
     Failure, Format, Global, Report, exit, output,
-    session::{Session, now, parse_duration, parse_reference, registry},
+    session::{Session, now, parse_reference, registry},
 };
 use crate::{
     client::lookup::{Looked, look_up, verify_saved},
+    duration::parse_duration,
     policy::{Judgement, Policy, Verdict, judge},
     registry::{Registry, RegistryError},
 };

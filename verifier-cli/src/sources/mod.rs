@@ -1,0 +1,1 @@
+//! Finds the images that files name: Dockerfiles, Compose files, Kubernetes manifests.
