@@ -1,3 +1,7 @@
 //! The witness agent: watches registries, signs what it saw, and reports it to logs.
 
+pub mod config;
+pub mod decision;
 pub mod push;
+pub mod selection;
+pub mod spool;

@@ -1,0 +1,357 @@
+//! The durable spool: what was signed stays on disk until a receipt for it verifies, and with it what the
+//! witness remembers of each tag.
+//!
+//! One thread owns the database; [`Spool`] is the way to it. What arrives at the same time shares one commit,
+//! and nothing is answered before that commit is on disk, so that whoever has an answer may go on: after a
+//! `kill -9` between any two lines, an entry is in the spool with the state it stands for, or neither is.
+//!
+//! - `schema`: the file and its tables; `rows`: what is read and written in them; `salvage`: what is done with a
+//!   damaged file; `thread`: the one that owns the database.
+
+mod rows;
+mod salvage;
+mod schema;
+mod thread;
+
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    path::{Path, PathBuf},
+};
+
+use rusqlite::{Connection, ErrorCode};
+use taglog_proto::{
+    entry::{Confirmation, Observation},
+    name::{Digest, Image, Repository},
+    note::VerifierKey,
+    time::Timestamp,
+};
+use thiserror::Error;
+
+use super::decision::TagState;
+use thread::Thread;
+
+pub use rows::{Alarm, LogStatus, Pending, TagRow};
+
+/// The database in the state directory.
+const FILE: &str = "spool.sqlite";
+
+/// Why the spool cannot be used.
+#[derive(Clone, Debug, Error)]
+pub enum SpoolError {
+    /// The directory cannot be made, or locked.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// Another agent runs on the same state.
+    #[error("{0} is in use by another witness agent: one state directory is for one agent")]
+    InUse(PathBuf),
+    /// It was made by another version.
+    #[error("{path} was written by another version of taglog (tables of version {version}): use that one")]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version of its tables.
+        version: i64,
+    },
+    /// It belongs to another key.
+    #[error("the spool belongs to witness {0}: give each witness a state directory of its own")]
+    OtherWitness(String),
+    /// What is in the file does not hold together.
+    #[error("the spool is damaged: {0}")]
+    Damaged(String),
+    /// The disk is full, or the spool has reached its limit.
+    #[error("no room in the spool: free disk space or raise spool-limit-mib; nothing is signed until then")]
+    Full,
+    /// The database failed in another way.
+    #[error("the spool cannot be read or written: {0}")]
+    Database(String),
+    /// The spool's thread has ended.
+    #[error("the spool is closed")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for SpoolError {
+    fn from(error: rusqlite::Error) -> SpoolError {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => SpoolError::Full,
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => SpoolError::Damaged(error.to_string()),
+            _ => SpoolError::Database(error.to_string()),
+        }
+    }
+}
+
+/// A signed entry for the spool.
+#[derive(Clone, Debug)]
+pub enum Statement {
+    /// What was seen behind a tag.
+    Observation(Observation),
+    /// All tags of a repository are as last reported.
+    Confirmation(Confirmation),
+}
+
+/// A manifest that goes to the logs once its digest is logged.
+#[derive(Clone, Debug)]
+pub struct RawManifest {
+    /// Its digest.
+    pub digest: Digest,
+    /// Its bytes, which hash to the digest.
+    pub bytes: Vec<u8>,
+}
+
+/// A log's number in the spool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LogId(pub(super) i64);
+
+/// What a log said of one pending entry, and what its receipt proves.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// A receipt verified: the entry leaves the spool.
+    Delivered,
+    /// The log gave this index, and has not published it yet.
+    Acknowledged(u64),
+    /// The log will never take it, for this reason: it is kept, and not submitted again.
+    Refused(String),
+}
+
+/// What was found when the spool was opened.
+#[derive(Debug)]
+pub struct Opened {
+    /// The logs, in the order they were given.
+    pub logs: Vec<LogId>,
+    /// What is remembered of tags.
+    pub tags: Vec<TagRow>,
+    /// The latest confirmation of each repository that has one.
+    pub confirmed: Vec<(Repository, Timestamp)>,
+    /// What was saved out of a damaged file, in words; where it was set aside.
+    pub salvaged: Option<(String, PathBuf)>,
+}
+
+/// The way to the spool. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Spool {
+    thread: Thread,
+}
+
+/// Held for as long as the spool is in use; [`Guard::close`] waits until all is on disk.
+#[derive(Debug)]
+pub struct Guard {
+    thread: std::thread::JoinHandle<()>,
+    _lock: File,
+}
+
+impl Guard {
+    /// Waits for the last commit. Every [`Spool`] must have been dropped.
+    pub fn close(self) {
+        // A panic in the thread has been reported there; there is nothing left to save.
+        let _ = self.thread.join();
+    }
+}
+
+impl Spool {
+    /// Opens the spool in a state directory, making both if they are not there. A damaged file is set aside, and
+    /// what can be saved out of it goes into a new one.
+    ///
+    /// `limit` bounds the bytes on disk. A log that was not there before gets what is in the spool from now on;
+    /// one that is no longer named loses what is pending for it.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub fn open(
+        directory: &Path,
+        witness: &VerifierKey,
+        logs: &[VerifierKey],
+        limit: u64,
+    ) -> Result<(Spool, Guard, Opened), SpoolError> {
+        let file_error =
+            |error: std::io::Error| SpoolError::File { path: directory.to_owned(), reason: error.to_string() };
+        std::fs::create_dir_all(directory).map_err(file_error)?;
+        let lock = lock(directory)?;
+        let path = directory.join(FILE);
+        let (connection, salvaged) = match Self::try_open(&path, witness, limit) {
+            Ok(connection) => (connection, None),
+            Err(SpoolError::Damaged(_)) => {
+                let aside = salvage::set_aside(&path).map_err(file_error)?;
+                let connection = Self::try_open(&path, witness, limit)?;
+                (connection, Some(aside))
+            }
+            Err(error) => return Err(error),
+        };
+        let logs = rows::set_logs(&connection, logs)?;
+        let salvaged = match salvaged {
+            Some(aside) => Some((salvage::salvage(&connection, &aside, witness, &logs)?, aside)),
+            None => None,
+        };
+        let opened =
+            Opened { logs, tags: rows::tags(&connection)?, confirmed: rows::confirmed(&connection)?, salvaged };
+        let (thread, handle) = Thread::start(connection).map_err(file_error)?;
+        Ok((Spool { thread }, Guard { thread: handle, _lock: lock }, opened))
+    }
+
+    fn try_open(path: &Path, witness: &VerifierKey, limit: u64) -> Result<Connection, SpoolError> {
+        let connection = schema::open(path, limit)?;
+        rows::claim(&connection, witness)?;
+        Ok(connection)
+    }
+
+    /// Keeps a signed entry for every log, with the state that it stands for and the manifest it is about.
+    /// When this returns, all of it is on disk.
+    ///
+    /// # Errors
+    /// [`SpoolError`]; then nothing is kept.
+    pub async fn record(&self, statement: Statement, manifest: Option<RawManifest>) -> Result<(), SpoolError> {
+        self.thread.call(move |connection| rows::record(connection, &statement, manifest.as_ref())).await
+    }
+
+    /// Remembers the state of a tag and the last error about it; on disk within seconds.
+    pub fn remember(&self, image: Image, state: TagState, error: Option<String>) {
+        self.thread.send(move |connection| rows::remember(connection, &image, &state, error.as_deref()));
+    }
+
+    /// What a log has still to take, in the order of signing; what it has refused for good is left out.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub async fn pending(&self, log: LogId, most: usize) -> Result<Vec<Pending>, SpoolError> {
+        self.thread.call(move |connection| rows::pending(connection, log, most)).await
+    }
+
+    /// Settles entries of one log at time `at`, all together.
+    ///
+    /// # Errors
+    /// [`SpoolError`]; then none is settled.
+    pub async fn settle(&self, log: LogId, settled: Vec<(i64, Settlement)>, at: Timestamp) -> Result<(), SpoolError> {
+        self.thread.call(move |connection| rows::settle(connection, log, &settled, at)).await
+    }
+
+    /// Remembers how it stands with a log: the size of the checkpoint that was verified at `at`, or the error.
+    pub fn remember_log(&self, log: LogId, at: Timestamp, outcome: Result<u64, String>) {
+        self.thread.send(move |connection| rows::remember_log(connection, log, at, &outcome));
+    }
+
+    /// A manifest that a log can be given now, since it has logged the digest.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub async fn next_manifest(&self, log: LogId) -> Result<Option<RawManifest>, SpoolError> {
+        self.thread.call(move |connection| rows::next_manifest(connection, log)).await
+    }
+
+    /// The log has the manifest, or will never take it.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub async fn manifest_done(&self, log: LogId, digest: Digest) -> Result<(), SpoolError> {
+        self.thread.call(move |connection| rows::manifest_done(connection, log, &digest)).await
+    }
+
+    /// Raises an alarm, or counts it again.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub async fn raise(&self, alarm: Alarm) -> Result<(), SpoolError> {
+        self.thread.call(move |connection| rows::raise(connection, &alarm)).await
+    }
+
+    /// Ends an alarm.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub async fn clear(&self, subject: String, kind: String) -> Result<(), SpoolError> {
+        self.thread.call(move |connection| rows::clear(connection, &subject, &kind)).await
+    }
+
+    /// Alarms that have not been sent on yet.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub async fn unsent_alarms(&self) -> Result<Vec<Alarm>, SpoolError> {
+        self.thread.call(|connection| rows::alarms(connection, true)).await
+    }
+
+    /// The alarm was sent on.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub async fn alarm_sent(&self, subject: String, kind: String) -> Result<(), SpoolError> {
+        self.thread.call(move |connection| rows::alarm_sent(connection, &subject, &kind)).await
+    }
+
+    /// How it stands with each log.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub async fn logs(&self) -> Result<Vec<LogStatus>, SpoolError> {
+        self.thread.call(rows::logs).await
+    }
+}
+
+/// What a spool says to a reader, while an agent may be running on it.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Whose spool it is: the vkey.
+    pub witness: String,
+    /// Whether an agent runs on it now.
+    pub running: bool,
+    /// How it stands with each log.
+    pub logs: Vec<LogStatus>,
+    /// What is remembered of tags, by repository and tag.
+    pub tags: Vec<TagRow>,
+    /// The latest confirmation of each repository that has one.
+    pub confirmed: Vec<(Repository, Timestamp)>,
+    /// Alarms, the latest first.
+    pub alarms: Vec<Alarm>,
+}
+
+impl Snapshot {
+    /// Reads the spool in a state directory.
+    ///
+    /// # Errors
+    /// [`SpoolError`]; [`SpoolError::File`] where no agent has run yet.
+    pub fn read(directory: &Path) -> Result<Snapshot, SpoolError> {
+        let path = directory.join(FILE);
+        if !path.exists() {
+            let reason = "no witness agent has run here yet".to_owned();
+            return Err(SpoolError::File { path, reason });
+        }
+        let mut connection = schema::open_read_only(&path)?;
+        // One transaction, so that everything is as of one commit.
+        let transaction = connection.transaction()?;
+        Ok(Snapshot {
+            witness: rows::witness(&transaction)?.unwrap_or_default(),
+            running: matches!(lock(directory), Err(SpoolError::InUse(_))),
+            logs: rows::logs(&transaction)?,
+            tags: rows::tags(&transaction)?,
+            confirmed: rows::confirmed(&transaction)?,
+            alarms: rows::alarms(&transaction, false)?,
+        })
+    }
+}
+
+/// Ends all alarms, which a person has seen. Returns how many there were.
+///
+/// # Errors
+/// [`SpoolError`].
+pub fn acknowledge_alarms(directory: &Path) -> Result<usize, SpoolError> {
+    // The agent's own limit is not known here, and deleting needs no room.
+    let connection = schema::open(&directory.join(FILE), u64::MAX >> 1)?;
+    rows::clear_all(&connection)
+}
+
+/// One agent for a state directory: the lock is held until the file is closed.
+fn lock(directory: &Path) -> Result<File, SpoolError> {
+    let path = directory.join("agent.lock");
+    let file_error = |error: std::io::Error| SpoolError::File { path: path.clone(), reason: error.to_string() };
+    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(file_error)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(SpoolError::InUse(directory.to_owned())),
+        Err(TryLockError::Error(error)) => Err(file_error(error)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,132 @@
+//! The spool's database file: SQLite, with settings that make a commit durable, and a bound on its size.
+
+use std::{path::Path, time::Duration};
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::SpoolError;
+
+/// Changes with every change of the tables; another number is refused, not guessed at.
+const VERSION: i64 = 1;
+
+/// How long another process's read may hold up a write.
+const BUSY: Duration = Duration::from_secs(10);
+
+const TABLES: &str = "
+-- Whose spool this is.
+CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+CREATE TABLE log (
+    id INTEGER PRIMARY KEY,
+    vkey TEXT NOT NULL UNIQUE,
+    -- Entries whose receipts verified.
+    delivered INTEGER NOT NULL DEFAULT 0,
+    -- Size of the last verified checkpoint, and when it was verified (Unix seconds).
+    size INTEGER,
+    verified INTEGER,
+    -- The last error of the delivery, gone with the next success.
+    error TEXT
+) STRICT;
+
+CREATE TABLE repository (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, confirmed INTEGER) STRICT;
+
+-- What is remembered of a tag from look to look; times are Unix seconds.
+CREATE TABLE tag (
+    repository INTEGER NOT NULL REFERENCES repository (id),
+    name TEXT NOT NULL,
+    seen TEXT,
+    observed INTEGER,
+    looked INTEGER,
+    missing INTEGER NOT NULL DEFAULT 0,
+    missing_at INTEGER,
+    again INTEGER NOT NULL DEFAULT 0,
+    error TEXT,
+    PRIMARY KEY (repository, name)
+) STRICT, WITHOUT ROWID;
+
+-- Signed entries that at least one log has still to take; `seq` is the order in which they were signed.
+CREATE TABLE entry (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT,
+    repository TEXT NOT NULL,
+    tag TEXT,
+    digest TEXT,
+    note TEXT NOT NULL
+) STRICT;
+
+-- Which log has still to take which entry; `acknowledged` is the index it gave.
+CREATE TABLE pending (
+    log INTEGER NOT NULL REFERENCES log (id),
+    seq INTEGER NOT NULL REFERENCES entry (seq),
+    acknowledged INTEGER,
+    acknowledged_at INTEGER,
+    -- Why the log will never take it; kept for the operator.
+    refused TEXT,
+    PRIMARY KEY (log, seq)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX pending_by_entry ON pending (seq);
+
+-- Raw manifests of reported digests, until each log has them.
+CREATE TABLE manifest (digest TEXT PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
+CREATE TABLE upload (
+    log INTEGER NOT NULL REFERENCES log (id),
+    digest TEXT NOT NULL REFERENCES manifest (digest),
+    -- Whether the log has the digest, without which it takes no manifest.
+    ready INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (log, digest)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE alarm (
+    subject TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    message TEXT NOT NULL,
+    evidence TEXT,
+    first INTEGER NOT NULL,
+    last INTEGER NOT NULL,
+    count INTEGER NOT NULL DEFAULT 1,
+    notified INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (subject, kind)
+) STRICT, WITHOUT ROWID;
+";
+
+/// Opens the file for writing, making it if it is not there; at most `limit` bytes of it are used.
+pub(super) fn open(path: &Path, limit: u64) -> Result<Connection, SpoolError> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // With WAL, FULL is what makes a commit survive a power cut.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", true)?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    match version {
+        0 => create(&connection)?,
+        VERSION => check(&connection)?,
+        other => return Err(SpoolError::Version { path: path.to_owned(), version: other }),
+    }
+    let page_size: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
+    // SQLite knows no more pages than these; its smallest useful file is about a dozen.
+    let pages = u32::try_from(limit / u64::from(page_size)).unwrap_or(u32::MAX - 1).max(64);
+    connection.pragma_update(None, "max_page_count", pages)?;
+    Ok(connection)
+}
+
+/// Opens the file for reading, while an agent may be writing.
+pub(super) fn open_read_only(path: &Path) -> Result<Connection, SpoolError> {
+    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    connection.busy_timeout(BUSY)?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    if version != VERSION {
+        return Err(SpoolError::Version { path: path.to_owned(), version });
+    }
+    Ok(connection)
+}
+
+fn create(connection: &Connection) -> Result<(), SpoolError> {
+    connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+    Ok(())
+}
+
+/// Finds damage now rather than in the middle of the work.
+fn check(connection: &Connection) -> Result<(), SpoolError> {
+    let found: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
+    if found == "ok" { Ok(()) } else { Err(SpoolError::Damaged(found)) }
+}

@@ -1,0 +1,236 @@
+use std::collections::BTreeMap;
+
+use taglog_proto::{entry::Seen, note::SigningKey};
+
+use super::*;
+use crate::witness::decision::Reported;
+
+const LIMIT: u64 = 64 << 20;
+
+fn key(name: &str) -> SigningKey {
+    SigningKey::from_seed(name, &[name.len() as u8; 32]).unwrap()
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_unix(1_800_000_000 + second).unwrap()
+}
+
+fn image(tag: &str) -> Image {
+    Image::parse(&format!("registry.example/team/app:{tag}")).unwrap()
+}
+
+fn digest(content: &str) -> Digest {
+    Digest::sha256(content.as_bytes())
+}
+
+fn observation(tag: &str, content: &str, second: i64) -> Statement {
+    let seen = Seen::Digest(digest(content));
+    Statement::Observation(Observation::sign(image(tag), seen, at(second), &key("w.example/a")).unwrap())
+}
+
+fn confirmation(second: i64) -> Statement {
+    let repository = image("x").repository;
+    Statement::Confirmation(Confirmation::sign(repository, at(second), &key("w.example/a")).unwrap())
+}
+
+fn manifest(content: &str) -> RawManifest {
+    RawManifest { digest: digest(content), bytes: content.as_bytes().to_vec() }
+}
+
+struct Home(tempfile::TempDir);
+
+impl Home {
+    fn new() -> Home {
+        Home(tempfile::tempdir().unwrap())
+    }
+
+    fn try_open(&self, logs: &[&str]) -> Result<(Spool, Guard, Opened), SpoolError> {
+        let logs: Vec<VerifierKey> = logs.iter().map(|log| key(log).verifier_key().clone()).collect();
+        Spool::open(self.0.path(), key("w.example/a").verifier_key(), &logs, LIMIT)
+    }
+
+    fn open(&self, logs: &[&str]) -> (Spool, Guard, Opened) {
+        self.try_open(logs).unwrap()
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join(FILE)
+    }
+}
+
+fn close(spool: Spool, guard: Guard) {
+    drop(spool);
+    guard.close();
+}
+
+async fn pending_tags(spool: &Spool, log: LogId) -> Vec<String> {
+    let pending = spool.pending(log, 100).await.unwrap();
+    pending.into_iter().map(|entry| entry.tag.unwrap_or_else(|| "(confirmation)".to_owned())).collect()
+}
+
+#[tokio::test]
+async fn entries_stay_in_order_until_each_log_has_them() {
+    let home = Home::new();
+    let (spool, guard, opened) = home.open(&["log.example/a", "log.example/bb"]);
+    let [first, second] = opened.logs[..] else { panic!() };
+    spool.record(observation("1", "a", 0), Some(manifest("a"))).await.unwrap();
+    spool.record(observation("2", "a", 1), Some(manifest("a"))).await.unwrap();
+    spool.record(confirmation(2), None).await.unwrap();
+    close(spool, guard);
+
+    let (spool, guard, opened) = home.open(&["log.example/a", "log.example/bb"]);
+    assert_eq!(opened.confirmed, [(image("x").repository, at(2))]);
+    let known: BTreeMap<String, Option<Reported>> =
+        opened.tags.iter().map(|row| (row.image.tag.to_string(), row.state.reported)).collect();
+    assert_eq!(known["2"], Some(Reported { seen: Seen::Digest(digest("a")), observed: at(1) }));
+    assert_eq!(pending_tags(&spool, first).await, ["1", "2", "(confirmation)"]);
+
+    let entries = spool.pending(first, 100).await.unwrap();
+    assert!(spool.next_manifest(first).await.unwrap().is_none(), "the log does not have the digest yet");
+    spool.settle(first, vec![(entries[0].seq, Settlement::Delivered)], at(3)).await.unwrap();
+    assert_eq!(spool.next_manifest(first).await.unwrap().unwrap().bytes, b"a");
+    spool.manifest_done(first, digest("a")).await.unwrap();
+    assert!(spool.next_manifest(first).await.unwrap().is_none());
+
+    let settled =
+        vec![(entries[1].seq, Settlement::Acknowledged(17)), (entries[2].seq, Settlement::Refused("x".into()))];
+    spool.settle(first, settled, at(4)).await.unwrap();
+    spool.settle(first, vec![(entries[1].seq, Settlement::Acknowledged(18))], at(5)).await.unwrap();
+    let left = spool.pending(first, 100).await.unwrap();
+    assert_eq!(left.iter().map(|entry| entry.acknowledged).collect::<Vec<_>>(), [Some((17, at(4)))], "the first stays");
+    assert_eq!(pending_tags(&spool, second).await, ["1", "2", "(confirmation)"], "one log does not hold up another");
+    let status = &spool.logs().await.unwrap()[0];
+    assert_eq!((status.delivered, status.pending, status.refused), (1, 1, 1));
+    close(spool, guard);
+}
+
+#[tokio::test]
+async fn a_new_log_gets_every_tag_again_and_an_old_one_is_forgotten() {
+    let home = Home::new();
+    let (spool, guard, _) = home.open(&["log.example/a"]);
+    spool.record(observation("1", "a", 0), Some(manifest("a"))).await.unwrap();
+    close(spool, guard);
+    let (spool, guard, opened) = home.open(&["log.example/bb"]);
+    assert!(opened.tags[0].state.again && opened.tags[0].state.reported.is_some());
+    assert_eq!(pending_tags(&spool, opened.logs[0]).await, [""; 0]);
+    assert_eq!(spool.logs().await.unwrap().len(), 1);
+    close(spool, guard);
+    let (spool, guard, opened) = home.open(&["log.example/bb"]);
+    assert!(opened.tags[0].state.again, "still owed");
+    spool.record(observation("1", "a", 9), None).await.unwrap();
+    close(spool, guard);
+    assert!(!home.open(&["log.example/bb"]).2.tags[0].state.again);
+}
+
+#[tokio::test]
+async fn what_is_remembered_lazily_is_on_disk_at_the_latest_when_the_spool_closes() {
+    let home = Home::new();
+    let (spool, guard, _) = home.open(&["log.example/a"]);
+    let state = TagState { missing: 2, missing_at: Some(at(5)), ..TagState::default() };
+    spool.remember(image("1"), state, Some("no such host".to_owned()));
+    close(spool, guard);
+    let (_, _, opened) = home.open(&["log.example/a"]);
+    assert_eq!((opened.tags[0].state, opened.tags[0].error.as_deref()), (state, Some("no such host")));
+}
+
+#[tokio::test]
+async fn one_agent_one_witness_one_version() {
+    let home = Home::new();
+    let (spool, guard, _) = home.open(&["log.example/a"]);
+    assert!(matches!(home.try_open(&["log.example/a"]), Err(SpoolError::InUse(_))));
+    assert!(Snapshot::read(home.0.path()).unwrap().running);
+    close(spool, guard);
+    assert!(!Snapshot::read(home.0.path()).unwrap().running);
+    let other = Spool::open(home.0.path(), key("other.example/b").verifier_key(), &[], LIMIT);
+    assert!(matches!(other, Err(SpoolError::OtherWitness(_))));
+    Connection::open(home.file()).unwrap().pragma_update(None, "user_version", 99).unwrap();
+    assert!(matches!(home.try_open(&[]), Err(SpoolError::Version { version: 99, .. })));
+}
+
+#[tokio::test]
+async fn a_full_spool_refuses_whole_entries_and_goes_on_when_there_is_room() {
+    let home = Home::new();
+    let witness = key("w.example/a");
+    let log = key("log.example/a").verifier_key().clone();
+    let (spool, guard, opened) = Spool::open(home.0.path(), witness.verifier_key(), &[log], 1 << 20).unwrap();
+    let big = |number: i64| RawManifest { digest: digest(&number.to_string()), bytes: vec![b'x'; 100_000] };
+    let mut kept = Vec::new();
+    let full = loop {
+        let number = kept.len() as i64;
+        assert!(number < 100, "the limit is none");
+        match spool.record(observation(&format!("t{number}"), &number.to_string(), number), Some(big(number))).await {
+            Ok(()) => kept.push(format!("t{number}")),
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(full, SpoolError::Full), "{full}");
+    assert_eq!(pending_tags(&spool, opened.logs[0]).await, kept, "what was refused left nothing behind");
+    for entry in spool.pending(opened.logs[0], 100).await.unwrap() {
+        spool.settle(opened.logs[0], vec![(entry.seq, Settlement::Delivered)], at(0)).await.unwrap();
+    }
+    while let Some(manifest) = spool.next_manifest(opened.logs[0]).await.unwrap() {
+        spool.manifest_done(opened.logs[0], manifest.digest).await.unwrap();
+    }
+    spool.record(observation("again", "x", 0), Some(big(1000))).await.unwrap();
+    close(spool, guard);
+}
+
+/// Whatever part of the file is destroyed, entries elsewhere in it are found again, and nothing is invented.
+#[tokio::test]
+async fn entries_survive_damage() {
+    let home = Home::new();
+    let (spool, guard, _) = home.open(&["log.example/a"]);
+    for number in 0..200 {
+        spool.record(observation(&format!("t{number}"), "a", number), None).await.unwrap();
+    }
+    close(spool, guard);
+    let whole = std::fs::read(home.file()).unwrap();
+    for (name, range) in [("header", 0..100), ("first page", 0..4096), ("middle", 40_000..44_096)] {
+        let damaged = Home::new();
+        let mut bytes = whole.clone();
+        bytes[range].fill(0xa5);
+        std::fs::write(damaged.file(), &bytes).unwrap();
+        let (spool, guard, opened) = damaged.open(&["log.example/a"]);
+        let (message, aside) = opened.salvaged.unwrap_or_else(|| panic!("{name}: not noticed"));
+        assert!(message.contains("damaged") && aside.exists(), "{name}: {message}");
+        let pending = spool.pending(opened.logs[0], 1000).await.unwrap();
+        let seconds: Vec<i64> = pending
+            .iter()
+            .map(|entry| match taglog_proto::entry::Entry::parse(entry.note.as_bytes()).unwrap() {
+                taglog_proto::entry::Entry::Observation(entry) => entry.observed.unix(),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        // A page of 4 KiB holds about a dozen entries.
+        assert!(seconds.len() >= 180 && seconds.is_sorted(), "{name}: {} of 200", seconds.len());
+        assert!(opened.tags.iter().all(|row| row.state.again), "{name}");
+        close(spool, guard);
+        let (_, _, opened) = damaged.open(&["log.example/a"]);
+        assert!(opened.salvaged.is_none(), "{name}: once is enough");
+    }
+}
+
+#[tokio::test]
+async fn alarms_are_counted_sent_once_and_end() {
+    let home = Home::new();
+    let (spool, guard, _) = home.open(&["log.example/a"]);
+    let alarm = |message: &str, second, evidence: Option<&str>| Alarm {
+        subject: "log.example/a".to_owned(),
+        kind: "misbehaviour".to_owned(),
+        message: message.to_owned(),
+        evidence: evidence.map(str::to_owned),
+        first: at(second),
+        last: at(second),
+        count: 1,
+    };
+    spool.raise(alarm("first", 0, Some("file"))).await.unwrap();
+    spool.raise(alarm("second", 5, None)).await.unwrap();
+    let unsent = spool.unsent_alarms().await.unwrap();
+    assert_eq!(unsent, [Alarm { first: at(0), count: 2, ..alarm("second", 5, Some("file")) }]);
+    spool.alarm_sent("log.example/a".into(), "misbehaviour".into()).await.unwrap();
+    assert_eq!(spool.unsent_alarms().await.unwrap(), []);
+    assert_eq!(Snapshot::read(home.0.path()).unwrap().alarms.len(), 1);
+    spool.clear("log.example/a".into(), "misbehaviour".into()).await.unwrap();
+    assert_eq!(Snapshot::read(home.0.path()).unwrap().alarms, []);
+    close(spool, guard);
+}

@@ -1,0 +1,148 @@
+//! The one thread that owns the database. What arrives at the same time shares one commit.
+
+use std::{
+    sync::mpsc::{self, RecvTimeoutError},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use rusqlite::Connection;
+use tokio::sync::oneshot;
+
+use super::SpoolError;
+
+/// The most jobs that share one commit.
+const GROUP: usize = 256;
+/// How long what need not be durable at once waits for a commit to join.
+const IDLE: Duration = Duration::from_secs(1);
+/// How many of those wait at most.
+const LAZY: usize = 4096;
+
+/// Tells whoever waits how it went, once the commit has.
+type Reply = Box<dyn FnOnce(Result<(), SpoolError>) + Send>;
+/// Reads and writes within the transaction of its group, or hears why there is none. Without a reply, it has
+/// failed and said so.
+type Work = Box<dyn FnOnce(Result<&Connection, SpoolError>) -> Option<Reply> + Send>;
+
+struct Job {
+    work: Work,
+    /// Whether somebody waits for the commit.
+    urgent: bool,
+}
+
+/// Sends work to the thread. The thread ends once the last of these is dropped and all work is done.
+#[derive(Clone, Debug)]
+pub(super) struct Thread {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Job").field("urgent", &self.urgent).finish_non_exhaustive()
+    }
+}
+
+impl Thread {
+    pub(super) fn start(connection: Connection) -> std::io::Result<(Thread, JoinHandle<()>)> {
+        let (jobs, receiver) = mpsc::channel();
+        let handle =
+            std::thread::Builder::new().name("spool".to_owned()).spawn(move || serve(&connection, &receiver))?;
+        Ok((Thread { jobs }, handle))
+    }
+
+    /// Does the work and waits until what it wrote is on disk.
+    pub(super) async fn call<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, SpoolError> + Send + 'static,
+    ) -> Result<T, SpoolError> {
+        let (answer, wait) = oneshot::channel();
+        let work: Work = Box::new(move |connection| match connection.and_then(work) {
+            // Nobody listens any more when the waiting task was given up; the work is done all the same.
+            Ok(value) => Some(Box::new(move |committed: Result<(), SpoolError>| {
+                let _ = answer.send(committed.map(|()| value));
+            })),
+            Err(error) => {
+                let _ = answer.send(Err(error));
+                None
+            }
+        });
+        self.jobs.send(Job { work, urgent: true }).map_err(|_| SpoolError::Closed)?;
+        wait.await.unwrap_or(Err(SpoolError::Closed))
+    }
+
+    /// Does the work soon; if it fails, only the log file knows.
+    pub(super) fn send(&self, work: impl FnOnce(&Connection) -> Result<(), SpoolError> + Send + 'static) {
+        let complain = |outcome: Result<(), SpoolError>| {
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "could not remember what was looked at");
+            }
+        };
+        let work: Work = Box::new(move |connection| match connection.and_then(work) {
+            Ok(()) => Some(Box::new(complain)),
+            Err(error) => {
+                complain(Err(error));
+                None
+            }
+        });
+        // After the thread's end there is nothing to remember it in.
+        let _ = self.jobs.send(Job { work, urgent: false });
+    }
+}
+
+fn serve(connection: &Connection, jobs: &mpsc::Receiver<Job>) {
+    let mut waiting: Vec<Job> = Vec::new();
+    let mut last_commit = Instant::now();
+    loop {
+        let first = match jobs.recv_timeout(IDLE) {
+            Err(RecvTimeoutError::Disconnected) => return commit(connection, waiting),
+            other => other.ok(),
+        };
+        waiting.extend(first.into_iter().chain(jobs.try_iter().take(GROUP - 1)));
+        let urgent = waiting.iter().any(|job| job.urgent);
+        if urgent || waiting.len() >= LAZY || last_commit.elapsed() >= IDLE {
+            commit(connection, std::mem::take(&mut waiting));
+            last_commit = Instant::now();
+        }
+    }
+}
+
+/// Does all jobs in one transaction; one that fails takes no other along.
+fn commit(connection: &Connection, jobs: Vec<Job>) {
+    if jobs.is_empty() {
+        return;
+    }
+    if let Err(error) = connection.execute_batch("BEGIN IMMEDIATE") {
+        let error = SpoolError::from(error);
+        return jobs.into_iter().for_each(|job| drop((job.work)(Err(error.clone()))));
+    }
+    let replies: Vec<Reply> = jobs.into_iter().filter_map(|job| within_savepoint(connection, job)).collect();
+    let outcome = match rolled_back(connection) {
+        true => Err(SpoolError::Full),
+        false => connection.execute_batch("COMMIT").map_err(SpoolError::from),
+    };
+    if outcome.is_err() && !rolled_back(connection) {
+        // If even this fails, the next BEGIN does too, and says so.
+        let _ = connection.execute_batch("ROLLBACK");
+    }
+    replies.into_iter().for_each(|reply| reply(outcome.clone()));
+}
+
+/// Whether SQLite has rolled back the whole transaction by itself, as it may when the disk is full.
+fn rolled_back(connection: &Connection) -> bool {
+    connection.is_autocommit()
+}
+
+fn within_savepoint(connection: &Connection, job: Job) -> Option<Reply> {
+    let begun = match rolled_back(connection) {
+        true => Err(SpoolError::Full),
+        false => connection.execute_batch("SAVEPOINT job").map_err(SpoolError::from),
+    };
+    if let Err(error) = begun {
+        return (job.work)(Err(error));
+    }
+    let reply = (job.work)(Ok(connection));
+    let end = if reply.is_some() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
+    // Fails only when the whole transaction is gone, which `commit` sees.
+    let _ = connection.execute_batch(end);
+    reply
+}
