@@ -8,7 +8,7 @@ pub mod trust;
 use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use taglog_proto::{
     encoding::MAX_INDEX,
@@ -79,7 +79,7 @@ pub struct AboutRoster {
 }
 
 /// What a log answers to one submitted entry. On its word alone.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Submitted {
     /// It is in the log.
