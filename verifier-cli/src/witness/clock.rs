@@ -1,6 +1,9 @@
 //! What time it is, if that can be known: what is signed is dated, and a wrong date cannot be taken back.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant, SystemTime},
+};
 
 use taglog_proto::time::Timestamp;
 use thiserror::Error;
@@ -19,10 +22,10 @@ pub enum ClockError {
     Jumped(Duration),
 }
 
-/// The machine's clock, and what it said when the agent started.
-#[derive(Clone, Copy, Debug)]
+/// The machine's clock, and when it was last known to be right. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Clock {
-    started: (SystemTime, Instant),
+    anchor: Arc<Mutex<(SystemTime, Instant)>>,
 }
 
 fn difference(one: SystemTime, other: SystemTime) -> Duration {
@@ -32,7 +35,7 @@ fn difference(one: SystemTime, other: SystemTime) -> Duration {
 impl Clock {
     /// Starts now.
     pub fn start() -> Clock {
-        Clock { started: (SystemTime::now(), Instant::now()) }
+        Clock { anchor: Arc::new(Mutex::new((SystemTime::now(), Instant::now()))) }
     }
 
     /// The time to date a look with whose answer says `date`.
@@ -42,19 +45,28 @@ impl Clock {
     /// # Errors
     /// [`ClockError`].
     pub fn date(&self, date: Option<SystemTime>) -> Result<Timestamp, ClockError> {
-        self.date_at(SystemTime::now(), self.started.1.elapsed(), date)
+        self.date_at(SystemTime::now(), Instant::now(), date)
     }
 
-    fn date_at(&self, now: SystemTime, passed: Duration, date: Option<SystemTime>) -> Result<Timestamp, ClockError> {
-        let off = match date {
-            Some(date) => difference(now, date),
-            None => difference(now, self.started.0 + passed),
-        };
+    fn date_at(&self, now: SystemTime, instant: Instant, date: Option<SystemTime>) -> Result<Timestamp, ClockError> {
+        // Nothing that is done with it can panic halfway through a change.
+        let mut anchor = self.anchor.lock().unwrap_or_else(PoisonError::into_inner);
         match date {
-            _ if off <= TOLERANCE => Ok(Timestamp::from_system_time(now)),
-            Some(_) => Err(ClockError::Disagrees(off)),
-            None => Err(ClockError::Jumped(off)),
+            Some(date) => {
+                let off = difference(now, date);
+                if off > TOLERANCE {
+                    return Err(ClockError::Disagrees(off));
+                }
+                *anchor = (now, instant);
+            }
+            None => {
+                let off = difference(now, anchor.0 + instant.saturating_duration_since(anchor.1));
+                if off > TOLERANCE {
+                    return Err(ClockError::Jumped(off));
+                }
+            }
         }
+        Ok(Timestamp::from_system_time(now))
     }
 }
 
@@ -65,16 +77,19 @@ mod tests {
     #[test]
     fn a_date_needs_two_clocks_that_agree() {
         let clock = Clock::start();
-        let start = clock.started.0;
+        let (start, instant) = *clock.anchor.lock().unwrap();
         let second = Duration::from_secs;
-        let date = |now, passed, date: Option<SystemTime>| clock.date_at(now, second(passed), date);
+        let date =
+            |now: SystemTime, passed: u64, date: Option<SystemTime>| clock.date_at(now, instant + second(passed), date);
         let now = start + second(1000);
         assert_eq!(date(now, 1000, None), Ok(Timestamp::from_system_time(now)));
         assert_eq!(date(now, 5, None), Err(ClockError::Jumped(second(995))));
         assert_eq!(date(start - second(400), 1000, None), Err(ClockError::Jumped(second(1400))));
-        // After a sleep of the machine its clock has moved on and the time that has passed has not.
-        assert_eq!(date(now, 5, Some(now - second(300))), Ok(Timestamp::from_system_time(now)));
         assert_eq!(date(now, 1000, Some(now + second(301))), Err(ClockError::Disagrees(second(301))));
         assert_eq!(date(now, 1000, Some(now - second(301))), Err(ClockError::Disagrees(second(301))));
+        // After a sleep of the machine its clock has moved on and the time that has passed has not: a registry
+        // that tells the time settles it for those that do not.
+        assert_eq!(date(now, 5, Some(now - second(300))), Ok(Timestamp::from_system_time(now)));
+        assert_eq!(date(now + second(1), 6, None), Ok(Timestamp::from_system_time(now + second(1))));
     }
 }
