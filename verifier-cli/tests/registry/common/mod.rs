@@ -14,7 +14,7 @@ use axum::{
     response::Response,
 };
 use sha2::Digest as _;
-use taglog::registry::{ManifestReference, Registry, RegistryOptions};
+use taglog::registry::{Login, ManifestReference, Registry, RegistryOptions};
 use taglog_proto::name::{Digest, Image, Repository, Tag};
 use tempfile::TempDir;
 
@@ -45,7 +45,13 @@ pub fn client(config: &DockerConfig) -> Registry {
 
 pub fn client_with(config: &DockerConfig, timeout: Duration) -> Registry {
     let docker_config = Some(config.path().to_owned());
-    Registry::new(RegistryOptions { plain_http: vec![], timeout, docker_config }).unwrap()
+    Registry::new(RegistryOptions { timeout, docker_config, ..RegistryOptions::default() }).unwrap()
+}
+
+/// A registry client that must not use the logins in `config`.
+pub fn client_without_login(config: &DockerConfig) -> Registry {
+    let docker_config = Some(config.path().to_owned());
+    Registry::new(RegistryOptions { login: Login::Never, docker_config, ..RegistryOptions::default() }).unwrap()
 }
 
 pub struct DockerConfig(TempDir);
@@ -71,7 +77,7 @@ impl DockerConfig {
 }
 
 /// For talking to a [`RealRegistry`] directly, past the proxy that the system may have.
-fn http() -> reqwest::Client {
+pub fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
