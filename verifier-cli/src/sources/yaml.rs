@@ -14,6 +14,9 @@ use super::Broken;
 
 /// Nodes in one file, with every alias written out.
 const MAX_NODES: usize = 500_000;
+/// Characters that part the values of flow collections (`[a, b]`). The parser holds all of such a collection
+/// before it gives its first value, at a few hundred bytes each.
+const MAX_INDICATORS: usize = 600_000;
 /// Collections in collections. Trees are dropped and walked by recursion.
 const MAX_DEPTH: usize = 128;
 
@@ -97,6 +100,13 @@ impl Node {
 /// # Errors
 /// Broken YAML, keys that are twice there or no text, and what goes beyond the limits.
 pub fn parse(text: &str) -> Result<Vec<Rc<Node>>, Broken> {
+    let indicators = text.bytes().filter(|byte| b",:[]{}?".contains(byte)).count();
+    if indicators > MAX_INDICATORS {
+        return Err(Broken {
+            line: 1,
+            reason: format!("over {MAX_INDICATORS} of the characters ,:[]{{}}?: split the file"),
+        });
+    }
     let mut tree = Tree::default();
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(syntax_error)?;
@@ -306,6 +316,9 @@ mod tests {
         assert_eq!(root.at(&["a499", "k"]).and_then(Node::text), Some("v"));
         assert_eq!(root.get("a499").unwrap().values().count(), 1);
         assert!(parse(&"- a\n".repeat(MAX_NODES)).unwrap_err().reason.contains("values"));
+        let flow = |items: usize| format!("[{}]", "a,".repeat(items));
+        assert!(parse(&flow(MAX_NODES)).unwrap_err().reason.contains("values"));
+        assert!(parse(&flow(MAX_INDICATORS)).unwrap_err().reason.contains("characters"));
     }
 
     #[test]
