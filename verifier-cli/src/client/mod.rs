@@ -2,23 +2,27 @@
 
 pub mod lookup;
 pub mod memory;
+pub mod receipt;
 pub mod trust;
 
 use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use taglog_proto::{
     encoding::MAX_INDEX,
     merkle::Hash,
     name::{Digest, Image},
     tag_proof::{MAX_TAG_PROOF, TagProof, TagProofError},
+    tile::encode_bundle,
 };
 use thiserror::Error;
 
 /// The most bytes of any other answer.
 const MAX_ANSWER: usize = 8 << 20;
+/// The most bytes of the receipts for one bundle: each holds a whole checkpoint with its cosignatures.
+const MAX_RECEIPTS: usize = 64 << 20;
 
 /// Why a log gave no usable answer. None of these is proof of misbehaviour.
 #[derive(Debug, Error)]
@@ -74,8 +78,8 @@ pub struct AboutRoster {
     pub witnesses: Vec<String>,
 }
 
-/// What a log answers to one submitted entry.
-#[derive(Clone, Debug, Deserialize)]
+/// What a log answers to one submitted entry. On its word alone.
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(untagged)]
 pub enum Submitted {
     /// It is in the log.
@@ -84,8 +88,8 @@ pub enum Submitted {
         index: u64,
         /// `added` or `duplicate`.
         status: String,
-        /// The receipt: a tlog-proof.
-        proof: String,
+        /// The receipt, if publication was waited for: a tlog-proof.
+        proof: Option<String>,
     },
     /// It is not.
     Refused {
@@ -222,10 +226,37 @@ impl LogClient {
             self.http.post(address).header("content-type", "text/plain; charset=utf-8").body(entry.to_owned());
         let body = self.send(request, MAX_ANSWER).await?;
         match <[Submitted; 1]>::try_from(self.parse::<Vec<Submitted>>(&body)?) {
-            Ok([Submitted::Accepted { index, status, proof }]) if index < MAX_INDEX => Ok((index, status, proof)),
-            Ok([Submitted::Refused { error }]) => Err(self.refusal(StatusCode::OK, error.to_string().as_bytes())),
+            Ok([Submitted::Accepted { index, status, proof: Some(proof) }]) if index < MAX_INDEX => {
+                Ok((index, status, proof))
+            }
+            Ok([Submitted::Refused { error }]) => Err(self.problem(&error)),
             _ => Err(self.not_a_log("it did not answer for one entry")),
         }
+    }
+
+    /// Submits signed entries as one bundle; with `wait`, until they are published. The answers are in the order of
+    /// the entries; receipts are not verified.
+    ///
+    /// # Errors
+    /// [`ClientError`] when there is no answer for each entry.
+    pub async fn submit_bundle(&self, entries: &[&str], wait: bool) -> Result<Vec<Submitted>, ClientError> {
+        let bundle = encode_bundle(entries.iter().map(|entry| entry.as_bytes()));
+        let bundle = bundle.map_err(|error| self.not_a_log(error.to_string()))?;
+        let address = self.address(if wait { "api/v1/entries?wait=published" } else { "api/v1/entries" });
+        let request = self.http.post(address).header("content-type", "application/octet-stream").body(bundle);
+        let body = self.send(request, MAX_RECEIPTS).await?;
+        let answers: Vec<Submitted> = self.parse(&body)?;
+        let readable = |answer: &Submitted| !matches!(answer, Submitted::Accepted { index, .. } if *index >= MAX_INDEX);
+        if answers.len() != entries.len() || !answers.iter().all(readable) {
+            return Err(self.not_a_log("it did not answer for each entry"));
+        }
+        Ok(answers)
+    }
+
+    /// The error that a problem document stands for.
+    pub fn problem(&self, problem: &Value) -> ClientError {
+        let status = problem["status"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(200);
+        self.refusal(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), problem.to_string().as_bytes())
     }
 
     /// Stores a raw manifest with the log.

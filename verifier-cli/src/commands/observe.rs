@@ -1,22 +1,21 @@
 //! `taglog observe`: asks registries what tags point to, and reports it to the log.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use serde_json::{Value, json};
 use taglog_proto::{
     entry::{Observation, Seen},
     name::{Digest, Image},
-    note::{SigningKey, VerifierKey},
-    receipt::Receipt,
+    note::SigningKey,
 };
 
 use super::{
     Failure, Format, Global, Report,
-    session::{Session, config_path, now, parse_reference, registry},
+    session::{Session, config_path, now, parse_reference, read_key, registry},
 };
 use crate::{
-    client::{LogClient, lookup::check_growth},
+    client::{LogClient, lookup::check_growth, receipt::check_receipt},
     registry::{Manifest, ManifestReference, Registry},
 };
 
@@ -84,13 +83,6 @@ fn text_row(row: &Value) -> String {
     format!("{image}  {digest}  {status} as entry {}; manifest {kept}\n", row["index"])
 }
 
-fn read_key(path: &Path) -> Result<SigningKey, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Failure::usage(format!("{}: {error}; 'taglog keygen NAME' makes a witness's key", path.display()))
-    })?;
-    text.trim_end().parse().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
-}
-
 /// Everything that one observation needs.
 struct Witness<'a> {
     session: &'a Session,
@@ -134,42 +126,14 @@ impl Witness<'_> {
         // Before the submission: what others remember meanwhile may well be newer than our receipt.
         let remembered = memory.load(log).map_err(Failure::usage)?;
         let (index, status, proof) = self.client.submit(&entry.to_string()).await.map_err(Failure::failed)?;
-        let receipt = check_receipt(&proof, log, entry, index, status == "duplicate").map_err(|error| {
-            self.session.misbehaved(&error, &json!({ "entry": entry.to_string(), "receipt": proof }))
-        })?;
+        let receipt =
+            check_receipt(&proof, log, &entry.to_string(), index, status == "duplicate").map_err(|error| {
+                self.session.misbehaved(&error, &json!({ "entry": entry.to_string(), "receipt": proof }))
+            })?;
         check_growth(&self.client, remembered.as_ref(), &receipt.checkpoint)
             .await
             .map_err(|error| self.session.failure(error))?;
         memory.advance(log, remembered.as_ref(), &receipt.checkpoint).map_err(Failure::usage)?;
         Ok((index, status))
-    }
-}
-
-/// Verifies a receipt for `entry` at `index`; says what is false in it.
-fn check_receipt(
-    proof: &str,
-    log: &VerifierKey,
-    entry: &Observation,
-    index: u64,
-    duplicate: bool,
-) -> Result<Receipt, String> {
-    let receipt = Receipt::parse(proof.as_bytes()).map_err(|error| error.to_string())?;
-    let bytes = logged_bytes(&receipt, entry, duplicate)?;
-    receipt.verify(log, &bytes).map_err(|error| error.to_string())?;
-    if receipt.index == index { Ok(receipt) } else { Err("the receipt is for another entry".to_owned()) }
-}
-
-/// The bytes that must be in the log: ours; or, for a duplicate, the same text signed earlier.
-fn logged_bytes(receipt: &Receipt, entry: &Observation, duplicate: bool) -> Result<Vec<u8>, String> {
-    let same_text = |bytes: &[u8]| match taglog_proto::entry::Entry::parse(bytes) {
-        Ok(taglog_proto::entry::Entry::Observation(logged)) => {
-            logged.text() == entry.text() && logged.signature.witness == entry.signature.witness
-        }
-        _ => false,
-    };
-    match &receipt.extra {
-        Some(extra) if duplicate && same_text(extra) => Ok(extra.clone()),
-        _ if duplicate => Err("the log calls it a duplicate of an entry that says something else".to_owned()),
-        _ => Ok(entry.to_string().into_bytes()),
     }
 }

@@ -2,25 +2,18 @@
 
 use docker_credential::DockerCredential;
 use oci_client::{secrets::RegistryAuth, token_cache::RegistryToken};
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{Method, Response, StatusCode, Url, header::HeaderMap};
 
 use super::{
     challenge::Challenge,
     error::RegistryError,
+    grants::Grant,
     target::Target,
-    transport::{Transport, away, not_a_registry, read_body, refusal},
+    transport::{Question, Transport, away, not_a_registry, read_body, refusal},
 };
 
 /// The longest answer of a token service, in bytes. Real ones are a few kilobytes.
 const LONGEST_TOKEN_ANSWER: usize = 256 * 1024;
-
-/// What to send to one registry for one repository. (`RegistryAuth` hides its secrets when printed.)
-#[derive(Debug, Clone)]
-pub(super) struct Grant {
-    pub(super) authorization: RegistryAuth,
-    /// Whether stored credentials went into it.
-    pub(super) logged_in: bool,
-}
 
 /// Answers `challenge` with `credentials`, or anonymously where there are none and the registry hands out
 /// tokens to everybody.
@@ -92,11 +85,14 @@ async fn ask(
         query.extend_pairs(service.map(|service| ("service", service)));
         query.extend_pairs(scope.split_whitespace().map(|scope| ("scope", scope)));
     }
-    let authorization = match credentials {
-        Some(DockerCredential::UsernamePassword(user, password)) => Some(RegistryAuth::Basic(user, password)),
+    let login = match credentials {
+        Some(DockerCredential::UsernamePassword(user, password)) => {
+            Some(Grant { authorization: RegistryAuth::Basic(user, password), logged_in: true })
+        }
         _ => None,
     };
-    let answer = transport.fetch(target, Method::GET, url, None, authorization.as_ref()).await?;
+    let question = Question { method: Method::GET, url, headers: HeaderMap::new() };
+    let answer = transport.fetch(target, &question, login.as_ref()).await?;
     Ok(answer.response)
 }
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use taglog_proto::name::Digest;
 
-/// Why a registry gave no usable answer about a manifest.
+/// Why a registry gave no usable answer.
 ///
-/// `target` is always what was asked for, `repository:tag` or `repository@digest`, and `registry` the `host[:port]`
+/// `target` is always what was asked for, `repository:tag`, `repository@digest` or, where a list of tags or the
+/// registry itself was asked for, the repository; and `registry` the `host[:port]`
 /// in the repository's name. Every message is one sentence that names the target and says what to do. Text that
 /// came from the network is stripped of control characters and shortened before it gets in here, and no variant
 /// ever holds a credential or a token.
@@ -50,6 +51,8 @@ pub enum RegistryError {
         registry: String,
         /// The HTTP status.
         status: u16,
+        /// How long the registry asks to wait, at most a day; `None` if it does not say, or if the status is not 503.
+        retry_after: Option<Duration>,
     },
     /// What answered does not speak the registry protocol.
     #[error("{registry} does not answer like a registry when asked for {target} ({reason}): check the host and port")]
@@ -61,15 +64,21 @@ pub enum RegistryError {
         /// What was wrong with the answer.
         reason: String,
     },
-    /// The answer is longer than any manifest may be; the rest of it was not read.
-    #[error(
-        "the manifest of {target} is larger than {limit} bytes: no registry should hold such a thing, ask its operator"
-    )]
+    /// The answer is longer than any manifest or page of tags may be; the rest of it was not read.
+    #[error("the answer about {target} is larger than {limit} bytes: no registry should send that, ask its operator")]
     TooLarge {
         /// What was asked for.
         target: String,
         /// The most that is read, in bytes.
         limit: usize,
+    },
+    /// The repository has more tags than the caller asked for; none of them is returned.
+    #[error("{target} has more than {most} tags: allow more, or name the tags that matter")]
+    TooManyTags {
+        /// The repository.
+        target: String,
+        /// The most that were asked for.
+        most: usize,
     },
     /// The bytes are not those of the digest that was asked for or that the registry claims.
     #[error(
@@ -142,6 +151,35 @@ pub enum RegistryError {
         /// The cause, as the HTTP library words it.
         reason: String,
     },
+}
+
+impl RegistryError {
+    /// How long the registry asks to wait before the next request (`Retry-After` with 429 and 503), at most a day.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::RateLimited { retry_after, .. } | Self::Server { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// One word for metrics and JSON. The words never change.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::NotFound { .. } => "not-found",
+            Self::Unauthorized { .. } => "unauthorized",
+            Self::RateLimited { .. } => "rate-limited",
+            Self::Server { .. } => "server",
+            Self::NotARegistry { .. } => "not-a-registry",
+            Self::TooLarge { .. } => "too-large",
+            Self::TooManyTags { .. } => "too-many-tags",
+            Self::WrongDigest { .. } => "wrong-digest",
+            Self::RedirectedAway { .. } => "redirected",
+            Self::Credentials { .. } => "credentials",
+            Self::Network { .. } => "network",
+            Self::Timeout { .. } => "timeout",
+            Self::Setup { .. } => "setup",
+        }
+    }
 }
 
 fn login_hint(registry: &str, logged_in: bool) -> String {

@@ -1,8 +1,8 @@
 //! Reading tags and manifests from OCI registries.
 //!
-//! Two questions are asked here: which digest does a tag point to ([`Registry::head`]), and which bytes are
-//! behind it ([`Registry::manifest`]). Both always send the same [`ACCEPT`] list, so that two honest witnesses
-//! that ask the same registry see the same digest.
+//! Three questions are asked here: which digest does a tag point to ([`Registry::look`]), which bytes are behind it
+//! ([`Registry::fetch`]), and which tags are there ([`Registry::tags`]). The first two always send the same
+//! [`ACCEPT`] list, so that two honest witnesses that ask the same registry see the same digest.
 //!
 //! # What is ours and what is not
 //!
@@ -22,49 +22,37 @@
 //!
 //! # Credentials
 //!
-//! They are looked up only once a registry asks for them. They go to that registry (scheme, host and port) and
+//! They are looked up only once a registry asks for them, and with [`Login::Never`] not at all. They go to that registry (scheme, host and port) and
 //! to the token service it names, over TLS unless plain HTTP is allowed for the registry, and never along with
-//! a redirect that leads elsewhere. Tokens are kept in memory for as long as the registry takes them.
+//! a redirect that leads elsewhere. Tokens of the repositories asked about lately are kept in memory for as long as
+//! the registry takes them.
 
 mod auth;
 mod challenge;
+mod circumstances;
 mod credentials;
 mod error;
+mod grants;
+mod manifests;
+mod tags;
 mod target;
 mod transport;
 
-use std::{
-    collections::HashMap,
-    path::PathBuf,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use oci_client::manifest::{
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
-};
-use reqwest::{Method, Response, StatusCode, header::HeaderMap};
-use serde::Deserialize;
-use sha2::{Digest as _, Sha512};
+use reqwest::{Method, StatusCode, Url, header::HeaderMap};
 use taglog_proto::name::{Digest, Image, Repository};
 
+pub use circumstances::{Circumstances, PullBudget};
 pub use error::RegistryError;
+pub use manifests::{ACCEPT, MAX_MANIFEST_BYTES, Manifest};
+pub use tags::TagList;
 pub use target::ManifestReference;
 
-use auth::Grant;
 use challenge::Challenge;
-use target::Target;
-use transport::{Answer, Transport};
-
-/// The media types that are asked for, in this order and always all of them. Part of the protocol: another
-/// list can make a registry answer with another digest for the same tag.
-pub const ACCEPT: [&str; 4] =
-    [OCI_IMAGE_INDEX_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE];
-
-/// The longest manifest that is read, in bytes: 4 MiB, which is also the most that registries must store.
-pub const MAX_MANIFEST_BYTES: usize = 4 * 1024 * 1024;
-
-const DIGEST_HEADER: &str = "docker-content-digest";
+use grants::{Grant, Grants};
+use target::{Subject, Target};
+use transport::{Answer, Question, Transport, not_a_registry, refuse_html};
 
 /// How to reach registries.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,31 +61,39 @@ pub struct RegistryOptions {
     /// of HTTPS. Loopback (`localhost`, `127.0.0.0/8`, `[::1]`) always is, and need not be named.
     pub plain_http: Vec<String>,
     /// The time for one whole operation: redirects, log-in and body included. A credential helper gets at most
-    /// half of it.
+    /// half of it. For a list of tags, the time for each page of it.
     pub timeout: Duration,
+    /// Whether stored credentials may be used.
+    pub login: Login,
     /// The directory of Docker's `config.json`; `None` means `$DOCKER_CONFIG`, else `~/.docker`.
     pub docker_config: Option<PathBuf>,
 }
 
 impl Default for RegistryOptions {
-    /// HTTPS for everything but loopback, 30 seconds, and Docker's own configuration.
+    /// HTTPS for everything but loopback, 30 seconds, and Docker's own configuration and logins.
     fn default() -> Self {
-        Self { plain_http: Vec::new(), timeout: Duration::from_secs(30), docker_config: None }
+        Self { plain_http: Vec::new(), timeout: Duration::from_secs(30), login: Login::Stored, docker_config: None }
     }
 }
 
-/// A manifest as it came over the wire.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Manifest {
-    /// The digest of [`bytes`](Self::bytes), computed here: by the algorithm of the digest asked for; else by
-    /// that of the registry's digest header; else by SHA-256.
-    pub digest: Digest,
-    /// The media type in the answer's header, in lower case without parameters; where the header is missing,
-    /// the one that the manifest itself states; empty where there is neither. The registry's word: no digest
-    /// covers the header.
-    pub media_type: String,
-    /// The manifest itself: a JSON object of at most [`MAX_MANIFEST_BYTES`].
-    pub bytes: Vec<u8>,
+/// Whether stored credentials are used where a registry asks for some.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Login {
+    /// Docker's stored credentials, if there are any for the registry.
+    #[default]
+    Stored,
+    /// None are read or sent. Tokens that a registry hands out to everybody are used all the same; a registry that
+    /// wants a login gives [`RegistryError::Unauthorized`].
+    Never,
+}
+
+/// What a look at a tag found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Looked {
+    /// The tag points to this digest now.
+    Digest(Digest),
+    /// The tag still points to the digest that was known.
+    Unchanged,
 }
 
 /// Access to registries. Cheap to clone; clones share connections and log-ins.
@@ -110,10 +106,9 @@ pub struct Registry {
 struct Shared {
     transport: Transport,
     timeout: Duration,
+    login: Login,
     docker_config: Option<PathBuf>,
-    /// What each repository last accepted. No expiry is kept: a registry that refuses a grant makes us ask for
-    /// a new one, and its clock counts, not ours.
-    grants: Mutex<HashMap<Repository, Grant>>,
+    grants: Grants,
 }
 
 impl Registry {
@@ -126,23 +121,55 @@ impl Registry {
         let shared = Shared {
             transport: Transport::new(options.plain_http)?,
             timeout: options.timeout,
+            login: options.login,
             docker_config: options.docker_config,
-            grants: Mutex::default(),
+            grants: Grants::default(),
         };
         Ok(Self { shared: Arc::new(shared) })
     }
 
-    /// The digest that the image's tag points to now.
-    ///
-    /// Asks by HEAD, and takes the registry's word for the digest. Where the registry does not answer HEAD, or
-    /// answers it without exactly one well-formed digest header, the manifest is fetched and hashed instead.
+    /// The digest that the image's tag points to now: [`look`](Self::look) without anything known before.
     ///
     /// # Errors
     ///
-    /// Any [`RegistryError`] but [`Setup`](RegistryError::Setup).
+    /// As [`look`](Self::look).
     pub async fn head(&self, image: &Image) -> Result<Digest, RegistryError> {
+        Ok(self.digest(image, None).await?.0)
+    }
+
+    /// Looks at what the image's tag points to now; with `known`, whether it still is that digest.
+    ///
+    /// Asks by HEAD, and takes the registry's word for the digest. Where the registry does not answer HEAD, or
+    /// answers it without exactly one well-formed digest header, the manifest is fetched and hashed instead. With
+    /// `known`, the registry is asked to answer only if the digest is another one. Where its 304 names
+    /// another digest all the same, the manifest is fetched without that condition, and its bytes decide.
+    ///
+    /// # Errors
+    ///
+    /// Any [`RegistryError`] but [`Setup`](RegistryError::Setup) and [`TooManyTags`](RegistryError::TooManyTags). A
+    /// 304 that nobody asked for is [`Server`](RegistryError::Server).
+    pub async fn look(&self, image: &Image, known: Option<&Digest>) -> Result<(Looked, Circumstances), RegistryError> {
+        let (digest, circumstances) = self.digest(image, known).await?;
+        let looked = if known == Some(&digest) { Looked::Unchanged } else { Looked::Digest(digest) };
+        Ok((looked, circumstances))
+    }
+
+    async fn digest(&self, image: &Image, known: Option<&Digest>) -> Result<(Digest, Circumstances), RegistryError> {
         let target = Target::from(image);
-        self.shared.within_timeout(&target, self.shared.head(&target)).await
+        self.shared.within_timeout(&target, self.shared.digest(&target, known)).await
+    }
+
+    /// The manifest that `reference` stands for in `repository`: [`fetch`](Self::fetch) without the circumstances.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch`](Self::fetch).
+    pub async fn manifest(
+        &self,
+        repository: &Repository,
+        reference: &ManifestReference,
+    ) -> Result<Manifest, RegistryError> {
+        Ok(self.fetch(repository, reference).await?.0)
     }
 
     /// The manifest that `reference` stands for in `repository`.
@@ -151,15 +178,45 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// Any [`RegistryError`] but [`Setup`](RegistryError::Setup); [`WrongDigest`](RegistryError::WrongDigest) where
-    /// the bytes are not those of either digest, a header that is no well-formed digest included.
-    pub async fn manifest(
+    /// Any [`RegistryError`] but [`Setup`](RegistryError::Setup) and [`TooManyTags`](RegistryError::TooManyTags);
+    /// [`WrongDigest`](RegistryError::WrongDigest) where the bytes are not those of either digest, a header that is
+    /// no well-formed digest included.
+    pub async fn fetch(
         &self,
         repository: &Repository,
         reference: &ManifestReference,
-    ) -> Result<Manifest, RegistryError> {
-        let target = Target { repository: repository.clone(), reference: reference.clone() };
+    ) -> Result<(Manifest, Circumstances), RegistryError> {
+        let target = Target::manifest(repository, reference);
         self.shared.within_timeout(&target, self.shared.manifest(&target)).await
+    }
+
+    /// All tags of `repository`, if there are `most` of them or fewer.
+    ///
+    /// Follows the registry from page to page (`Link` with `rel="next"`), on the host that the pages come from and
+    /// nowhere else, at most `most` + 1 times; the timeout holds for each page. The list is the registry's
+    /// word: a tag that comes or goes meanwhile may be in it or not.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyTags`](RegistryError::TooManyTags) where there are more; [`NotARegistry`](RegistryError::NotARegistry)
+    /// where the pages lead in circles, or on without further tags;
+    /// [`RedirectedAway`](RegistryError::RedirectedAway) where the next page is on another host; else any
+    /// [`RegistryError`] but [`Setup`](RegistryError::Setup) and [`WrongDigest`](RegistryError::WrongDigest).
+    pub async fn tags(&self, repository: &Repository, most: usize) -> Result<TagList, RegistryError> {
+        let target = Target { repository: repository.clone(), subject: Subject::Tags };
+        self.shared.tags(&target, most).await
+    }
+
+    /// Whether what answers at the repository's host speaks the registry protocol now: `GET /v2/` gives 200, or 401
+    /// where the registry wants a login, and no HTML page. Never logs in.
+    ///
+    /// # Errors
+    ///
+    /// [`NotARegistry`](RegistryError::NotARegistry) where something else answers, 404 included; else what
+    /// [`RegistryError`] says of other statuses, redirects and connections.
+    pub async fn ping(&self, repository: &Repository) -> Result<Circumstances, RegistryError> {
+        let target = Target { repository: repository.clone(), subject: Subject::Protocol };
+        self.shared.within_timeout(&target, self.shared.ping(&target)).await
     }
 }
 
@@ -175,157 +232,78 @@ impl Shared {
         })
     }
 
-    async fn head(&self, target: &Target) -> Result<Digest, RegistryError> {
-        let (response, logged_in) = self.request(target, Method::HEAD).await?;
-        match response.status() {
-            StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {}
-            StatusCode::OK => {
-                if let Some(digest) = usable_digest(target, response.headers())? {
-                    return Ok(digest);
-                }
-            }
-            status => {
-                return Err(transport::refusal(target, status, response.headers(), logged_in));
-            }
-        }
-        Ok(self.manifest(target).await?.digest)
+    fn url(&self, target: &Target) -> Result<Url, RegistryError> {
+        target.url(self.transport.is_plain(target.registry()))
     }
 
-    async fn manifest(&self, target: &Target) -> Result<Manifest, RegistryError> {
-        let (response, logged_in) = self.request(target, Method::GET).await?;
-        if response.status() != StatusCode::OK {
-            return Err(transport::refusal(target, response.status(), response.headers(), logged_in));
+    async fn ping(&self, target: &Target) -> Result<Circumstances, RegistryError> {
+        let question = Question { method: Method::GET, url: self.url(target)?, headers: HeaderMap::new() };
+        let answer = self.transport.fetch(target, &question, None).await?;
+        match answer.status() {
+            StatusCode::OK | StatusCode::UNAUTHORIZED => refuse_html(target, answer.headers())?,
+            StatusCode::NOT_FOUND => return Err(not_a_registry(target, "it answered 404 to GET /v2/")),
+            _ => return Err(answer.refusal(target)),
         }
-        refuse_html(target, response.headers())?;
-        let header_type = transport::media_type(response.headers());
-        let claims = digest_headers(response.headers());
-        let bytes = transport::read_body(target, response, MAX_MANIFEST_BYTES).await?;
-        let digest = checked_digest(target, &claims, &bytes)?;
-        // After the digest check: bytes of the wrong digest are the graver finding.
-        let own_type = stated_media_type(target, &bytes)?;
-        let media_type = header_type.or(own_type).unwrap_or_default();
-        Ok(Manifest { digest, media_type, bytes })
+        Ok(answer.circumstances())
     }
 
-    /// Sends one request for the manifest, logging in where the registry asks for it. Returns the answer
-    /// whatever its status, and whether stored credentials were behind it.
-    async fn request(&self, target: &Target, method: Method) -> Result<(Response, bool), RegistryError> {
-        if let Some(grant) = self.remembered(target) {
-            let answer = self.send(target, method.clone(), Some(&grant)).await?;
+    /// Asks, logging in where the registry wants it. Returns the answer whatever its status.
+    async fn request(&self, target: &Target, question: Question) -> Result<Answer, RegistryError> {
+        // A list of tags may go on where a redirect led to. What is granted for the registry is not for that host.
+        if self.url(target)?.origin() != question.url.origin() {
+            return self.transport.fetch(target, &question, None).await;
+        }
+        let mut refused = None;
+        if let Some(grant) = self.grants.of(&target.repository).await {
+            let answer = self.transport.fetch(target, &question, Some(&grant)).await?;
             // 403 too: some registries say so when a login has expired.
-            if !matches!(answer.response.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
-                return Ok((answer.response, grant.logged_in));
+            if !matches!(answer.status(), StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
+                return Ok(answer);
             }
-            self.grants().remove(&target.repository);
+            self.grants.forget(&target.repository, &grant).await;
+            let says_how = answer.status() == StatusCode::UNAUTHORIZED && challenge(target, &answer).is_ok();
+            refused = says_how.then_some(answer);
         }
-        let first = self.send(target, method.clone(), None).await?;
-        if first.response.status() != StatusCode::UNAUTHORIZED {
-            return Ok((first.response, false));
-        }
-        let grant = self.log_in(target, &first).await?;
-        let second = self.send(target, method, Some(&grant)).await?;
-        let logged_in = grant.logged_in;
-        if second.response.status() != StatusCode::UNAUTHORIZED {
-            self.grants().insert(target.repository.clone(), grant);
-        }
-        Ok((second.response, logged_in))
-    }
-
-    async fn send(&self, target: &Target, method: Method, grant: Option<&Grant>) -> Result<Answer, RegistryError> {
-        let url = target.manifest_url(self.transport.is_plain(target.registry()))?;
-        let authorization = grant.map(|grant| &grant.authorization);
-        self.transport.fetch(target, method, url, Some(&ACCEPT.join(", ")), authorization).await
-    }
-
-    /// Does what the 401 `refused` asks for.
-    async fn log_in(&self, target: &Target, refused: &Answer) -> Result<Grant, RegistryError> {
-        if refused.left_origin {
-            let reason = "that host asks for credentials, which are only sent to the registry named";
-            return Err(transport::away(target, refused.response.url(), reason));
-        }
-        let Some(challenge) = Challenge::strongest(refused.response.headers()) else {
-            let headers = refused.response.headers();
-            return Err(transport::refusal(target, StatusCode::UNAUTHORIZED, headers, false));
+        let answer = match refused {
+            Some(answer) => answer,
+            None => self.transport.fetch(target, &question, None).await?,
         };
-        let credentials_key = target.credentials_key().to_owned();
-        let credentials = credentials::load(self.docker_config.clone(), credentials_key, self.timeout / 2)
-            .await
-            .map_err(|reason| RegistryError::Credentials {
-                target: target.to_string(),
-                registry: target.registry().to_owned(),
-                reason,
-            })?;
+        if answer.status() != StatusCode::UNAUTHORIZED {
+            return Ok(answer);
+        }
+        let challenge = challenge(target, &answer)?;
+        // Gives the connection back, so that the log-in and what follows can use it.
+        drop(answer);
+        let grant = self.grants.renew(&target.repository, self.log_in(target, challenge)).await?;
+        let answer = self.transport.fetch(target, &question, Some(&grant)).await?;
+        if answer.status() == StatusCode::UNAUTHORIZED {
+            self.grants.forget(&target.repository, &grant).await;
+        }
+        Ok(answer)
+    }
+
+    async fn log_in(&self, target: &Target, challenge: Challenge) -> Result<Grant, RegistryError> {
+        let credentials = match self.login {
+            Login::Never => None,
+            Login::Stored => {
+                let key = target.credentials_key().to_owned();
+                let loaded = credentials::load(self.docker_config.clone(), key, self.timeout / 2).await;
+                loaded.map_err(|reason| RegistryError::Credentials {
+                    target: target.to_string(),
+                    registry: target.registry().to_owned(),
+                    reason,
+                })?
+            }
+        };
         auth::authorize(&self.transport, target, challenge, credentials).await
     }
-
-    fn remembered(&self, target: &Target) -> Option<Grant> {
-        self.grants().get(&target.repository).cloned()
-    }
-
-    fn grants(&self) -> MutexGuard<'_, HashMap<Repository, Grant>> {
-        // Each use is a single map operation, so that a panic elsewhere cannot leave it half done.
-        self.grants.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// What the registry says the digest is, in its own words. An empty header counts as none.
-fn digest_headers(headers: &HeaderMap) -> Vec<String> {
-    let values = headers.get_all(DIGEST_HEADER).iter();
-    let texts = values.map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned());
-    let mut claims: Vec<String> = texts.filter(|text| !text.is_empty()).collect();
-    claims.dedup();
-    claims
-}
-
-/// The digest in the header of a HEAD answer, if there is one that needs no second question.
-fn usable_digest(target: &Target, headers: &HeaderMap) -> Result<Option<Digest>, RegistryError> {
-    refuse_html(target, headers)?;
-    Ok(match digest_headers(headers).as_slice() {
-        [claim] => Digest::parse(claim).ok(),
-        _ => None,
-    })
-}
-
-fn refuse_html(target: &Target, headers: &HeaderMap) -> Result<(), RegistryError> {
-    if transport::is_html(headers) {
-        return Err(transport::not_a_registry(target, "it answered with an HTML page"));
+/// What the 401 `refused` asks for.
+fn challenge(target: &Target, refused: &Answer) -> Result<Challenge, RegistryError> {
+    if refused.left_origin {
+        let reason = "that host asks for credentials, which are only sent to the registry named";
+        return Err(transport::away(target, refused.response.url(), reason));
     }
-    Ok(())
-}
-
-/// Checks the body against every digest that was asked for or claimed, and returns the first of them.
-fn checked_digest(target: &Target, claims: &[String], bytes: &[u8]) -> Result<Digest, RegistryError> {
-    let asked = match target.reference {
-        ManifestReference::Digest(digest) => Some(digest.to_string()),
-        ManifestReference::Tag(_) => None,
-    };
-    let mut first = None;
-    for claimed in asked.iter().chain(claims) {
-        let actual = match Digest::parse(claimed) {
-            Ok(Digest::Sha512(_)) => Digest::Sha512(Sha512::digest(bytes).into()),
-            _ => Digest::sha256(bytes),
-        };
-        if actual.to_string() != *claimed {
-            let claimed = error::printable(claimed);
-            return Err(RegistryError::WrongDigest { target: target.to_string(), claimed, actual });
-        }
-        first.get_or_insert(actual);
-    }
-    Ok(first.unwrap_or_else(|| Digest::sha256(bytes)))
-}
-
-/// The media type that a manifest states about itself; an error where the bytes are no JSON object at all.
-fn stated_media_type(target: &Target, bytes: &[u8]) -> Result<Option<String>, RegistryError> {
-    #[derive(Deserialize)]
-    #[serde(rename_all = "camelCase")]
-    struct Stated {
-        media_type: Option<String>,
-    }
-    let no_manifest = || transport::not_a_registry(target, "the body is not a manifest in JSON");
-    // Serde would take a JSON array for the structure as well.
-    if bytes.trim_ascii_start().first() != Some(&b'{') {
-        return Err(no_manifest());
-    }
-    let stated: Stated = serde_json::from_slice(bytes).map_err(|_| no_manifest())?;
-    Ok(stated.media_type.map(|kind| error::printable(&kind)))
+    Challenge::strongest(refused.headers()).ok_or_else(|| refused.refusal(target))
 }

@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr};
 use reqwest::Url;
 use taglog_proto::name::{Digest, Image, Repository, Tag};
 
-use super::error::RegistryError;
+use super::{error::RegistryError, tags::TAGS_ON_A_PAGE};
 
 const DOCKER_HUB: &str = "docker.io";
 /// The host that answers for docker.io.
@@ -32,30 +32,44 @@ impl fmt::Display for ManifestReference {
     }
 }
 
-/// The manifest asked for. Shown as `repository:tag` or `repository@digest`.
+/// What is asked for. Shown as `repository:tag` or `repository@digest`, or as the repository alone.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) repository: Repository,
-    pub(super) reference: ManifestReference,
+    pub(super) subject: Subject,
+}
+
+/// What is asked about a repository.
+#[derive(Debug, Clone)]
+pub(super) enum Subject {
+    Manifest(ManifestReference),
+    /// Which tags it has.
+    Tags,
+    /// Whether its registry is one.
+    Protocol,
 }
 
 impl From<&Image> for Target {
     fn from(image: &Image) -> Self {
-        Self { repository: image.repository.clone(), reference: ManifestReference::Tag(image.tag.clone()) }
+        Self::manifest(&image.repository, &ManifestReference::Tag(image.tag.clone()))
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let separator = match self.reference {
-            ManifestReference::Tag(_) => ':',
-            ManifestReference::Digest(_) => '@',
-        };
-        write!(f, "{}{separator}{}", self.repository, self.reference)
+        match &self.subject {
+            Subject::Manifest(ManifestReference::Tag(tag)) => write!(f, "{}:{tag}", self.repository),
+            Subject::Manifest(ManifestReference::Digest(digest)) => write!(f, "{}@{digest}", self.repository),
+            Subject::Tags | Subject::Protocol => self.repository.fmt(f),
+        }
     }
 }
 
 impl Target {
+    pub(super) fn manifest(repository: &Repository, reference: &ManifestReference) -> Self {
+        Self { repository: repository.clone(), subject: Subject::Manifest(reference.clone()) }
+    }
+
     /// `host[:port]` as in the repository's name.
     pub(super) fn registry(&self) -> &str {
         self.repository.registry()
@@ -66,21 +80,28 @@ impl Target {
         if self.registry() == DOCKER_HUB { DOCKER_HUB_CREDENTIALS } else { self.registry() }
     }
 
-    /// Where the registry serves the manifest.
+    /// Where the registry serves what is asked for; of a list of tags, the first page.
     ///
     /// URLs read some hosts as others: `0x7f.1` as 127.0.0.1, for one. Such a host is not asked, since what
     /// answers would not be the registry that the name says.
-    pub(super) fn manifest_url(&self, plain_http: bool) -> Result<Url, RegistryError> {
+    pub(super) fn url(&self, plain_http: bool) -> Result<Url, RegistryError> {
         let scheme = if plain_http { "http" } else { "https" };
         let registry = if self.registry() == DOCKER_HUB { DOCKER_HUB_API } else { self.registry() };
         let host = host_only(registry);
         // An address in brackets stays the same address, even where URLs spell it in another way.
         let same_host = |url: &Url| host.starts_with('[') || url.host_str() == Some(host);
-        let url = format!("{scheme}://{registry}/v2/{}/manifests/{}", self.repository.path(), self.reference);
-        Url::parse(&url).ok().filter(same_host).ok_or_else(|| RegistryError::Network {
-            target: self.to_string(),
-            registry: self.registry().to_owned(),
-            reason: "no URL can name that host".to_owned(),
+        let path = self.repository.path();
+        let path = match &self.subject {
+            Subject::Manifest(reference) => format!("{path}/manifests/{reference}"),
+            Subject::Tags => format!("{path}/tags/list?n={TAGS_ON_A_PAGE}"),
+            Subject::Protocol => String::new(),
+        };
+        Url::parse(&format!("{scheme}://{registry}/v2/{path}")).ok().filter(same_host).ok_or_else(|| {
+            RegistryError::Network {
+                target: self.to_string(),
+                registry: self.registry().to_owned(),
+                reason: "no URL can name that host".to_owned(),
+            }
         })
     }
 }
@@ -120,30 +141,33 @@ mod tests {
     #[test]
     fn urls_and_credential_keys() {
         let hub = tagged("docker.io/library/busybox:1.36");
-        assert_eq!(
-            hub.manifest_url(false).unwrap().as_str(),
-            "https://registry-1.docker.io/v2/library/busybox/manifests/1.36"
-        );
+        assert_eq!(hub.url(false).unwrap().as_str(), "https://registry-1.docker.io/v2/library/busybox/manifests/1.36");
         assert_eq!(hub.credentials_key(), "https://index.docker.io/v1/");
         assert_eq!(hub.to_string(), "docker.io/library/busybox:1.36");
 
         let digest = Digest::sha256(b"");
         let repository = Repository::parse("[::1]:5000/a/b").unwrap();
-        let local = Target { repository, reference: ManifestReference::Digest(digest) };
-        let url = local.manifest_url(true).unwrap();
+        let local = Target::manifest(&repository, &ManifestReference::Digest(digest));
+        let url = local.url(true).unwrap();
         assert_eq!(url.as_str(), format!("http://[::1]:5000/v2/a/b/manifests/{digest}"));
         assert_eq!(local.credentials_key(), "[::1]:5000");
         assert_eq!(local.to_string(), format!("[::1]:5000/a/b@{digest}"));
+
+        let tags = Target { repository: repository.clone(), subject: Subject::Tags };
+        assert_eq!(tags.url(true).unwrap().as_str(), "http://[::1]:5000/v2/a/b/tags/list?n=1000");
+        let protocol = Target { repository, subject: Subject::Protocol };
+        assert_eq!(protocol.url(false).unwrap().as_str(), "https://[::1]:5000/v2/");
+        assert_eq!((tags.to_string(), protocol.to_string()), ("[::1]:5000/a/b".into(), "[::1]:5000/a/b".into()));
     }
 
     #[test]
     fn hosts_that_a_url_reads_as_others_are_refused() {
         for host in ["0x7f.1", "127.1", "010.0.0.1", "1.2.3.4.5", "a.1", "xn--a.example", "256.0.0.1:5000"] {
-            let answer = tagged(&format!("{host}/a:v1")).manifest_url(false);
+            let answer = tagged(&format!("{host}/a:v1")).url(false);
             assert!(matches!(answer, Err(RegistryError::Network { .. })), "{host} {answer:?}");
         }
         for host in ["127.0.0.1", "10.0.0.1:5000", "[2001:db8::1]", "[::ffff:10.0.0.1]:5000", "xn--bcher-kva.example"] {
-            assert!(tagged(&format!("{host}/a:v1")).manifest_url(false).is_ok(), "{host}");
+            assert!(tagged(&format!("{host}/a:v1")).url(false).is_ok(), "{host}");
         }
     }
 
@@ -152,7 +176,7 @@ mod tests {
     fn names_stay_whole_in_a_url() {
         let longest = "a".repeat(128);
         for (path, tag) in [("a__b/c-d.e", longest.as_str()), ("a---b/0", "_.-"), ("a/b/c", "1.2_3-4..")] {
-            let url = tagged(&format!("reg.example:5000/{path}:{tag}")).manifest_url(false).unwrap();
+            let url = tagged(&format!("reg.example:5000/{path}:{tag}")).url(false).unwrap();
             assert_eq!(url.as_str(), format!("https://reg.example:5000/v2/{path}/manifests/{tag}"));
         }
     }

@@ -9,12 +9,15 @@ use std::{
 use oci_client::secrets::RegistryAuth;
 use reqwest::{
     Client, Method, RequestBuilder, Response, StatusCode, Url,
-    header::{ACCEPT, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER},
+    header::{HeaderMap, HeaderValue, LOCATION, RETRY_AFTER},
     redirect,
 };
+use serde::de::DeserializeOwned;
 
 use super::{
+    circumstances::Circumstances,
     error::{RegistryError, printable},
+    grants::Grant,
     target::{Target, authority, host_only, is_loopback},
 };
 
@@ -23,12 +26,41 @@ const MOST_REDIRECTS: usize = 5;
 /// The longest wait that a registry may ask for; keeps sums with it far from overflow.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// An answer, and who gave it.
+/// A request without a body.
+pub(super) struct Question {
+    pub(super) method: Method,
+    pub(super) url: Url,
+    /// Sent to every host that the request is redirected to.
+    pub(super) headers: HeaderMap,
+}
+
+/// An answer, and who gave it to whom.
 pub(super) struct Answer {
     pub(super) response: Response,
     /// Whether a redirect led away from the host that was asked. Then no credentials were sent there, and its
     /// wish for some is not fulfilled.
     pub(super) left_origin: bool,
+    /// Whether stored credentials were behind the request.
+    pub(super) logged_in: bool,
+}
+
+impl Answer {
+    pub(super) fn status(&self) -> StatusCode {
+        self.response.status()
+    }
+
+    pub(super) fn headers(&self) -> &HeaderMap {
+        self.response.headers()
+    }
+
+    pub(super) fn circumstances(&self) -> Circumstances {
+        Circumstances::of(self.headers(), self.logged_in)
+    }
+
+    /// The error that this answer is where it is not the one hoped for.
+    pub(super) fn refusal(&self, target: &Target) -> RegistryError {
+        refusal(target, self.status(), self.headers(), self.logged_in)
+    }
 }
 
 /// The HTTP clients, and which hosts may be asked without TLS.
@@ -56,25 +88,23 @@ impl Transport {
         is_loopback(host_only(registry)) || self.plain_http.iter().any(|host| host == registry)
     }
 
-    /// Sends a GET or HEAD without a body and follows redirects. `authorization` goes to the origin of `url`
-    /// (scheme, host and port) and nowhere else: once a redirect has left it, it is gone for good.
+    /// Sends a question and follows redirects. `grant` goes to the origin of its address (scheme, host and port)
+    /// and nowhere else: once a redirect has left it, it is gone for good.
     pub(super) async fn fetch(
         &self,
         target: &Target,
-        method: Method,
-        mut url: Url,
-        accept: Option<&str>,
-        mut authorization: Option<&RegistryAuth>,
+        question: &Question,
+        grant: Option<&Grant>,
     ) -> Result<Answer, RegistryError> {
+        let mut url = question.url.clone();
+        let mut authorization = grant.map(|grant| &grant.authorization);
         let mut left_origin = false;
         for _ in 0..=MOST_REDIRECTS {
-            let mut request = self.request(method.clone(), url.clone());
-            if let Some(accept) = accept {
-                request = request.header(ACCEPT, accept);
-            }
+            let request = self.request(question.method.clone(), url.clone()).headers(question.headers.clone());
             let response = send(target, with_authorization(request, authorization)).await?;
             let Some(next) = self.redirect(target, &url, &response)? else {
-                return Ok(Answer { response, left_origin });
+                let logged_in = grant.is_some_and(|grant| grant.logged_in);
+                return Ok(Answer { response, left_origin, logged_in });
             };
             if next.origin() != url.origin() {
                 authorization = None;
@@ -150,7 +180,11 @@ async fn send(target: &Target, request: RequestBuilder) -> Result<Response, Regi
 }
 
 fn location(from: &Url, response: &Response) -> Option<Url> {
-    let text = response.headers().get(LOCATION)?.to_str().ok()?;
+    resolve(from, response.headers().get(LOCATION)?.to_str().ok()?)
+}
+
+/// The address that `text` means on the page at `from`; `None` where it is none, or brings a login of its own.
+pub(super) fn resolve(from: &Url, text: &str) -> Option<Url> {
     from.join(text).ok().filter(|to| to.username().is_empty() && to.password().is_none())
 }
 
@@ -176,6 +210,11 @@ pub(super) async fn read_body(target: &Target, mut response: Response, limit: us
     Ok(body)
 }
 
+/// What a body says that is a JSON object; serde alone would take an array for a structure as well.
+pub(super) fn json_object<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
+    if body.trim_ascii_start().first() == Some(&b'{') { serde_json::from_slice(body).ok() } else { None }
+}
+
 /// The error that a status other than 200 stands for.
 pub(super) fn refusal(target: &Target, status: StatusCode, headers: &HeaderMap, logged_in: bool) -> RegistryError {
     let (asked, registry) = (target.to_string(), target.registry().to_owned());
@@ -184,8 +223,17 @@ pub(super) fn refusal(target: &Target, status: StatusCode, headers: &HeaderMap, 
         404 if is_html(headers) => not_a_registry(target, "it answered 404 with an HTML page"),
         404 => RegistryError::NotFound { target: asked, registry },
         429 => RegistryError::RateLimited { target: asked, registry, retry_after: retry_after(headers) },
-        status => RegistryError::Server { target: asked, registry, status },
+        503 => RegistryError::Server { target: asked, registry, status: 503, retry_after: retry_after(headers) },
+        status => RegistryError::Server { target: asked, registry, status, retry_after: None },
     }
+}
+
+/// An error where the answer is a page for people.
+pub(super) fn refuse_html(target: &Target, headers: &HeaderMap) -> Result<(), RegistryError> {
+    if is_html(headers) {
+        return Err(not_a_registry(target, "it answered with an HTML page"));
+    }
+    Ok(())
 }
 
 pub(super) fn not_a_registry(target: &Target, reason: &str) -> RegistryError {
@@ -197,7 +245,7 @@ pub(super) fn not_a_registry(target: &Target, reason: &str) -> RegistryError {
 }
 
 /// Whether the answer is a page for people.
-pub(super) fn is_html(headers: &HeaderMap) -> bool {
+fn is_html(headers: &HeaderMap) -> bool {
     media_type(headers).is_some_and(|kind| kind == "text/html" || kind == "application/xhtml+xml")
 }
 

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
+mod looks;
+mod tags;
 
 use std::{
     sync::{
@@ -75,8 +77,12 @@ async fn statuses() {
     let repository = fake.repository();
     let target = |tag: &str| format!("{repository}:{tag}");
     let host = || fake.host.clone();
-    let server =
-        |status: u16| RegistryError::Server { target: target(&format!("s{status}")), registry: host(), status };
+    let server = |status: u16| RegistryError::Server {
+        target: target(&format!("s{status}")),
+        registry: host(),
+        status,
+        retry_after: (status == 503).then_some(Duration::from_secs(17)),
+    };
     let refused = |tag| RegistryError::Unauthorized { target: target(tag), registry: host(), logged_in: false };
     let cases = [
         ("s401", refused("s401")),

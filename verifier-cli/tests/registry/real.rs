@@ -8,10 +8,10 @@ mod common;
 use std::{os::unix::fs::PermissionsExt as _, process::Command, time::Duration};
 
 use common::{
-    Blob, DockerConfig, Layout, PASSWORD, RealRegistry, USER, by_digest, by_tag, client, client_with, descriptor,
-    sha256, sha512, tagged,
+    Blob, DockerConfig, Layout, PASSWORD, RealRegistry, USER, by_digest, by_tag, client, client_with,
+    client_without_login, descriptor, http, sha256, sha512, tagged,
 };
-use taglog::registry::{Registry, RegistryError, RegistryOptions};
+use taglog::registry::{ACCEPT, Looked, Registry, RegistryError, RegistryOptions};
 use taglog_proto::name::Image;
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -138,6 +138,64 @@ async fn basic_authentication() {
             assert!(!answer.unwrap_err().to_string().contains("wrong"));
         }
     }
+}
+
+#[tokio::test]
+async fn looking_again() {
+    let server = RealRegistry::start().await;
+    let registry = client(&DockerConfig::none());
+    let image = tagged(&server.repository("team/app"), "v1");
+    let layout = Layout::new();
+    let first = layout.image("amd64");
+    layout.main(OCI_IMAGE, &first);
+    layout.push(&image, None);
+    let look = async |known| {
+        let (looked, circumstances) = registry.look(&image, known).await.unwrap();
+        let clock = circumstances.date.unwrap();
+        assert!(clock.elapsed().unwrap_or_default() < Duration::from_secs(60), "{clock:?}");
+        assert_eq!((circumstances.pulls, circumstances.logged_in), (None, false));
+        looked
+    };
+    assert_eq!(look(None).await, Looked::Digest(first.digest));
+    assert_eq!(look(Some(&first.digest)).await, Looked::Unchanged);
+    // The registry understands the condition, so that this took no digest header.
+    let url = format!("http://{}/v2/team/app/manifests/v1", server.host);
+    let condition = format!("\"{}\"", first.digest);
+    let answer = http().head(url).header("accept", ACCEPT.join(", ")).header("if-none-match", condition).send().await;
+    let answer = answer.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers().get("docker-content-digest")), (304, None));
+
+    let second = layout.image("arm64");
+    layout.main(OCI_IMAGE, &second);
+    layout.push(&image, None);
+    assert_eq!(look(Some(&first.digest)).await, Looked::Digest(second.digest));
+}
+
+#[tokio::test]
+async fn tags_and_pings() {
+    let server = RealRegistry::start_with_login().await;
+    let repository = server.repository("private/app");
+    let layout = Layout::new();
+    layout.main(OCI_IMAGE, &layout.image("amd64"));
+    for tag in ["v2", "v1", "latest"] {
+        layout.push(&tagged(&repository, tag), Some(&format!("{USER}:{PASSWORD}")));
+    }
+    let config = DockerConfig::login(&server.host, USER, PASSWORD);
+    let registry = client(&config);
+    let mut list = registry.tags(&repository, 3).await.unwrap();
+    list.tags.sort();
+    assert_eq!(list.tags.iter().map(|tag| tag.as_str()).collect::<Vec<_>>(), ["latest", "v1", "v2"]);
+    assert_eq!(list.malformed, 0);
+    assert!(matches!(registry.tags(&repository, 2).await, Err(RegistryError::TooManyTags { most: 2, .. })));
+    let missing = registry.tags(&server.repository("no/such"), 3).await;
+    assert!(matches!(missing, Err(RegistryError::NotFound { .. })), "{missing:?}");
+    let anonymous = client_without_login(&config);
+    let refused = anonymous.tags(&repository, 3).await;
+    assert!(matches!(refused, Err(RegistryError::Unauthorized { logged_in: false, .. })), "{refused:?}");
+
+    assert!(anonymous.ping(&repository).await.unwrap().date.is_some(), "401, but a registry");
+    let open = RealRegistry::start().await;
+    assert!(registry.ping(&open.repository("any/thing")).await.unwrap().date.is_some());
 }
 
 /// Run by [`environment`] in a process of its own, since helpers are found by environment variables.

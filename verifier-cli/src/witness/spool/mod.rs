@@ -30,7 +30,7 @@ use thiserror::Error;
 use super::decision::TagState;
 use thread::Thread;
 
-pub use rows::{Alarm, LogStatus, Pending, TagRow};
+pub use rows::{Alarm, LogStatus, Pending, RepositoryRow, TagRow};
 
 /// The database in the state directory.
 const FILE: &str = "spool.sqlite";
@@ -124,8 +124,10 @@ pub struct Opened {
     pub logs: Vec<LogId>,
     /// What is remembered of tags.
     pub tags: Vec<TagRow>,
-    /// The latest confirmation of each repository that has one.
-    pub confirmed: Vec<(Repository, Timestamp)>,
+    /// What is remembered of repositories.
+    pub repositories: Vec<RepositoryRow>,
+    /// Alarms that are up.
+    pub alarms: Vec<Alarm>,
     /// What was saved out of a damaged file, in words; where it was set aside.
     pub salvaged: Option<(String, PathBuf)>,
 }
@@ -209,6 +211,11 @@ impl Spool {
     /// Remembers the state of a tag and the last error about it; on disk within seconds.
     pub fn remember(&self, image: Image, state: TagState, error: Option<String>) {
         self.thread.send(move |connection| rows::remember(connection, &image, &state, error.as_deref()));
+    }
+
+    /// Remembers why a repository's tags could not be listed, or that they could; on disk within seconds.
+    pub fn remember_list(&self, repository: Repository, error: Option<String>) {
+        self.thread.send(move |connection| rows::remember_list(connection, &repository, error.as_deref()));
     }
 
     /// What a log has still to take, in the order of signing; what it has refused for good is left out.
@@ -300,8 +307,8 @@ pub struct Snapshot {
     pub logs: Vec<LogStatus>,
     /// What is remembered of tags, by repository and tag.
     pub tags: Vec<TagRow>,
-    /// The latest confirmation of each repository that has one.
-    pub confirmed: Vec<(Repository, Timestamp)>,
+    /// What is remembered of repositories, by name.
+    pub repositories: Vec<RepositoryRow>,
     /// Alarms, the latest first.
     pub alarms: Vec<Alarm>,
 }
@@ -325,7 +332,7 @@ impl Snapshot {
             running: matches!(lock(directory), Err(SpoolError::InUse(_))),
             logs: rows::logs(&transaction)?,
             tags: rows::tags(&transaction)?,
-            confirmed: rows::confirmed(&transaction)?,
+            repositories: rows::repositories(&transaction)?,
             alarms: rows::alarms(&transaction, false)?,
         })
     }

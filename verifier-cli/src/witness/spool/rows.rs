@@ -22,6 +22,17 @@ pub struct TagRow {
     pub error: Option<String>,
 }
 
+/// What is remembered of one repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RepositoryRow {
+    /// Its name.
+    pub name: Repository,
+    /// Its latest confirmation.
+    pub confirmed: Option<Timestamp>,
+    /// Why its tags could not be listed last.
+    pub error: Option<String>,
+}
+
 /// An entry that a log has still to take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
@@ -214,14 +225,23 @@ fn tag_row(row: &Row<'_>) -> rusqlite::Result<TagRow> {
     Ok(TagRow { image: Image { repository, tag }, state, error: row.get("error")? })
 }
 
-pub(super) fn confirmed(connection: &Connection) -> Result<Vec<(Repository, Timestamp)>, SpoolError> {
-    let mut query =
-        connection.prepare("SELECT name, confirmed FROM repository WHERE confirmed IS NOT NULL ORDER BY name")?;
+pub(super) fn repositories(connection: &Connection) -> Result<Vec<RepositoryRow>, SpoolError> {
+    let mut query = connection.prepare("SELECT name, confirmed, error FROM repository ORDER BY name")?;
     let rows = query.query_map([], |row| {
-        let repository = Repository::parse(row.get_ref(0)?.as_str()?).map_err(|_| bad_value("repository"))?;
-        Ok((repository, time(row.get(1)?)?))
+        let name = Repository::parse(row.get_ref("name")?.as_str()?).map_err(|_| bad_value("repository"))?;
+        Ok(RepositoryRow { name, confirmed: optional_time(row, "confirmed")?, error: row.get("error")? })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
+}
+
+pub(super) fn remember_list(
+    connection: &Connection,
+    repository: &Repository,
+    error: Option<&str>,
+) -> Result<(), SpoolError> {
+    let id = repository_id(connection, repository)?;
+    connection.prepare_cached("UPDATE repository SET error = ?2 WHERE id = ?1")?.execute(params![id, error])?;
+    Ok(())
 }
 
 /// Keeps an entry for every log, with the state that it stands for.

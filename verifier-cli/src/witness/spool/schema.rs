@@ -28,7 +28,7 @@ CREATE TABLE log (
     error TEXT
 ) STRICT;
 
-CREATE TABLE repository (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, confirmed INTEGER) STRICT;
+CREATE TABLE repository (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE, confirmed INTEGER, error TEXT) STRICT;
 
 -- What is remembered of a tag from look to look; times are Unix seconds.
 CREATE TABLE tag (

@@ -79,7 +79,7 @@ async fn entries_stay_in_order_until_each_log_has_them() {
     close(spool, guard);
 
     let (spool, guard, opened) = home.open(&["log.example/a", "log.example/bb"]);
-    assert_eq!(opened.confirmed, [(image("x").repository, at(2))]);
+    assert_eq!(opened.repositories[0].confirmed, Some(at(2)));
     let known: BTreeMap<String, Option<Reported>> =
         opened.tags.iter().map(|row| (row.image.tag.to_string(), row.state.reported)).collect();
     assert_eq!(known["2"], Some(Reported { seen: Seen::Digest(digest("a")), observed: at(1) }));

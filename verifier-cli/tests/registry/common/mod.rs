@@ -14,7 +14,7 @@ use axum::{
     response::Response,
 };
 use sha2::Digest as _;
-use taglog::registry::{ManifestReference, Registry, RegistryOptions};
+use taglog::registry::{Login, ManifestReference, Registry, RegistryOptions};
 use taglog_proto::name::{Digest, Image, Repository, Tag};
 use tempfile::TempDir;
 
@@ -45,7 +45,13 @@ pub fn client(config: &DockerConfig) -> Registry {
 
 pub fn client_with(config: &DockerConfig, timeout: Duration) -> Registry {
     let docker_config = Some(config.path().to_owned());
-    Registry::new(RegistryOptions { plain_http: vec![], timeout, docker_config }).unwrap()
+    Registry::new(RegistryOptions { timeout, docker_config, ..RegistryOptions::default() }).unwrap()
+}
+
+/// A registry client that must not use the logins in `config`.
+pub fn client_without_login(config: &DockerConfig) -> Registry {
+    let docker_config = Some(config.path().to_owned());
+    Registry::new(RegistryOptions { login: Login::Never, docker_config, ..RegistryOptions::default() }).unwrap()
 }
 
 pub struct DockerConfig(TempDir);
@@ -71,7 +77,7 @@ impl DockerConfig {
 }
 
 /// For talking to a [`RealRegistry`] directly, past the proxy that the system may have.
-fn http() -> reqwest::Client {
+pub fn http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
@@ -80,6 +86,13 @@ pub const USER: &str = "ann";
 pub const PASSWORD: &str = "correct horse";
 /// The two as `htpasswd -Bbn -C 5` hashes them (bcrypt, the only hash that the registry takes).
 const PASSWORD_FILE: &str = "ann:$2y$05$AxMENzLPYuaZEr99s7EGvu0JB2QOL9EB7l/5lWLiSjnns08QeKNxa\n";
+
+/// Writes the password file into a registry's directory, and gives the part of its configuration that uses it.
+fn login_in(directory: &Path) -> String {
+    let passwords = directory.join("htpasswd");
+    std::fs::write(&passwords, PASSWORD_FILE).unwrap();
+    format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", passwords.display())
+}
 
 /// The `docker-registry` program, killed on drop.
 pub struct RealRegistry {
@@ -97,39 +110,41 @@ impl Drop for RealRegistry {
 
 impl RealRegistry {
     pub async fn start() -> Self {
-        Self::start_with(false).await
+        Self::start_with("").await
     }
 
     /// With basic authentication for [`USER`] and [`PASSWORD`].
     pub async fn start_with_login() -> Self {
-        Self::start_with(true).await
+        Self::start_in(login_in).await
     }
 
-    async fn start_with(login: bool) -> Self {
+    /// With further YAML at the top level of its configuration.
+    pub async fn start_with(more: &str) -> Self {
+        Self::start_in(|_| more.to_owned()).await
+    }
+
+    /// `more` gets the registry's directory and gives further YAML.
+    async fn start_in(more: impl Fn(&Path) -> String) -> Self {
         // Between choosing a free port and the registry's use of it, another program may take it.
         for _ in 0..5 {
-            if let Some(registry) = Self::try_start(login).await {
+            if let Some(registry) = Self::try_start(&more).await {
                 return registry;
             }
         }
         panic!("docker-registry does not start");
     }
 
-    async fn try_start(login: bool) -> Option<Self> {
+    async fn try_start(more: impl Fn(&Path) -> String) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let host = format!("127.0.0.1:{port}");
         let root = directory.path().join("data");
-        let mut config = format!(
-            "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    \
-             rootdirectory: {}\nhttp:\n  addr: {host}\n",
-            root.display()
+        let config = format!(
+            "version: 0.1\nlog:\n  level: error\nstorage:\n  delete:\n    enabled: true\n  filesystem:\n    \
+             rootdirectory: {}\nhttp:\n  addr: {host}\n{}",
+            root.display(),
+            more(directory.path())
         );
-        if login {
-            let passwords = directory.path().join("htpasswd");
-            std::fs::write(&passwords, PASSWORD_FILE).unwrap();
-            config += &format!("auth:\n  htpasswd:\n    realm: test\n    path: {}\n", passwords.display());
-        }
         let config_path = directory.path().join("config.yml");
         std::fs::write(&config_path, config).unwrap();
         let child = Command::new("docker-registry")
@@ -171,6 +186,12 @@ impl RealRegistry {
         let url = format!("{location}&digest={}", sha256(bytes));
         let answer = http.put(url).body(bytes.to_owned()).send().await.unwrap();
         assert_eq!(answer.status(), 201, "{}", answer.text().await.unwrap());
+    }
+
+    pub async fn delete_manifest(&self, path: &str, digest: &Digest) {
+        let url = format!("http://{}/v2/{path}/manifests/{digest}", self.host);
+        let answer = http().delete(url).send().await.unwrap();
+        assert_eq!(answer.status(), 202, "{}", answer.text().await.unwrap());
     }
 
     pub async fn put_manifest(&self, path: &str, reference: &str, kind: &str, bytes: &[u8]) {

@@ -1,0 +1,113 @@
+//! What the headers of an answer say besides what was asked for.
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{DATE, HeaderMap};
+
+/// What an answer says besides what was asked for. Each part is the registry's word, and `None` where it says
+/// nothing, or nothing that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Circumstances {
+    /// The registry's clock: the answer's `Date` header. An answer that a cache on the way gives a second time
+    /// keeps its old date.
+    pub date: Option<SystemTime>,
+    /// What is left of a pull budget, as Docker Hub states it.
+    pub pulls: Option<PullBudget>,
+    /// Whether stored credentials were behind the answer.
+    pub logged_in: bool,
+}
+
+/// How many manifests a registry still hands out by GET; Docker Hub does not count HEAD.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PullBudget {
+    /// How many are left.
+    pub remaining: u64,
+    /// How many there are in one window.
+    pub limit: u64,
+    /// How long it takes until the limit is granted again; never zero.
+    pub window: Duration,
+}
+
+impl Circumstances {
+    pub(super) fn of(headers: &HeaderMap, logged_in: bool) -> Self {
+        let date = text(headers, DATE.as_str()).and_then(|date| httpdate::parse_http_date(date).ok());
+        Self { date, pulls: PullBudget::of(headers), logged_in }
+    }
+}
+
+impl PullBudget {
+    /// Reads `ratelimit-limit: 100;w=21600` and `ratelimit-remaining: 76;w=21600`.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let (limit, window) = quota(text(headers, "ratelimit-limit")?)?;
+        let (remaining, other_window) = quota(text(headers, "ratelimit-remaining")?)?;
+        Some(Self { remaining, limit, window: window.or(other_window)? })
+    }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// A number and, among the parameters after it, the window in seconds.
+fn quota(text: &str) -> Option<(u64, Option<Duration>)> {
+    let mut parts = text.split(';').map(str::trim);
+    let number = parts.next()?.parse().ok()?;
+    // At most 32 bits, so that sums with it cannot overflow.
+    let seconds = parts.find_map(|part| part.strip_prefix("w=")?.trim().parse::<u32>().ok());
+    Some((number, seconds.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.into()))))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)] // What fails in here fails the test.
+mod tests {
+    use reqwest::header::HeaderValue;
+
+    use super::*;
+
+    fn pulls(limit: &'static str, remaining: &'static str) -> Option<(u64, u64, u64)> {
+        let mut headers = HeaderMap::new();
+        headers.insert("ratelimit-limit", HeaderValue::from_static(limit));
+        headers.insert("ratelimit-remaining", HeaderValue::from_static(remaining));
+        PullBudget::of(&headers).map(|budget| (budget.remaining, budget.limit, budget.window.as_secs()))
+    }
+
+    #[test]
+    fn pull_budgets() {
+        for (limit, remaining) in [
+            ("100;w=21600", "76;w=21600"),
+            (" 100 ; x=1; w=21600 ", "76"),
+            ("100", "76; w=21600"),
+            ("100;w=21600;w=3", "76;comment"),
+        ] {
+            assert_eq!(pulls(limit, remaining), Some((76, 100, 21600)), "{limit} {remaining}");
+        }
+        assert_eq!(pulls("200;w=4294967295", "0"), Some((0, 200, 4_294_967_295)));
+        for (limit, remaining) in [
+            ("100", "76"),
+            ("100;w=", "76;w=0"),
+            ("100;w=4294967296", "76"),
+            ("100;w=-1", "76"),
+            ("", "76;w=1"),
+            ("100;w=1", "-1"),
+            ("100, 200;w=1", "76"),
+            ("18446744073709551616;w=1", "76"),
+        ] {
+            assert_eq!(pulls(limit, remaining), None, "{limit} {remaining}");
+        }
+        assert_eq!(PullBudget::of(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn dates() {
+        let date = |value: HeaderValue| {
+            let headers = HeaderMap::from_iter([(DATE, value)]);
+            Circumstances::of(&headers, false).date
+        };
+        let read = date(HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"));
+        assert_eq!(read, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777)));
+        for text in ["", "now", "784111777", "Sun, 06 Nov 10994 08:49:37 GMT"] {
+            assert_eq!(date(HeaderValue::from_static(text)), None, "{text}");
+        }
+        assert_eq!(date(HeaderValue::from_bytes(b"\xff").unwrap()), None);
+    }
+}

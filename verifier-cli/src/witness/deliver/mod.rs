@@ -1,0 +1,337 @@
+//! Brings the spool's entries to one log, and checks that log while doing so.
+//!
+//! One task for each log, so that one that is down holds up no other. [`Delivery::round`] is the whole life of a
+//! bundle: choose, submit, check, settle. An entry leaves the spool only when a receipt for it has verified under
+//! a checkpoint that is consistent with the last one verified.
+
+mod bundle;
+mod manifests;
+mod outcome;
+
+use std::time::{Duration, SystemTime};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use serde_json::json;
+use taglog_proto::{checkpoint::SignedCheckpoint, note::VerifierKey, time::Timestamp};
+use thiserror::Error;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    alarm::{AlarmKind, Alarms},
+    spool::{LogId, Pending, Settlement, Spool, SpoolError},
+};
+use crate::client::{
+    ClientError, LogClient, Submitted,
+    lookup::{LookupError, MISBEHAVIOUR, check_growth},
+    memory::{Memory, MemoryError},
+};
+use outcome::Outcome;
+
+/// The most entries in one bundle.
+const BUNDLE: usize = 1000;
+/// How far ahead the spool is read for a bundle.
+const WINDOW: usize = 4 * BUNDLE;
+/// How often a log is asked again for what it has acknowledged and not published.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
+
+/// Why a round did not bring everything on its way.
+#[derive(Debug, Error)]
+enum Trouble {
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error("the log has acknowledged entries that it has not published yet")]
+    NotPublished,
+    #[error("the log did not take {count} entries for now: {reason}")]
+    NotNow { count: usize, reason: String },
+    #[error("THE LOG MISBEHAVES: {0}")]
+    Misbehaved(String),
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+}
+
+/// What a round came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Round {
+    /// There was nothing to deliver.
+    Empty,
+    /// This many entries have left the spool.
+    Delivered(usize),
+}
+
+/// Delivers to one log.
+pub struct Delivery {
+    /// The log's key.
+    pub log: VerifierKey,
+    /// Its number in the spool.
+    pub id: LogId,
+    /// The way to it.
+    pub client: LogClient,
+    /// The witness's own key.
+    pub witness: VerifierKey,
+    /// Where entries come from.
+    pub spool: Spool,
+    /// The checkpoints verified before, and evidence.
+    pub memory: Memory,
+    /// Where misbehaviour is reported.
+    pub alarms: Alarms,
+    /// How long after its acknowledgement an entry must be published.
+    pub publish_deadline: Duration,
+    /// Tells the uploads that entries have been delivered.
+    pub delivered: Notify,
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_system_time(SystemTime::now())
+}
+
+impl Delivery {
+    /// Delivers what is in the spool, and whatever comes, until told to stop. `recorded` changes with every entry.
+    pub async fn run(self, recorded: watch::Receiver<u64>, stop: CancellationToken) {
+        tokio::select! {
+            // Whatever a round has begun can be broken off: what is not settled is submitted again.
+            () = self.keep_delivering(recorded) => {}
+            () = self.keep_uploading() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    async fn keep_delivering(&self, mut recorded: watch::Receiver<u64>) {
+        let mut backoff = backoff();
+        loop {
+            recorded.mark_unchanged();
+            let outcome = self.round().await;
+            self.remember(&outcome);
+            match outcome {
+                Ok(Round::Delivered(_)) => backoff = self::backoff(),
+                // The sender lives as long as the agent.
+                Ok(Round::Empty) => drop(recorded.changed().await),
+                Err(Trouble::NotPublished) => tokio::time::sleep(ASK_AGAIN).await,
+                Err(_) => tokio::time::sleep(backoff.next().unwrap_or_default()).await,
+            }
+        }
+    }
+
+    /// Delivers all that is in the spool now, and gives up at the first trouble; says what it was.
+    ///
+    /// # Errors
+    /// What went wrong, in words.
+    pub async fn drain(&self) -> Result<(), String> {
+        loop {
+            let outcome = self.round().await;
+            self.remember(&outcome);
+            match outcome {
+                Ok(Round::Delivered(_)) => {}
+                Ok(Round::Empty) => break,
+                Err(error) => return Err(format!("{}: {error}", self.log.name())),
+            }
+        }
+        self.upload_all().await.map(|_| ()).map_err(|error| format!("{}: {error}", self.log.name()))
+    }
+
+    fn remember(&self, outcome: &Result<Round, Trouble>) {
+        match outcome {
+            Ok(Round::Empty) => {}
+            Ok(Round::Delivered(count)) => {
+                tracing::info!(log = self.log.name(), count, "delivered");
+                metrics::counter!("taglog_witness_delivered_total", "log" => self.log.name().to_owned())
+                    .increment(*count as u64);
+            }
+            Err(error) => {
+                tracing::warn!(log = self.log.name(), "{error}");
+                self.spool.remember_log(self.id, now(), Err(error.to_string()));
+            }
+        }
+    }
+
+    /// One bundle: choose, submit, check, settle.
+    async fn round(&self) -> Result<Round, Trouble> {
+        let waiting = self.spool.pending(self.id, WINDOW).await?;
+        let bundle = self.intact(bundle::choose(waiting, BUNDLE)).await?;
+        if bundle.is_empty() {
+            return Ok(Round::Empty);
+        }
+        // Before the submission: what others remember meanwhile may well be newer than our receipts.
+        let remembered = self.memory.load(&self.log)?;
+        let answers = match self.submit(&bundle, true).await {
+            Ok(answers) => answers,
+            Err(error) => return Err(self.without_receipts(&bundle, error).await),
+        };
+        let outcomes = self.judged(&bundle, &answers).await;
+        self.check_checkpoints(remembered.as_ref(), &outcomes).await?;
+        self.settle(&bundle, &outcomes).await
+    }
+
+    /// Takes out what the disk has changed: the signature no longer holds.
+    async fn intact(&self, bundle: Vec<Pending>) -> Result<Vec<Pending>, Trouble> {
+        let (intact, damaged): (Vec<_>, Vec<_>) =
+            bundle.into_iter().partition(|entry| bundle::is_intact(entry, &self.witness));
+        if !damaged.is_empty() {
+            let message =
+                format!("{} entries in the spool no longer have the signature they were stored with", damaged.len());
+            let refused = |entry: &Pending| (entry.seq, Settlement::Refused("damaged in the spool".to_owned()));
+            self.spool.settle(self.id, damaged.iter().map(refused).collect(), now()).await?;
+            self.alarms.raise("spool", AlarmKind::SpoolDamaged, &message, None).await;
+        }
+        Ok(intact)
+    }
+
+    async fn submit(&self, bundle: &[Pending], wait: bool) -> Result<Vec<Submitted>, ClientError> {
+        let notes: Vec<&str> = bundle.iter().map(|entry| entry.note.as_str()).collect();
+        self.client.submit_bundle(&notes, wait).await
+    }
+
+    /// There are no receipts, for this reason. The log may have taken the entries all the same.
+    async fn without_receipts(&self, bundle: &[Pending], error: ClientError) -> Trouble {
+        let trouble = match may_have_been_taken(&error) {
+            true => self.hold_to_word(bundle).await.unwrap_or_else(|trouble| trouble),
+            false => error.into(),
+        };
+        if let Some((index, at)) =
+            bundle.iter().filter_map(|entry| entry.acknowledged).find(|(_, at)| self.is_overdue(*at))
+        {
+            let message = format!("entry {index} was acknowledged at {at} and is still not published");
+            self.alarms.raise(self.log.name(), AlarmKind::Unpublished, &message, None).await;
+        }
+        trouble
+    }
+
+    /// Asks for the entries' indices without waiting for publication, and remembers them.
+    async fn hold_to_word(&self, bundle: &[Pending]) -> Result<Trouble, Trouble> {
+        let answers = self.submit(bundle, false).await?;
+        let mut settled = Vec::new();
+        for (entry, answer) in bundle.iter().zip(&answers) {
+            let Submitted::Accepted { index, .. } = answer else { continue };
+            if let Some(why) = outcome::changed_index(entry, *index) {
+                return Err(self.misbehaved(&why, entry, answer).await);
+            }
+            settled.push((entry.seq, Settlement::Acknowledged(*index)));
+        }
+        self.spool.settle(self.id, settled, now()).await?;
+        Ok(Trouble::NotPublished)
+    }
+
+    fn is_overdue(&self, acknowledged: Timestamp) -> bool {
+        let age = u64::try_from(now().unix() - acknowledged.unix()).unwrap_or(0);
+        Duration::from_secs(age) >= self.publish_deadline
+    }
+
+    /// What each answer means. A false one raises an alarm, and its entry stays.
+    async fn judged(&self, bundle: &[Pending], answers: &[Submitted]) -> Vec<Outcome> {
+        let mut outcomes = Vec::with_capacity(bundle.len());
+        for (entry, answer) in bundle.iter().zip(answers) {
+            let outcome = outcome::judge(entry, answer, &self.log, &self.client);
+            if let Outcome::False(why) = &outcome {
+                self.misbehaved(why, entry, answer).await;
+            }
+            outcomes.push(outcome);
+        }
+        outcomes
+    }
+
+    /// Checks that the log has only grown from what is remembered to each checkpoint in the receipts, and remembers
+    /// the newest.
+    async fn check_checkpoints(
+        &self,
+        remembered: Option<&SignedCheckpoint>,
+        outcomes: &[Outcome],
+    ) -> Result<(), Trouble> {
+        let mut checkpoints: Vec<&SignedCheckpoint> = outcomes.iter().filter_map(Outcome::checkpoint).collect();
+        checkpoints.sort_by_key(|checkpoint| checkpoint.unverified().size);
+        checkpoints.dedup_by(|one, other| one.unverified() == other.unverified());
+        let mut last = remembered;
+        for checkpoint in checkpoints {
+            match check_growth(&self.client, last, checkpoint).await {
+                Ok(()) => last = Some(checkpoint),
+                Err(LookupError::Client(error)) => return Err(error.into()),
+                Err(LookupError::Misbehaved(misbehaviour)) => {
+                    let (why, evidence) = (misbehaviour.error.to_string(), misbehaviour.evidence);
+                    return Err(self.raise_misbehaviour(&why, &evidence).await);
+                }
+            }
+        }
+        if let Some(newest) = last {
+            self.memory.advance(&self.log, remembered, newest)?;
+            self.spool.remember_log(self.id, now(), Ok(newest.unverified().size));
+        }
+        Ok(())
+    }
+
+    /// Lets go of what was delivered, and marks what will never be.
+    async fn settle(&self, bundle: &[Pending], outcomes: &[Outcome]) -> Result<Round, Trouble> {
+        let settled = bundle.iter().zip(outcomes).filter_map(|(entry, outcome)| match outcome {
+            Outcome::Delivered(_) => Some((entry.seq, Settlement::Delivered)),
+            Outcome::Never(why) => Some((entry.seq, Settlement::Refused(why.clone()))),
+            Outcome::NotNow(..) | Outcome::False(_) => None,
+        });
+        self.spool.settle(self.id, settled.collect(), now()).await?;
+        for (entry, outcome) in bundle.iter().zip(outcomes) {
+            if let Outcome::Never(why) = outcome {
+                let message = format!("{} will never be logged: {why}", bundle::subject(entry));
+                self.alarms.raise(self.log.name(), AlarmKind::Refused, &message, None).await;
+            }
+        }
+        let delivered = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Delivered(_))).count();
+        if delivered > 0 {
+            self.delivered.notify_one();
+            self.alarms.clear(self.log.name(), AlarmKind::Unpublished).await;
+            self.alarms.clear(self.log.name(), AlarmKind::NotAdmitted).await;
+        }
+        self.report_unsettled(outcomes, delivered).await
+    }
+
+    async fn report_unsettled(&self, outcomes: &[Outcome], delivered: usize) -> Result<Round, Trouble> {
+        let unsettled: Vec<&Outcome> = outcomes.iter().filter(|outcome| !outcome.is_settled()).collect();
+        if unsettled.iter().any(|outcome| matches!(outcome, Outcome::NotNow(true, _))) {
+            let message = "this log does not know the witness: give its operator the vkey; entries are kept until then";
+            self.alarms.raise(self.log.name(), AlarmKind::NotAdmitted, message, None).await;
+        }
+        match unsettled.first() {
+            Some(first) if delivered == 0 => Err(Trouble::NotNow { count: unsettled.len(), reason: first.to_string() }),
+            _ => Ok(Round::Delivered(delivered)),
+        }
+    }
+
+    /// Raises the alarm about a false answer to one entry.
+    async fn misbehaved(&self, why: &str, entry: &Pending, answer: &Submitted) -> Trouble {
+        let evidence = json!({
+            "type": MISBEHAVIOUR,
+            "error": why,
+            "answer": { "entry": entry.note, "acknowledged": entry.acknowledged.map(|(index, _)| index), "answer": answer },
+        });
+        self.raise_misbehaviour(why, &evidence.to_string()).await
+    }
+
+    async fn raise_misbehaviour(&self, why: &str, evidence: &str) -> Trouble {
+        let kept = match self.memory.keep_evidence("misbehaviour", evidence.as_bytes()) {
+            Ok(path) => Some(path.display().to_string()),
+            Err(error) => {
+                tracing::error!(%error, "the evidence could not be kept");
+                None
+            }
+        };
+        let message = format!("THE LOG MISBEHAVES: {why}");
+        self.alarms.raise(self.log.name(), AlarmKind::Misbehaviour, &message, kept).await;
+        Trouble::Misbehaved(why.to_owned())
+    }
+}
+
+fn backoff() -> impl Iterator<Item = Duration> + Send {
+    ExponentialBuilder::default()
+        .with_min_delay(Duration::from_secs(1))
+        .with_max_delay(Duration::from_secs(300))
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// Whether a log that gave this answer, or none, may have taken the entries.
+fn may_have_been_taken(error: &ClientError) -> bool {
+    match error {
+        ClientError::Problem { kind, .. } => kind == "not-published",
+        ClientError::Network { .. } => true,
+        _ => false,
+    }
+}

@@ -1,0 +1,151 @@
+//! Docker Distribution's notifications: what the registries of that code base and its descendants send.
+//!
+//! An envelope holds events. Version 2 (`…events.v2+json`, from Distribution 3 on) has the same fields. A push or
+//! deletion of a tag names it; a push or deletion by digest names the repository alone, and so do all pushes to old
+//! registries.
+
+use serde::Deserialize;
+
+use super::{
+    MAX_EVENTS,
+    claim::{AtMost, Claim, Malformed, parse},
+};
+
+#[derive(Deserialize)]
+struct Envelope {
+    events: AtMost<Event, MAX_EVENTS>,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    action: String,
+    target: Target,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default, rename_all = "camelCase")]
+struct Target {
+    media_type: String,
+    repository: String,
+    tag: String,
+}
+
+/// The tags and repositories that an envelope says have changed.
+pub(super) fn claims(body: &[u8]) -> Result<Vec<Claim>, Malformed> {
+    let envelope: Envelope = parse("an envelope of Docker Distribution notifications", body)?;
+    let changes = envelope.events.0.into_iter().filter(changes_a_tag);
+    Ok(changes.map(|Event { target, .. }| Claim::path(target.repository, target.tag)).collect())
+}
+
+fn changes_a_tag(event: &Event) -> bool {
+    match event.action.as_str() {
+        "push" => !event.target.tag.is_empty() || is_manifest(&event.target.media_type),
+        // Deleted blobs look like manifests deleted by digest. They are rare, and one look more does no harm.
+        "delete" => true,
+        _ => false,
+    }
+}
+
+/// Whether a media type is a manifest's or an index's; the others are those of blobs.
+fn is_manifest(media_type: &str) -> bool {
+    [".manifest.", ".index."].iter().any(|part| media_type.contains(part))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An event with all the fields that a registry sends.
+    fn event(action: &str, target: &str) -> String {
+        format!(
+            r#"{{"id":"0e3a8d0c-6f0e-4d6e-9d0b-5f6f0d8f3c11","timestamp":"2026-11-24T13:31:55.534267858Z",
+            "action":"{action}","target":{target},
+            "request":{{"id":"9b76df30-8969-476a-bf32-efa55da4ea22","addr":"10.0.0.7:36902","host":"registry:5000",
+            "method":"PUT","useragent":"skopeo/1.9.3"}},
+            "actor":{{"name":"ann"}},"source":{{"addr":"registry-6d9f:5000","instanceID":"041e138f"}}}}"#
+        )
+    }
+
+    fn target(media_type: &str, more: &str) -> String {
+        format!(
+            r#"{{"mediaType":"{media_type}","size":259,"digest":"sha256:ee2d","length":259,"repository":"team/app",
+            "url":"http://registry:5000/v2/team/app/manifests/sha256:ee2d"{more}}}"#
+        )
+    }
+
+    fn envelope(events: &[String]) -> Vec<Claim> {
+        claims(format!(r#"{{"events":[{}]}}"#, events.join(",")).as_bytes()).unwrap()
+    }
+
+    fn app(tag: &str) -> Claim {
+        Claim::path("team/app".into(), tag.into())
+    }
+
+    #[test]
+    fn pushes_of_manifests() {
+        for media_type in [
+            "application/vnd.oci.image.manifest.v1+json",
+            "application/vnd.oci.image.index.v1+json",
+            "application/vnd.docker.distribution.manifest.v2+json",
+            "application/vnd.docker.distribution.manifest.list.v2+json",
+            "application/vnd.docker.distribution.manifest.v1+prettyjws",
+        ] {
+            let tagged = event("push", &target(media_type, r#","tag":"1.0""#));
+            let untagged = event("push", &target(media_type, ""));
+            assert_eq!(envelope(&[tagged, untagged]), [app("1.0"), app("")], "{media_type}");
+        }
+        let unknown = event("push", &target("application/vnd.example.new", r#","tag":"1.0""#));
+        assert_eq!(envelope(&[unknown]), [app("1.0")]);
+    }
+
+    #[test]
+    fn deletions_with_and_without_tag() {
+        let by_digest = event("delete", r#"{"digest":"sha256:ee2d","repository":"team/app"}"#);
+        let of_tag = event("delete", r#"{"repository":"team/app","tag":"1.0"}"#);
+        assert_eq!(envelope(&[by_digest, of_tag]), [app(""), app("1.0")]);
+    }
+
+    #[test]
+    fn pulls_and_blobs_mean_nothing() {
+        let manifest = "application/vnd.oci.image.manifest.v1+json";
+        let events = [
+            event("pull", &target(manifest, r#","tag":"1.0""#)),
+            event("push", &target("application/octet-stream", "")),
+            event("push", &target("application/vnd.docker.image.rootfs.diff.tar.gzip", "")),
+            event("push", &target("application/vnd.oci.image.config.v1+json", "")),
+            event("mount", &target("application/octet-stream", r#","fromRepository":"team/other""#)),
+            event("", &target(manifest, r#","tag":"1.0""#)),
+        ];
+        assert_eq!(envelope(&events), []);
+        assert_eq!(envelope(&[]), []);
+    }
+
+    #[test]
+    fn garbage_is_refused_with_a_reason() {
+        for bad in [
+            "",
+            "{",
+            "[",
+            "{}",
+            "null",
+            "7",
+            r#"{"events":null}"#,
+            r#"{"events":[3]}"#,
+            r#"{"type":"PUSH_ARTIFACT"}"#,
+            r#"{"events":[{"action":"push","target":{"tag":1}}]}"#,
+        ] {
+            let error = claims(bad.as_bytes()).unwrap_err();
+            assert!(error.0.contains("Docker Distribution"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn an_envelope_holds_10_000_events() {
+        let body = |count: usize| {
+            let events = vec![r#"{"action":"delete","target":{"repository":"a/b"}}"#; count];
+            format!(r#"{{"events":[{}]}}"#, events.join(","))
+        };
+        assert_eq!(claims(body(10_000).as_bytes()).unwrap().len(), 10_000);
+        assert!(claims(body(10_001).as_bytes()).unwrap_err().0.contains("more than 10000"));
+    }
+}

@@ -1,0 +1,297 @@
+//! One registry: when to ask it for what, at most so much at once.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use taglog_proto::{name::Tag, time::Timestamp};
+use tokio::{
+    sync::mpsc,
+    task::{JoinError, JoinSet},
+    time::Instant,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    Watched,
+    look::{Ended, Looker},
+    pace::concerns_registry,
+    queue::{Job, Queue, Slot},
+};
+use crate::{
+    registry::RegistryError,
+    witness::{config::Interval, progress::Progress, push::Hint},
+};
+
+/// The most tags that a repository's list may have; a longer one is not used at all.
+const MOST_TAGS: usize = 200_000;
+/// The first wait after a failure, doubled each time up to the tag's own interval.
+const FIRST_RETRY: Duration = Duration::from_secs(5);
+/// How often something that fails is asked in a single pass.
+const ATTEMPTS: u32 = 3;
+/// How long a single pass waits for a registry that asks to wait.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// By how much times are scattered, as a part of the interval, so that not everything is asked at once.
+const JITTER: f64 = 0.1;
+
+/// How a job ended.
+enum Done {
+    Listed(Result<Vec<Tag>, RegistryError>),
+    Looked(Ended),
+}
+
+/// What follows from it.
+enum Next {
+    Settled { changed: bool },
+    After(Duration),
+    Failed { whole_registry: bool, why: String },
+    HeldUp(Duration, String),
+}
+
+/// One registry's repositories, and what is to be asked about them.
+pub struct Lane {
+    looker: Arc<Looker>,
+    repositories: Vec<Arc<Watched>>,
+    by_path: HashMap<String, u32>,
+    hints: mpsc::Receiver<Hint>,
+    queue: Queue,
+    concurrency: usize,
+    /// Whether everything is asked once and no more.
+    once: bool,
+    progress: Progress,
+    /// What a single pass could not find out.
+    failures: Vec<String>,
+}
+
+impl Lane {
+    /// A lane for the repositories of one registry.
+    pub fn new(
+        looker: Arc<Looker>,
+        repositories: Vec<Arc<Watched>>,
+        hints: mpsc::Receiver<Hint>,
+        concurrency: usize,
+        once: bool,
+        progress: Progress,
+    ) -> Lane {
+        let path = |(watched, number): (&Arc<Watched>, u32)| (watched.repository().path().to_owned(), number);
+        let by_path = repositories.iter().zip(0..).map(path).collect();
+        let (queue, failures) = (Queue::default(), Vec::new());
+        Lane { looker, repositories, by_path, hints, queue, concurrency, once, progress, failures }
+    }
+
+    fn watched(&self, number: u32) -> Arc<Watched> {
+        Arc::clone(&self.repositories[number as usize])
+    }
+
+    /// Asks until told to stop, or, for a single pass, until everything was asked; what is under way is finished.
+    /// Returns what a single pass could not find out.
+    pub async fn run(mut self, stop: CancellationToken) -> Vec<String> {
+        self.fill();
+        let mut under_way: JoinSet<(Job, Done)> = JoinSet::new();
+        loop {
+            self.start_due(&mut under_way);
+            if self.once && under_way.is_empty() && (self.queue.is_empty() || self.is_paused_for_long()) {
+                break;
+            }
+            let wake = self.next_start().filter(|_| under_way.len() < self.concurrency);
+            tokio::select! {
+                Some(done) = under_way.join_next(), if !under_way.is_empty() => self.finish(done),
+                Some(hint) = self.hints.recv() => self.take_hint(hint),
+                () = sleep_until(wake) => {}
+                () = stop.cancelled() => break,
+            }
+        }
+        while let Some(done) = under_way.join_next().await {
+            self.finish(done);
+        }
+        self.failures
+    }
+
+    /// Everything that is to be asked, when it was not asked lately.
+    fn fill(&mut self) {
+        for number in (0..).take(self.repositories.len()) {
+            if self.watched(number).watch.selection.needs_list() {
+                self.queue.ask(Job::List(number), Instant::now());
+            }
+            self.ask_for_tags(number);
+        }
+    }
+
+    /// Looks at all watched tags of a repository that are new to the queue; forgets those that are not watched.
+    fn ask_for_tags(&mut self, number: u32) {
+        let watched = self.watched(number);
+        let tags = watched.watched_tags();
+        self.queue.retain(|job| match job {
+            // The tags are in order.
+            Job::Look(other, tag) if *other == number => tags.binary_search(tag).is_ok(),
+            _ => true,
+        });
+        let (now, clock) = (Instant::now(), Timestamp::from_system_time(SystemTime::now()));
+        for tag in tags {
+            let wait = if self.once { Duration::ZERO } else { rest(&watched, &tag, clock) };
+            let job = Job::Look(number, tag);
+            if !self.queue.knows(&job) {
+                self.queue.ask(job, now + wait);
+            }
+        }
+        self.progress.set_tags(&self.looker.host, self.queue.looks());
+    }
+
+    fn next_start(&mut self) -> Option<Instant> {
+        let due = self.queue.next_due()?;
+        Some(self.looker.pace.paused_until().map_or(due, |until| until.max(due)))
+    }
+
+    /// Whether a single pass must end here, and says so.
+    fn is_paused_for_long(&mut self) -> bool {
+        let Some(until) = self.looker.pace.paused_until().filter(|until| *until > Instant::now() + PATIENCE) else {
+            return false;
+        };
+        let wait = until.saturating_duration_since(Instant::now()).as_secs();
+        self.failures.push(format!("{} asks to wait {wait} s before anything else is asked", self.looker.host));
+        true
+    }
+
+    fn start_due(&mut self, under_way: &mut JoinSet<(Job, Done)>) {
+        while under_way.len() < self.concurrency && self.looker.pace.paused_until().is_none() {
+            let Some(job) = self.queue.start(Instant::now()) else { return };
+            let (looker, watched) = (Arc::clone(&self.looker), self.watched(job.repository()));
+            under_way.spawn(async move {
+                let done = match &job {
+                    Job::List(_) => Done::Listed(looker.list(&watched, MOST_TAGS).await),
+                    Job::Look(_, tag) => Done::Looked(looker.look(&watched, tag).await),
+                };
+                (job, done)
+            });
+        }
+    }
+
+    fn finish(&mut self, done: Result<(Job, Done), JoinError>) {
+        // A look that panicked has said so; its job stays under way, so that it does not do so again and again.
+        let Ok((job, done)) = done else { return };
+        let watched = self.watched(job.repository());
+        let (next, interval) = match done {
+            Done::Listed(outcome) => (self.listed(&job, &watched, outcome), fixed(watched.watch.list_interval)),
+            Done::Looked(ended) => (looked(ended), watched.watch.interval),
+        };
+        let Some(slot) = self.queue.finish(&job) else { return };
+        if matches!(job, Job::Look(..)) && !std::mem::replace(&mut slot.done, true) {
+            self.progress.looked();
+        }
+        let wait = match self.once {
+            true => once_more(slot, next, &mut self.failures),
+            false => Some(next_time(slot, next, interval)),
+        };
+        if let Some(wait) = wait {
+            self.queue.ask(job, Instant::now() + wait);
+        }
+    }
+
+    fn listed(&mut self, job: &Job, watched: &Watched, outcome: Result<Vec<Tag>, RegistryError>) -> Next {
+        let spool = self.looker.reporter.spool.clone();
+        match outcome {
+            Ok(tags) => {
+                watched.take_list(&tags);
+                spool.remember_list(watched.repository().clone(), None);
+                self.ask_for_tags(job.repository());
+                Next::Settled { changed: false }
+            }
+            Err(error) => {
+                self.looker.pace.failed(&error);
+                tracing::warn!(repository = %watched.repository(), "its tags cannot be listed: {error}");
+                spool.remember_list(watched.repository().clone(), Some(error.to_string()));
+                failed(&error)
+            }
+        }
+    }
+
+    /// Looks now where a hint says so and the tag is watched, or is to be.
+    fn take_hint(&mut self, hint: Hint) {
+        let Some(number) = self.by_path.get(hint.repository.path()).copied() else { return };
+        let watched = self.watched(number);
+        let tags = match hint.tag {
+            Some(tag) if watched.watch.selection.covers(&tag) => {
+                watched.watch_tags(vec![tag.clone()]);
+                vec![tag]
+            }
+            Some(_) => Vec::new(),
+            None => watched.watched_tags(),
+        };
+        for tag in tags {
+            self.queue.ask(Job::Look(number, tag), Instant::now());
+        }
+    }
+}
+
+fn fixed(interval: Duration) -> Interval {
+    Interval { min: interval, max: interval }
+}
+
+fn failed(error: &RegistryError) -> Next {
+    Next::Failed { whole_registry: concerns_registry(error), why: error.to_string() }
+}
+
+fn looked(ended: Ended) -> Next {
+    match ended {
+        Ended::Settled { reported } => Next::Settled { changed: reported },
+        Ended::Again(wait) => Next::After(wait),
+        Ended::Failed(error) => failed(&error),
+        Ended::HeldUp(wait, why) => Next::HeldUp(wait, why),
+    }
+}
+
+/// How long until the next time.
+fn next_time(slot: &mut Slot, next: Next, interval: Interval) -> Duration {
+    let settled = matches!(next, Next::Settled { .. });
+    slot.failures = if settled { 0 } else { slot.failures };
+    match next {
+        Next::Settled { changed } => {
+            let unchanged = slot.interval.map_or(interval.min, |last| last + last / 2);
+            let wait = if changed { interval.min } else { unchanged }.clamp(interval.min, interval.max);
+            slot.interval = Some(wait);
+            wait.mul_f64(1.0 + JITTER * (2.0 * fastrand::f64() - 1.0))
+        }
+        Next::After(wait) => wait,
+        Next::Failed { .. } => {
+            slot.failures = slot.failures.saturating_add(1);
+            let doubled = 1_u32.checked_shl(slot.failures - 1).unwrap_or(u32::MAX);
+            FIRST_RETRY.saturating_mul(doubled).min(interval.max)
+        }
+        Next::HeldUp(wait, _) => wait.min(interval.max),
+    }
+}
+
+/// Whether a single pass asks once more, and after how long; what it gives up is a failure.
+fn once_more(slot: &mut Slot, next: Next, failures: &mut Vec<String>) -> Option<Duration> {
+    match next {
+        Next::Settled { .. } => None,
+        // Other looks that must be some time apart are for another pass.
+        Next::After(wait) => Some(wait).filter(|wait| *wait < FIRST_RETRY),
+        Next::Failed { whole_registry: true, .. } if slot.failures + 1 < ATTEMPTS => {
+            slot.failures += 1;
+            Some(Duration::from_secs(1))
+        }
+        Next::Failed { why, .. } | Next::HeldUp(_, why) => {
+            failures.push(why);
+            None
+        }
+    }
+}
+
+/// What is left of a tag's interval since it was last looked at.
+fn rest(watched: &Watched, tag: &Tag, now: Timestamp) -> Duration {
+    let state = watched.state(tag);
+    let Some(looked) = state.looked.filter(|_| state.missing == 0 && !state.again) else { return Duration::ZERO };
+    // A look in the future was made by a clock that has been set since.
+    let age = u64::try_from(now.unix() - looked.unix()).unwrap_or(u64::MAX);
+    watched.watch.interval.min.saturating_sub(Duration::from_secs(age))
+}
+
+async fn sleep_until(wake: Option<Instant>) {
+    match wake {
+        Some(wake) => tokio::time::sleep_until(wake).await,
+        None => std::future::pending().await,
+    }
+}

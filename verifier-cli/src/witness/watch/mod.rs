@@ -1,0 +1,208 @@
+//! Watching: one [`lane::Lane`] for each registry decides when to look, [`look::Looker`] looks and reports,
+//! [`confirm`] says again what is unchanged, [`pace::Pace`] keeps to what a registry can bear.
+//!
+//! What is known of a repository and its tags is [`Watched`].
+
+pub mod confirm;
+pub mod lane;
+pub mod look;
+pub mod pace;
+mod queue;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use taglog_proto::{
+    name::{Image, Repository, Tag},
+    time::Timestamp,
+};
+use tokio::sync::RwLock;
+
+use super::{
+    config::Watch,
+    decision::{Freshness, TagState, confirmable},
+    spool::TagRow,
+};
+
+/// A watched repository, and what is remembered of its tags.
+#[derive(Debug)]
+pub struct Watched {
+    /// How it is watched.
+    pub watch: Watch,
+    known: Mutex<Known>,
+    /// Looks share it from the decision to the commit; a confirmation excludes them, so that none of them reports
+    /// a change while it is said that nothing has changed.
+    order: RwLock<()>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    tags: BTreeMap<Tag, TagEntry>,
+    confirmed: Option<Timestamp>,
+    /// Reported tags that are not watched.
+    unwatched: usize,
+}
+
+#[derive(Debug, Default)]
+struct TagEntry {
+    state: TagState,
+    watched: bool,
+}
+
+impl Known {
+    fn count_unwatched(&mut self) {
+        let unwatched = |entry: &&TagEntry| !entry.watched && entry.state.reported.is_some();
+        self.unwatched = self.tags.values().filter(unwatched).count();
+    }
+}
+
+impl Watched {
+    /// A repository as it is remembered. Until there is a list of its tags, those named one by one are watched, and
+    /// those reported before that the selection still covers.
+    pub fn new(watch: Watch, remembered: Vec<TagRow>, confirmed: Option<Timestamp>) -> Watched {
+        let tags = remembered.into_iter().map(|row| {
+            let watched = row.state.reported.is_some() && watch.selection.covers(&row.image.tag);
+            (row.image.tag, TagEntry { state: row.state, watched })
+        });
+        let known = Known { tags: tags.collect(), confirmed, unwatched: 0 };
+        let watched = Watched { watch, known: Mutex::new(known), order: RwLock::new(()) };
+        watched.watch_tags(watched.watch.selection.named());
+        watched
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        // Nothing that is done with it can panic halfway through a change.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The repository.
+    pub fn repository(&self) -> &Repository {
+        &self.watch.repository
+    }
+
+    /// A tag of it with its full name.
+    pub fn image(&self, tag: &Tag) -> Image {
+        Image { repository: self.repository().clone(), tag: tag.clone() }
+    }
+
+    /// The tags that are watched.
+    pub fn watched_tags(&self) -> Vec<Tag> {
+        self.known().tags.iter().filter(|(_, entry)| entry.watched).map(|(tag, _)| tag.clone()).collect()
+    }
+
+    /// What is remembered of a tag.
+    pub fn state(&self, tag: &Tag) -> TagState {
+        self.known().tags.get(tag).map(|entry| entry.state).unwrap_or_default()
+    }
+
+    /// Remembers this of a tag.
+    pub fn set_state(&self, tag: &Tag, state: TagState) {
+        if let Some(entry) = self.known().tags.get_mut(tag) {
+            entry.state = state;
+        }
+    }
+
+    /// When what is unchanged is said again.
+    pub fn freshness(&self, confirm: Duration) -> Freshness {
+        let known = self.known();
+        let grace = self.watch.interval.max + confirm / 4;
+        Freshness { confirm, grace, whole: known.unwatched == 0, confirmed: known.confirmed }
+    }
+
+    /// Watches these tags too.
+    pub fn watch_tags(&self, tags: Vec<Tag>) {
+        let mut known = self.known();
+        for tag in tags {
+            known.tags.entry(tag).or_default().watched = true;
+        }
+        known.count_unwatched();
+    }
+
+    /// Takes the registry's list of tags: what the selection makes of it is watched from now on, and whatever was
+    /// reported before and is covered still. What was never reported and is listed no more is forgotten.
+    pub fn take_list(&self, listed: &[Tag]) {
+        let selection = &self.watch.selection;
+        let selected = selection.select(listed);
+        let mut known = self.known();
+        for (tag, entry) in &mut known.tags {
+            // `newest` bounds what is taken up. An old tag that is moved is the very thing to watch for.
+            entry.watched = entry.state.reported.is_some() && selection.covers(tag);
+        }
+        for tag in selected {
+            known.tags.entry(tag).or_default().watched = true;
+        }
+        known.tags.retain(|_, entry| entry.watched || entry.state.reported.is_some());
+        known.count_unwatched();
+    }
+
+    /// The time that the repository can be confirmed for now.
+    fn confirmable(&self, confirm: Duration) -> Option<Timestamp> {
+        let known = self.known();
+        if known.unwatched > 0 {
+            return None;
+        }
+        confirmable(known.tags.values().map(|entry| &entry.state), known.confirmed, confirm)
+    }
+
+    fn set_confirmed(&self, at: Timestamp) {
+        self.known().confirmed = Some(at);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use taglog_proto::{entry::Seen, name::Digest};
+
+    use super::*;
+    use crate::witness::{
+        config::Interval,
+        decision::Reported,
+        selection::{Pattern, Selection},
+    };
+
+    fn tag(text: &str) -> Tag {
+        Tag::parse(text).unwrap()
+    }
+
+    fn watched(include: &[&str], newest: Option<usize>, reported: &[&str]) -> Watched {
+        let repository = Repository::parse("registry.example/team/app").unwrap();
+        let include = include.iter().map(|text| Pattern::parse(text).unwrap()).collect();
+        let hour = Duration::from_secs(3600);
+        let watch = Watch {
+            repository: repository.clone(),
+            selection: Selection { include, exclude: Vec::new(), newest },
+            interval: Interval { min: hour, max: hour },
+            list_interval: hour,
+            private: false,
+        };
+        let at = Timestamp::from_unix(1_800_000_000).unwrap();
+        let seen = Seen::Digest(Digest::sha256(b"a"));
+        let state = TagState { reported: Some(Reported { seen, observed: at }), looked: Some(at), ..TagState::default() };
+        let row = |text: &&str| TagRow {
+            image: Image { repository: repository.clone(), tag: tag(text) },
+            state,
+            error: None,
+        };
+        Watched::new(watch, reported.iter().map(row).collect(), None)
+    }
+
+    fn tags(watched: &Watched) -> Vec<String> {
+        watched.watched_tags().iter().map(Tag::to_string).collect()
+    }
+
+    #[test]
+    fn what_was_reported_stays_watched_as_long_as_it_is_covered() {
+        let watched = watched(&["latest", "glob:1.*"], Some(2), &["1.1", "0.9"]);
+        assert_eq!(tags(&watched), ["1.1", "latest"]);
+        assert!(!watched.freshness(Duration::from_secs(1)).whole, "0.9 was reported and is covered no more");
+        watched.take_list(&["1.1", "1.2", "1.3", "1.4", "2.0"].map(tag));
+        assert_eq!(tags(&watched), ["1.1", "1.3", "1.4", "latest"]);
+        watched.take_list(&["1.4", "1.5"].map(tag));
+        assert_eq!(tags(&watched), ["1.1", "1.4", "1.5", "latest"], "1.3 was never reported");
+        watched.watch_tags(vec![tag("1.6")]);
+        assert_eq!(tags(&watched), ["1.1", "1.4", "1.5", "1.6", "latest"]);
+    }
+}
