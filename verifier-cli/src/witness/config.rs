@@ -15,7 +15,7 @@ use taglog_proto::name::{Reference, Repository};
 use thiserror::Error;
 
 use super::{
-    push::{Secret, Source, SourceKind},
+    push::{Secret, Source, SourceKind, check_path},
     selection::{Pattern, Selection},
 };
 use crate::duration::parse_duration;
@@ -410,8 +410,9 @@ impl Checker<'_> {
             return Err(self.error(at, "registry: want host[:port] as in the names of repositories"));
         }
         let path = entry.path.clone().unwrap_or_else(|| entry.kind.default_path().to_owned());
-        if !path.starts_with("/push/") || !path.bytes().all(|b| b.is_ascii_alphanumeric() || b"/-_.".contains(&b)) {
-            return Err(self.error(at, "path: want /push/ and then letters, digits, '-', '_', '.' or '/'"));
+        check_path(&path).map_err(|why| self.error(&at, format!("path: {why}")))?;
+        if !path.starts_with("/push/") {
+            return Err(self.error(at, "path: must begin with /push/; other paths are the agent's own"));
         }
         let secret = entry.secret_file.as_deref().map(|file| self.secret(&at, file)).transpose()?;
         if secret.is_none() && !listen.ip().is_loopback() {

@@ -1,6 +1,9 @@
 //! `taglog witness`: the agent that watches registries and reports what it sees.
 
+mod check_config;
 mod import;
+mod run;
+mod status;
 
 use clap::{Args, Subcommand};
 
@@ -15,12 +18,18 @@ pub struct WitnessArgs {
 
 #[derive(Debug, Subcommand)]
 enum WitnessCommand {
+    Run(run::RunArgs),
+    CheckConfig(check_config::CheckArgs),
+    Status(status::StatusArgs),
     Import(import::ImportArgs),
 }
 
 /// Runs one of the witness's commands.
 pub async fn run(global: &Global, args: WitnessArgs) -> Result<Report, Failure> {
     match args.command {
+        WitnessCommand::Run(args) => run::run(&args).await,
+        WitnessCommand::CheckConfig(args) => check_config::run(global, &args).await,
+        WitnessCommand::Status(args) => status::run(global, &args),
         WitnessCommand::Import(args) => import::run(global, &args),
     }
 }

@@ -59,6 +59,18 @@ pub enum SourceKind {
     Generic,
 }
 
+impl SourceKind {
+    /// Where it posts, if nothing else is said.
+    pub fn default_path(self) -> &'static str {
+        match self {
+            SourceKind::Distribution => "/push/distribution",
+            SourceKind::Harbor => "/push/harbor",
+            SourceKind::Github => "/push/github",
+            SourceKind::Generic => "/push/generic",
+        }
+    }
+}
+
 /// One sender that is listened to.
 #[derive(Clone, Debug)]
 pub struct Source {

@@ -187,8 +187,13 @@ impl Spool {
             Some(aside) => Some((salvage::salvage(&connection, &aside, witness, &logs)?, aside)),
             None => None,
         };
-        let opened =
-            Opened { logs, tags: rows::tags(&connection)?, confirmed: rows::confirmed(&connection)?, salvaged };
+        let opened = Opened {
+            logs,
+            tags: rows::tags(&connection)?,
+            repositories: rows::repositories(&connection)?,
+            alarms: rows::alarms(&connection, false)?,
+            salvaged,
+        };
         let (thread, handle) = Thread::start(connection).map_err(file_error)?;
         Ok((Spool { thread }, Guard { thread: handle, _lock: lock }, opened))
     }

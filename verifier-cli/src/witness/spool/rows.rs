@@ -67,6 +67,13 @@ pub struct LogStatus {
     pub error: Option<String>,
 }
 
+impl LogStatus {
+    /// The log's origin: the name of its key.
+    pub fn origin(&self) -> String {
+        self.vkey.split('+').next().unwrap_or_default().to_owned()
+    }
+}
+
 /// Something that a person must look at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alarm {

@@ -189,7 +189,9 @@ impl Looker {
             Ok((Looked::Digest(digest), circumstances)) => Ok((Found::Digest(digest), circumstances)),
             Ok((Looked::Unchanged, circumstances)) => match known {
                 Some(digest) => Ok((Found::Digest(digest), circumstances)),
-                None => Err(RegistryError::NotFound { target: watched.image(tag).to_string(), registry: self.host.clone() }),
+                None => {
+                    Err(RegistryError::NotFound { target: watched.image(tag).to_string(), registry: self.host.clone() })
+                }
             },
             Err(RegistryError::NotFound { .. }) => Ok((Found::Nothing, Circumstances::default())),
             Err(error) => Err(error),
@@ -314,7 +316,8 @@ impl Looker {
             }
             Ended::HeldUp(_, why) => ("held-up", Some(why.clone())),
         };
-        metrics::counter!("taglog_witness_looks_total", "registry" => self.host.clone(), "outcome" => outcome).increment(1);
+        metrics::counter!("taglog_witness_looks_total", "registry" => self.host.clone(), "outcome" => outcome)
+            .increment(1);
         if let Some(error) = &error {
             tracing::warn!(image = %watched.image(tag), "{error}");
         }

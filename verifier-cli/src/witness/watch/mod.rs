@@ -180,7 +180,8 @@ mod tests {
         };
         let at = Timestamp::from_unix(1_800_000_000).unwrap();
         let seen = Seen::Digest(Digest::sha256(b"a"));
-        let state = TagState { reported: Some(Reported { seen, observed: at }), looked: Some(at), ..TagState::default() };
+        let state =
+            TagState { reported: Some(Reported { seen, observed: at }), looked: Some(at), ..TagState::default() };
         let row = |text: &&str| TagRow {
             image: Image { repository: repository.clone(), tag: tag(text) },
             state,

@@ -1,0 +1,56 @@
+//! `taglog witness status`: how the agent is doing.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::{
+    commands::{Failure, Format, Global, Report, exit},
+    witness::{config::Config, spool::acknowledge_alarms, status::Status},
+};
+
+/// Show what the agent last saw, what waits for the logs, and what a person must look at
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taglog witness status --config witness.toml
+  taglog witness status --config witness.toml --output json
+  taglog witness status --config witness.toml --acknowledge
+
+Exit codes:
+  0  the agent is running, and no alarm is up
+  2  the configuration cannot be read
+  3  the agent is not running, or an alarm is up
+  4  a log misbehaves: it gave a false proof, or contradicts what it signed before")]
+pub struct StatusArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "witness.toml")]
+    config: PathBuf,
+    /// Show every tag, not only those that cannot be looked at
+    #[arg(long)]
+    all: bool,
+    /// End all alarms, now that a person has seen them; one whose cause persists comes back
+    #[arg(long)]
+    acknowledge: bool,
+}
+
+/// Reads the spool; the agent may be running.
+pub fn run(global: &Global, args: &StatusArgs) -> Result<Report, Failure> {
+    let config = Config::read(&args.config).map_err(Failure::usage)?;
+    let mut notes = Vec::new();
+    if args.acknowledge {
+        let count = acknowledge_alarms(&config.state).map_err(Failure::failed)?;
+        notes.push(format!("{count} alarms ended"));
+    }
+    let status = Status::read(&config.state).map_err(Failure::failed)?;
+    let output = match global.output {
+        Format::Json => format!("{}\n", status.to_json()),
+        Format::Text => status.to_text(args.all),
+    };
+    let exit = match (status.has_misbehaviour(), status.is_healthy()) {
+        (true, _) => exit::MISBEHAVED,
+        (false, false) => exit::FAILED,
+        (false, true) => exit::OK,
+    };
+    Ok(Report { output, notes, exit })
+}

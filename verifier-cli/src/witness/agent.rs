@@ -1,0 +1,370 @@
+//! Puts the agent together: the spool, a delivery for each log, a lane for each registry.
+//!
+//! [`Prepared`] is everything that can be found wrong before anything is started, so that a reload with a bad
+//! configuration leaves the running one alone. [`Agent`] is what runs from one reload to the next.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use metrics_exporter_prometheus::PrometheusHandle;
+use taglog_proto::{
+    name::{Repository, WitnessName},
+    note::{SigningKey, VerifierKey},
+};
+use thiserror::Error;
+use tokio::{
+    sync::{Notify, mpsc, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    alarm::{AlarmKind, Alarms},
+    clock::Clock,
+    config::{Config, ConfigError, Watch},
+    deliver::Delivery,
+    http::{self, Listener},
+    progress::Progress,
+    push::{Hint, MAX_EVENTS},
+    spool::{Guard, Opened, Spool, SpoolError, TagRow},
+    watch::{
+        Watched,
+        confirm::{confirm_all, keep_confirming},
+        lane::Lane,
+        look::{Looker, Reporter},
+        pace::Pace,
+    },
+};
+use crate::{
+    client::{
+        ClientError, LogClient,
+        memory::Memory,
+        trust::{Trust, TrustError},
+    },
+    registry::{Login, Registry, RegistryError, RegistryOptions},
+};
+
+/// How long one exchange with a registry may take.
+const REGISTRY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a log has to publish a bundle and answer; a log waits half as long for its publication.
+const LOG_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Why the agent cannot start.
+#[derive(Debug, Error)]
+pub enum AgentError {
+    /// The configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The witness's key.
+    #[error("{path}: {why}; 'taglog keygen NAME --key FILE' makes a witness's key")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A trust file.
+    #[error("{path}: {error}")]
+    Trust {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: TrustError,
+    },
+    /// A log without an address.
+    #[error("{0}: the trust file names no address for the log: add url to its [[log]]")]
+    NoAddress(PathBuf),
+    /// The same log twice.
+    #[error("log {0} is named twice")]
+    SameLog(String),
+    /// A log's address, or TLS.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// TLS.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The spool.
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// The address to listen at.
+    #[error("cannot listen at {address}: {error}")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// What the system says.
+        error: std::io::Error,
+    },
+}
+
+/// A checked configuration with what it refers to.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The configuration.
+    pub config: Config,
+    /// The witness's key.
+    pub key: Arc<SigningKey>,
+    /// The logs, with the way to each.
+    pub logs: Vec<(VerifierKey, LogClient)>,
+}
+
+impl Prepared {
+    /// Reads a configuration, the key and the trust files. Asks nothing over the network.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub fn read(path: &Path) -> Result<Prepared, AgentError> {
+        let config = Config::read(path)?;
+        let key = Arc::new(read_key(&config.key)?);
+        let mut logs: Vec<(VerifierKey, LogClient)> = Vec::new();
+        for log in &config.logs {
+            let trust =
+                Trust::read(&log.trust).map_err(|error| AgentError::Trust { path: log.trust.clone(), error })?;
+            let url = log.url.clone().or(trust.url).ok_or_else(|| AgentError::NoAddress(log.trust.clone()))?;
+            if logs.iter().any(|(other, _)| *other == trust.log) {
+                return Err(AgentError::SameLog(trust.log.to_string()));
+            }
+            logs.push((trust.log, LogClient::new(&url, LOG_TIMEOUT)?));
+        }
+        Ok(Prepared { config, key, logs })
+    }
+
+    /// The witness's id.
+    pub fn witness(&self) -> String {
+        let key = self.key.verifier_key();
+        format!("{}+{}", key.name(), key.key_id())
+    }
+}
+
+fn read_key(path: &Path) -> Result<SigningKey, AgentError> {
+    let error = |why: String| AgentError::Key { path: path.to_owned(), why };
+    let text = std::fs::read_to_string(path).map_err(|cause| error(cause.to_string()))?;
+    let key: SigningKey =
+        text.trim_end().parse().map_err(|cause: taglog_proto::note::NoteError| error(cause.to_string()))?;
+    // Whatever is signed later depends on it.
+    WitnessName::parse(key.verifier_key().name()).map_err(|cause| error(cause.to_string()))?;
+    Ok(key)
+}
+
+/// Access to registries as a configuration has it.
+///
+/// # Errors
+/// [`RegistryError::Setup`].
+pub fn registry(config: &Config, login: Login) -> Result<Registry, RegistryError> {
+    let plain = config.registries.iter().filter(|(_, registry)| registry.plain_http);
+    Registry::new(RegistryOptions {
+        plain_http: plain.map(|(host, _)| host.clone()).collect(),
+        timeout: REGISTRY_TIMEOUT,
+        login,
+        docker_config: None,
+    })
+}
+
+/// The running agent.
+pub struct Agent {
+    spool: Spool,
+    guard: Guard,
+    deliveries: Vec<Delivery>,
+    lanes: Vec<Lane>,
+    repositories: Vec<Arc<Watched>>,
+    reporter: Reporter,
+    /// Where a hint goes, by registry.
+    hints: BTreeMap<String, mpsc::Sender<Hint>>,
+    config: Config,
+    witness: String,
+}
+
+/// What a single pass came to.
+#[derive(Debug, Default)]
+pub struct Pass {
+    /// What could not be asked or delivered.
+    pub failures: Vec<String>,
+    /// Whether a log misbehaves.
+    pub misbehaved: bool,
+}
+
+impl Agent {
+    /// Opens the spool and gets everything ready. Nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`AgentError`].
+    pub async fn new(prepared: Prepared, once: bool, progress: &Progress) -> Result<Agent, AgentError> {
+        let witness = prepared.witness();
+        let Prepared { config, key, logs } = prepared;
+        let vkeys: Vec<VerifierKey> = logs.iter().map(|(vkey, _)| vkey.clone()).collect();
+        let (spool, guard, opened) = Spool::open(&config.state, key.verifier_key(), &vkeys, config.spool_limit)?;
+        let alarms = Alarms::new(spool.clone(), &opened.alarms);
+        if let Some((message, aside)) = &opened.salvaged {
+            let kept = Some(aside.display().to_string());
+            alarms.raise("spool", AlarmKind::SpoolDamaged, message, kept).await;
+        }
+        let reporter = Reporter {
+            key,
+            spool: spool.clone(),
+            alarms: alarms.clone(),
+            clock: Clock::start(),
+            gone: config.gone,
+            confirm: config.confirm,
+            recorded: watch::Sender::new(0),
+        };
+        let deliveries = logs.into_iter().zip(&opened.logs).map(|((log, client), id)| Delivery {
+            log,
+            id: *id,
+            client,
+            witness: reporter.key.verifier_key().clone(),
+            spool: spool.clone(),
+            memory: Memory::new(config.state.clone()),
+            alarms: alarms.clone(),
+            publish_deadline: config.publish_deadline,
+            delivered: Notify::new(),
+        });
+        let deliveries = deliveries.collect();
+        let repositories = watched(&config.watches, opened);
+        let (lanes, hints) = lanes(&config, &repositories, &reporter, once, progress)?;
+        Ok(Agent { spool, guard, deliveries, lanes, repositories, reporter, hints, config, witness })
+    }
+
+    /// How many tags of how many repositories are watched so far; lists may bring more.
+    pub fn size(&self) -> (usize, usize) {
+        (self.repositories.iter().map(|watched| watched.watched_tags().len()).sum(), self.repositories.len())
+    }
+
+    /// Looks, reports and delivers until told to stop.
+    pub async fn run(self, listener: Option<Arc<Listener>>, metrics: PrometheusHandle, stop: CancellationToken) {
+        let mut tasks = JoinSet::new();
+        let (sender, receiver) = mpsc::channel(MAX_EVENTS);
+        if let Some(listener) = listener {
+            let router = http::router(&self.config.pushes, sender.clone(), metrics);
+            let stop = stop.clone();
+            tasks.spawn(async move {
+                if let Err(error) = listener.serve(router, stop).await {
+                    tracing::error!(%error, "metrics and pushes are no longer served");
+                }
+            });
+        }
+        tasks.spawn(pass_on(receiver, self.hints, stop.clone()));
+        let confirming = keep_confirming(self.reporter.clone(), self.repositories, stop.clone());
+        tasks.spawn(confirming);
+        if let Some(url) = self.config.alarm_webhook.clone() {
+            let (alarms, witness, stop) = (self.reporter.alarms.clone(), self.witness.clone(), stop.clone());
+            tasks.spawn(async move { alarms.send_on(url, witness, stop).await });
+        }
+        for delivery in self.deliveries {
+            tasks.spawn(delivery.run(self.reporter.recorded.subscribe(), stop.clone()));
+        }
+        for lane in self.lanes {
+            let stop = stop.clone();
+            tasks.spawn(async move { drop(lane.run(stop).await) });
+        }
+        tasks.spawn(gauge_pending(self.spool.clone(), stop.clone()));
+        while tasks.join_next().await.is_some() {}
+        drop((sender, self.spool, self.reporter));
+        self.guard.close();
+    }
+
+    /// Looks at everything once, delivers everything, and ends.
+    pub async fn pass(self, stop: CancellationToken) -> Pass {
+        let mut lanes = JoinSet::new();
+        for lane in self.lanes {
+            lanes.spawn(lane.run(stop.clone()));
+        }
+        let mut failures = Vec::new();
+        while let Some(ended) = lanes.join_next().await {
+            match ended {
+                Ok(of_lane) => failures.extend(of_lane),
+                Err(error) => failures.push(format!("watching ended unexpectedly: {error}")),
+            }
+        }
+        confirm_all(&self.reporter, &self.repositories).await;
+        for delivery in &self.deliveries {
+            if let Err(error) = delivery.drain().await {
+                failures.push(error);
+            }
+        }
+        let misbehaved = self.reporter.alarms.is_up(AlarmKind::Misbehaviour);
+        drop((self.deliveries, self.hints, self.spool, self.reporter));
+        self.guard.close();
+        Pass { failures, misbehaved }
+    }
+}
+
+/// What is watched, with what is remembered of it.
+fn watched(watches: &[Watch], opened: Opened) -> Vec<Arc<Watched>> {
+    let mut tags: BTreeMap<Repository, Vec<TagRow>> = BTreeMap::new();
+    for row in opened.tags {
+        tags.entry(row.image.repository.clone()).or_default().push(row);
+    }
+    let confirmed: BTreeMap<Repository, _> =
+        opened.repositories.into_iter().filter_map(|row| Some((row.name, row.confirmed?))).collect();
+    let watched = |watch: &Watch| {
+        let remembered = tags.remove(&watch.repository).unwrap_or_default();
+        Arc::new(Watched::new(watch.clone(), remembered, confirmed.get(&watch.repository).copied()))
+    };
+    watches.iter().map(watched).collect()
+}
+
+type Lanes = (Vec<Lane>, BTreeMap<String, mpsc::Sender<Hint>>);
+
+/// A lane for each registry, and the way for hints to each.
+fn lanes(
+    config: &Config,
+    repositories: &[Arc<Watched>],
+    reporter: &Reporter,
+    once: bool,
+    progress: &Progress,
+) -> Result<Lanes, AgentError> {
+    let (anonymous, logged_in) = (registry(config, Login::Never)?, registry(config, Login::Stored)?);
+    let mut by_registry: BTreeMap<String, Vec<Arc<Watched>>> = BTreeMap::new();
+    for watched in repositories {
+        by_registry.entry(watched.repository().registry().to_owned()).or_default().push(Arc::clone(watched));
+    }
+    let (mut lanes, mut hints) = (Vec::new(), BTreeMap::new());
+    for (host, repositories) in by_registry {
+        let settings = config.registry(&host);
+        let pace = Pace::new(settings);
+        let looker = Looker::new(host.clone(), anonymous.clone(), logged_in.clone(), pace, reporter.clone());
+        let (sender, receiver) = mpsc::channel(MAX_EVENTS);
+        lanes.push(Lane::new(Arc::new(looker), repositories, receiver, settings.concurrency, once, progress.clone()));
+        hints.insert(host, sender);
+    }
+    Ok((lanes, hints))
+}
+
+/// Passes hints on to the lane of their registry. One lane that has no room makes the senders wait.
+async fn pass_on(
+    mut receiver: mpsc::Receiver<Hint>,
+    lanes: BTreeMap<String, mpsc::Sender<Hint>>,
+    stop: CancellationToken,
+) {
+    let pass = async {
+        while let Some(hint) = receiver.recv().await {
+            metrics::counter!("taglog_witness_pushes_total", "registry" => hint.repository.registry().to_owned())
+                .increment(1);
+            if let Some(lane) = lanes.get(hint.repository.registry()) {
+                // A lane ends only when everything does.
+                let _ = lane.send(hint).await;
+            }
+        }
+    };
+    tokio::select! {
+        () = pass => {}
+        () = stop.cancelled() => {}
+    }
+}
+
+/// Shows how much each log has still to take.
+async fn gauge_pending(spool: Spool, stop: CancellationToken) {
+    loop {
+        for log in spool.logs().await.unwrap_or_default() {
+            // Far fewer entries than a float can count.
+            metrics::gauge!("taglog_witness_pending", "log" => log.origin()).set(log.pending as f64);
+        }
+        tokio::select! {
+            () = tokio::time::sleep(Duration::from_secs(5)) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
