@@ -2,10 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use taglog_tests::{
-    Agent, Status,
-    agent::{Ended, metric},
-};
+use taglog_tests::{Agent, Status, agent::metric};
 use tokio::runtime::Runtime;
 
 use crate::{Outcome, process};
@@ -42,33 +39,31 @@ pub struct Scan {
 }
 
 impl Scan {
-    /// Runs the agent with `--once`, to its end.
-    pub fn once(agent: &mut Agent, runtime: &Runtime, tags: usize, limit: Duration) -> Outcome<Scan> {
-        let watch = Watch::start(agent, &["--once"], limit)?;
-        let (mut usage, mut scanned) = (Usage::default(), None);
+    /// Runs the agent with `--once`, to its end. What it has done by when, it does not tell.
+    pub fn once(agent: &mut Agent, tags: usize, limit: Duration) -> Outcome<Scan> {
+        let start = Instant::now();
+        agent.launch(&["--once"]);
+        let mut usage = Usage::default();
         let ended = loop {
             usage.look(agent.id());
-            if scanned.is_none() && watch.reports(runtime)? >= tags as f64 {
-                scanned = Some(watch.start.elapsed());
-            }
             if let Some(ended) = agent.ended() {
                 break ended;
             }
-            watch.pause()?;
+            pause(start, limit)?;
         };
-        let elapsed = watch.start.elapsed();
-        check_end(&ended)?;
+        let elapsed = start.elapsed();
+        if ended.code != Some(0) {
+            return Err(format!("the agent did not look at and deliver everything: {ended:?}").into());
+        }
         check_delivered(&agent.status(), tags)?;
-        let scanned = scanned.ok_or("the agent's metrics never said that all tags were reported")?;
-        Ok(Scan { scanned, elapsed, usage })
+        Ok(Scan { scanned: elapsed, elapsed, usage })
     }
 
     /// Runs the agent until every tag is reported and delivered, and leaves it running.
     pub fn watching(agent: &mut Agent, runtime: &Runtime, tags: usize, limit: Duration) -> Outcome<Scan> {
-        let watch = Watch::start(agent, &[], limit)?;
-        let scanned = watch.until(agent, || Ok(watch.reports(runtime)? >= tags as f64))?;
-        let elapsed =
-            watch.until(agent, || Ok(watch.sum(runtime, "taglog_witness_delivered_total")? >= tags as f64))?;
+        let watch = Watch::start(agent, limit)?;
+        let scanned = watch.until(agent, runtime, "taglog_witness_reports_total", tags)?;
+        let elapsed = watch.until(agent, runtime, "taglog_witness_delivered_total", tags)?;
         check_delivered(&agent.status(), tags)?;
         let mut usage = Usage::default();
         usage.look(agent.id());
@@ -77,8 +72,8 @@ impl Scan {
 
     /// Runs an agent that knows every tag until it has looked at all of them again, and leaves it running.
     pub fn again(agent: &mut Agent, runtime: &Runtime, tags: usize, limit: Duration) -> Outcome<Scan> {
-        let watch = Watch::start(agent, &[], limit)?;
-        let scanned = watch.until(agent, || Ok(watch.sum(runtime, "taglog_witness_looks_total")? >= tags as f64))?;
+        let watch = Watch::start(agent, limit)?;
+        let scanned = watch.until(agent, runtime, "taglog_witness_looks_total", tags)?;
         let mut usage = Usage::default();
         usage.look(agent.id());
         Ok(Scan { scanned, elapsed: scanned, usage })
@@ -94,28 +89,20 @@ struct Watch {
 }
 
 impl Watch {
-    fn start(agent: &mut Agent, arguments: &[&str], limit: Duration) -> Outcome<Watch> {
+    fn start(agent: &mut Agent, limit: Duration) -> Outcome<Watch> {
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
         let start = Instant::now();
-        agent.launch(arguments);
+        agent.launch(&[]);
         Ok(Watch { start, limit, client, metrics: format!("{}/metrics", agent.url()) })
     }
 
-    fn pause(&self) -> Outcome<()> {
-        if self.start.elapsed() > self.limit {
-            return Err(format!("the agent is not ready after {} s", self.limit.as_secs()).into());
-        }
-        std::thread::sleep(LOOK);
-        Ok(())
-    }
-
-    /// The time from the start until `condition`.
-    fn until(&self, agent: &mut Agent, condition: impl Fn() -> Outcome<bool>) -> Outcome<Duration> {
-        while !condition()? {
+    /// The time from the start until a metric has reached `count`.
+    fn until(&self, agent: &mut Agent, runtime: &Runtime, metric: &str, count: usize) -> Outcome<Duration> {
+        while self.sum(runtime, metric)? < count as f64 {
             if let Some(ended) = agent.ended() {
                 return Err(format!("the agent ended: {ended:?}").into());
             }
-            self.pause()?;
+            pause(self.start, self.limit)?;
         }
         Ok(self.start.elapsed())
     }
@@ -127,17 +114,14 @@ impl Watch {
             Ok(metric(&answer.error_for_status()?.text().await?, name, ""))
         })
     }
-
-    fn reports(&self, runtime: &Runtime) -> Outcome<f64> {
-        self.sum(runtime, "taglog_witness_reports_total")
-    }
 }
 
-fn check_end(ended: &Ended) -> Outcome<()> {
-    match ended.code {
-        Some(0) => Ok(()),
-        _ => Err(format!("the agent did not look at and deliver everything: {ended:?}").into()),
+fn pause(start: Instant, limit: Duration) -> Outcome<()> {
+    if start.elapsed() > limit {
+        return Err(format!("the agent is not done after {} s", limit.as_secs()).into());
     }
+    std::thread::sleep(LOOK);
+    Ok(())
 }
 
 /// Every tag was seen, and the log has everything.
