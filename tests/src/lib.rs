@@ -25,7 +25,7 @@ pub mod witness;
 
 pub use agent::{Agent, Status};
 pub use process::{Process, binary};
-pub use registry::{Registry, push_image};
+pub use registry::{QuickPush, Registry, push_image, push_quickly};
 pub use replay::replay;
 pub use server::{Answer, Data, Outcome, Server};
 pub use witness::Witness;
