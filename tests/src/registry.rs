@@ -76,6 +76,11 @@ impl Registry {
         false
     }
 
+    /// The id of its process.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// The full name of a repository in this registry.
     pub fn repository(&self, path: &str) -> String {
         format!("{}/{path}", self.host)
@@ -110,7 +115,113 @@ pub fn push_index(
     (layout.push(registry, repository, tag, &index), images.iter().map(|(_, image)| image.digest).collect())
 }
 
-/// A blob in a layout.
+/// Pushes images, each a tag and a content, to one repository, eight at a time; their digests, in the same order.
+///
+/// # Panics
+/// When one cannot be pushed.
+pub async fn push_quickly(registry: &Registry, path: &str, images: &[(String, String)]) -> Vec<Digest> {
+    let push = QuickPush::to(registry, path).await;
+    let lane = |images: &[(String, String)]| {
+        let (push, images) = (push.clone(), images.to_vec());
+        tokio::spawn(async move {
+            let mut digests = Vec::with_capacity(images.len());
+            for (tag, content) in &images {
+                digests.push(push.push(tag, content).await);
+            }
+            digests
+        })
+    };
+    let lanes: Vec<_> = images.chunks(images.len().div_ceil(8).max(1)).map(lane).collect();
+    let mut digests = Vec::with_capacity(images.len());
+    for lane in lanes {
+        digests.extend(lane.await.unwrap());
+    }
+    digests
+}
+
+/// Pushes to one repository over HTTP, in a few milliseconds: all images share configuration and layer, and only
+/// their manifests differ.
+#[derive(Clone)]
+pub struct QuickPush {
+    client: reqwest::Client,
+    /// `http://host/v2/path`.
+    base: String,
+}
+
+impl QuickPush {
+    /// Makes the repository ready by uploading what the images share.
+    ///
+    /// # Panics
+    /// When it cannot be uploaded.
+    pub async fn to(registry: &Registry, path: &str) -> QuickPush {
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let push = QuickPush { client, base: format!("http://{}/v2/{path}", registry.host) };
+        let layer = layer("shared");
+        push.upload(&config("amd64", &layer)).await;
+        push.upload(&layer).await;
+        push
+    }
+
+    async fn upload(&self, blob: &Blob) {
+        let begun = self.client.post(format!("{}/blobs/uploads/", self.base)).send().await.unwrap();
+        assert_eq!(begun.status(), 202, "{begun:?}");
+        // It has a query already: the registry keeps its state there.
+        let location = begun.headers()["location"].to_str().unwrap();
+        let upload = self.client.put(format!("{location}&digest={}", blob.digest)).body(blob.bytes.clone());
+        let done = upload.send().await.unwrap();
+        assert_eq!(done.status(), 201, "{done:?}");
+    }
+
+    /// Pushes an image that differs from others by `content`, and returns its digest.
+    ///
+    /// # Panics
+    /// When the registry does not take it.
+    pub async fn push(&self, tag: &str, content: &str) -> Digest {
+        let layer = layer("shared");
+        let manifest = manifest(&config("amd64", &layer), &layer, Some(content));
+        let request = self.client.put(format!("{}/manifests/{tag}", self.base));
+        let answer = request.header("content-type", manifest.media_type).body(manifest.bytes).send().await.unwrap();
+        assert_eq!(answer.status(), 201, "{answer:?}");
+        manifest.digest
+    }
+
+    /// Deletes an image, and with it every tag that points to it.
+    ///
+    /// # Panics
+    /// When the registry does not do it.
+    pub async fn delete(&self, digest: &Digest) {
+        let answer = self.client.delete(format!("{}/manifests/{digest}", self.base)).send().await.unwrap();
+        assert_eq!(answer.status(), 202, "{answer:?}");
+    }
+}
+
+/// A layer whose one file holds `content`.
+fn layer(content: &str) -> Blob {
+    Blob::new(LAYER, tar("content.txt", content.as_bytes()))
+}
+
+/// The configuration of an image with one layer.
+fn config(architecture: &str, layer: &Blob) -> Blob {
+    let rootfs = json!({ "type": "layers", "diff_ids": [layer.digest.to_string()] });
+    let config = json!({ "architecture": architecture, "os": "linux", "config": {}, "rootfs": rootfs });
+    Blob::new(CONFIG, config.to_string().into_bytes())
+}
+
+/// The manifest of an image with one layer, with an annotation or not.
+fn manifest(config: &Blob, layer: &Blob, annotation: Option<&str>) -> Blob {
+    let mut manifest = json!({
+        "schemaVersion": 2,
+        "mediaType": MANIFEST,
+        "config": config.descriptor(),
+        "layers": [layer.descriptor()],
+    });
+    if let Some(annotation) = annotation {
+        manifest["annotations"] = json!({ "example.content": annotation });
+    }
+    Blob::new(MANIFEST, manifest.to_string().into_bytes())
+}
+
+/// A blob: a layer, a configuration, a manifest.
 pub struct Blob {
     media_type: &'static str,
     /// The digest of `bytes`.
@@ -120,6 +231,10 @@ pub struct Blob {
 }
 
 impl Blob {
+    fn new(media_type: &'static str, bytes: Vec<u8>) -> Blob {
+        Blob { media_type, digest: Digest::sha256(&bytes), bytes }
+    }
+
     fn descriptor(&self) -> Value {
         json!({ "mediaType": self.media_type, "digest": self.digest.to_string(), "size": self.bytes.len() })
     }
@@ -151,11 +266,10 @@ impl Layout {
         self.0.path()
     }
 
-    fn blob(&self, media_type: &'static str, bytes: Vec<u8>) -> Blob {
-        let digest = Digest::sha256(&bytes);
-        let path = self.path().join("blobs").join(digest.to_string().replace(':', "/"));
-        std::fs::write(path, &bytes).unwrap();
-        Blob { media_type, digest, bytes }
+    fn add(&self, blob: Blob) -> Blob {
+        let path = self.path().join("blobs").join(blob.digest.to_string().replace(':', "/"));
+        std::fs::write(path, &blob.bytes).unwrap();
+        blob
     }
 
     /// An image with one layer, whose one file holds `content`.
@@ -163,17 +277,9 @@ impl Layout {
     /// # Panics
     /// When a file cannot be written.
     pub fn image(&self, architecture: &str, content: &str) -> Blob {
-        let layer = self.blob(LAYER, tar("content.txt", content.as_bytes()));
-        let rootfs = json!({ "type": "layers", "diff_ids": [layer.digest.to_string()] });
-        let config = json!({ "architecture": architecture, "os": "linux", "config": {}, "rootfs": rootfs });
-        let config = self.blob(CONFIG, config.to_string().into_bytes());
-        let manifest = json!({
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": config.descriptor(),
-            "layers": [layer.descriptor()],
-        });
-        self.blob(MANIFEST, manifest.to_string().into_bytes())
+        let layer = self.add(layer(content));
+        let config = self.add(config(architecture, &layer));
+        self.add(manifest(&config, &layer, None))
     }
 
     /// An index over images, each with its architecture.
@@ -188,7 +294,7 @@ impl Layout {
         };
         let manifests: Vec<Value> = images.iter().map(entry).collect();
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
-        self.blob(INDEX, index.to_string().into_bytes())
+        self.add(Blob::new(INDEX, index.to_string().into_bytes()))
     }
 
     /// Pushes an image or an index under a tag, byte for byte, and returns its digest.
@@ -233,13 +339,28 @@ fn tar(name: &str, content: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Answer;
 
-    async fn manifest(registry: &Registry, path: &str) -> Vec<u8> {
+    async fn fetch(registry: &Registry, path: &str) -> Vec<u8> {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let request = client.get(format!("http://{}/v2/{path}", registry.host));
-        let answer = crate::Answer::of(request.header("accept", format!("{INDEX}, {MANIFEST}"))).await;
+        let answer = Answer::of(request.header("accept", format!("{INDEX}, {MANIFEST}"))).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.body
+    }
+
+    #[tokio::test]
+    async fn pushed_quickly_is_pushed_all_the_same() {
+        let registry = Registry::start();
+        let images: Vec<(String, String)> = (0..20).map(|i| (format!("t{i}"), format!("content {}", i / 2))).collect();
+        let digests = push_quickly(&registry, "team/app", &images).await;
+        for ((tag, content), digest) in images.iter().zip(&digests) {
+            assert!(digest.matches(&fetch(&registry, &format!("team/app/manifests/{tag}")).await), "{tag} {content}");
+        }
+        assert!(digests[0] == digests[1] && digests[1] != digests[2]);
+        QuickPush::to(&registry, "team/app").await.delete(&digests[0]).await;
+        let gone = Answer::of(reqwest::Client::new().get(format!("http://{}/v2/team/app/manifests/t0", registry.host)));
+        assert_eq!(gone.await.status, 404);
     }
 
     #[tokio::test]
@@ -248,10 +369,10 @@ mod tests {
         let one = push_image(&registry, "team/app", "1.0", "one");
         let two = push_image(&registry, "team/app", "1.0", "two");
         assert_ne!(one, two);
-        assert!(two.matches(&manifest(&registry, "team/app/manifests/1.0").await));
-        assert!(one.matches(&manifest(&registry, &format!("team/app/manifests/{one}")).await));
+        assert!(two.matches(&fetch(&registry, "team/app/manifests/1.0").await));
+        assert!(one.matches(&fetch(&registry, &format!("team/app/manifests/{one}")).await));
         let (index, platforms) = push_index(&registry, "team/multi", "1.0", &[("amd64", "a"), ("arm64", "b")]);
-        assert!(index.matches(&manifest(&registry, "team/multi/manifests/1.0").await));
-        assert!(platforms[1].matches(&manifest(&registry, &format!("team/multi/manifests/{}", platforms[1])).await));
+        assert!(index.matches(&fetch(&registry, "team/multi/manifests/1.0").await));
+        assert!(platforms[1].matches(&fetch(&registry, &format!("team/multi/manifests/{}", platforms[1])).await));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::{
     fmt,
+    hash::{BuildHasher as _, RandomState},
+    net::TcpListener,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::Command,
@@ -107,9 +109,9 @@ impl Data {
     /// The command that serves this directory on a free port.
     pub fn run_command(&self) -> Command {
         let mut command = command();
-        command.args(["run", "--listen", "127.0.0.1:0", "--data"]).arg(self.path());
-        // By the environment, so that a test may still give the flag.
-        command.env("TAGLOG_BATCH_INTERVAL_MS", BATCH_INTERVAL_MS.to_string());
+        command.args(["run", "--data"]).arg(self.path());
+        // By the environment, so that a test may still give the flags.
+        command.env("TAGLOG_LISTEN", "127.0.0.1:0").env("TAGLOG_BATCH_INTERVAL_MS", BATCH_INTERVAL_MS.to_string());
         command
     }
 
@@ -119,6 +121,14 @@ impl Data {
     /// When it does not get ready.
     pub fn start(&self) -> Server {
         self.start_with(&[])
+    }
+
+    /// Starts the server at an address of [`lasting_address`], as after an outage, and waits until it is ready.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub fn start_at(&self, address: &str) -> Server {
+        self.start_with(&["--listen", address])
     }
 
     /// Starts the server with further arguments and waits until it is ready.
@@ -162,6 +172,19 @@ impl Data {
 fn ended(mut process: Process) -> Refusal {
     let status = process.wait(PATIENCE);
     Refusal { code: status.code(), message: process.stderr() }
+}
+
+/// A free loopback address that stays free while nobody listens there: outside the range from which the system
+/// takes the ports of outgoing connections.
+///
+/// # Panics
+/// When none of a thousand is free.
+pub fn lasting_address() -> String {
+    // Where the search begins differs from process to process and from call to call.
+    let random = RandomState::new().hash_one(());
+    let ports = (0..1000).map(|i| 20_000 + (random.wrapping_add(i) % 12_000) as u16);
+    let address = ports.map(|port| format!("127.0.0.1:{port}")).find(|address| TcpListener::bind(address).is_ok());
+    address.expect("no free port")
 }
 
 /// The status of a `GET`, by the plainest of clients; `None` when nobody answers.
@@ -213,12 +236,25 @@ impl Server {
     /// # Panics
     /// When it does not.
     pub fn stop(mut self) -> Data {
+        self.end();
+        self.data
+    }
+
+    /// Stops it as [`Server::stop`] does, and starts it again on the same directory. Its address is another one then.
+    ///
+    /// # Panics
+    /// When it does not stop or start.
+    pub fn restart(&mut self) {
+        self.end();
+        *self = self.data.start();
+    }
+
+    fn end(&mut self) {
         if self.process.is_running() {
             self.process.terminate();
         }
         let status = self.process.wait(PATIENCE);
         assert!(status.success(), "{status}: {}", self.process.stderr());
-        self.data
     }
 
     /// Kills it with SIGKILL.

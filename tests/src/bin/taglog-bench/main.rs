@@ -1,13 +1,14 @@
 //! Load generator and benchmarks of taglog: what DESIGN section 6 promises, measured on this machine.
 //!
 //! ```text
-//! cargo build --release -p taglog-server
-//! cargo run --release -p taglog-tests --bin taglog-bench -- [--quick] [--output table|json]
+//! cargo build --release -p taglog-server -p taglog
+//! cargo run --release -p taglog-tests --bin taglog-bench -- [server|witness] [--quick] [--output table|json]
 //! ```
 //!
 //! It measures the machine's own limits, starts a real `taglog-server` on a free loopback port in a
 //! directory of its own, loads it, prints one row for each goal, and leaves nothing behind. Every
-//! answer is checked: an entry must come back as `added`, and samples of look-ups must verify.
+//! answer is checked: an entry must come back as `added`, and samples of look-ups must verify. The part
+//! `witness` does the same for the agent, with the `docker-registry` program.
 
 mod ingest;
 mod lookup;
@@ -15,6 +16,7 @@ mod machine;
 mod process;
 mod report;
 mod server;
+mod witness;
 mod workload;
 
 use std::{
@@ -43,7 +45,10 @@ type Outcome<T> = Result<T, Failure>;
 #[derive(Parser)]
 #[command(version)]
 struct Options {
-    /// A short run with 50,000 tags, to see that everything works; its numbers mean little
+    /// What to measure
+    #[arg(default_value = "server")]
+    part: Part,
+    /// A short run with 50,000 tags (witness: 1,000 and 10,000), to see that everything works; its numbers mean little
     #[arg(long)]
     quick: bool,
     /// How to print the results on standard output
@@ -73,6 +78,14 @@ struct Options {
     /// Clients that look up images at once
     #[arg(long, default_value_t = 16, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=512))]
     lookup_clients: u16,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// The log server
+    Server,
+    /// The witness agent
+    Witness,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -142,9 +155,27 @@ fn measure(options: &Options) -> Outcome<Report> {
     let mut report = Report::new(machine);
     // One thread for the generator, so that it never takes more than one core from the server.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(measure_server(options, &scale, &program, directory.path(), &mut report))?;
+    match options.part {
+        Part::Server => {
+            runtime.block_on(measure_server(options, &scale, &program, directory.path(), &mut report))?;
+        }
+        Part::Witness => measure_witness(options, &program, directory.path(), &runtime, &mut report)?,
+    }
     directory.close()?;
     Ok(report)
+}
+
+fn measure_witness(
+    options: &Options,
+    program: &Path,
+    directory: &Path,
+    runtime: &tokio::runtime::Runtime,
+    report: &mut Report,
+) -> Outcome<()> {
+    let (tags, watched) = if options.quick { (1_000, 10_000) } else { (10_000, 100_000) };
+    let part =
+        witness::Part { server: program, directory, batch_interval_ms: options.batch_interval_ms, tags, watched };
+    part.measure(runtime, report)
 }
 
 async fn measure_server(

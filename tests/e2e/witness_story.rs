@@ -1,0 +1,479 @@
+//! The witness agent as it is left running: real registries, a real log, tags that move, and everything that can go
+//! down going down. At the end the log has what was there to be seen, and nothing else.
+
+// A test fails where it unwraps.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod cli_common;
+mod witness_common;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::TcpListener,
+    ops::Range,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use cli_common::{User, runtime, wait};
+use taglog_proto::{entry::Entry, time::Timestamp};
+use taglog_tests::{
+    Agent, Data, QuickPush, Registry, Server, Status, Witness,
+    agent::{log_table, push_table, registry_table, watch_table},
+    process::{PATIENCE, wait_for},
+    replay,
+    server::lasting_address,
+};
+use witness_common::{Ledger, Move, Pushed, Sighting, histories, push};
+
+/// Tags in each of the two repositories.
+const TAGS: usize = 100;
+/// How often the agent is killed at a random moment.
+const KILLS: usize = 10;
+/// The log's quotas are not what is tested here.
+const QUOTA: &str = "[quota]\nentries-per-second = 1000000\nsightings-per-tag-per-hour = 1000000";
+/// Looks every second, sees tags go after two seconds.
+const IMPATIENT: &str = "interval = \"1s\"\nlist-interval = \"1s\"\ngone-looks = 2\ngone-interval = \"1s\"\n";
+
+/// xorshift64*: enough to choose moments and tags by.
+struct Random(u64);
+
+impl Random {
+    /// Prints the seed, so that a failure can be looked into.
+    fn new() -> Random {
+        let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+        println!("seed {seed}");
+        Random(seed | 1)
+    }
+
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
+    }
+}
+
+/// A repository in a registry of its own.
+struct Repository {
+    registry: Registry,
+    name: String,
+    push: QuickPush,
+}
+
+impl Repository {
+    fn in_registry(registry: Registry) -> Repository {
+        let push = wait(QuickPush::to(&registry, "team/app"));
+        Repository { name: registry.repository("team/app"), registry, push }
+    }
+
+    /// Nobody tells of what is pushed here.
+    fn silent() -> Repository {
+        Repository::in_registry(Registry::start())
+    }
+
+    /// What is pushed here is told at this address.
+    fn telling(address: &str) -> Repository {
+        Repository::in_registry(Registry::start_with(&format!(
+            "notifications:\n  endpoints:\n    - name: taglog\n      url: http://{address}/push/distribution\n      \
+             timeout: 5s\n      threshold: 3\n      backoff: 100ms\n"
+        )))
+    }
+
+    fn image(&self, tag: &str) -> String {
+        format!("{}:{tag}", self.name)
+    }
+
+    fn to_push(&self, tag: &str, content: &str) -> Move {
+        Move { to: self.push.clone(), image: self.image(tag), content: content.to_owned() }
+    }
+
+    /// Pushes one image; its digest.
+    fn push(&self, tag: &str, content: &str) -> String {
+        wait(self.push.push(tag, content)).to_string()
+    }
+}
+
+/// A log that can go down and come back at the same address.
+struct Log {
+    address: String,
+    data: Data,
+    server: Option<Server>,
+}
+
+impl Log {
+    /// Not running yet.
+    fn admitting(witness: &Witness) -> Log {
+        Log { address: lasting_address(), data: Data::with(&[witness], QUOTA), server: None }
+    }
+
+    fn up(&mut self) {
+        self.server = Some(self.data.start_at(&self.address));
+    }
+
+    fn down(&mut self) {
+        self.server.take().expect("it is up").kill();
+    }
+
+    fn server(&self) -> &Server {
+        self.server.as_ref().expect("it is up")
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+}
+
+/// An agent that reports to these logs.
+fn agent_for(witness: &Witness, logs: &[&Log], keys: &str, tables: &[String]) -> Agent {
+    let agent = Agent::new(witness);
+    let names = (0..logs.len()).map(|number| format!("trust{number}"));
+    let mut all: Vec<String> = names.clone().map(|name| log_table(&name)).collect();
+    names.zip(logs).for_each(|(name, log)| agent.trust(&name, &log.data.vkey, &log.url()));
+    all.extend_from_slice(tables);
+    agent.configure(keys, &all);
+    agent
+}
+
+/// What the log has of one image.
+fn history(log: &Log, witness: &Witness, image: &str) -> Vec<Sighting> {
+    let images = [image.to_owned()];
+    wait(histories(log.server(), witness, &images)).remove(image).unwrap()
+}
+
+fn digests(history: &[Sighting]) -> Vec<&str> {
+    history.iter().map(|(digest, _)| digest.as_str()).collect()
+}
+
+/// Two hundred tags, half found by looking, half because the registry tells.
+struct Story {
+    witness: Witness,
+    /// Looked at every second.
+    silent: Repository,
+    /// Looked at every hour, which is never here, or when the registry tells.
+    telling: Repository,
+    log: Log,
+    agent: Agent,
+    ledger: Ledger,
+    moves: usize,
+}
+
+impl Story {
+    fn begin() -> Story {
+        let (witness, receiver) = (Witness::new(1), lasting_address());
+        let (silent, telling) = (Repository::silent(), Repository::telling(&receiver));
+        let mut log = Log::admitting(&witness);
+        log.up();
+        let keys = format!("listen = {receiver:?}\nconfirm = \"5s\"\n{IMPATIENT}");
+        let hourly = "interval = \"1h\"\nlist-interval = \"1h\"";
+        let tables = [
+            registry_table(&silent.registry.host, 8),
+            registry_table(&telling.registry.host, 8),
+            watch_table(&silent.name, &["glob:*"], ""),
+            watch_table(&telling.name, &["glob:*"], hourly),
+            push_table("distribution", &telling.registry.host, ""),
+        ];
+        let agent = agent_for(&witness, &[&log], &keys, &tables);
+        Story { witness, silent, telling, log, agent, ledger: Ledger::default(), moves: 0 }
+    }
+
+    /// Pushes something new under these tags of both repositories.
+    fn moves(&mut self, tags: impl IntoIterator<Item = usize>) -> Vec<Move> {
+        let mut moves = Vec::new();
+        for tag in tags {
+            self.moves += 1;
+            let content = format!("move {}", self.moves);
+            moves.extend([&self.silent, &self.telling].map(|to| to.to_push(&format!("t{tag:02}"), &content)));
+        }
+        moves
+    }
+
+    /// Pushes and does not wait for anybody to look.
+    fn push_unseen(&mut self, tags: Range<usize>) -> Vec<Pushed> {
+        let moves = self.moves(tags);
+        wait(push(moves))
+    }
+
+    /// Pushes and waits until the agent has signed it.
+    fn push_seen(&mut self, tags: Range<usize>) -> Status {
+        let pushed = self.push_unseen(tags);
+        self.ledger.enter(pushed);
+        self.wait_until_seen()
+    }
+
+    fn wait_until_seen(&mut self) -> Status {
+        let Story { agent, ledger, .. } = self;
+        agent.wait_until("the agent to have seen everything", |status| {
+            ledger.look(status);
+            ledger.is_up_to_date(status)
+        })
+    }
+
+    /// Moves tags and kills the agent at whatever it is doing, as often as [`KILLS`]; the log too now and then.
+    /// The moments are the point; there is no condition to wait for.
+    fn kill_at_random(&mut self, random: &mut Random, tags: Range<usize>) {
+        for round in 0..KILLS {
+            let choices: Vec<usize> = (0..15).map(|_| tags.start + random.below(tags.len() as u64) as usize).collect();
+            let pushing = runtime().spawn(push(self.moves(choices)));
+            std::thread::sleep(Duration::from_millis(random.below(600)));
+            if round % 3 == 1 {
+                self.log.down();
+            }
+            std::thread::sleep(Duration::from_millis(random.below(600)));
+            self.agent.kill();
+            if self.log.server.is_none() {
+                self.log.up();
+            }
+            self.ledger.enter(wait(pushing).unwrap());
+            // Whatever it has said it signed is on disk, and will reach the log.
+            self.ledger.look(&self.agent.status());
+            self.agent.launch(&[]);
+        }
+    }
+
+    /// Puts tags back to what they were, and waits until the agent has signed it.
+    fn roll_back(&mut self, tags: Range<usize>) {
+        for content in ["one", "other", "one"] {
+            let both = [&self.silent, &self.telling];
+            let moves = tags.clone().flat_map(|tag| both.map(|to| to.to_push(&format!("t{tag:02}"), content)));
+            let moves: Vec<Move> = moves.collect();
+            self.ledger.enter(wait(push(moves)));
+            self.wait_until_seen();
+        }
+    }
+}
+
+#[test]
+fn two_hundred_tags_are_followed_through_every_outage() {
+    let mut random = Random::new();
+    let mut story = Story::begin();
+    let pushed = story.push_unseen(0..TAGS);
+    story.ledger.enter(pushed);
+    story.agent.start();
+    story.wait_until_seen();
+    story.agent.wait_delivered();
+
+    // While all is well.
+    story.push_seen(0..10);
+    story.roll_back(10..15);
+
+    // While the log is down, and the agent with it for a moment.
+    story.log.down();
+    story.push_seen(20..40);
+    story.agent.kill();
+    story.agent.start();
+    let status = story.push_seen(20..30);
+    assert!(status.pending() >= 60, "{status:?}");
+    story.log.up();
+    story.agent.wait_delivered();
+
+    // While the agent is dead: what is overwritten before it comes back was never there to be seen, whatever the
+    // registry tells it afterwards.
+    story.agent.kill();
+    let overwritten = story.push_unseen(40..50);
+    story.ledger.enter_invisible(overwritten);
+    let stays = story.push_unseen(40..60);
+    story.ledger.enter(stays);
+    story.agent.start();
+    story.wait_until_seen();
+
+    story.kill_at_random(&mut random, 60..90);
+    let silent = story.silent.name.clone();
+    story.wait_until_seen();
+    story.agent.wait_until("a confirmation of the repository that is looked at", |status| {
+        let confirmed = |row: &&serde_json::Value| row["repository"] == silent && row["confirmed"].is_string();
+        status.0["repositories"].as_array().unwrap().iter().any(|row| confirmed(&row))
+    });
+    story.agent.wait_delivered();
+
+    let images = story.ledger.images();
+    let histories = wait(histories(story.log.server(), &story.witness, &images));
+    story.ledger.check(&histories);
+    wait_for_manifests(&story.log, &histories);
+    story.agent.terminate();
+    let status = story.agent.status();
+    assert_eq!((&status.0["running"], status.pending(), status.alarms()), (&false.into(), 0, vec![]));
+    check_log(&story.log);
+    check_verdicts(&story, &images);
+    check_history_command(&story, &histories);
+    let sightings: usize = histories.values().map(Vec::len).sum();
+    println!("{} states shown, {sightings} sightings in the log, {} moves", story.ledger.shown(), story.moves);
+}
+
+/// The log gets the manifest of every digest that was seen, also of those that the registry does not serve any more.
+fn wait_for_manifests(log: &Log, histories: &BTreeMap<String, Vec<Sighting>>) {
+    let digests: BTreeSet<&str> = histories.values().flatten().map(|(digest, _)| digest.as_str()).collect();
+    for digest in digests {
+        let kept = || wait(log.server().get_status(&format!("/api/v1/manifests/{digest}"))) == Some(200);
+        wait_for(&format!("the manifest of {digest}"), PATIENCE, || kept().then_some(()));
+    }
+}
+
+/// A whole audit; nothing was said twice, and confirmations were made.
+fn check_log(log: &Log) {
+    let audited = wait(replay(log.server()));
+    let mut statements = BTreeSet::new();
+    let mut confirmations = 0;
+    for entry in audited.entries() {
+        match Entry::parse(entry).unwrap() {
+            Entry::Observation(entry) => assert!(statements.insert(entry.text()), "twice: {entry}"),
+            Entry::Confirmation(_) => confirmations += 1,
+            _ => {}
+        }
+    }
+    assert!(confirmations > 0, "nothing was confirmed");
+}
+
+/// `taglog verify` of everything names exactly the tags that were moved.
+fn check_verdicts(story: &Story, images: &[String]) {
+    let user = User::trusting(story.log.server());
+    let arguments: Vec<&str> = ["verify"].into_iter().chain(images.iter().map(String::as_str)).collect();
+    let answer = user.run_json(&arguments).exits(1).json();
+    assert_eq!(answer["errors"], serde_json::json!([]));
+    let rows: Vec<(&str, &str)> = answer["images"].as_array().unwrap().iter().map(verdict).collect();
+    let named = |verdict: &str| -> BTreeSet<String> {
+        rows.iter().filter(|row| row.1 == verdict).map(|row| row.0.to_owned()).collect()
+    };
+    let moved = story.ledger.moved();
+    assert!(moved.len() > 100 && moved.len() < images.len(), "{} moved", moved.len());
+    assert_eq!(named("retagged"), moved);
+    assert_eq!(named("ok").len(), images.len() - moved.len(), "{rows:?}");
+}
+
+fn verdict(row: &serde_json::Value) -> (&str, &str) {
+    (row["image"].as_str().unwrap(), row["verdict"].as_str().unwrap())
+}
+
+/// What people see is what the harness has looked up.
+fn check_history_command(story: &Story, histories: &BTreeMap<String, Vec<Sighting>>) {
+    let user = User::trusting(story.log.server());
+    for (repository, tag) in [(&story.silent, "t10"), (&story.telling, "t10"), (&story.telling, "t95")] {
+        let image = repository.image(tag);
+        let answer = user.run_json(&["history", &image]).exits(0).json();
+        let rows = answer["history"]["sightings"].as_array().unwrap().iter();
+        let sightings: Vec<Sighting> =
+            rows.map(|row| (row["digest"].as_str().unwrap().to_owned(), seconds(&row["observed"]))).collect();
+        assert_eq!(sightings, histories[&image], "{image}");
+        assert_eq!(sightings.len(), if tag == "t10" { 4 } else { 1 }, "{image}: {sightings:?}");
+    }
+}
+
+/// A time in an answer, in seconds since 1970.
+fn seconds(time: &serde_json::Value) -> i64 {
+    time.as_str().and_then(|time| time.parse::<Timestamp>().ok()).unwrap_or_else(|| panic!("no time: {time}")).unix()
+}
+
+#[test]
+fn a_log_that_was_down_gets_every_change_in_order_with_its_own_time() {
+    let (witness, repository) = (Witness::new(1), Repository::silent());
+    let mut log = Log::admitting(&witness);
+    log.up();
+    let image = repository.image("1.0");
+    let tables = [registry_table(&repository.registry.host, 4), watch_table(&repository.name, &["1.0"], "")];
+    let mut agent = agent_for(&witness, &[&log], IMPATIENT, &tables);
+    let first = repository.push("1.0", "harmless");
+    agent.start();
+    let status = agent.wait_until("the first digest", |status| status.seen(&image) == Some(&first));
+    let mut signed = vec![(first, seconds(&status.tag(&image)["observed"]))];
+    agent.wait_delivered();
+
+    log.down();
+    for change in 1..=5 {
+        let digest = repository.push("1.0", &format!("evil {change}"));
+        let status = agent.wait_until("the change", |status| status.seen(&image) == Some(&digest));
+        signed.push((digest, seconds(&status.tag(&image)["observed"])));
+        assert_eq!(status.pending(), change, "{status:?}");
+        if change == 3 {
+            agent.kill();
+            agent.start();
+        }
+    }
+    assert!(signed.windows(2).all(|pair| pair[0].1 < pair[1].1), "each has its own time: {signed:?}");
+    log.up();
+    let status = agent.wait_delivered();
+    assert_eq!(status.log(&log.data.vkey)["error"], serde_json::Value::Null, "{status:?}");
+    assert_eq!(history(&log, &witness, &image), signed);
+    wait(replay(log.server()));
+}
+
+#[test]
+fn a_log_that_is_down_does_not_hold_up_another() {
+    let (witness, repository) = (Witness::new(1), Repository::silent());
+    let (mut up, mut down) = (Log::admitting(&witness), Log::admitting(&witness));
+    up.up();
+    // Worse than down: it takes connections and never answers.
+    let mute = TcpListener::bind(&down.address).unwrap();
+    let tags: Vec<String> = (0..20).map(|tag| format!("t{tag:02}")).collect();
+    let images: Vec<String> = tags.iter().map(|tag| repository.image(tag)).collect();
+    tags.iter().for_each(|tag| drop(repository.push(tag, tag)));
+    let tables = [registry_table(&repository.registry.host, 4), watch_table(&repository.name, &["glob:*"], "")];
+    let mut agent = agent_for(&witness, &[&down, &up], IMPATIENT, &tables);
+    agent.start();
+    let count = |status: &Status, log: &Log, what: &str| status.log(&log.data.vkey)[what].as_u64().unwrap();
+    agent.wait_until("the first digests", |status| count(status, &up, "delivered") == 20);
+    let moved = repository.push("t07", "moved");
+    let status = agent.wait_until("the change", |status| count(status, &up, "delivered") == 21);
+    assert_eq!((count(&status, &up, "pending"), count(&status, &down, "pending")), (0, 21), "{status:?}");
+    let reported = wait(histories(up.server(), &witness, &images));
+    assert_eq!(digests(&reported[&images[7]]).last(), Some(&moved.as_str()));
+    assert!(reported.iter().all(|(image, history)| history.len() == if *image == images[7] { 2 } else { 1 }));
+
+    drop(mute);
+    down.up();
+    agent.wait_delivered();
+    assert_eq!(wait(histories(down.server(), &witness, &images)), reported, "the same, late");
+}
+
+#[test]
+fn a_deleted_tag_is_gone_once_and_may_come_back() {
+    let (witness, repository) = (Witness::new(1), Repository::silent());
+    let mut log = Log::admitting(&witness);
+    log.up();
+    let (image, kept) = (repository.image("1.0"), repository.image("kept"));
+    let tables = [registry_table(&repository.registry.host, 4), watch_table(&repository.name, &["1.0", "kept"], "")];
+    let mut agent = agent_for(&witness, &[&log], IMPATIENT, &tables);
+    let digest = repository.push("1.0", "harmless");
+    let other = repository.push("kept", "kept");
+    agent.start();
+    agent.wait_until("both digests", |status| {
+        status.seen(&image) == Some(&digest) && status.seen(&kept) == Some(&other)
+    });
+    wait(repository.push.delete(&digest.parse().unwrap()));
+    agent.wait_until("gone", |status| status.seen(&image) == Some("gone"));
+    // Once is enough, however often nothing is found from then on.
+    let before = agent.status().tag(&image)["observed"].clone();
+    let looked = agent.status().tag(&image)["looked"].clone();
+    let status = agent.wait_until("two more looks", |status| {
+        status.tag(&image)["looked"].is_string() && seconds(&status.tag(&image)["looked"]) >= seconds(&looked) + 2
+    });
+    assert_eq!(status.tag(&image)["observed"], before);
+    assert_eq!(repository.push("1.0", "harmless"), digest);
+    agent.wait_until("the tag to be back", |status| status.seen(&image) == Some(&digest));
+    agent.wait_delivered();
+    assert_eq!(digests(&history(&log, &witness, &image)), [digest.as_str(), "gone", &digest]);
+    assert_eq!(digests(&history(&log, &witness, &kept)), [other]);
+}
+
+#[test]
+fn a_tag_that_a_push_names_for_the_first_time_is_looked_at_at_once() {
+    let (witness, receiver) = (Witness::new(1), lasting_address());
+    let repository = Repository::telling(&receiver);
+    let mut log = Log::admitting(&witness);
+    log.up();
+    let (old, new, excluded) = (repository.image("1.0"), repository.image("1.1"), repository.image("1.2-rc1"));
+    let tables = [
+        registry_table(&repository.registry.host, 4),
+        watch_table(&repository.name, &["glob:1.*"], "exclude = [\"glob:*-rc*\"]"),
+        push_table("distribution", &repository.registry.host, ""),
+    ];
+    let hourly = format!("listen = {receiver:?}\ninterval = \"1h\"\nlist-interval = \"1h\"\n");
+    let mut agent = agent_for(&witness, &[&log], &hourly, &tables);
+    let first = repository.push("1.0", "old");
+    agent.start();
+    agent.wait_until("the tag that is there", |status| status.seen(&old) == Some(&first));
+    repository.push("1.2-rc1", "not wanted");
+    let second = repository.push("1.1", "new");
+    let status = agent.wait_until("the tag that is new", |status| status.seen(&new) == Some(&second));
+    assert!(status.tag(&excluded).is_null(), "{status:?}");
+    agent.wait_delivered();
+    assert_eq!(digests(&history(&log, &witness, &new)), [second]);
+}
