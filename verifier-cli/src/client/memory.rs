@@ -12,6 +12,9 @@ use std::{
 use taglog_proto::{checkpoint::SignedCheckpoint, merkle::Hash, name::Digest, note::VerifierKey};
 use thiserror::Error;
 
+/// How many files of evidence are kept: a log that lies all day must not fill the disk.
+const MAX_EVIDENCE: usize = 1000;
+
 /// Why the memory cannot be used.
 #[derive(Debug, Error)]
 pub enum MemoryError {
@@ -99,6 +102,11 @@ impl Memory {
     pub fn keep_evidence(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, MemoryError> {
         let directory = self.directory.join("evidence");
         fs::create_dir_all(&directory).map_err(file_error(&directory))?;
+        if fs::read_dir(&directory).map_err(file_error(&directory))?.count() >= MAX_EVIDENCE {
+            let full =
+                std::io::Error::other("there is more than enough evidence here already; move it away to keep more");
+            return Err(file_error(&directory)(full));
+        }
         let hash = Digest::sha256(bytes).to_string();
         let path = directory.join(format!("{name}-{}.json", &hash["sha256:".len()..][..16]));
         self.write(&path, bytes)?;

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-use reqwest::header::{DATE, HeaderMap};
+use reqwest::header::{AGE, DATE, HeaderMap};
 
 /// What an answer says besides what was asked for. Each part is the registry's word, and `None` where it says
 /// nothing, or nothing that can be read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Circumstances {
-    /// The registry's clock: the answer's `Date` header. An answer that a cache on the way gives a second time
-    /// keeps its old date.
+    /// The registry's clock when it answered: the `Date` header, with the `Age` that a cache on the way has added
+    /// (RFC 9111 section 5.1).
     pub date: Option<SystemTime>,
     /// What is left of a pull budget, as Docker Hub states it.
     pub pulls: Option<PullBudget>,
@@ -31,6 +31,9 @@ pub struct PullBudget {
 impl Circumstances {
     pub(super) fn of(headers: &HeaderMap, logged_in: bool) -> Self {
         let date = text(headers, DATE.as_str()).and_then(|date| httpdate::parse_http_date(date).ok());
+        // At most 32 bits, so that sums with it cannot overflow.
+        let age = text(headers, AGE.as_str()).and_then(|age| age.trim().parse::<u32>().ok()).unwrap_or(0);
+        let date = date.and_then(|date| date.checked_add(Duration::from_secs(age.into())));
         Self { date, pulls: PullBudget::of(headers), logged_in }
     }
 }

@@ -259,7 +259,7 @@ impl Agent {
             let stop = stop.clone();
             tasks.spawn(async move { drop(lane.run(stop).await) });
         }
-        tasks.spawn(gauge_pending(self.spool.clone(), stop.clone()));
+        tasks.spawn(keep_gauges(self.spool.clone(), self.reporter.alarms.clone(), stop.clone()));
         while tasks.join_next().await.is_some() {}
         drop((sender, self.spool, self.reporter));
         self.guard.close();
@@ -355,9 +355,12 @@ async fn pass_on(
     }
 }
 
-/// Shows how much each log has still to take.
-async fn gauge_pending(spool: Spool, stop: CancellationToken) {
+/// Shows how much each log has still to take, and follows what a person does to alarms.
+async fn keep_gauges(spool: Spool, alarms: Alarms, stop: CancellationToken) {
     loop {
+        if let Ok(kept) = spool.alarms().await {
+            alarms.follow(&kept);
+        }
         for log in spool.logs().await.unwrap_or_default() {
             // Far fewer entries than a float can count.
             metrics::gauge!("taglog_witness_pending", "log" => log.origin()).set(log.pending as f64);

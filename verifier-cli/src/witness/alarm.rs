@@ -1,10 +1,10 @@
 //! Alarms: what a person must look at. Each is logged, counted, kept in the spool, and sent on.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     fmt,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
@@ -18,6 +18,12 @@ use super::spool::{Alarm, Spool};
 
 /// How long the webhook has for its answer.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often one that stays up is logged and counted again: what is wrong with a clock is wrong for every tag.
+const REPEAT: Duration = Duration::from_secs(60);
+
+/// Subject and kind of what is up, and when it was last raised; `None`: by an agent before this one.
+type Up = BTreeMap<(String, String), Option<Instant>>;
 
 /// What kinds of alarms there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,15 +80,15 @@ impl fmt::Display for AlarmKind {
 #[derive(Clone, Debug)]
 pub struct Alarms {
     spool: Spool,
-    /// What is up, so that ending what is not costs nothing.
-    up: Arc<Mutex<BTreeSet<(String, String)>>>,
+    /// What is up, so that ending what is not costs nothing, and when it was last raised.
+    up: Arc<Mutex<Up>>,
     raised: Arc<Notify>,
 }
 
 impl Alarms {
     /// Starts with the alarms that are up in the spool.
     pub fn new(spool: Spool, up: &[Alarm]) -> Alarms {
-        let up = up.iter().map(|alarm| (alarm.subject.clone(), alarm.kind.clone())).collect();
+        let up = up.iter().map(|alarm| ((alarm.subject.clone(), alarm.kind.clone()), None)).collect();
         let alarms = Alarms { spool, up: Arc::new(Mutex::new(up)), raised: Arc::default() };
         alarms.gauge();
         // Some may not have been sent on before the last end.
@@ -90,10 +96,17 @@ impl Alarms {
         alarms
     }
 
-    /// Raises an alarm, or counts it again.
+    /// Raises an alarm, or counts it again, if that was not done a moment ago.
     pub async fn raise(&self, subject: &str, kind: AlarmKind, message: &str, evidence: Option<String>) {
+        let now = Instant::now();
+        let before = self.change(|up| up.insert((subject.to_owned(), kind.to_string()), Some(now)));
+        let is_repetition = before.flatten().is_some_and(|last| now - last < REPEAT);
+        if is_repetition && evidence.is_none() {
+            // Its time stays the one of the last count.
+            self.locked(|up| up.insert((subject.to_owned(), kind.to_string()), before.flatten()));
+            return;
+        }
         tracing::error!(subject, kind = kind.as_str(), evidence, "{message}");
-        self.change(|up| up.insert((subject.to_owned(), kind.to_string())));
         let now = Timestamp::from_system_time(SystemTime::now());
         let alarm = Alarm {
             subject: subject.to_owned(),
@@ -112,32 +125,37 @@ impl Alarms {
 
     /// Ends an alarm, if it is up.
     pub async fn clear(&self, subject: &str, kind: AlarmKind) {
-        if !self.change(|up| up.remove(&(subject.to_owned(), kind.to_string()))) {
+        let key = (subject.to_owned(), kind.to_string());
+        if !self.locked(|up| up.contains_key(&key)) {
             return;
         }
+        let raised = self.change(|up| up.remove(&key)).flatten();
         tracing::info!(subject, kind = kind.as_str(), "the alarm is over");
         if let Err(error) = self.spool.clear(subject.to_owned(), kind.to_string()).await {
             tracing::error!(%error, "the end of the alarm could not be kept");
-            self.change(|up| up.insert((subject.to_owned(), kind.to_string())));
+            self.change(|up| up.insert(key, raised));
         }
+    }
+
+    /// Forgets alarms that a person has ended from outside. The one about the spool may never have got into it.
+    pub fn follow(&self, kept: &[Alarm]) {
+        let is_kept = |subject: &str, kind: &str| {
+            kind == AlarmKind::Spool.as_str() || kept.iter().any(|alarm| alarm.subject == subject && alarm.kind == kind)
+        };
+        self.change(|up| up.retain(|(subject, kind), _| is_kept(subject, kind)));
     }
 
     /// Whether an alarm of this kind is up.
     pub fn is_up(&self, kind: AlarmKind) -> bool {
-        self.locked(|up| up.iter().any(|(_, other)| other == kind.as_str()))
+        self.locked(|up| up.keys().any(|(_, other)| other == kind.as_str()))
     }
 
-    /// Whether any alarm is up.
-    pub fn any_up(&self) -> bool {
-        self.locked(|up| !up.is_empty())
-    }
-
-    fn locked<T>(&self, work: impl FnOnce(&mut BTreeSet<(String, String)>) -> T) -> T {
-        // Each use is a single operation on the set, so that a panic elsewhere cannot leave it half done.
+    fn locked<T>(&self, work: impl FnOnce(&mut Up) -> T) -> T {
+        // Each use is a single operation on the map, so that a panic elsewhere cannot leave it half done.
         work(&mut self.up.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn change(&self, work: impl FnOnce(&mut BTreeSet<(String, String)>) -> bool) -> bool {
+    fn change<T>(&self, work: impl FnOnce(&mut Up) -> T) -> T {
         let changed = self.locked(work);
         self.gauge();
         changed
@@ -145,7 +163,7 @@ impl Alarms {
 
     fn gauge(&self) {
         for kind in AlarmKind::ALL {
-            let up = self.locked(|up| up.iter().filter(|(_, other)| other == kind.as_str()).count());
+            let up = self.locked(|up| up.keys().filter(|(_, other)| other == kind.as_str()).count());
             // Far fewer alarms than a float can count.
             metrics::gauge!("taglog_witness_alarms", "kind" => kind.as_str()).set(up as f64);
         }

@@ -117,7 +117,11 @@ async fn a_304_that_nobody_asked_for_is_an_error() {
         Err(RegistryError::Server { status, .. }) => status,
         other => panic!("{other:?}"),
     };
-    let fake = Fake::start(|_: &Seen, _: &str| reply(304, &[], "")).await;
+    let fake = Fake::start(|seen: &Seen, _: &str| match seen.method {
+        Method::HEAD => reply(304, &[], ""),
+        _ => manifest_reply(),
+    })
+    .await;
     assert_eq!(status(looked(&fake, None).await), 304);
     let fake = Fake::start(|seen: &Seen, _: &str| match seen.method {
         Method::HEAD => reply(405, &[], ""),
@@ -229,7 +233,8 @@ async fn without_login_no_password_is_sent() {
 #[tokio::test]
 async fn without_login_broken_logins_do_not_matter() {
     let fake = token_registry(|_: &Seen| reply(200, &[], r#"{"token":"good"}"#)).await;
-    let registry = client_without_login(&DockerConfig::new("{ broken"));
+    let config = DockerConfig::new("{ broken");
+    let registry = client_without_login(&config);
     assert_eq!(registry.head(&fake.image()).await, Ok(known()));
 }
 

@@ -276,6 +276,14 @@ impl Spool {
         self.thread.call(move |connection| rows::clear(connection, &subject, &kind)).await
     }
 
+    /// Alarms that are up.
+    ///
+    /// # Errors
+    /// [`SpoolError`].
+    pub async fn alarms(&self) -> Result<Vec<Alarm>, SpoolError> {
+        self.thread.call(|connection| rows::alarms(connection, false)).await
+    }
+
     /// Alarms that have not been sent on yet.
     ///
     /// # Errors

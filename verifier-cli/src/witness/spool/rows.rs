@@ -202,7 +202,8 @@ pub(super) fn remember(
     Ok(())
 }
 
-const TAGS: &str = "SELECT r.name AS repository, t.name, seen, observed, looked, missing, missing_at, again, error
+const TAGS: &str =
+    "SELECT r.name AS repository, t.name, seen, observed, looked, missing, missing_at, again, t.error AS error
      FROM tag t JOIN repository r ON r.id = t.repository ORDER BY r.name, t.name";
 
 pub(super) fn tags(connection: &Connection) -> Result<Vec<TagRow>, SpoolError> {

@@ -29,6 +29,8 @@ use crate::{
 
 /// How many digests are remembered as fetched and checked, so that several tags of one image cost one pull.
 const CHECKED: usize = 10_000;
+/// How long all pages of a list may take.
+const LIST_TIME: Duration = Duration::from_secs(600);
 /// How soon to look again at a tag that moved between look and fetch.
 const MOVED: Duration = Duration::from_secs(1);
 /// How soon to look again while the clock is wrong or the spool is full.
@@ -151,7 +153,12 @@ impl Looker {
     /// [`RegistryError`].
     pub async fn list(&self, watched: &Watched, most: usize) -> Result<Vec<Tag>, RegistryError> {
         self.pace.ready().await;
-        let list = self.registry(watched).tags(watched.repository(), most).await?;
+        let listed = self.registry(watched).tags(watched.repository(), most);
+        let list = tokio::time::timeout(LIST_TIME, listed).await.map_err(|_| RegistryError::Timeout {
+            target: watched.repository().to_string(),
+            registry: self.host.clone(),
+            after: LIST_TIME,
+        })??;
         if list.malformed > 0 {
             tracing::warn!(repository = %watched.repository(), malformed = list.malformed, "listed tags that are none");
         }
@@ -309,6 +316,7 @@ impl Looker {
         let (outcome, error) = match ended {
             Ended::Settled { reported: true } => ("report", None),
             Ended::Settled { reported: false } => ("unchanged", None),
+            // Missing, or moved a moment ago.
             Ended::Again(_) => ("again", None),
             Ended::Failed(error) => {
                 self.pace.failed(error);
