@@ -65,7 +65,7 @@ impl Session {
                 directories.state_dir().unwrap_or_else(|| directories.data_dir()).join("taglog")
             }
         };
-        let timeout = Duration::from_secs(global.timeout);
+        let timeout = global.timeout();
         Ok(Session { trust, memory: Memory::new(state), global_log: global.log.clone(), timeout })
     }
 
@@ -102,7 +102,7 @@ impl Session {
 pub fn registry(global: &Global) -> Result<Registry, Failure> {
     let options = RegistryOptions {
         plain_http: global.plain_http.clone(),
-        timeout: Duration::from_secs(global.timeout),
+        timeout: global.timeout(),
         ..RegistryOptions::default()
     };
     Registry::new(options).map_err(Failure::failed)

@@ -48,10 +48,9 @@ use crate::{
     registry::{Login, Registry, RegistryError, RegistryOptions},
 };
 
-/// How long one exchange with a registry may take.
-const REGISTRY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a log has to publish a bundle and answer; a log waits half as long for its publication.
-const LOG_TIMEOUT: Duration = Duration::from_secs(60);
+/// How much longer than another exchange one may take in which a log waits for publication, which it does for half
+/// a minute at most.
+const PUBLICATION: Duration = Duration::from_secs(40);
 
 /// Why the agent cannot start.
 #[derive(Debug, Error)]
@@ -109,14 +108,17 @@ pub struct Prepared {
     pub key: Arc<SigningKey>,
     /// The logs, with the way to each.
     pub logs: Vec<(VerifierKey, LogClient)>,
+    /// How long one exchange with a registry may take.
+    pub timeout: Duration,
 }
 
 impl Prepared {
-    /// Reads a configuration, the key and the trust files. Asks nothing over the network.
+    /// Reads a configuration, the key and the trust files. Asks nothing over the network. `timeout` is for each
+    /// exchange with a registry or a log.
     ///
     /// # Errors
     /// [`AgentError`].
-    pub fn read(path: &Path) -> Result<Prepared, AgentError> {
+    pub fn read(path: &Path, timeout: Duration) -> Result<Prepared, AgentError> {
         let config = Config::read(path)?;
         let key = Arc::new(read_key(&config.key)?);
         let mut logs: Vec<(VerifierKey, LogClient)> = Vec::new();
@@ -127,9 +129,9 @@ impl Prepared {
             if logs.iter().any(|(other, _)| *other == trust.log) {
                 return Err(AgentError::SameLog(trust.log.to_string()));
             }
-            logs.push((trust.log, LogClient::new(&url, LOG_TIMEOUT)?));
+            logs.push((trust.log, LogClient::new(&url, timeout + PUBLICATION)?));
         }
-        Ok(Prepared { config, key, logs })
+        Ok(Prepared { config, key, logs, timeout })
     }
 
     /// The witness's id.
@@ -149,15 +151,15 @@ fn read_key(path: &Path) -> Result<SigningKey, AgentError> {
     Ok(key)
 }
 
-/// Access to registries as a configuration has it.
+/// Access to registries as a configuration has it, with this time for each exchange.
 ///
 /// # Errors
 /// [`RegistryError::Setup`].
-pub fn registry(config: &Config, login: Login) -> Result<Registry, RegistryError> {
+pub fn registry(config: &Config, login: Login, timeout: Duration) -> Result<Registry, RegistryError> {
     let plain = config.registries.iter().filter(|(_, registry)| registry.plain_http);
     Registry::new(RegistryOptions {
         plain_http: plain.map(|(host, _)| host.clone()).collect(),
-        timeout: REGISTRY_TIMEOUT,
+        timeout,
         login,
         docker_config: None,
     })
@@ -193,7 +195,7 @@ impl Agent {
     /// [`AgentError`].
     pub async fn new(prepared: Prepared, once: bool, progress: &Progress) -> Result<Agent, AgentError> {
         let witness = prepared.witness();
-        let Prepared { config, key, logs } = prepared;
+        let Prepared { config, key, logs, timeout } = prepared;
         let vkeys: Vec<VerifierKey> = logs.iter().map(|(vkey, _)| vkey.clone()).collect();
         let (spool, guard, opened) = Spool::open(&config.state, key.verifier_key(), &vkeys, config.spool_limit)?;
         let alarms = Alarms::new(spool.clone(), &opened.alarms);
@@ -223,7 +225,7 @@ impl Agent {
         });
         let deliveries = deliveries.collect();
         let repositories = watched(&config.watches, opened);
-        let (lanes, hints) = lanes(&config, &repositories, &reporter, once, progress)?;
+        let (lanes, hints) = lanes(&config, timeout, &repositories, &reporter, once, progress)?;
         Ok(Agent { spool, guard, deliveries, lanes, repositories, reporter, hints, config, witness })
     }
 
@@ -311,12 +313,13 @@ type Lanes = (Vec<Lane>, BTreeMap<String, mpsc::Sender<Hint>>);
 /// A lane for each registry, and the way for hints to each.
 fn lanes(
     config: &Config,
+    timeout: Duration,
     repositories: &[Arc<Watched>],
     reporter: &Reporter,
     once: bool,
     progress: &Progress,
 ) -> Result<Lanes, AgentError> {
-    let (anonymous, logged_in) = (registry(config, Login::Never)?, registry(config, Login::Stored)?);
+    let (anonymous, logged_in) = (registry(config, Login::Never, timeout)?, registry(config, Login::Stored, timeout)?);
     let mut by_registry: BTreeMap<String, Vec<Arc<Watched>>> = BTreeMap::new();
     for watched in repositories {
         by_registry.entry(watched.repository().registry().to_owned()).or_default().push(Arc::clone(watched));

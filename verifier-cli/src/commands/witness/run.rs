@@ -4,6 +4,7 @@ use std::{
     io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use clap::{Args, ValueEnum};
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{
-    commands::{Failure, Report, exit},
+    commands::{Failure, Global, Report, exit},
     witness::{
         agent::{Agent, AgentError, Prepared},
         http::Listener,
@@ -57,10 +58,10 @@ enum LogFormat {
 }
 
 /// Runs the agent.
-pub async fn run(args: &RunArgs) -> Result<Report, Failure> {
+pub async fn run(global: &Global, args: &RunArgs) -> Result<Report, Failure> {
     let progress = if std::io::stderr().is_terminal() { Progress::shown() } else { Progress::hidden() };
     start_logging(args.log_format, &progress);
-    let prepared = Prepared::read(&args.config).map_err(failure)?;
+    let prepared = Prepared::read(&args.config, global.timeout()).map_err(failure)?;
     if args.once {
         return pass(prepared, &progress).await;
     }
@@ -99,10 +100,9 @@ async fn keep_running(
 ) -> Result<Report, Failure> {
     let mut listener = listen(&prepared, None).map_err(failure)?;
     loop {
-        let state = prepared.config.state.clone();
-        let witness = prepared.witness();
+        let before = Fixed::of(&prepared);
         let agent = Agent::new(prepared, false, progress).await.map_err(failure)?;
-        announce(&witness, &agent, listener.as_deref(), progress).map_err(Failure::failed)?;
+        announce(&before.witness, &agent, listener.as_deref(), progress).map_err(Failure::failed)?;
         let stop = CancellationToken::new();
         let mut running = tokio::spawn(agent.run(listener.clone(), metrics.clone(), stop.clone()));
         notify(&[NotifyState::Ready]);
@@ -110,7 +110,7 @@ async fn keep_running(
             match signals.next(&mut running).await {
                 Asked::Stop => break None,
                 Asked::Ended => return Err(Failure::failed("the agent has ended by itself; its log says why")),
-                Asked::Reload => match reload(path, &witness, &state, listener.as_ref()) {
+                Asked::Reload => match reload(path, &before, listener.as_ref()) {
                     Ok(next) => break Some(next),
                     Err(why) => tracing::error!("the configuration is not taken, the old one stays: {why}"),
                 },
@@ -133,10 +133,24 @@ async fn keep_running(
 
 type Next = (Prepared, Option<Arc<Listener>>);
 
-/// Reads the configuration again. What cannot change while the agent runs must not have changed.
-fn reload(path: &Path, witness: &str, state: &Path, listener: Option<&Arc<Listener>>) -> Result<Next, String> {
-    let prepared = Prepared::read(path).map_err(|error| error.to_string())?;
-    if prepared.witness() != witness || prepared.config.state != state {
+/// What cannot change while the agent runs.
+#[derive(PartialEq, Eq)]
+struct Fixed {
+    witness: String,
+    state: PathBuf,
+    timeout: Duration,
+}
+
+impl Fixed {
+    fn of(prepared: &Prepared) -> Fixed {
+        Fixed { witness: prepared.witness(), state: prepared.config.state.clone(), timeout: prepared.timeout }
+    }
+}
+
+/// Reads the configuration again.
+fn reload(path: &Path, before: &Fixed, listener: Option<&Arc<Listener>>) -> Result<Next, String> {
+    let prepared = Prepared::read(path, before.timeout).map_err(|error| error.to_string())?;
+    if Fixed::of(&prepared) != *before {
         return Err("key and state cannot change while the agent runs: restart it".to_owned());
     }
     let listener = listen(&prepared, listener).map_err(|error| error.to_string())?;

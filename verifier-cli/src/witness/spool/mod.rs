@@ -6,8 +6,9 @@
 //! `kill -9` between any two lines, an entry is in the spool with the state it stands for, or neither is.
 //!
 //! - `schema`: the file and its tables; `rows`: what is read and written in them; `salvage`: what is done with a
-//!   damaged file; `thread`: the one that owns the database.
+//!   damaged file; `reserve`: room for saying that there is none; `thread`: the one that owns the database.
 
+mod reserve;
 mod rows;
 mod salvage;
 mod schema;
@@ -28,6 +29,7 @@ use taglog_proto::{
 use thiserror::Error;
 
 use super::decision::TagState;
+use reserve::Reserve;
 use thread::Thread;
 
 pub use rows::{Alarm, LogStatus, Pending, RepositoryRow, TagRow};
@@ -136,6 +138,7 @@ pub struct Opened {
 #[derive(Clone, Debug)]
 pub struct Spool {
     thread: Thread,
+    reserve: Reserve,
 }
 
 /// Held for as long as the spool is in use; [`Guard::close`] waits until all is on disk.
@@ -196,7 +199,9 @@ impl Spool {
             salvaged,
         };
         let (thread, handle) = Thread::start(connection).map_err(file_error)?;
-        Ok((Spool { thread }, Guard { thread: handle, _lock: lock }, opened))
+        let reserve = Reserve::new(directory);
+        reserve.make();
+        Ok((Spool { thread, reserve }, Guard { thread: handle, _lock: lock }, opened))
     }
 
     fn try_open(path: &Path, witness: &VerifierKey, limit: u64) -> Result<Connection, SpoolError> {
@@ -266,7 +271,17 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`].
     pub async fn raise(&self, alarm: Alarm) -> Result<(), SpoolError> {
-        self.thread.call(move |connection| rows::raise(connection, &alarm)).await
+        let again = alarm.clone();
+        match self.thread.call(move |connection| rows::raise(connection, &alarm)).await {
+            // That there is no room is the last thing that must find some.
+            Err(SpoolError::Full) => {
+                self.reserve.release();
+                self.thread
+                    .call(move |connection| schema::with_more_pages(connection, || rows::raise(connection, &again)))
+                    .await
+            }
+            outcome => outcome,
+        }
     }
 
     /// Ends an alarm.
@@ -274,7 +289,9 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`].
     pub async fn clear(&self, subject: String, kind: String) -> Result<(), SpoolError> {
-        self.thread.call(move |connection| rows::clear(connection, &subject, &kind)).await
+        self.thread.call(move |connection| rows::clear(connection, &subject, &kind)).await?;
+        self.reserve.make();
+        Ok(())
     }
 
     /// Alarms that are up.

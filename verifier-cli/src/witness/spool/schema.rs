@@ -12,6 +12,9 @@ const VERSION: i64 = 1;
 /// How long another process's read may hold up a write.
 const BUSY: Duration = Duration::from_secs(10);
 
+/// Pages beyond the limit for alarms about it.
+const RESERVED_PAGES: u32 = 16;
+
 const TABLES: &str = "
 -- Whose spool this is.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -107,6 +110,19 @@ pub(super) fn open(path: &Path, limit: u64) -> Result<Connection, SpoolError> {
     let pages = u32::try_from(limit / u64::from(page_size)).unwrap_or(u32::MAX - 1).max(64);
     connection.pragma_update(None, "max_page_count", pages)?;
     Ok(connection)
+}
+
+/// Does something that must find room in a spool that has reached its limit.
+pub(super) fn with_more_pages<T>(
+    connection: &Connection,
+    work: impl FnOnce() -> Result<T, SpoolError>,
+) -> Result<T, SpoolError> {
+    let limit: u32 = connection.pragma_query_value(None, "max_page_count", |row| row.get(0))?;
+    connection.pragma_update(None, "max_page_count", limit.saturating_add(RESERVED_PAGES))?;
+    let done = work();
+    // A limit below the pages that are used is one that lets no page be added.
+    connection.pragma_update(None, "max_page_count", limit)?;
+    done
 }
 
 /// Opens the file for reading, while an agent may be writing.

@@ -174,6 +174,19 @@ async fn a_full_spool_refuses_whole_entries_and_goes_on_when_there_is_room() {
         }
     };
     assert!(matches!(full, SpoolError::Full), "{full}");
+    let alarm = Alarm {
+        subject: "spool".into(),
+        kind: "spool".into(),
+        message: "x".repeat(1000),
+        evidence: None,
+        first: at(0),
+        last: at(0),
+        count: 1,
+    };
+    spool.raise(alarm).await.unwrap();
+    assert_eq!(Snapshot::read(home.0.path()).unwrap().alarms.len(), 1, "that it is full can be said");
+    let refused = spool.record(observation("more", "more", 0), Some(big(999))).await;
+    assert!(matches!(refused, Err(SpoolError::Full)), "the limit holds still");
     assert_eq!(pending_tags(&spool, opened.logs[0]).await, kept, "what was refused left nothing behind");
     for entry in spool.pending(opened.logs[0], 100).await.unwrap() {
         spool.settle(opened.logs[0], vec![(entry.seq, Settlement::Delivered)], at(0)).await.unwrap();

@@ -170,16 +170,20 @@ impl Looker {
     /// Looks at a tag, and reports what is to be reported.
     pub async fn look(&self, watched: &Watched, tag: &Tag) -> Ended {
         let state = watched.state(tag);
-        let ended = match self.ask(watched, tag, &state).await {
+        let (found, ended) = match self.ask(watched, tag, &state).await {
             Ok((found, circumstances)) => {
                 self.pace.answered(&circumstances);
-                self.judge(watched, tag, found, &circumstances).await
+                (Some(found), self.judge(watched, tag, found, &circumstances).await)
             }
-            Err(error) => Err(Obstacle::Registry(error)),
+            Err(error) => (None, Err(Obstacle::Registry(error))),
         };
         let ended = ended.unwrap_or_else(ended_by);
-        self.remember(watched, tag, &ended);
+        self.remember(watched, tag, found, &ended);
         ended
+    }
+
+    fn not_found(&self, watched: &Watched, tag: &Tag) -> RegistryError {
+        RegistryError::NotFound { target: watched.image(tag).to_string(), registry: self.host.clone() }
     }
 
     /// What the tag points to. Nothing at all is an answer too.
@@ -198,9 +202,7 @@ impl Looker {
             Ok((Looked::Digest(digest), circumstances)) => Ok((Found::Digest(digest), circumstances)),
             Ok((Looked::Unchanged, circumstances)) => match known {
                 Some(digest) => Ok((Found::Digest(digest), circumstances)),
-                None => {
-                    Err(RegistryError::NotFound { target: watched.image(tag).to_string(), registry: self.host.clone() })
-                }
+                None => Err(self.not_found(watched, tag)),
             },
             Err(RegistryError::NotFound { .. }) => Ok((Found::Nothing, Circumstances::default())),
             Err(error) => Err(error),
@@ -312,23 +314,29 @@ impl Looker {
         Ok(())
     }
 
-    fn remember(&self, watched: &Watched, tag: &Tag, ended: &Ended) {
+    /// Counts the look, and remembers what a person may want to know of it.
+    fn remember(&self, watched: &Watched, tag: &Tag, found: Option<Found>, ended: &Ended) {
+        let state = watched.state(tag);
+        let is_gone = state.reported.is_some_and(|reported| reported.seen == Seen::Gone);
         let (outcome, error) = match ended {
-            Ended::Settled { reported: true } => ("report", None),
-            Ended::Settled { reported: false } => ("unchanged", None),
-            Ended::Again(_) => ("again", None),
             Ended::Failed(error) => {
                 self.pace.failed(error);
                 (error.kind(), Some(error.to_string()))
             }
             Ended::HeldUp(_, why) => ("held-up", Some(why.clone())),
+            Ended::Settled { .. } | Ended::Again(_) if found == Some(Found::Nothing) && !is_gone => {
+                ("missing", Some(self.not_found(watched, tag).to_string()))
+            }
+            Ended::Settled { reported: true } => ("report", None),
+            Ended::Settled { reported: false } => ("unchanged", None),
+            Ended::Again(_) => ("again", None),
         };
         metrics::counter!("taglog_witness_looks_total", "registry" => self.host.clone(), "outcome" => outcome)
             .increment(1);
         if let Some(error) = &error {
             tracing::warn!(image = %watched.image(tag), "{error}");
         }
-        self.reporter.spool.remember(watched.image(tag), watched.state(tag), error);
+        self.reporter.spool.remember(watched.image(tag), state, error);
     }
 }
 
