@@ -48,9 +48,8 @@ use crate::{
     registry::{Login, Registry, RegistryError, RegistryOptions},
 };
 
-/// How much longer than another exchange one may take in which a log waits for publication, which it does for half
-/// a minute at most.
-const PUBLICATION: Duration = Duration::from_secs(40);
+/// How much longer a log has, which waits for publication before it answers: half a minute and no more, if it is honest.
+const PUBLICATION: Duration = Duration::from_secs(5);
 
 /// Why the agent cannot start.
 #[derive(Debug, Error)]
