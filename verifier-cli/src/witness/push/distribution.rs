@@ -1,8 +1,8 @@
 //! Docker Distribution's notifications: what the registries of that code base and its descendants send.
 //!
 //! An envelope holds events. Version 2 (`…events.v2+json`, from Distribution 3 on) has the same fields. A push or
-//! deletion of a tag names it; a push or deletion by digest names the repository alone, and so do all pushes to old
-//! registries.
+//! deletion of a tag names it; a push or deletion by digest names the repository alone. A push by digest moves no tag:
+//! a multi-platform image has one for each platform, which must not make every tag of a large repository be looked at.
 
 use serde::Deserialize;
 
@@ -23,9 +23,8 @@ struct Event {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
+#[serde(default)]
 struct Target {
-    media_type: String,
     repository: String,
     tag: String,
 }
@@ -39,16 +38,11 @@ pub(super) fn claims(body: &[u8]) -> Result<Vec<Claim>, Malformed> {
 
 fn changes_a_tag(event: &Event) -> bool {
     match event.action.as_str() {
-        "push" => !event.target.tag.is_empty() || is_manifest(&event.target.media_type),
+        "push" => !event.target.tag.is_empty(),
         // Deleted blobs look like manifests deleted by digest. They are rare, and one look more does no harm.
         "delete" => true,
         _ => false,
     }
-}
-
-/// Whether a media type is a manifest's or an index's; the others are those of blobs.
-fn is_manifest(media_type: &str) -> bool {
-    [".manifest.", ".index."].iter().any(|part| media_type.contains(part))
 }
 
 #[cfg(test)]
@@ -82,20 +76,17 @@ mod tests {
     }
 
     #[test]
-    fn pushes_of_manifests() {
+    fn pushes_of_tags() {
         for media_type in [
             "application/vnd.oci.image.manifest.v1+json",
             "application/vnd.oci.image.index.v1+json",
-            "application/vnd.docker.distribution.manifest.v2+json",
-            "application/vnd.docker.distribution.manifest.list.v2+json",
             "application/vnd.docker.distribution.manifest.v1+prettyjws",
+            "application/vnd.example.new",
         ] {
             let tagged = event("push", &target(media_type, r#","tag":"1.0""#));
-            let untagged = event("push", &target(media_type, ""));
-            assert_eq!(envelope(&[tagged, untagged]), [app("1.0"), app("")], "{media_type}");
+            let by_digest = event("push", &target(media_type, ""));
+            assert_eq!(envelope(&[by_digest, tagged]), [app("1.0")], "{media_type}");
         }
-        let unknown = event("push", &target("application/vnd.example.new", r#","tag":"1.0""#));
-        assert_eq!(envelope(&[unknown]), [app("1.0")]);
     }
 
     #[test]
