@@ -23,8 +23,7 @@ use std::{path::PathBuf, process::Command};
 use serde_json::Value;
 use taglog_tests::{Server, Status, Witness, agent::metric, binary, hostile_registry::Manner, server::ORIGIN};
 
-use cli_common::wait;
-use witness_scene::{Scene, pending, switch::Switch, wait_patiently, watch, webhook::Webhook};
+use witness_scene::{Scene, get, pending, switch::Switch, wait_patiently, watch, webhook::Webhook};
 
 /// The tag whose moves are reported to the log.
 const APP: &str = "team/app:1.0";
@@ -144,10 +143,7 @@ impl LogScene {
     }
 
     fn alarm_metric(&self, kind: &str) -> f64 {
-        let text = wait(async {
-            let request = self.scene.server.client.get(format!("{}/metrics", self.scene.agent.url()));
-            request.send().await.unwrap().text().await.unwrap()
-        });
+        let text = get(&format!("{}/metrics", self.scene.agent.url())).text();
         metric(&text, "taglog_witness_alarms", &format!("kind={kind:?}"))
     }
 }

@@ -5,17 +5,15 @@ use taglog_tests::hostile_registry::{
     Canned, HostileRegistry, Manner, Sent, manifest, manifest_digest, manifest_of_size,
 };
 
-use crate::{
-    cli_common::wait,
-    witness_scene::{HEALTHY, Scene, digest_of, wait_patiently, watch},
-};
+use crate::witness_scene::{HEALTHY, Scene, digest_of, get, wait_patiently, watch};
 
 /// An image, how it is answered, and what the status must say about it.
 type Fault = (&'static str, Manner, &'static [&'static str]);
 
 /// Faults that concern one tag alone.
 fn faults(registry: &HostileRegistry) -> Vec<Fault> {
-    let claimed = manifest_digest("claimed");
+    // What is sent for a digest is the same for all tags of a repository.
+    let claimed = |tag: &str, sent| Manner::Claims(manifest_digest(tag), sent);
     let mebibyte = 1 << 20;
     vec![
         ("team/app:refused", Manner::status(401), &["refuses access"]),
@@ -23,11 +21,11 @@ fn faults(registry: &HostileRegistry) -> Vec<Fault> {
         ("team/app:misunderstood", Manner::status(400), &["answered 400"]),
         ("team/app:page", Manner::Answers(Canned::page(200)), &["does not answer like a registry"]),
         ("team/app:no-page", Manner::Answers(Canned::page(404)), &["does not answer like a registry"]),
-        ("team/app:other", Manner::Claims(claimed, Sent::Bytes(manifest("other"))), &["should be", "bytes received"]),
+        ("team/app:other", claimed("other", Sent::Bytes(manifest("else"))), &["should be", "bytes received"]),
         ("team/app:array", Manner::Serves(b"[]".to_vec()), &["does not answer like a registry"]),
         ("team/app:binary", Manner::Serves(b"\x7fELF".to_vec()), &["does not answer like a registry"]),
-        ("team/app:vanished", Manner::Claims(claimed, Sent::Nothing), &["has no"]),
-        ("team/app:endless", Manner::Claims(claimed, Sent::Endless), &["larger than"]),
+        ("team/app:vanished", claimed("vanished", Sent::Nothing), &["has no"]),
+        ("team/app:endless", claimed("endless", Sent::Endless), &["larger than"]),
         ("team/app:huge", Manner::Serves(manifest_of_size("huge", 5 * mebibyte)), &["larger than"]),
         ("team/app:circle", Manner::SendsTo(format!("http://{}", registry.host)), &["too many redirects"]),
         ("team/app:away", Manner::SendsTo("http://registry.example".to_owned()), &["was not followed", "plain HTTP"]),
@@ -160,9 +158,9 @@ fn what_is_unchanged_costs_one_head_a_look() {
                   application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
     assert!(seen.iter().all(|seen| seen.header("accept") == Some(accept)), "{seen:?}");
     for content in ["one", "two"] {
-        let path = format!("/api/v1/manifests/{}", digest_of(content));
+        let url = format!("{}/api/v1/manifests/{}", scene.server.url, digest_of(content));
         let kept = wait_patiently(&scene.agent, "the manifest of a logged digest", || {
-            Some(wait(scene.server.get(&path))).filter(|kept| kept.status == 200)
+            Some(get(&url)).filter(|kept| kept.status == 200)
         });
         assert_eq!(kept.body, manifest(content));
     }

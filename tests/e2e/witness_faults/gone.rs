@@ -130,7 +130,7 @@ fn a_tag_that_flaps_is_reported_once_a_second_at_most() {
     let body = serde_json::json!({ "images": names }).to_string();
     for looks in [2, 3] {
         let request = scene.server.client.post(format!("{}/push/generic", scene.agent.url())).body(body.clone());
-        let answer = wait(request.header("content-type", "application/json").send()).unwrap();
+        let answer = wait(async { request.header("content-type", "application/json").send().await.unwrap() });
         assert_eq!(answer.status(), 202);
         let all = || images.iter().all(|image| scene.registry.looks(image) >= looks).then_some(());
         wait_patiently(&scene.agent, "the looks after a push", all);

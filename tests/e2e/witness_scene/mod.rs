@@ -9,13 +9,14 @@ pub mod webhook;
 use std::{
     collections::BTreeMap,
     process::Command,
+    sync::LazyLock,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
-use taglog_proto::time::Timestamp;
+use taglog_proto::{tag_proof::TagProof, time::Timestamp};
 use taglog_tests::{
-    Agent, Server, Status, Witness,
+    Agent, Answer, Server, Status, Witness,
     agent::{log_table, registry_table, watch_table},
     hostile_registry::{HostileRegistry, LOGIN, Manner, manifest_digest},
     process::PATIENCE,
@@ -149,9 +150,20 @@ pub fn digest_of(content: &str) -> String {
     if content == "gone" { content.to_owned() } else { manifest_digest(content).to_string() }
 }
 
+/// Each request on a connection of its own: a log closes those that are idle, perhaps just when they are used again.
+static CLIENT: LazyLock<reqwest::Client> =
+    LazyLock::new(|| reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap());
+
+/// `GET` of an address.
+pub fn get(url: &str) -> Answer {
+    wait(async { Answer::of(CLIENT.get(url)).await })
+}
+
 /// All sightings of an image that the log has, proven, oldest first: what, and when the witness looked.
 pub fn logged(server: &Server, image: &str) -> Vec<(String, Timestamp)> {
-    let lookup = wait(server.lookup(&[image], ""));
+    let answer = get(&format!("{}/api/v1/lookup?image={image}", server.url));
+    assert_eq!(answer.status, 200, "{answer:?}");
+    let lookup = TagProof::from_json(&answer.body).unwrap().verify(&server.vkey).unwrap();
     let witnesses = lookup.images.into_iter().flat_map(|report| report.witnesses);
     let sightings = witnesses.flat_map(|witness| witness.sightings);
     sightings.map(|sighted| (sighted.sighting.seen.to_string(), sighted.observed)).collect()
