@@ -29,7 +29,7 @@ install_packages() {
 prepare() {
   command -v cargo >/dev/null || fail "Please install Rust first: see rustup.rs."
   # libclang (not libclang-cpp, which a machine may have alone) and a C++ compiler are for RocksDB's
-  # bindings, the registry and skopeo for real images.
+  # bindings, the registry and skopeo for real images, faketime for clocks that jump.
   install_packages '/usr/lib/llvm-*/lib/libclang.so*=libclang-dev' c++=g++ make=make curl=curl \
-    docker-registry=docker-registry skopeo=skopeo
+    docker-registry=docker-registry skopeo=skopeo faketime=faketime
 }

@@ -104,9 +104,18 @@ impl Agent {
     /// # Panics
     /// When it runs already.
     pub fn launch(&mut self, arguments: &[&str]) {
+        let mut command = self.command("run");
+        self.launch_by(command.args(arguments));
+    }
+
+    /// Starts the agent by a command of [`Agent::command`] that was added to, and does not wait for anything.
+    ///
+    /// # Panics
+    /// When it runs already.
+    pub fn launch_by(&mut self, command: &mut Command) {
         assert!(self.process.is_none(), "the agent runs already");
         self.url = OnceCell::new();
-        self.process = Some(Process::spawn(self.command("run").args(arguments)));
+        self.process = Some(Process::spawn(command));
     }
 
     /// Starts the agent and waits until it is ready; returns the line that says so.
@@ -125,7 +134,19 @@ impl Agent {
     /// # Panics
     /// When it does neither in time.
     pub fn try_start(&mut self) -> Result<String, Ended> {
-        self.launch(&[]);
+        let mut command = self.command("run");
+        self.try_start_by(&mut command)
+    }
+
+    /// Starts the agent by a command of [`Agent::command`] that was added to, and waits until it is ready.
+    ///
+    /// # Errors
+    /// How it ended, when it did instead of getting ready.
+    ///
+    /// # Panics
+    /// When it does neither in time.
+    pub fn try_start_by(&mut self, command: &mut Command) -> Result<String, Ended> {
+        self.launch_by(command);
         let Some(line) = self.process().line(PATIENCE) else { return Err(self.wait_end(PATIENCE)) };
         assert!(line.starts_with("watching "), "announced {line:?}");
         Ok(line)
@@ -281,7 +302,11 @@ pub struct Ended {
 }
 
 impl Ended {
-    fn of(output: Output) -> Ended {
+    /// Reads the output of an ended run, which must not have panicked or been killed.
+    ///
+    /// # Panics
+    /// When it has.
+    pub fn of(output: Output) -> Ended {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         let ended = Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
         assert!(ended.code.is_some() && !ended.stderr.contains("panicked"), "{ended:?}");
@@ -334,6 +359,14 @@ impl Status {
         self.tag(image)["seen"].as_str()
     }
 
+    /// Why the last look at a tag found nothing out; empty when it did.
+    ///
+    /// # Panics
+    /// As [`Status::tags`].
+    pub fn error(&self, image: &str) -> &str {
+        self.tag(image)["error"].as_str().unwrap_or("")
+    }
+
     /// How it stands with the log of this key.
     ///
     /// # Panics
@@ -359,8 +392,19 @@ impl Status {
         self.rows("alarms").iter().map(|alarm| alarm["kind"].as_str().unwrap()).collect()
     }
 
+    /// The alarm of a kind, if it is up.
+    ///
+    /// # Panics
+    /// As [`Status::tags`].
+    pub fn alarm(&self, kind: &str) -> Option<&Value> {
+        self.rows("alarms").iter().find(|alarm| alarm["kind"] == kind)
+    }
+
     /// The exit code that goes with it.
-    fn exit_code(&self) -> i32 {
+    ///
+    /// # Panics
+    /// As [`Status::tags`].
+    pub fn exit_code(&self) -> i32 {
         match (&self.0["running"], &self.0["healthy"]) {
             _ if self.alarms().contains(&"misbehaviour") => 4,
             (Value::Bool(true), Value::Bool(true)) => 0,

@@ -8,6 +8,7 @@
 //! | [`witness`] | signs observations and confirmations |
 //! | [`replay`] | fetches a whole log and audits it |
 //! | [`registry`] | a real registry, and images pushed to it |
+//! | [`hostile_registry`] | a registry whose every answer a test chooses |
 //!
 //! The programs must have been built in the same profile before: `cargo build --release --workspace`.
 
@@ -15,6 +16,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 pub mod agent;
+pub mod hostile_registry;
 pub mod process;
 pub mod registry;
 pub mod replay;

@@ -236,12 +236,25 @@ impl Server {
     /// # Panics
     /// When it does not.
     pub fn stop(mut self) -> Data {
+        self.end();
+        self.data
+    }
+
+    /// Stops it as [`Server::stop`] does, and starts it again on the same directory. Its address is another one then.
+    ///
+    /// # Panics
+    /// When it does not stop or start.
+    pub fn restart(&mut self) {
+        self.end();
+        *self = self.data.start();
+    }
+
+    fn end(&mut self) {
         if self.process.is_running() {
             self.process.terminate();
         }
         let status = self.process.wait(PATIENCE);
         assert!(status.success(), "{status}: {}", self.process.stderr());
-        self.data
     }
 
     /// Kills it with SIGKILL.

@@ -23,9 +23,22 @@ use tokio::task::AbortHandle;
 /// Gives the body that is passed on instead of the one that came, for a path.
 type Edit = Box<dyn Fn(&str, Vec<u8>) -> Vec<u8> + Send + Sync>;
 
+/// What a relay answers by itself.
+#[derive(Clone, Copy, Debug)]
+pub enum Own {
+    /// 503 with a problem of this type.
+    Unavailable(&'static str),
+    /// Nothing, on a connection that stays open.
+    Silence,
+}
+
+/// Gives the relay's own answer for a path, or leaves it to the log.
+type Instead = Box<dyn Fn(&str) -> Option<Own> + Send + Sync>;
+
 struct Relay {
     upstream: String,
     client: reqwest::Client,
+    instead: Instead,
     request: Edit,
     answer: Edit,
 }
@@ -76,9 +89,18 @@ impl Proxy {
         })
     }
 
+    /// Answers some calls itself, so that the log never hears of them.
+    pub fn instead(server: &Server, instead: impl Fn(&str) -> Option<Own> + Send + Sync + 'static) -> Proxy {
+        Proxy::start_with(server, Box::new(instead), Box::new(|_, body| body), Box::new(|_, body| body))
+    }
+
     fn start(server: &Server, request: Edit, answer: Edit) -> Proxy {
+        Proxy::start_with(server, Box::new(|_| None), request, answer)
+    }
+
+    fn start_with(server: &Server, instead: Instead, request: Edit, answer: Edit) -> Proxy {
         let client = server.client.clone();
-        let relay = Arc::new(Relay { upstream: server.url.clone(), client, request, answer });
+        let relay = Arc::new(Relay { upstream: server.url.clone(), client, instead, request, answer });
         let router = axum::Router::new().fallback(pass_on).with_state(relay);
         let listener = super::wait(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -90,6 +112,11 @@ impl Proxy {
 async fn pass_on(State(relay): State<Arc<Relay>>, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
+    match (relay.instead)(&path) {
+        Some(Own::Unavailable(kind)) => return unavailable(kind),
+        Some(Own::Silence) => return std::future::pending().await,
+        None => {}
+    }
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec();
     let mut onward = relay.client.request(head.method, format!("{}{path}", relay.upstream));
     if let Some(content_type) = head.headers.get(CONTENT_TYPE) {
@@ -106,6 +133,17 @@ async fn pass_on(State(relay): State<Arc<Relay>>, request: Request) -> Response 
         response = response.header(CONTENT_TYPE, content_type);
     }
     response.body(Body::from(bytes)).unwrap()
+}
+
+fn unavailable(kind: &str) -> Response {
+    let problem = serde_json::json!({
+        "type": format!("urn:taglog:problem:{kind}"),
+        "title": kind,
+        "status": 503,
+        "detail": "as the test wants it",
+    });
+    let content_type = [(CONTENT_TYPE, "application/problem+json")];
+    (StatusCode::SERVICE_UNAVAILABLE, content_type, problem.to_string()).into_response()
 }
 
 /// What a [`Stranger`] does once it has read a request.

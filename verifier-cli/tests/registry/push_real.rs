@@ -72,11 +72,14 @@ impl Listening {
     }
 
     /// Waits until a notification has been answered with `status`, `times` times.
-    async fn answered(&mut self, status: u16, mut times: usize) {
-        while times > 0 {
-            let answer = timeout(PATIENCE, self.answers.recv()).await.expect("a notification in time").unwrap();
-            times -= usize::from(answer == status);
-        }
+    async fn answered(&mut self, status: u16, times: usize) {
+        let wait = async {
+            let mut left = times;
+            while left > 0 {
+                left -= usize::from(self.answers.recv().await.unwrap() == status);
+            }
+        };
+        timeout(PATIENCE, wait).await.expect("these answers in time");
     }
 
     /// Waits for exactly these hints, in any order: registries promise none.

@@ -1,14 +1,131 @@
 //! `taglog witness import`: makes a watch list from the files that name images.
 
-use clap::Args;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
+};
 
-use crate::commands::{Failure, Global, Report};
+use clap::Args;
+use serde::Serialize;
+use serde_json::json;
+use taglog_proto::name::{Repository, Tag};
+
+use crate::{
+    commands::{Failure, Format, Global, Report},
+    sources::{self, Found, FoundImage, LeftOut, Place},
+};
 
 /// Make a watch list from Dockerfiles, Compose files and Kubernetes manifests
 #[derive(Debug, Args)]
-pub struct ImportArgs {}
+#[command(after_help = "\
+Examples:
+  taglog witness import -f compose.yaml -f Dockerfile >> witness.toml
+  taglog witness import -f deploy/
+  helm template ./chart | taglog witness import -f -
 
-/// Prints the watch list as TOML.
-pub fn run(_global: &Global, _args: &ImportArgs) -> Result<Report, Failure> {
-    Err(Failure::usage("not there yet"))
+Of a directory those files are read whose names look like one of the kinds: Dockerfile*,
+*.Dockerfile, Containerfile*, *.yaml, *.yml. An image without a tag counts as 'latest'. What cannot
+be told from the files alone, such as a variable without a default, is left out with a note.")]
+pub struct ImportArgs {
+    /// A file, a directory, or '-' for standard input; may be repeated
+    #[arg(short, long = "file", required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// Prints the watch list: the `[[watch]]` part of `witness.toml`.
+pub fn run(global: &Global, args: &ImportArgs) -> Result<Report, Failure> {
+    let found = sources::read(&args.files).map_err(Failure::usage)?;
+    let list = WatchList::new(found);
+    let output = match global.output {
+        Format::Json => list.json(),
+        Format::Text => list.toml().map_err(Failure::failed)?,
+    };
+    Ok(Report { notes: list.notes(), ..Report::done(output) })
+}
+
+/// What is to be watched, and what could not be told.
+struct WatchList {
+    watches: BTreeMap<Repository, Watch>,
+    left_out: Vec<LeftOut>,
+}
+
+/// The tags of one repository, and where they are named.
+#[derive(Default)]
+struct Watch {
+    tags: BTreeSet<Tag>,
+    from: BTreeSet<Place>,
+}
+
+/// A `[[watch]]` table as `witness.toml` spells it.
+#[derive(Serialize)]
+struct Table {
+    repository: String,
+    tags: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Tables {
+    watch: [Table; 1],
+}
+
+impl WatchList {
+    fn new(found: Found) -> WatchList {
+        let mut list = WatchList { watches: BTreeMap::new(), left_out: found.left_out };
+        found.images.into_iter().for_each(|image| list.add(image));
+        list
+    }
+
+    fn add(&mut self, FoundImage { place, reference, .. }: FoundImage) {
+        let tag = match (reference.tag, reference.digest) {
+            (Some(tag), _) => Ok(tag),
+            (None, Some(_)) => Err("named by its digest alone: it has no tag to watch".to_owned()),
+            (None, None) => Tag::parse("latest").map_err(|error| error.to_string()),
+        };
+        match tag {
+            Ok(tag) => {
+                let watch = self.watches.entry(reference.repository).or_default();
+                watch.tags.insert(tag);
+                watch.from.insert(place);
+            }
+            Err(reason) => self.left_out.push(LeftOut { place, reason }),
+        }
+    }
+
+    fn toml(&self) -> Result<String, toml::ser::Error> {
+        let tables = self.watches.iter().map(|(repository, watch)| watch.toml(repository));
+        Ok(tables.collect::<Result<Vec<_>, _>>()?.join("\n"))
+    }
+
+    fn json(&self) -> String {
+        let place = |place: &Place| format!("{}:{}", place.file, place.line);
+        let watch = self.watches.iter().map(|(repository, watch)| {
+            let from: Vec<String> = watch.from.iter().map(place).collect();
+            let Table { repository, tags } = watch.table(repository);
+            json!({ "repository": repository, "tags": tags, "from": from })
+        });
+        let left_out = self
+            .left_out
+            .iter()
+            .map(|LeftOut { place, reason }| json!({ "file": place.file, "line": place.line, "reason": reason }));
+        format!("{}\n", json!({ "watch": Vec::from_iter(watch), "leftOut": Vec::from_iter(left_out) }))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let nothing =
+            self.watches.is_empty().then(|| "nothing to watch: these files name no image with a tag".to_owned());
+        let left_out = self.left_out.iter().map(|LeftOut { place, reason }| format!("{place}: left out: {reason}"));
+        left_out.chain(nothing).collect()
+    }
+}
+
+impl Watch {
+    fn toml(&self, repository: &Repository) -> Result<String, toml::ser::Error> {
+        let from: Vec<String> = self.from.iter().map(Place::to_string).collect();
+        let tables = toml::to_string(&Tables { watch: [self.table(repository)] })?;
+        Ok(format!("# from {}\n{tables}", from.join(", ")))
+    }
+
+    fn table(&self, repository: &Repository) -> Table {
+        Table { repository: repository.to_string(), tags: self.tags.iter().map(Tag::to_string).collect() }
+    }
 }

@@ -35,6 +35,11 @@ const WINDOW: usize = 4 * BUNDLE;
 /// How often a log is asked again for what it has acknowledged and not published.
 const ASK_AGAIN: Duration = Duration::from_secs(1);
 
+/// How soon a log is asked again to take what it did not take for now.
+const NOT_NOW: Duration = Duration::from_secs(5);
+/// The longest wait for a log that does not answer as it should.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+
 /// Why a round did not bring everything on its way.
 #[derive(Debug, Error)]
 enum Trouble {
@@ -109,6 +114,8 @@ impl Delivery {
                 // The sender lives as long as the agent.
                 Ok(Round::Empty) => drop(recorded.changed().await),
                 Err(Trouble::NotPublished) => tokio::time::sleep(ASK_AGAIN).await,
+                // The log is well: whatever else comes must not wait for long.
+                Err(Trouble::NotNow { .. }) => tokio::time::sleep(NOT_NOW).await,
                 Err(_) => tokio::time::sleep(backoff.next().unwrap_or_default()).await,
             }
         }
@@ -321,7 +328,7 @@ impl Delivery {
 fn backoff() -> impl Iterator<Item = Duration> + Send {
     ExponentialBuilder::default()
         .with_min_delay(Duration::from_secs(1))
-        .with_max_delay(Duration::from_secs(300))
+        .with_max_delay(LONGEST_WAIT)
         .with_jitter()
         .without_max_times()
         .build()

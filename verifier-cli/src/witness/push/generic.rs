@@ -60,6 +60,7 @@ mod tests {
             "{",
             "[3]",
             r#"{"image":"r.example/a:1"}"#,
+            r#"{"repository":"r.example/a","tags":["1.0"]}"#,
             r#"{"tag":"1.0"}"#,
             r#"{"images":[3]}"#,
             r#"{"images":["r.example/a:1"],"tag":"1.0"}"#,

@@ -184,6 +184,16 @@ async fn a_full_channel_takes_all_hints_of_a_push_or_none() {
     problem(answer, 503, "stopping").await;
 }
 
+/// Waits until so many places are free.
+async fn free_places(receiver: &Receiver, count: usize) {
+    let wait = async {
+        while receiver.places.available_permits() != count {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(BODY_TIME / 2, wait).await.unwrap();
+}
+
 #[tokio::test]
 async fn few_pushes_are_read_at_once() {
     let (receiver, _hints) = receiver(SourceKind::Generic, 10);
@@ -192,14 +202,10 @@ async fn few_pushes_are_read_at_once() {
         tokio::spawn(receiver.clone().answer(request(never)))
     };
     let waiting: Vec<_> = std::iter::repeat_with(slow).take(MAX_AT_ONCE).collect();
-    while receiver.places.available_permits() > 0 {
-        tokio::task::yield_now().await;
-    }
+    free_places(&receiver, 0).await;
     problem(receiver.clone().answer(request("{}")).await, 429, "overloaded").await;
     waiting.iter().for_each(tokio::task::JoinHandle::abort);
-    while receiver.places.available_permits() < MAX_AT_ONCE {
-        tokio::task::yield_now().await;
-    }
+    free_places(&receiver, MAX_AT_ONCE).await;
     problem(receiver.answer(request("{}")).await, 400, "malformed-request").await;
 }
 

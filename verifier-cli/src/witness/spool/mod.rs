@@ -183,6 +183,7 @@ impl Spool {
             Err(error) => return Err(error),
         };
         let logs = rows::set_logs(&connection, logs)?;
+        rows::start_afresh(&connection)?;
         let salvaged = match salvaged {
             Some(aside) => Some((salvage::salvage(&connection, &aside, witness, &logs)?, aside)),
             None => None,

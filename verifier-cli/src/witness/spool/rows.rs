@@ -157,6 +157,14 @@ pub(super) fn set_logs(connection: &Connection, vkeys: &[VerifierKey]) -> Result
     Ok(ids)
 }
 
+/// Forgets what the next looks find out anew: errors, and tags that were never reported.
+pub(super) fn start_afresh(connection: &Connection) -> Result<(), SpoolError> {
+    connection.execute_batch(
+        "DELETE FROM tag WHERE seen IS NULL; UPDATE tag SET error = NULL; UPDATE repository SET error = NULL",
+    )?;
+    Ok(())
+}
+
 /// Entries and manifests that no log waits for any more.
 fn drop_unneeded(connection: &Connection) -> Result<(), SpoolError> {
     connection.execute("DELETE FROM entry WHERE seq NOT IN (SELECT seq FROM pending)", [])?;

@@ -126,11 +126,21 @@ async fn a_new_log_gets_every_tag_again_and_an_old_one_is_forgotten() {
 async fn what_is_remembered_lazily_is_on_disk_at_the_latest_when_the_spool_closes() {
     let home = Home::new();
     let (spool, guard, _) = home.open(&["log.example/a"]);
-    let state = TagState { missing: 2, missing_at: Some(at(5)), ..TagState::default() };
+    spool.record(observation("1", "a", 0), None).await.unwrap();
+    let reported = Some(Reported { seen: Seen::Digest(digest("a")), observed: at(0) });
+    let state = TagState { reported, looked: Some(at(0)), missing: 2, missing_at: Some(at(5)), again: false };
     spool.remember(image("1"), state, Some("no such host".to_owned()));
+    spool.remember(image("2"), TagState::default(), Some("no such tag".to_owned()));
+    spool.remember_list(image("1").repository, Some("no list".to_owned()));
     close(spool, guard);
+    let snapshot = Snapshot::read(home.0.path()).unwrap();
+    assert_eq!((snapshot.tags[0].state, snapshot.tags[0].error.as_deref()), (state, Some("no such host")));
+    assert_eq!(snapshot.tags[1].error.as_deref(), Some("no such tag"));
+    assert_eq!(snapshot.repositories[0].error.as_deref(), Some("no list"));
+    // The next agent finds errors out anew.
     let (_, _, opened) = home.open(&["log.example/a"]);
-    assert_eq!((opened.tags[0].state, opened.tags[0].error.as_deref()), (state, Some("no such host")));
+    assert_eq!(opened.tags, [TagRow { image: image("1"), state, error: None }]);
+    assert_eq!(opened.repositories[0].error, None);
 }
 
 #[tokio::test]

@@ -31,8 +31,8 @@ use crate::{
 const CHECKED: usize = 10_000;
 /// How long all pages of a list may take.
 const LIST_TIME: Duration = Duration::from_secs(600);
-/// How soon to look again at a tag that moved between look and fetch.
-const MOVED: Duration = Duration::from_secs(1);
+/// How far a look may be behind a confirmation that was made meanwhile.
+const OVERTAKEN: Duration = Duration::from_secs(60);
 /// How soon to look again while the clock is wrong or the spool is full.
 const HELD_UP: Duration = Duration::from_secs(30);
 
@@ -61,6 +61,8 @@ enum Obstacle {
     Spool(#[from] SpoolError),
     #[error("{0}")]
     Clock(String),
+    #[error("the clock is {} s behind what was signed already", .0.as_secs())]
+    ClockBehind(Duration),
     #[error("the pull budget of the registry is used up for {} s", .0.as_secs())]
     NoPulls(Duration),
     #[error("the observation cannot be signed: {0}")]
@@ -244,15 +246,13 @@ impl Looker {
     }
 
     async fn clock_went_back(&self, by: Duration) -> Obstacle {
-        let message = format!(
-            "the clock is {} s behind what was signed already: nothing is signed until it has caught up",
-            by.as_secs()
-        );
-        // A look that was overtaken by a confirmation is a second or two behind; that is no fault of the clock.
-        if by > MOVED * 60 {
+        let obstacle = Obstacle::ClockBehind(by);
+        // A look that was overtaken by a confirmation is a moment behind; that is no fault of the clock.
+        if by > OVERTAKEN {
+            let message = format!("{obstacle}: nothing is signed until it has caught up");
             self.reporter.alarms.raise(&self.host, AlarmKind::Clock, &message, None).await;
         }
-        Obstacle::Clock(message)
+        obstacle
     }
 
     async fn report(
@@ -265,7 +265,7 @@ impl Looker {
     ) -> Result<(), Obstacle> {
         let is_new = state.reported.is_none_or(|reported| reported.seen != seen);
         let manifest = match seen {
-            Seen::Digest(digest) if is_new => self.checked_manifest(watched, digest).await?,
+            Seen::Digest(digest) if is_new || state.again => self.checked_manifest(watched, digest).await?,
             Seen::Digest(_) => None,
             Seen::Gone => {
                 self.check_health(watched).await?;
@@ -316,7 +316,6 @@ impl Looker {
         let (outcome, error) = match ended {
             Ended::Settled { reported: true } => ("report", None),
             Ended::Settled { reported: false } => ("unchanged", None),
-            // Missing, or moved a moment ago.
             Ended::Again(_) => ("again", None),
             Ended::Failed(error) => {
                 self.pace.failed(error);
@@ -334,12 +333,12 @@ impl Looker {
 }
 
 fn ended_by(obstacle: Obstacle) -> Ended {
+    let why = obstacle.to_string();
     match obstacle {
-        // It was there a moment ago: the tag has moved on.
-        Obstacle::Registry(RegistryError::NotFound { .. }) => Ended::Again(MOVED),
         Obstacle::Registry(error) => Ended::Failed(error),
-        Obstacle::NoPulls(wait) => Ended::HeldUp(wait, obstacle.to_string()),
-        other => Ended::HeldUp(HELD_UP, other.to_string()),
+        Obstacle::NoPulls(wait) => Ended::HeldUp(wait, why),
+        Obstacle::ClockBehind(by) => Ended::HeldUp(HELD_UP.min(by + Duration::from_secs(1)), why),
+        Obstacle::Spool(_) | Obstacle::Clock(_) | Obstacle::Sign(_) => Ended::HeldUp(HELD_UP, why),
     }
 }
 

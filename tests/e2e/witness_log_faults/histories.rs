@@ -1,0 +1,82 @@
+//! Logs with another history than the one that the agent has verified.
+
+use taglog_tests::{Data, Server, Witness, witness::now};
+
+use crate::{
+    LogScene,
+    cli_common::{add, copy_of, same_key, wait},
+};
+
+const OTHER: &str = "registry.example/team/other:1.0";
+
+/// A log with the same key and another history, of at least this many entries.
+fn twin(server: &Server, size: u64) -> Server {
+    let (first, second) = (Witness::new(1), Witness::new(2));
+    let twin = same_key(server, &[&first, &second]).start();
+    for second_of_history in 0.. {
+        if wait(twin.size()) >= size {
+            break;
+        }
+        let at = now() - 1000 + second_of_history;
+        add(&twin, &[second.observe(OTHER, &second_of_history.to_string(), at)]);
+    }
+    twin
+}
+
+#[test]
+fn a_longer_history_that_is_another_one() {
+    let mut log = LogScene::new();
+    let twin = twin(&log.scene.server, wait(log.scene.server.size()) + 4);
+    log.switch.turn_to(&twin.url);
+    log.move_to("two");
+    let evidence = log.is_caught().to_string();
+    assert!(evidence.contains("log.example/test\\n"), "no checkpoint in the evidence: {evidence}");
+    log.is_honest_again(&["one", "two"]);
+}
+
+#[test]
+fn another_history_of_the_same_size() {
+    let mut log = LogScene::new();
+    let size = wait(log.scene.server.size());
+    // What the agent reports, and the seal, make it as long as the one that is remembered.
+    let (first, second) = (Witness::new(1), Witness::new(2));
+    let twin = same_key(&log.scene.server, &[&first, &second]).start();
+    let missing = size - 2 - wait(twin.size()) - 1;
+    let notes: Vec<_> = (0..missing).map(|i| second.observe(&format!("{OTHER}.{i}"), "o", now())).collect();
+    add(&twin, &notes);
+    assert_eq!(wait(twin.size()) + 2, size);
+    log.switch.turn_to(&twin.url);
+    log.move_to("two");
+    let evidence = log.is_caught();
+    assert_eq!(wait(twin.size()), size, "else this tested something else");
+    // Two signed checkpoints of one size convict the log; anybody can check that.
+    assert_eq!(evidence["checkpoints"].as_array().map(Vec::len), Some(2), "{evidence}");
+    log.is_honest_again(&["one", "two"]);
+}
+
+#[test]
+fn a_log_that_was_restored_from_an_old_backup() {
+    let (first, second) = (Witness::new(1), Witness::new(2));
+    let data = Data::with(&[&first, &second], "").start().stop();
+    let backup = copy_of(&data);
+    let mut log = LogScene::with(data.start());
+    let restored = backup.start();
+    log.switch.turn_to(&restored.url);
+    log.move_to("two");
+    log.is_caught();
+    assert!(wait(restored.size()) < wait(log.scene.server.size()), "else this tested something else");
+    log.is_honest_again(&["one", "two"]);
+}
+
+/// What the agent remembers outlives it.
+#[test]
+fn another_history_after_a_restart() {
+    let mut log = LogScene::new();
+    let twin = twin(&log.scene.server, wait(log.scene.server.size()) + 4);
+    log.scene.agent.kill();
+    log.switch.turn_to(&twin.url);
+    log.move_to("two");
+    log.scene.start();
+    log.is_caught();
+    log.is_honest_again(&["one", "two"]);
+}

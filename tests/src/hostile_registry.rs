@@ -1,0 +1,548 @@
+//! A registry whose every answer a test chooses, and which remembers every request that it got.
+//!
+//! What is said here of a tag is said of its manifest: `HEAD` and `GET` by tag, and `GET` by the digest that the
+//! tag's answers claim. What has been set once stays there by its digest, as in a registry that collects no garbage.
+
+use std::{
+    collections::HashMap,
+    future::Future,
+    net::SocketAddr,
+    sync::{Arc, LazyLock, Mutex, MutexGuard},
+    time::{Duration, Instant, SystemTime},
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header},
+    response::Response,
+};
+use futures_util::stream;
+use serde_json::json;
+use taglog_proto::name::Digest;
+use tokio::{net::TcpListener, runtime::Runtime, task::AbortHandle};
+
+/// The one user of every hostile registry.
+pub const USER: &str = "ann";
+/// The password of [`USER`].
+pub const PASSWORD: &str = "correct-horse-battery";
+
+/// Both, as `config.json` and the `Authorization` header have them: Base64 with a colon between them.
+pub const LOGIN: &str = "YW5uOmNvcnJlY3QtaG9yc2UtYmF0dGVyeQ==";
+
+const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+const DIGEST_HEADER: &str = "docker-content-digest";
+const TOKEN_FOR_ALL: &str = "token-for-all";
+const TOKEN_FOR_USER: &str = "token-for-user";
+/// How many tags a page of an endless list has.
+const PAGE: u64 = 1000;
+
+/// Of its own, so that a test may wait on another one.
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+
+/// A manifest that differs from those of other contents.
+pub fn manifest(content: &str) -> Vec<u8> {
+    manifest_of_size(content, 0)
+}
+
+/// A manifest of at least this many bytes.
+pub fn manifest_of_size(content: &str, bytes: usize) -> Vec<u8> {
+    let annotations = json!({ "content": content, "filling": "x".repeat(bytes) });
+    json!({ "schemaVersion": 2, "mediaType": MANIFEST, "annotations": annotations }).to_string().into_bytes()
+}
+
+/// The digest of [`manifest`].
+pub fn manifest_digest(content: &str) -> Digest {
+    Digest::sha256(&manifest(content))
+}
+
+/// An answer as it stands.
+#[derive(Clone, Debug)]
+pub struct Canned {
+    status: u16,
+    headers: Vec<(&'static str, String)>,
+    body: String,
+}
+
+impl Canned {
+    /// A status, with the body of a registry's error.
+    pub fn status(status: u16) -> Canned {
+        let body = json!({ "errors": [{ "code": "UNKNOWN", "message": "as the test wants it" }] }).to_string();
+        Canned { status, headers: vec![("content-type", "application/json".to_owned())], body }
+    }
+
+    /// A page for people.
+    pub fn page(status: u16) -> Canned {
+        let body = "<html><body>Please log in to the network!</body></html>".to_owned();
+        Canned { status, headers: vec![("content-type", "text/html; charset=utf-8".to_owned())], body }
+    }
+
+    /// Adds a header field.
+    #[must_use]
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Canned {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    fn response(&self) -> Response {
+        let headers: Vec<(&str, &str)> = self.headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        reply(self.status, &headers, self.body.clone())
+    }
+}
+
+/// What is sent for a digest.
+#[derive(Clone, Debug)]
+pub enum Sent {
+    /// 404.
+    Nothing,
+    /// These bytes, whether they hash to it or not.
+    Bytes(Vec<u8>),
+    /// Bytes without end, as fast as they are taken.
+    Endless,
+    /// A byte now and then, without end.
+    Drops,
+}
+
+/// What is answered about a tag.
+#[derive(Clone, Debug)]
+pub enum Manner {
+    /// An honest answer: this manifest.
+    Serves(Vec<u8>),
+    /// This manifest, without the header that says its digest.
+    ServesWithoutDigest(Vec<u8>),
+    /// This digest, and something of the test's choice for it.
+    Claims(Digest, Sent),
+    /// Always the same.
+    Answers(Canned),
+    /// A redirect to the same path at this address.
+    SendsTo(String),
+    /// Nothing, on a connection that stays open.
+    Stalls,
+    /// The inner answer for [`USER`] with [`PASSWORD`], else 401.
+    WantsLogin(Box<Manner>),
+    /// The inner answer for whoever has a token, which the registry gives to everybody.
+    WantsToken(Box<Manner>),
+    /// The inner answer for whoever has a token, which the registry gives to [`USER`] alone.
+    WantsUsersToken(Box<Manner>),
+    /// One answer for each request by tag; the last one for ever.
+    InTurn(Vec<Manner>),
+}
+
+impl Manner {
+    /// An honest answer: a manifest with this content.
+    pub fn serves(content: &str) -> Manner {
+        Manner::Serves(manifest(content))
+    }
+
+    /// A status, with the body of a registry's error.
+    pub fn status(status: u16) -> Manner {
+        Manner::Answers(Canned::status(status))
+    }
+
+    /// The manner in which a digest is answered, if this one's answers name it. Whoever is sent elsewhere for a tag
+    /// is sent there for any digest, with `redirects`.
+    fn for_digest(&self, digest: &Digest, redirects: bool) -> Option<Manner> {
+        let inner = |inner: &Manner| inner.for_digest(digest, redirects).map(Box::new);
+        match self {
+            Manner::Serves(bytes) | Manner::ServesWithoutDigest(bytes) => digest.matches(bytes).then(|| self.clone()),
+            Manner::Claims(claimed, _) => (claimed == digest).then(|| self.clone()),
+            Manner::Answers(_) | Manner::Stalls => None,
+            Manner::SendsTo(_) => redirects.then(|| self.clone()),
+            Manner::WantsLogin(behind) => inner(behind).map(Manner::WantsLogin),
+            Manner::WantsToken(behind) => inner(behind).map(Manner::WantsToken),
+            Manner::WantsUsersToken(behind) => inner(behind).map(Manner::WantsUsersToken),
+            Manner::InTurn(manners) => manners.iter().find_map(|manner| manner.for_digest(digest, redirects)),
+        }
+    }
+}
+
+/// What is answered when the tags of a repository are asked for.
+#[derive(Clone, Debug)]
+pub enum List {
+    /// These tags, on one page.
+    Tags(Vec<String>),
+    /// Page after page of a thousand new tags each.
+    Endless,
+    /// The same page, which leads to itself.
+    Circle,
+    /// A page whose next one is at this address.
+    GoesOnAt(String),
+    /// One page without end.
+    NeverEnds,
+    /// Always the same.
+    Answers(Canned),
+}
+
+/// One request, as it came.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// When it came.
+    pub at: Instant,
+    /// Its method.
+    pub method: Method,
+    /// Its path and query.
+    pub uri: Uri,
+    /// Its header fields.
+    pub headers: HeaderMap,
+}
+
+impl Seen {
+    /// A header field; `None` where it is not there.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// Whether it asks for the manifest of this tag, `path:tag`.
+    pub fn is_for(&self, image: &str) -> bool {
+        image.split_once(':').is_some_and(|(path, tag)| self.uri.path() == format!("/v2/{path}/manifests/{tag}"))
+    }
+}
+
+#[derive(Default)]
+struct Repository {
+    tags: HashMap<String, Tag>,
+    /// What tags were set to before.
+    earlier: Vec<Manner>,
+    list: Option<List>,
+}
+
+struct Tag {
+    manner: Manner,
+    /// How many requests by tag there were since it was set.
+    asked: usize,
+}
+
+#[derive(Default)]
+struct Content {
+    repositories: HashMap<String, Repository>,
+    /// What is answered to everything.
+    everything: Option<Canned>,
+    /// What is answered to `GET /v2/`.
+    protocol: Option<Canned>,
+    /// How far the registry's clock is off, in seconds.
+    clock: i64,
+    seen: Vec<Seen>,
+}
+
+struct Shared {
+    host: String,
+    content: Mutex<Content>,
+}
+
+impl Shared {
+    fn content(&self) -> MutexGuard<'_, Content> {
+        self.content.lock().unwrap()
+    }
+}
+
+/// A registry that does as it is told. Dropping it closes it.
+pub struct HostileRegistry {
+    /// `127.0.0.1:port`, the host part of its repositories.
+    pub host: String,
+    shared: Arc<Shared>,
+    task: AbortHandle,
+}
+
+impl Drop for HostileRegistry {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl HostileRegistry {
+    /// An empty registry on a free port.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn start() -> HostileRegistry {
+        HostileRegistry::start_at(SocketAddr::from(([127, 0, 0, 1], 0)))
+    }
+
+    /// An empty registry at this address.
+    ///
+    /// # Panics
+    /// When it is taken.
+    pub fn start_at(address: SocketAddr) -> HostileRegistry {
+        let listener = block_on(TcpListener::bind(address)).unwrap();
+        let host = listener.local_addr().unwrap().to_string();
+        let shared = Arc::new(Shared { host: host.clone(), content: Mutex::default() });
+        let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
+        let task = RUNTIME.spawn(async move { axum::serve(listener, router).await });
+        HostileRegistry { host, shared, task: task.abort_handle() }
+    }
+
+    /// The full name of a repository, or of an image, in this registry.
+    pub fn name(&self, path: &str) -> String {
+        format!("{}/{path}", self.host)
+    }
+
+    /// From now on, `path:tag` is answered like this; returns its full name.
+    ///
+    /// # Panics
+    /// When `image` has no tag.
+    pub fn set(&self, image: &str, manner: Manner) -> String {
+        let (path, tag) = image.split_once(':').unwrap();
+        let mut content = self.shared.content();
+        let repository = content.repositories.entry(path.to_owned()).or_default();
+        let before = repository.tags.insert(tag.to_owned(), Tag { manner, asked: 0 });
+        repository.earlier.extend(before.map(|tag| tag.manner));
+        self.name(image)
+    }
+
+    /// From now on, `path:tag` is not there.
+    ///
+    /// # Panics
+    /// When `image` has no tag.
+    pub fn remove(&self, image: &str) {
+        let (path, tag) = image.split_once(':').unwrap();
+        let mut content = self.shared.content();
+        let repository = content.repositories.entry(path.to_owned()).or_default();
+        let before = repository.tags.remove(tag);
+        repository.earlier.extend(before.map(|tag| tag.manner));
+    }
+
+    /// From now on, the tags of a repository are listed like this, and not as they were set.
+    pub fn list(&self, path: &str, list: List) {
+        self.shared.content().repositories.entry(path.to_owned()).or_default().list = Some(list);
+    }
+
+    /// From now on, every request is answered like this; with `None`, as before.
+    pub fn everything(&self, canned: Option<Canned>) {
+        self.shared.content().everything = canned;
+    }
+
+    /// From now on, `GET /v2/` is answered like this; with `None`, as a registry does.
+    pub fn protocol(&self, canned: Option<Canned>) {
+        self.shared.content().protocol = canned;
+    }
+
+    /// From now on, the registry's clock is off by this many seconds.
+    pub fn clock(&self, seconds: i64) {
+        self.shared.content().clock = seconds;
+    }
+
+    /// Every request so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.shared.content().seen.clone()
+    }
+
+    /// The requests for the manifest of `path:tag` so far.
+    pub fn seen_for(&self, image: &str) -> Vec<Seen> {
+        self.shared.content().seen.iter().filter(|seen| seen.is_for(image)).cloned().collect()
+    }
+
+    /// How often `path:tag` was looked at so far.
+    pub fn looks(&self, image: &str) -> usize {
+        self.shared.content().seen.iter().filter(|seen| seen.method == Method::HEAD && seen.is_for(image)).count()
+    }
+
+    /// How many requests there were so far for this path.
+    pub fn asked(&self, path: &str) -> usize {
+        self.shared.content().seen.iter().filter(|seen| seen.uri.path() == path).count()
+    }
+}
+
+/// For servers that are made outside of any runtime.
+fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> T {
+    // A thread of its own: a test may be on a runtime itself.
+    std::thread::scope(|scope| scope.spawn(|| RUNTIME.block_on(future)).join().unwrap())
+}
+
+async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let (head, _) = request.into_parts();
+    let seen = Seen { at: Instant::now(), method: head.method, uri: head.uri, headers: head.headers };
+    shared.content().seen.push(seen.clone());
+    let mut response = shared.route(&seen).await;
+    let clock = shared.content().clock;
+    if clock != 0 {
+        let shift = Duration::from_secs(clock.unsigned_abs());
+        let now = SystemTime::now();
+        let date = if clock > 0 { now + shift } else { now - shift };
+        response.headers_mut().insert(header::DATE, httpdate::fmt_http_date(date).parse().unwrap());
+    }
+    response
+}
+
+impl Shared {
+    async fn route(&self, seen: &Seen) -> Response {
+        if let Some(canned) = &self.content().everything {
+            return canned.response();
+        }
+        let path = seen.uri.path();
+        if path == "/v2/" {
+            let protocol = self.content().protocol.clone();
+            return protocol.map_or_else(|| reply(200, &[], "{}"), |canned| canned.response());
+        }
+        if path == "/token" {
+            return self.token(seen);
+        }
+        let path = path.strip_prefix("/v2/").unwrap_or("");
+        if let Some(repository) = path.strip_suffix("/tags/list") {
+            return self.tags(repository, seen);
+        }
+        match path.split_once("/manifests/") {
+            Some((repository, reference)) => self.manifest(repository, reference, seen).await,
+            None => not_found(),
+        }
+    }
+
+    /// Everybody gets a token, and the user another one.
+    fn token(&self, seen: &Seen) -> Response {
+        let token = match seen.header("authorization") {
+            None => TOKEN_FOR_ALL,
+            Some(login) if login == basic() => TOKEN_FOR_USER,
+            Some(_) => return Canned::status(401).response(),
+        };
+        reply(200, &[("content-type", "application/json")], json!({ "token": token }).to_string())
+    }
+
+    async fn manifest(&self, path: &str, reference: &str, seen: &Seen) -> Response {
+        let manner = match Digest::parse(reference) {
+            Ok(digest) => self.by_digest(path, &digest),
+            Err(_) => self.by_tag(path, reference),
+        };
+        match manner.map_or_else(|| Some(not_found()), |manner| self.as_told(&manner, path, seen)) {
+            Some(response) => response,
+            // Until the other side closes.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn by_digest(&self, path: &str, digest: &Digest) -> Option<Manner> {
+        let content = self.content();
+        let repository = content.repositories.get(path)?;
+        let manners = || repository.tags.values().map(|tag| &tag.manner).chain(&repository.earlier);
+        [false, true].iter().find_map(|redirects| manners().find_map(|manner| manner.for_digest(digest, *redirects)))
+    }
+
+    fn by_tag(&self, path: &str, tag: &str) -> Option<Manner> {
+        let mut content = self.content();
+        let tag = content.repositories.get_mut(path)?.tags.get_mut(tag)?;
+        tag.asked += 1;
+        Some(match &tag.manner {
+            Manner::InTurn(manners) => manners[(tag.asked - 1).min(manners.len() - 1)].clone(),
+            other => other.clone(),
+        })
+    }
+
+    /// `None` for an answer that never comes.
+    fn as_told(&self, manner: &Manner, path: &str, seen: &Seen) -> Option<Response> {
+        let response = match manner {
+            Manner::Serves(bytes) => serve(bytes, seen),
+            Manner::ServesWithoutDigest(bytes) => reply(200, &[("content-type", MANIFEST)], bytes.clone()),
+            Manner::Claims(digest, _) if seen.method == Method::HEAD => {
+                reply(200, &[("content-type", MANIFEST), (DIGEST_HEADER, &digest.to_string())], "")
+            }
+            Manner::Claims(digest, sent) => send(digest, sent.clone()),
+            Manner::Answers(canned) => canned.response(),
+            Manner::SendsTo(address) => reply(307, &[("location", &format!("{address}{}", seen.uri))], ""),
+            Manner::Stalls => return None,
+            Manner::WantsLogin(inner) => {
+                return self.with(&basic(), "Basic realm=\"registry\"", inner, path, seen);
+            }
+            Manner::WantsToken(inner) => return self.with_token(TOKEN_FOR_ALL, inner, path, seen),
+            Manner::WantsUsersToken(inner) => return self.with_token(TOKEN_FOR_USER, inner, path, seen),
+            Manner::InTurn(_) => panic!("InTurn is for whole tags"),
+        };
+        Some(response)
+    }
+
+    fn with_token(&self, token: &str, inner: &Manner, path: &str, seen: &Seen) -> Option<Response> {
+        let realm = format!("http://{}/token", self.host);
+        let challenge = format!("Bearer realm=\"{realm}\",service=\"test\",scope=\"repository:{path}:pull\"");
+        self.with(&format!("Bearer {token}"), &challenge, inner, path, seen)
+    }
+
+    fn with(&self, wanted: &str, challenge: &str, inner: &Manner, path: &str, seen: &Seen) -> Option<Response> {
+        if seen.header("authorization") == Some(wanted) {
+            return self.as_told(inner, path, seen);
+        }
+        Some(Canned::status(401).header("www-authenticate", challenge).response())
+    }
+
+    fn tags(&self, path: &str, seen: &Seen) -> Response {
+        let own = format!("http://{}/v2/{path}/tags/list", self.host);
+        let last = seen.uri.query().and_then(|query| query.split('&').find_map(|part| part.strip_prefix("last=")));
+        let content = self.content();
+        let Some(repository) = content.repositories.get(path) else { return not_found() };
+        match repository.list.as_ref() {
+            None => {
+                let mut tags: Vec<&String> = repository.tags.keys().collect();
+                tags.sort();
+                page(path, json!(tags), None)
+            }
+            Some(List::Tags(tags)) => page(path, json!(tags), None),
+            Some(List::Endless) => {
+                let first: u64 = last.and_then(|last| last.parse().ok()).unwrap_or(0);
+                let tags: Vec<String> = (first..first + PAGE).map(|number| format!("giant-{number}")).collect();
+                page(path, json!(tags), Some(&format!("{own}?last={}", first + PAGE)))
+            }
+            Some(List::Circle) => page(path, json!(["1", "2"]), Some(&own)),
+            Some(List::GoesOnAt(address)) => page(path, json!(["1", "2"]), Some(address)),
+            Some(List::NeverEnds) => {
+                let head = stream::iter([Ok(Bytes::from_static(b"{\"tags\":[\""))]);
+                let body = futures_util::StreamExt::chain(head, zeroes());
+                reply(200, &[("content-type", "application/json")], Body::from_stream(body))
+            }
+            Some(List::Answers(canned)) => canned.response(),
+        }
+    }
+}
+
+fn serve(bytes: &[u8], seen: &Seen) -> Response {
+    let digest = Digest::sha256(bytes).to_string();
+    let tag = format!("\"{digest}\"");
+    let headers = [("content-type", MANIFEST), (DIGEST_HEADER, &digest), ("etag", &tag)];
+    if seen.header("if-none-match") == Some(&tag) {
+        return reply(304, &headers[1..], "");
+    }
+    reply(200, &headers, bytes.to_owned())
+}
+
+fn send(digest: &Digest, sent: Sent) -> Response {
+    let digest = digest.to_string();
+    let headers = [("content-type", MANIFEST), (DIGEST_HEADER, digest.as_str())];
+    match sent {
+        Sent::Nothing => not_found(),
+        Sent::Bytes(bytes) => reply(200, &headers, bytes),
+        Sent::Endless => reply(200, &headers, Body::from_stream(zeroes())),
+        Sent::Drops => {
+            let drops = stream::unfold((), |()| async {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                Some((std::io::Result::Ok(Bytes::from_static(b"{")), ()))
+            });
+            reply(200, &headers, Body::from_stream(drops))
+        }
+    }
+}
+
+fn zeroes() -> impl futures_util::Stream<Item = std::io::Result<Bytes>> {
+    static ZEROES: [u8; 1 << 16] = [b'0'; 1 << 16];
+    stream::repeat_with(|| Ok(Bytes::from_static(&ZEROES)))
+}
+
+fn page(path: &str, tags: serde_json::Value, next: Option<&str>) -> Response {
+    let link = next.map(|next| format!("<{next}>; rel=\"next\""));
+    let mut headers = vec![("content-type", "application/json")];
+    headers.extend(link.as_deref().map(|link| ("link", link)));
+    reply(200, &headers, json!({ "name": path, "tags": tags }).to_string())
+}
+
+fn not_found() -> Response {
+    Canned::status(404).response()
+}
+
+fn basic() -> String {
+    format!("Basic {LOGIN}")
+}
+
+fn reply(status: u16, headers: &[(&str, &str)], body: impl Into<Body>) -> Response {
+    let mut response = Response::new(body.into());
+    *response.status_mut() = status.try_into().unwrap();
+    for (name, value) in headers {
+        let value = HeaderValue::from_bytes(value.as_bytes()).unwrap();
+        response.headers_mut().append(name.parse::<HeaderName>().unwrap(), value);
+    }
+    response
+}

@@ -1,0 +1,371 @@
+//! Dockerfiles and Containerfiles: `FROM`, `COPY --from` and `RUN --mount=from=`.
+
+use std::collections::{HashMap, HashSet};
+
+use parse_dockerfile::{ArgInstruction, Flag, FromInstruction, Instruction, Span, UnescapedString};
+
+use super::{
+    Broken, Problem, SourceError, heredoc,
+    reading::Reading,
+    variables::{Syntax, expand, words},
+};
+
+/// More variables than any Dockerfile has; what bounds the memory for their values.
+const MAX_VARIABLES: usize = 1000;
+
+/// Finds the images that a Dockerfile builds on or copies from.
+///
+/// # Errors
+/// A syntax that is not understood, with its line; a template.
+pub fn read(text: &str, reading: &mut Reading) -> Result<(), SourceError> {
+    let prepared = prepare(text).map_err(|broken| broken_or_template(text, broken, reading))?;
+    let syntax = Syntax::Dockerfile { escape: prepared.escape };
+    let lines = Lines::new(text);
+    let (stages, plain) = (prepared.stages, prepared.plain);
+    let mut build =
+        Build { stages, lines, syntax, globals: Variables::new(), stage: None, earlier: HashSet::new(), reading };
+    for instruction in instructions(&plain) {
+        let instruction = instruction.map_err(|broken| broken_or_template(text, broken, build.reading))?;
+        build.instruction(&instruction)?;
+    }
+    Ok(())
+}
+
+fn broken_or_template(text: &str, broken: Broken, reading: &Reading) -> SourceError {
+    let template = text.lines().nth(broken.line - 1).is_some_and(|line| line.contains("{{"));
+    if template { reading.error(broken.line, Problem::Template) } else { reading.broken(broken) }
+}
+
+/// What must be known before the first instruction is looked at.
+struct Prepared {
+    escape: char,
+    /// The text without the bodies of here-documents.
+    plain: String,
+    stages: Stages,
+}
+
+fn prepare(text: &str) -> Result<Prepared, Broken> {
+    let escape = escape_character(text)?;
+    let plain = heredoc::without_bodies(text, escape)?;
+    let mut stages = Stages::default();
+    for instruction in instructions(&plain) {
+        stages.add(&instruction?);
+    }
+    Ok(Prepared { escape, plain, stages })
+}
+
+/// What the escape directive says, which only stands among the comments at the top.
+fn escape_character(text: &str) -> Result<char, Broken> {
+    let top = text.lines().take_while(|line| line.trim_start().starts_with('#'));
+    let probe: String = top.flat_map(|line| [line, "\n"]).chain(["FROM scratch"]).collect();
+    let parsed = parse_dockerfile::parse(&probe).map_err(syntax_error)?;
+    Ok(parsed.parser_directives.escape.map_or('\\', |directive| directive.value.value))
+}
+
+fn instructions(plain: &str) -> impl Iterator<Item = Result<Instruction<'_>, Broken>> {
+    let (parsed, failed) = match parse_dockerfile::parse_iter(plain) {
+        Ok(parsed) => (Some(parsed), None),
+        Err(error) => (None, Some(Err(error))),
+    };
+    parsed.into_iter().flatten().chain(failed).map(|instruction| instruction.map_err(syntax_error))
+}
+
+fn syntax_error(error: parse_dockerfile::Error) -> Broken {
+    Broken { line: error.line().max(1), reason: format!("{error:#}") }
+}
+
+/// The stages of the whole file: a copy may be from a later one.
+#[derive(Default)]
+struct Stages {
+    count: u64,
+    names: HashSet<String>,
+}
+
+impl Stages {
+    fn add(&mut self, instruction: &Instruction<'_>) {
+        if let Instruction::From(from) = instruction {
+            self.count += 1;
+            self.names.extend(stage_name(from));
+        }
+    }
+}
+
+/// Stage names do not differ by case.
+fn stage_name(from: &FromInstruction<'_>) -> Option<String> {
+    from.as_.as_ref().map(|(_, name)| name.value.to_lowercase())
+}
+
+type Variables = HashMap<String, String>;
+
+/// A build as far as it has been read.
+struct Build<'a> {
+    stages: Stages,
+    lines: Lines,
+    syntax: Syntax,
+    /// The variables before the first FROM.
+    globals: Variables,
+    /// The variables of the stage; `None` before the first FROM.
+    stage: Option<Variables>,
+    /// The names of the stages so far.
+    earlier: HashSet<String>,
+    reading: &'a mut Reading,
+}
+
+impl Build<'_> {
+    fn instruction(&mut self, instruction: &Instruction<'_>) -> Result<(), SourceError> {
+        match instruction {
+            Instruction::Arg(arg) => self.arg(arg),
+            Instruction::From(from) => self.from(from),
+            Instruction::Copy(copy) => copy.options.iter().try_for_each(|flag| self.copy_flag(flag)),
+            Instruction::Run(run) => run.options.iter().try_for_each(|flag| self.run_flag(flag)),
+            Instruction::Onbuild(onbuild) => self.instruction(&onbuild.instruction),
+            _ => Ok(()),
+        }
+    }
+
+    fn arg(&mut self, arg: &ArgInstruction<'_>) -> Result<(), SourceError> {
+        let line = self.lines.at(&arg.arg.span);
+        let Syntax::Dockerfile { escape } = self.syntax else { return Ok(()) };
+        let Some(words) = words(&arg.arguments.value, escape) else {
+            return Err(self.reading.broken(Broken { line, reason: "a quote in ARG does not end".to_owned() }));
+        };
+        for word in words {
+            self.declare(&word);
+        }
+        if self.stage.as_ref().unwrap_or(&self.globals).len() > MAX_VARIABLES {
+            return Err(self.reading.broken(Broken { line, reason: format!("over {MAX_VARIABLES} variables") }));
+        }
+        Ok(())
+    }
+
+    /// `NAME=default`, or `NAME`, which in a stage takes the default from before the first FROM.
+    fn declare(&mut self, word: &str) {
+        let (name, value) = match word.split_once('=') {
+            Some((name, default)) => (name, expand(default, self.syntax, &self.in_scope()).ok()),
+            None => (word, self.globals.get(word).cloned()),
+        };
+        let scope = self.stage.as_mut().unwrap_or(&mut self.globals);
+        match value {
+            Some(value) => scope.insert(name.to_owned(), value),
+            None => scope.remove(name),
+        };
+    }
+
+    fn in_scope(&self) -> impl Fn(&str) -> Option<String> {
+        let scope = self.stage.as_ref().unwrap_or(&self.globals);
+        |name| scope.get(name).cloned()
+    }
+
+    fn from(&mut self, from: &FromInstruction<'_>) -> Result<(), SourceError> {
+        let written = &*from.image.value;
+        let resolved = expand(written, self.syntax, &|name| self.globals.get(name).cloned());
+        let is_stage = |name: &String| name == "scratch" || self.earlier.contains(&name.to_lowercase());
+        let known = resolved.as_ref().is_ok_and(is_stage);
+        self.earlier.extend(stage_name(from));
+        self.stage = Some(Variables::new());
+        if known { Ok(()) } else { self.reading.image(self.lines.at(&from.image.span), written, resolved) }
+    }
+
+    fn copy_flag(&mut self, flag: &Flag<'_>) -> Result<(), SourceError> {
+        match &flag.value {
+            Some(value) if flag.name.value == "from" => self.copied_from(&value.value, value),
+            _ => Ok(()),
+        }
+    }
+
+    fn run_flag(&mut self, flag: &Flag<'_>) -> Result<(), SourceError> {
+        let Some(value) = flag.value.as_ref().filter(|_| flag.name.value == "mount") else { return Ok(()) };
+        let pairs = value.value.split(',').filter_map(|field| field.split_once('='));
+        pairs
+            .filter(|(key, _)| key.eq_ignore_ascii_case("from"))
+            .try_for_each(|(_, from)| self.copied_from(from, value))
+    }
+
+    /// A stage by name or number, or an image.
+    fn copied_from(&mut self, written: &str, whole: &UnescapedString<'_>) -> Result<(), SourceError> {
+        let line = self.lines.at(&whole.span);
+        let resolved = expand(written, self.syntax, &self.in_scope());
+        let Ok(name) = &resolved else { return self.reading.image(line, written, resolved) };
+        if let Ok(index) = name.parse::<u64>() {
+            if index >= self.stages.count {
+                self.reading.leave_out(line, &format!("there is no stage {index}: stages count from 0"));
+            }
+            return Ok(());
+        }
+        if name == "scratch" || self.stages.names.contains(&name.to_lowercase()) {
+            return Ok(());
+        }
+        self.reading.image(line, written, resolved)
+    }
+}
+
+/// Where the lines of a text begin.
+struct Lines(Vec<usize>);
+
+impl Lines {
+    fn new(text: &str) -> Lines {
+        Lines(text.match_indices('\n').map(|(at, _)| at).collect())
+    }
+
+    /// The line in which a span begins, from 1 on.
+    fn at(&self, span: &Span) -> usize {
+        self.0.partition_point(|newline| *newline < span.start) + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{
+        Problem,
+        tests::{refusal, summary},
+    };
+
+    fn images(text: &str) -> Vec<String> {
+        let (images, notes) = summary("Dockerfile", text);
+        assert_eq!(notes, [""; 0]);
+        images
+    }
+
+    fn notes(text: &str) -> Vec<String> {
+        let (images, notes) = summary("Dockerfile", text);
+        assert_eq!(images, [""; 0]);
+        notes
+    }
+
+    #[test]
+    fn stages_and_scratch_are_no_images() {
+        let text = "\
+# syntax=docker/dockerfile:1
+FROM --platform=$BUILDPLATFORM golang:1.23 AS Build
+from scratch as empty
+FROM build
+COPY --from=build --chown=1:1 /a /b
+COPY --from=0 /a /b
+COPY --from=later /a /b
+COPY --chown=1 --from=busybox:1.36 /a /b
+FROM later
+FROM a AS later
+";
+        let want = ["2 docker.io/library/golang:1.23", "8 docker.io/library/busybox:1.36", "9 docker.io/library/later"];
+        assert_eq!(images(text), [&want[..], &["10 docker.io/library/a"]].concat());
+        let none = notes("FROM scratch\nCOPY --from=1 /a /b\n");
+        assert!(none.len() == 1 && none[0].starts_with("2 there is no stage 1"), "{none:?}");
+    }
+
+    #[test]
+    fn mounts() {
+        let text = "FROM scratch\nRUN --mount=type=bind,from=a:1,target=/x \\\n  --mount=type=cache,target=/y \\\n  --mount=from=b:2 true\n";
+        assert_eq!(images(text), ["2 docker.io/library/a:1", "4 docker.io/library/b:2"]);
+        assert_eq!(
+            images("FROM scratch AS s\nRUN --mount=from=s,target=/x true\nONBUILD COPY --from=c:3 /a /b\n"),
+            ["3 docker.io/library/c:3"]
+        );
+    }
+
+    #[test]
+    fn arguments_with_defaults() {
+        let text = "\
+ARG VERSION=1.36 BASE=\"busybox\" EMPTY=
+ARG FULL=${BASE}:${VERSION}
+ARG UNSET
+FROM $FULL
+FROM ${BASE}${UNSET:+-x}:${UNSET:-2}${VERSION:+-y}
+FROM 'a:$1'\"\"
+ARG VERSION
+ARG LOCAL=c
+COPY --from=b:${VERSION} /a /b
+COPY --from=$LOCAL /a /b
+FROM ${EMPTY:-z}
+";
+        let (images, notes) = summary("Dockerfile", text);
+        assert_eq!(
+            images,
+            [
+                "4 docker.io/library/busybox:1.36",
+                "5 docker.io/library/busybox:2-y",
+                "9 docker.io/library/b:1.36",
+                "10 docker.io/library/c",
+                "11 docker.io/library/z"
+            ]
+        );
+        assert!(notes.len() == 1 && notes[0].starts_with("6 tag \"$1\""), "{notes:?}");
+    }
+
+    #[test]
+    fn unknown_variables_are_noted() {
+        let text = "ARG A\nARG B=x-$A\nFROM $A\nFROM b:$B\nFROM c-$TARGETARCH\nARG L=1\nFROM d:$L\nARG B=1\nFROM e:$B\nFROM f:${X#y}\n";
+        let notes = notes(text);
+        for (note, want) in notes.iter().zip(["3 variable A", "4 variable B", "5 variable TARGETARCH", "7 variable L"])
+        {
+            assert!(note.starts_with(want), "{note}");
+        }
+        assert_eq!(notes.len(), 6, "{notes:?}");
+        let scoped = super::super::tests::summary("Dockerfile", "ARG V=1\nFROM scratch\nCOPY --from=a:$V /a /b\n");
+        assert!(scoped.1[0].starts_with("3 variable V"), "{scoped:?}");
+    }
+
+    #[test]
+    fn continuations_escapes_and_line_ends() {
+        let plain = "FROM \\\n  # comment\n\n  a:1 \\\n  AS b\nCOPY --from=c \\\n  /x /y\n";
+        let want = ["4 docker.io/library/a:1", "6 docker.io/library/c"];
+        assert_eq!(images(plain), want);
+        assert_eq!(images(&plain.replace('\n', "\r\n")), want);
+        assert_eq!(
+            images(&format!("# escape=`\n{}", plain.replace('\\', "`"))),
+            ["5 docker.io/library/a:1", "7 docker.io/library/c"]
+        );
+        assert_eq!(
+            images("# Escape = `\nFROM a\nRUN dir C:\\\nCOPY --from=b C:\\ D:\\\n"),
+            ["2 docker.io/library/a", "4 docker.io/library/b"]
+        );
+    }
+
+    #[test]
+    fn here_documents_are_no_instructions() {
+        let text = "\
+FROM a
+RUN <<EOF
+FROM b
+EOF
+RUN cat <<-'ONE' > x; cat <<\"TWO\" > y
+FROM c
+	ONE
+COPY --from=d / /
+TWO
+COPY <<A <<B /dest/
+FROM e
+A
+FROM f
+B
+FROM g
+";
+        assert_eq!(images(text), ["1 docker.io/library/a", "15 docker.io/library/g"]);
+    }
+
+    #[test]
+    fn broken_files_say_where() {
+        let broken = |text, line| {
+            let (at, problem) = refusal("Dockerfile", text);
+            assert!(at == line && matches!(problem, Problem::Broken(_)), "{text}: {at} {problem}");
+        };
+        broken("", 1);
+        broken("RUN a\n", 1);
+        broken("FROM a\n\nFORM b\n", 3);
+        broken("FROM a\nRUN <<EOF\nb\n", 2);
+        broken("FROM a b\n", 1);
+        broken("FROM a\nARG b='c\n", 2);
+        broken("# escape=x\nFROM a\n", 1);
+        assert_eq!(refusal("Dockerfile", "ARG a\nFROM {{ image }}\n"), (2, Problem::Template));
+        assert_eq!(refusal("Dockerfile", "FROM {{image}}:1\n"), (1, Problem::Template));
+    }
+
+    #[test]
+    fn variables_are_bounded() {
+        let doubling: String = (1..1000).map(|i| format!("ARG A{i}=$A{0}$A{0}\n", i - 1)).collect();
+        let (images, notes) = summary("Dockerfile", &format!("ARG A0=x\n{doubling}FROM $A999\nFROM $A6\n"));
+        assert!(notes.len() == 1 && notes[0].starts_with("1001 variable A999"), "{notes:?}");
+        assert_eq!(images, [format!("1002 docker.io/library/{}", "x".repeat(64))]);
+        let many: String = (0..1100).map(|i| format!("ARG A{i}=\n")).collect();
+        assert_eq!(refusal("Dockerfile", &format!("{many}FROM a\n")).0, 1001);
+    }
+}

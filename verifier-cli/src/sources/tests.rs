@@ -1,0 +1,171 @@
+//! What all kinds of files have in common.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::{Found, FoundImage, MAX_FILE, Problem, SourceError, read_from, walk::kind_by_name};
+
+/// Reads `text` as a file of this name; without a kind in the name, by its content.
+pub fn read_text(name: &str, text: &str) -> Result<Found, SourceError> {
+    read_from(&mut text.as_bytes(), name.to_owned(), kind_by_name(Path::new(name)))
+}
+
+/// Line and reference of each image, and line and reason of each note.
+pub fn summary(name: &str, text: &str) -> (Vec<String>, Vec<String>) {
+    let found = read_text(name, text).unwrap();
+    let notes = found.left_out.iter().map(|left_out| format!("{} {}", left_out.place.line, left_out.reason));
+    (found.images.iter().map(image_line).collect(), notes.collect())
+}
+
+fn image_line(FoundImage { place, reference, .. }: &FoundImage) -> String {
+    let tag = reference.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
+    let digest = reference.digest.map(|digest| format!("@{digest}")).unwrap_or_default();
+    format!("{} {}{tag}{digest}", place.line, reference.repository)
+}
+
+/// The line and the problem of a file that must be refused.
+pub fn refusal(name: &str, text: &str) -> (usize, Problem) {
+    let error = read_text(name, text).unwrap_err();
+    (error.place.line, error.problem)
+}
+
+#[test]
+fn the_name_decides_before_the_content() {
+    let (dockerfile, yaml) = ("FROM a\n", "services: {a: {image: b}}\n");
+    for name in ["Dockerfile", "dockerfile", "Dockerfile.dev", "x/app.Dockerfile", "app.dockerfile", "Containerfile"] {
+        assert_eq!(summary(name, dockerfile).0, ["1 docker.io/library/a"], "{name}");
+        assert!(matches!(refusal(name, yaml).1, Problem::Broken(_)), "{name}");
+    }
+    for name in ["compose.yaml", "docker-compose.prod.yml", "x.yaml", "x.YML", "-", "stack", "x.json"] {
+        assert_eq!(summary(name, yaml).0, ["1 docker.io/library/b"], "{name}");
+    }
+    for name in ["-", "build", "x.txt"] {
+        assert_eq!(summary(name, "# a comment\n\n  arg X=1\nFROM a:$X").0, ["4 docker.io/library/a:1"], "{name}");
+    }
+    for (name, text) in [("x.yaml", dockerfile), ("x", "hello"), ("-", ""), ("x.yaml", "- a\n"), ("compose.yaml", "a")]
+    {
+        assert_eq!(refusal(name, text), (1, Problem::UnknownKind), "{name}: {text}");
+    }
+    assert_eq!(summary("compose.yaml", "volumes: {a: null}\n").0, [""; 0]);
+}
+
+#[test]
+fn byte_order_marks_and_other_bytes() {
+    assert_eq!(summary("Dockerfile", "\u{feff}# escape=`\r\nFROM `\r\n  a\r\n").0, ["3 docker.io/library/a"]);
+    assert_eq!(summary("-", "\u{feff}FROM a").0, ["1 docker.io/library/a"]);
+    assert_eq!(summary("x.yaml", "\u{feff}services:\r\n  a:\r\n    image: b\r\n").0, ["3 docker.io/library/b"]);
+    let latin = read_from(&mut &b"FROM \xe4"[..], "Dockerfile".to_owned(), None).unwrap_err();
+    assert_eq!(latin.problem, Problem::NotText);
+}
+
+#[test]
+fn files_over_the_limit_are_refused() {
+    let most = usize::try_from(MAX_FILE).unwrap();
+    let padded = |length: usize| format!("FROM a\n{}", "#".repeat(length - 7));
+    assert_eq!(summary("Dockerfile", &padded(most)).0, ["1 docker.io/library/a"]);
+    assert_eq!(refusal("Dockerfile", &padded(most + 1)), (1, Problem::TooLarge));
+    assert_eq!(refusal("x.yaml", &"a: b\n".repeat(1 << 20)), (1, Problem::TooLarge));
+    // An endless input ends as well.
+    let endless = read_from(&mut std::io::repeat(b'#'), "-".to_owned(), None).unwrap_err();
+    assert_eq!(endless.problem, Problem::TooLarge);
+}
+
+#[test]
+fn what_is_printed_is_one_line() {
+    let error = read_text("a\nb\u{1b}[2J.yaml", "x: [\n").unwrap_err().to_string();
+    assert!(!error.contains(char::is_control), "{error:?}");
+    let (_, notes) = summary("Dockerfile", "FROM a\u{1b}[2Jb\n");
+    assert!(notes.len() == 1 && !notes[0].contains(char::is_control), "{notes:?}");
+}
+
+/// Pieces that make the parsers do something.
+fn pieces() -> impl Strategy<Value = String> {
+    let known = prop::sample::select(vec![
+        "FROM ",
+        "COPY --from=",
+        "RUN --mount=type=bind,from=",
+        "ARG ",
+        "ONBUILD ",
+        " AS b",
+        "<<EOF",
+        "EOF",
+        "\\\n",
+        "`\n",
+        "# escape=`\n",
+        "${",
+        "$",
+        "}",
+        ":-",
+        ":+",
+        "A",
+        "=",
+        "'",
+        "\"",
+        "services:",
+        "image: ",
+        "apiVersion: v1\n",
+        "kind: List\n",
+        "items:",
+        "spec:",
+        "containers:",
+        "- ",
+        "? ",
+        ": ",
+        "  ",
+        "\n",
+        "\r\n",
+        "\t",
+        "&a ",
+        "*a",
+        "<<: ",
+        "|",
+        ">",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "---\n",
+        "...\n",
+        "%YAML 1.2\n",
+        "!!str ",
+        "!x",
+        "{{",
+        "}}",
+        "\u{feff}",
+        "é",
+        "\0",
+        "a/b:1",
+        "@sha256:",
+        "~",
+        "#",
+        "%",
+        "@",
+        "-",
+        "\u{85}",
+        "\u{2028}",
+    ]);
+    prop::collection::vec(prop_oneof![8 => known.prop_map(str::to_owned), 1 => any::<String>()], 0..40)
+        .prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    #[test]
+    fn no_input_panics(text in pieces()) {
+        for name in ["Dockerfile", "compose.yaml", "x.yaml", "-"] {
+            let lines = text.split('\n').count();
+            match read_text(name, &text) {
+                Ok(found) => {
+                    let places = found.images.iter().map(|image| &image.place);
+                    for place in places.chain(found.left_out.iter().map(|left_out| &left_out.place)) {
+                        prop_assert!((1..=lines).contains(&place.line), "{place} of {lines}: {text:?}");
+                    }
+                }
+                Err(error) => prop_assert!((1..=lines + 1).contains(&error.place.line), "{error} of {lines}: {text:?}"),
+            }
+        }
+    }
+}
