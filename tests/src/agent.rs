@@ -319,14 +319,18 @@ impl Ended {
 pub struct Status(pub Value);
 
 impl Status {
-    fn rows(&self, key: &str) -> &[Value] {
+    /// The rows of one of its lists: `tags`, `repositories`, `registries`, `logs`, `alarms`.
+    ///
+    /// # Panics
+    /// When there is no such list.
+    pub fn rows(&self, key: &str) -> &[Value] {
         self.0[key].as_array().unwrap_or_else(|| panic!("no {key} in {}", self.0))
     }
 
     /// All tags.
     ///
     /// # Panics
-    /// When the answer has none of the kind; so for the other lists.
+    /// As [`Status::rows`].
     pub fn tags(&self) -> &[Value] {
         self.rows("tags")
     }
@@ -334,7 +338,7 @@ impl Status {
     /// All logs.
     ///
     /// # Panics
-    /// As [`Status::tags`].
+    /// As [`Status::rows`].
     pub fn logs(&self) -> &[Value] {
         self.rows("logs")
     }
@@ -342,7 +346,7 @@ impl Status {
     /// What there is about a tag; null if it is not watched.
     ///
     /// # Panics
-    /// As [`Status::tags`].
+    /// As [`Status::rows`].
     pub fn tag(&self, image: &str) -> &Value {
         self.tags().iter().find(|tag| tag["image"] == image).unwrap_or(&Value::Null)
     }
@@ -350,7 +354,7 @@ impl Status {
     /// What was last signed about a tag: a digest, `gone`, or nothing yet.
     ///
     /// # Panics
-    /// As [`Status::tags`].
+    /// As [`Status::rows`].
     pub fn seen(&self, image: &str) -> Option<&str> {
         self.tag(image)["seen"].as_str()
     }
