@@ -12,10 +12,11 @@ use taglog_proto::{
 
 use super::{
     Failure, Format, Global, Report,
-    session::{Session, config_path, now, parse_reference, read_key, registry},
+    session::{Session, config_path, now, parse_reference, registry},
 };
 use crate::{
     client::{LogClient, lookup::check_growth, receipt::check_receipt},
+    key::read_key,
     registry::{Manifest, ManifestReference, Registry},
 };
 
@@ -46,7 +47,7 @@ pub async fn run(global: &Global, args: ObserveArgs) -> Result<Report, Failure> 
     let witness = Witness {
         client: session.client()?,
         registry: registry(global)?,
-        key: read_key(args.key.map_or_else(|| config_path("witness.key"), Ok)?.as_path())?,
+        key: read_key(&args.key.map_or_else(|| config_path("witness.key"), Ok)?).map_err(Failure::usage)?,
         session: &session,
     };
     let stated = args.digest.as_deref().map(Digest::parse).transpose().map_err(Failure::usage)?;

@@ -1,7 +1,7 @@
 //! What commands that talk to a log share: the trust file, the client, the memory.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
@@ -9,7 +9,6 @@ use etcetera::{BaseStrategy as _, choose_base_strategy};
 use serde_json::{Value, json};
 use taglog_proto::{
     name::{Image, Reference},
-    note::SigningKey,
     time::Timestamp,
 };
 
@@ -33,14 +32,6 @@ pub fn config_path(name: &str) -> Result<PathBuf, Failure> {
 /// The trust file: the one named, or the default one.
 pub fn trust_path(global: &Global) -> Result<PathBuf, Failure> {
     global.trust.clone().map_or_else(|| config_path("trust"), Ok)
-}
-
-/// Reads a witness's secret key.
-pub fn read_key(path: &Path) -> Result<SigningKey, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Failure::usage(format!("{}: {error}; 'taglog keygen NAME' makes a witness's key", path.display()))
-    })?;
-    text.trim_end().parse().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
 }
 
 /// A trusted log, the way to it, and what is remembered of it.

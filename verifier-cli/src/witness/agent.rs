@@ -12,7 +12,7 @@ use std::{
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use taglog_proto::{
-    name::{Repository, WitnessName},
+    name::Repository,
     note::{SigningKey, VerifierKey},
 };
 use thiserror::Error;
@@ -45,6 +45,7 @@ use crate::{
         memory::Memory,
         trust::{Trust, TrustError},
     },
+    key::{KeyError, read_key},
     registry::{Login, Registry, RegistryError, RegistryOptions},
 };
 
@@ -58,13 +59,8 @@ pub enum AgentError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The witness's key.
-    #[error("{path}: {why}; 'taglog keygen NAME --key FILE' makes a witness's key")]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A trust file.
     #[error("{path}: {error}")]
     Trust {
@@ -138,16 +134,6 @@ impl Prepared {
         let key = self.key.verifier_key();
         format!("{}+{}", key.name(), key.key_id())
     }
-}
-
-fn read_key(path: &Path) -> Result<SigningKey, AgentError> {
-    let error = |why: String| AgentError::Key { path: path.to_owned(), why };
-    let text = std::fs::read_to_string(path).map_err(|cause| error(cause.to_string()))?;
-    let key: SigningKey =
-        text.trim_end().parse().map_err(|cause: taglog_proto::note::NoteError| error(cause.to_string()))?;
-    // Whatever is signed later depends on it.
-    WitnessName::parse(key.verifier_key().name()).map_err(|cause| error(cause.to_string()))?;
-    Ok(key)
 }
 
 /// Access to registries as a configuration has it, with this time for each exchange.

@@ -34,7 +34,8 @@ Examples:
   taglog witness run --config witness.toml --once     # for cron and CI: everything once
 
 SIGHUP reads the configuration again; a bad one is refused, and the old one stays. SIGTERM and SIGINT end it.
-RUST_LOG=debug says more, RUST_LOG=warn less.
+RUST_LOG=debug says more, RUST_LOG=warn less. Logs, state and registries are those of the configuration: --trust, --log,
+--state and --plain-http are for other commands.
 
 {}", crate::commands::EXIT_CODES))]
 pub struct RunArgs {

@@ -295,3 +295,72 @@ async fn sleep_until(wake: Option<Instant>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const ADAPTIVE: Interval = Interval { min: MINUTE, max: Duration::from_secs(240) };
+
+    fn settled(changed: bool) -> Next {
+        Next::Settled { changed }
+    }
+
+    fn failure(whole_registry: bool) -> Next {
+        Next::Failed { whole_registry, why: "broken".to_owned() }
+    }
+
+    /// Whether a wait is this many seconds, scattered by a tenth.
+    fn about(wait: Duration, seconds: f64) -> bool {
+        (0.9 * seconds..=1.1 * seconds).contains(&wait.as_secs_f64())
+    }
+
+    #[test]
+    fn intervals_grow_while_nothing_changes() {
+        let mut slot = Slot::default();
+        let waits: Vec<Duration> = [false, false, false, false, false, true, false]
+            .map(|changed| next_time(&mut slot, settled(changed), ADAPTIVE))
+            .into();
+        for (wait, seconds) in waits.iter().zip([60.0, 90.0, 135.0, 202.5, 240.0, 60.0, 90.0]) {
+            assert!(about(*wait, seconds), "{waits:?}");
+        }
+        let mut slot = Slot::default();
+        for _ in 0..3 {
+            assert!(about(next_time(&mut slot, settled(false), fixed(MINUTE)), 60.0), "one that is fixed stays so");
+        }
+        let scattered: std::collections::HashSet<Duration> =
+            (0..20).map(|_| next_time(&mut slot, settled(false), fixed(MINUTE))).collect();
+        assert!(scattered.len() > 1, "not everything at once");
+    }
+
+    #[test]
+    fn failures_wait_longer_and_longer_but_no_longer_than_a_look() {
+        let mut slot = Slot::default();
+        let waits: Vec<u64> = (0..5).map(|_| next_time(&mut slot, failure(false), ADAPTIVE).as_secs()).collect();
+        assert_eq!(waits, [5, 10, 20, 40, 80]);
+        slot.failures = 1000;
+        assert_eq!(next_time(&mut slot, failure(true), ADAPTIVE), ADAPTIVE.max);
+        next_time(&mut slot, settled(false), ADAPTIVE);
+        assert_eq!(next_time(&mut slot, failure(false), ADAPTIVE).as_secs(), 5, "begins anew after an answer");
+    }
+
+    #[test]
+    fn a_single_pass_gives_up_after_a_few_attempts() {
+        let mut failures = Vec::new();
+        let mut slot = Slot::default();
+        let waits: Vec<bool> =
+            (0..ATTEMPTS).map(|_| once_more(&mut slot, failure(true), &mut failures).is_some()).collect();
+        assert_eq!((waits, failures.len()), (vec![true, true, false], 1));
+        assert_eq!(
+            once_more(&mut Slot::default(), failure(false), &mut failures),
+            None,
+            "asking again changes nothing"
+        );
+        let second = Duration::from_secs(1);
+        assert_eq!(once_more(&mut slot, Next::After(second), &mut failures), Some(second));
+        assert_eq!(once_more(&mut slot, Next::After(MINUTE), &mut failures), None);
+        assert_eq!(once_more(&mut slot, settled(true), &mut failures), None);
+        assert_eq!(failures.len(), 2);
+    }
+}
