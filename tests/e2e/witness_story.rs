@@ -288,6 +288,7 @@ fn two_hundred_tags_are_followed_through_every_outage() {
     story.wait_until_seen();
 
     story.kill_at_random(&mut random, 60..90);
+    story.agent.wait_ready().unwrap();
     story.wait_until_seen();
     // From now on it looks everywhere, and so it can confirm.
     story.configure("3s", "2s");

@@ -147,6 +147,17 @@ impl Agent {
     /// When it does neither in time.
     pub fn try_start_by(&mut self, command: &mut Command) -> Result<String, Ended> {
         self.launch_by(command);
+        self.wait_ready()
+    }
+
+    /// Waits until an agent that was launched is ready; before that, it takes no signals.
+    ///
+    /// # Errors
+    /// How it ended, when it did instead of getting ready.
+    ///
+    /// # Panics
+    /// When it does neither in time.
+    pub fn wait_ready(&mut self) -> Result<String, Ended> {
         let Some(line) = self.process().line(PATIENCE) else { return Err(self.wait_end(PATIENCE)) };
         assert!(line.starts_with("watching "), "announced {line:?}");
         Ok(line)
