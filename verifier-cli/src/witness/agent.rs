@@ -315,7 +315,9 @@ fn lanes(
         let pace = Pace::new(settings);
         let looker = Looker::new(host.clone(), anonymous.clone(), logged_in.clone(), pace, reporter.clone());
         let (sender, receiver) = mpsc::channel(MAX_EVENTS);
-        lanes.push(Lane::new(Arc::new(looker), repositories, receiver, settings.concurrency, once, progress.clone()));
+        let told = config.pushes.iter().any(|push| push.registry == host);
+        let (looker, concurrency, progress) = (Arc::new(looker), settings.concurrency, progress.clone());
+        lanes.push(Lane::new(looker, repositories, receiver, concurrency, told, once, progress));
         hints.insert(host, sender);
     }
     Ok((lanes, hints))

@@ -33,6 +33,9 @@ const FIRST_RETRY: Duration = Duration::from_secs(5);
 const ATTEMPTS: u32 = 3;
 /// How long a single pass waits for a registry that asks to wait.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// When to look again after a push: registries tell of it before their tag has moved (Distribution does), and answer
+/// from caches for a while.
+const AFTER_HINT: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 /// By how much times are scattered, as a part of the interval, so that not everything is asked at once.
 const JITTER: f64 = 0.1;
 
@@ -58,6 +61,8 @@ pub struct Lane {
     hints: mpsc::Receiver<Hint>,
     queue: Queue,
     concurrency: usize,
+    /// Whether pushes tell of changes in this registry.
+    told: bool,
     /// Whether everything is asked once and no more.
     once: bool,
     progress: Progress,
@@ -72,13 +77,14 @@ impl Lane {
         repositories: Vec<Arc<Watched>>,
         hints: mpsc::Receiver<Hint>,
         concurrency: usize,
+        told: bool,
         once: bool,
         progress: Progress,
     ) -> Lane {
         let path = |(watched, number): (&Arc<Watched>, u32)| (watched.repository().path().to_owned(), number);
         let by_path = repositories.iter().zip(0..).map(path).collect();
         let (queue, failures) = (Queue::default(), Vec::new());
-        Lane { looker, repositories, by_path, hints, queue, concurrency, once, progress, failures }
+        Lane { looker, repositories, by_path, hints, queue, concurrency, told, once, progress, failures }
     }
 
     fn watched(&self, number: u32) -> Arc<Watched> {
@@ -130,7 +136,8 @@ impl Lane {
         });
         let (now, clock) = (Instant::now(), Timestamp::from_system_time(SystemTime::now()));
         for tag in tags {
-            let wait = if self.once { Duration::ZERO } else { rest(&watched, &tag, clock) };
+            // Pushes that came while nobody listened are lost: where they are relied on, a start looks at everything.
+            let wait = if self.once || self.told { Duration::ZERO } else { rest(&watched, &tag, clock) };
             let job = Job::Look(number, tag);
             if !self.queue.knows(&job) {
                 self.queue.ask(job, now + wait);
@@ -220,7 +227,7 @@ impl Lane {
             None => watched.watched_tags(),
         };
         for tag in tags {
-            self.queue.ask(Job::Look(number, tag), Instant::now());
+            self.queue.hint(Job::Look(number, tag), AFTER_HINT.len());
         }
     }
 }
@@ -247,6 +254,10 @@ fn next_time(slot: &mut Slot, next: Next, interval: Interval) -> Duration {
     let settled = matches!(next, Next::Settled { .. });
     slot.failures = if settled { 0 } else { slot.failures };
     match next {
+        Next::Settled { .. } if slot.hinted > 0 => {
+            slot.hinted -= 1;
+            AFTER_HINT[AFTER_HINT.len() - 1 - slot.hinted]
+        }
         Next::Settled { changed } => {
             let unchanged = slot.interval.map_or(interval.min, |last| last + last / 2);
             let wait = if changed { interval.min } else { unchanged }.clamp(interval.min, interval.max);

@@ -40,6 +40,8 @@ pub(super) struct Slot {
     pub(super) interval: Option<Duration>,
     /// Whether it was done before.
     pub(super) done: bool,
+    /// How many more times it is to be done soon, because a push said that something changes.
+    pub(super) hinted: usize,
 }
 
 /// Jobs by the time at which they are due.
@@ -60,6 +62,12 @@ impl Queue {
             slot.due = Some(at);
             self.heap.push(Reverse((at, job)));
         }
+    }
+
+    /// Makes a job due now, and `more` times soon afterwards.
+    pub(super) fn hint(&mut self, job: Job, more: usize) {
+        self.slots.entry(job.clone()).or_default().hinted = more;
+        self.ask(job, Instant::now());
     }
 
     /// Whether a job is known.
