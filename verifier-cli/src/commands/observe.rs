@@ -122,19 +122,19 @@ impl Witness<'_> {
 
     /// Submits and believes only a receipt that verifies, under a checkpoint consistent with what
     /// was remembered before.
-    async fn submit(&self, entry: &Observation) -> Result<(u64, String), Failure> {
+    async fn submit(&self, entry: &Observation) -> Result<(u64, &'static str), Failure> {
         let (log, memory) = (&self.session.trust.log, &self.session.memory);
         // Before the submission: what others remember meanwhile may well be newer than our receipt.
         let remembered = memory.load(log).map_err(Failure::usage)?;
-        let (index, status, proof) = self.client.submit(&entry.to_string()).await.map_err(Failure::failed)?;
-        let receipt =
-            check_receipt(&proof, log, &entry.to_string(), index, status == "duplicate").map_err(|error| {
+        let (index, duplicate, proof) = self.client.submit(&entry.to_string()).await.map_err(Failure::failed)?;
+        let receipt = check_receipt(&proof, log, self.key.verifier_key(), &entry.to_string(), index, duplicate)
+            .map_err(|error| {
                 self.session.misbehaved(&error, &json!({ "entry": entry.to_string(), "receipt": proof }))
             })?;
         check_growth(&self.client, remembered.as_ref(), &receipt.checkpoint)
             .await
             .map_err(|error| self.session.failure(error))?;
         memory.advance(log, remembered.as_ref(), &receipt.checkpoint).map_err(Failure::usage)?;
-        Ok((index, status))
+        Ok((index, if duplicate { "duplicate" } else { "added" }))
     }
 }

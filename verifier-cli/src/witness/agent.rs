@@ -52,6 +52,10 @@ use crate::{
 /// How much longer a log has, which waits for publication before it answers: half a minute and no more, if it is honest.
 const PUBLICATION: Duration = Duration::from_secs(5);
 
+/// What is said when a damaged spool was replaced.
+const SALVAGED: &str = "the spool was damaged and set aside: the signed entries that were found in it go to the logs \
+                        again, every tag is reported again, and repositories are no longer confirmed as a whole";
+
 /// Why the agent cannot start.
 #[derive(Debug, Error)]
 pub enum AgentError {
@@ -184,9 +188,9 @@ impl Agent {
         let vkeys: Vec<VerifierKey> = logs.iter().map(|(vkey, _)| vkey.clone()).collect();
         let (spool, guard, opened) = Spool::open(&config.state, key.verifier_key(), &vkeys, config.spool_limit)?;
         let alarms = Alarms::new(spool.clone(), &opened.alarms);
-        if let Some((message, aside)) = &opened.salvaged {
+        if let Some(aside) = &opened.salvaged {
             let kept = Some(aside.display().to_string());
-            alarms.raise("spool", AlarmKind::SpoolDamaged, message, kept).await;
+            alarms.raise("spool", AlarmKind::SpoolDamaged, SALVAGED, kept).await;
         }
         let reporter = Reporter {
             key,
@@ -197,19 +201,23 @@ impl Agent {
             confirm: config.confirm,
             recorded: watch::Sender::new(0),
         };
-        let deliveries = logs.into_iter().zip(&opened.logs).map(|((log, client), id)| Delivery {
+        let log_ids = opened.logs.clone();
+        let repositories = watched(&config.watches, opened);
+        let by_name = |watched: &Arc<Watched>| (watched.repository().to_string(), Arc::clone(watched));
+        let by_name: Arc<BTreeMap<_, _>> = Arc::new(repositories.iter().map(by_name).collect());
+        let deliveries = logs.into_iter().zip(log_ids).map(|((log, client), id)| Delivery {
             log,
-            id: *id,
+            id,
             client,
             witness: reporter.key.verifier_key().clone(),
             spool: spool.clone(),
             memory: Memory::new(config.state.clone()),
             alarms: alarms.clone(),
             publish_deadline: config.publish_deadline,
+            repositories: Arc::clone(&by_name),
             delivered: Notify::new(),
         });
         let deliveries = deliveries.collect();
-        let repositories = watched(&config.watches, opened);
         let (lanes, hints) = lanes(&config, timeout, &repositories, &reporter, once, progress)?;
         Ok(Agent { spool, guard, deliveries, lanes, repositories, reporter, hints, config, witness })
     }
@@ -280,6 +288,7 @@ impl Agent {
 
 /// What is watched, with what is remembered of it.
 fn watched(watches: &[Watch], opened: Opened) -> Vec<Arc<Watched>> {
+    let complete = opened.complete;
     let mut tags: BTreeMap<Repository, Vec<TagRow>> = BTreeMap::new();
     for row in opened.tags {
         tags.entry(row.image.repository.clone()).or_default().push(row);
@@ -288,7 +297,7 @@ fn watched(watches: &[Watch], opened: Opened) -> Vec<Arc<Watched>> {
         opened.repositories.into_iter().filter_map(|row| Some((row.name, row.confirmed?))).collect();
     let watched = |watch: &Watch| {
         let remembered = tags.remove(&watch.repository).unwrap_or_default();
-        Arc::new(Watched::new(watch.clone(), remembered, confirmed.get(&watch.repository).copied()))
+        Arc::new(Watched::new(watch.clone(), remembered, confirmed.get(&watch.repository).copied(), complete))
     };
     watches.iter().map(watched).collect()
 }

@@ -81,9 +81,21 @@ impl From<rusqlite::Error> for SpoolError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => SpoolError::Full,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => SpoolError::Damaged(error.to_string()),
+            // What was written by this program is readable by it.
+            _ if is_bad_value(&error) => SpoolError::Damaged(error.to_string()),
             _ => SpoolError::Database(error.to_string()),
         }
     }
+}
+
+fn is_bad_value(error: &rusqlite::Error) -> bool {
+    matches!(
+        error,
+        rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::Utf8Error(..)
+    )
 }
 
 /// A signed entry for the spool.
@@ -126,12 +138,14 @@ pub struct Opened {
     pub logs: Vec<LogId>,
     /// What is remembered of tags.
     pub tags: Vec<TagRow>,
+    /// Whether every tag that was ever reported is among them: not after the spool was damaged.
+    pub complete: bool,
     /// What is remembered of repositories.
     pub repositories: Vec<RepositoryRow>,
     /// Alarms that are up.
     pub alarms: Vec<Alarm>,
-    /// What was saved out of a damaged file, in words; where it was set aside.
-    pub salvaged: Option<(String, PathBuf)>,
+    /// Where a damaged file was set aside, if what could be saved out of it is in here now.
+    pub salvaged: Option<PathBuf>,
 }
 
 /// The way to the spool. Cheap to clone.
@@ -175,39 +189,45 @@ impl Spool {
             |error: std::io::Error| SpoolError::File { path: directory.to_owned(), reason: error.to_string() };
         std::fs::create_dir_all(directory).map_err(file_error)?;
         let lock = lock(directory)?;
-        let path = directory.join(FILE);
-        let (connection, salvaged) = match Self::try_open(&path, witness, limit) {
-            Ok(connection) => (connection, None),
-            Err(SpoolError::Damaged(_)) => {
-                let aside = salvage::set_aside(&path).map_err(file_error)?;
-                let connection = Self::try_open(&path, witness, limit)?;
-                (connection, Some(aside))
-            }
-            Err(error) => return Err(error),
-        };
-        let logs = rows::set_logs(&connection, logs)?;
-        rows::start_afresh(&connection)?;
-        let salvaged = match salvaged {
-            Some(aside) => Some((salvage::salvage(&connection, &aside, witness, &logs)?, aside)),
-            None => None,
-        };
-        let opened = Opened {
-            logs,
-            tags: rows::tags(&connection)?,
-            repositories: rows::repositories(&connection)?,
-            alarms: rows::alarms(&connection, false)?,
-            salvaged,
-        };
-        let (thread, handle) = Thread::start(connection).map_err(file_error)?;
         let reserve = Reserve::new(directory);
+        // On a full disk, this is what a start needs.
+        reserve.release();
+        let path = directory.join(FILE);
+        let mut salvaged = salvage::finish(&path).map_err(file_error)?;
+        let (connection, mut opened) = match Self::open_and_read(&path, witness, logs, limit) {
+            Err(SpoolError::Damaged(why)) => {
+                tracing::error!("the spool is damaged: {why}");
+                salvage::salvage(&path, witness, logs, limit)?;
+                salvaged = salvage::finish(&path).map_err(file_error)?;
+                Self::open_and_read(&path, witness, logs, limit)?
+            }
+            outcome => outcome?,
+        };
+        opened.salvaged = salvaged;
         reserve.make();
+        let (thread, handle) = Thread::start(connection).map_err(file_error)?;
         Ok((Spool { thread, reserve }, Guard { thread: handle, _lock: lock }, opened))
     }
 
-    fn try_open(path: &Path, witness: &VerifierKey, limit: u64) -> Result<Connection, SpoolError> {
+    fn open_and_read(
+        path: &Path,
+        witness: &VerifierKey,
+        logs: &[VerifierKey],
+        limit: u64,
+    ) -> Result<(Connection, Opened), SpoolError> {
         let connection = schema::open(path, limit)?;
         rows::claim(&connection, witness)?;
-        Ok(connection)
+        let logs = rows::set_logs(&connection, logs)?;
+        rows::start_afresh(&connection)?;
+        let opened = Opened {
+            logs,
+            tags: rows::tags(&connection)?,
+            complete: rows::is_complete(&connection)?,
+            repositories: rows::repositories(&connection)?,
+            alarms: rows::alarms(&connection, false)?,
+            salvaged: None,
+        };
+        Ok((connection, opened))
     }
 
     /// Keeps a signed entry for every log, with the state that it stands for and the manifest it is about.

@@ -41,7 +41,8 @@ const JITTER: f64 = 0.1;
 
 /// How a job ended.
 enum Done {
-    Listed(Result<Vec<Tag>, RegistryError>),
+    /// With when it was begun.
+    Listed(Result<Vec<Tag>, RegistryError>, Instant),
     Looked(Ended),
 }
 
@@ -167,7 +168,10 @@ impl Lane {
             let (looker, watched) = (Arc::clone(&self.looker), self.watched(job.repository()));
             under_way.spawn(async move {
                 let done = match &job {
-                    Job::List(_) => Done::Listed(looker.list(&watched, MOST_TAGS).await),
+                    Job::List(_) => {
+                        let started = Instant::now();
+                        Done::Listed(looker.list(&watched, MOST_TAGS).await, started)
+                    }
                     Job::Look(_, tag) => Done::Looked(looker.look(&watched, tag).await),
                 };
                 (job, done)
@@ -176,14 +180,26 @@ impl Lane {
     }
 
     fn finish(&mut self, done: Result<(Job, Done), JoinError>) {
-        // A look that panicked has said so; its job stays under way, so that it does not do so again and again.
-        let Ok((job, done)) = done else { return };
+        let Ok((job, done)) = done else {
+            // It has said why; its job stays under way, so that it does not do so again and again.
+            self.failures.push("a look ended unexpectedly".to_owned());
+            return;
+        };
         let watched = self.watched(job.repository());
         let (next, interval) = match done {
-            Done::Listed(outcome) => (self.listed(&job, &watched, outcome), fixed(watched.watch.list_interval)),
+            Done::Listed(outcome, started) => {
+                (self.listed(&job, &watched, outcome, started), fixed(watched.watch.list_interval))
+            }
             Done::Looked(ended) => (looked(ended), watched.watch.interval),
         };
         let Some(slot) = self.queue.finish(&job) else { return };
+        let is_stranger = match &job {
+            // What a push or an old list has made up is not looked at for ever.
+            Job::Look(_, tag) => {
+                matches!(next, Next::Settled { .. }) && slot.hinted == 0 && watched.forget_stranger(tag)
+            }
+            Job::List(_) => false,
+        };
         if matches!(job, Job::Look(..)) && !std::mem::replace(&mut slot.done, true) {
             self.progress.looked();
         }
@@ -191,12 +207,20 @@ impl Lane {
             true => once_more(slot, next, &mut self.failures),
             false => Some(next_time(slot, next, interval)),
         };
-        if let Some(wait) = wait {
+        if is_stranger {
+            self.queue.forget(&job);
+        } else if let Some(wait) = wait {
             self.queue.ask(job, Instant::now() + wait);
         }
     }
 
-    fn listed(&mut self, job: &Job, watched: &Watched, outcome: Result<Vec<Tag>, RegistryError>) -> Next {
+    fn listed(
+        &mut self,
+        job: &Job,
+        watched: &Watched,
+        outcome: Result<Vec<Tag>, RegistryError>,
+        started: Instant,
+    ) -> Next {
         let spool = self.looker.reporter.spool.clone();
         match outcome {
             Ok(tags) => {
@@ -206,7 +230,7 @@ impl Lane {
                 Next::Settled { changed: false }
             }
             Err(error) => {
-                self.looker.pace.failed(&error);
+                self.looker.pace.failed(&error, started);
                 tracing::warn!(repository = %watched.repository(), "its tags cannot be listed: {error}");
                 spool.remember_list(watched.repository().clone(), Some(error.to_string()));
                 failed(&error)

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use taglog_proto::{
     time::Timestamp,
 };
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{Watched, pace::Pace};
 use crate::{
@@ -169,8 +169,8 @@ impl Looker {
 
     /// Looks at a tag, and reports what is to be reported.
     pub async fn look(&self, watched: &Watched, tag: &Tag) -> Ended {
-        let state = watched.state(tag);
-        let (found, ended) = match self.ask(watched, tag, &state).await {
+        let started = Instant::now();
+        let (found, ended) = match self.ask(watched, tag, &watched.state(tag)).await {
             Ok((found, circumstances)) => {
                 self.pace.answered(&circumstances);
                 (Some(found), self.judge(watched, tag, found, &circumstances).await)
@@ -178,6 +178,11 @@ impl Looker {
             Err(error) => (None, Err(Obstacle::Registry(error))),
         };
         let ended = ended.unwrap_or_else(ended_by);
+        if let Ended::Failed(error) = &ended {
+            self.pace.failed(error, started);
+            // What is to be missing several times in a row has not been in a row.
+            watched.set_state(tag, TagState { missing: 0, missing_at: None, ..watched.state(tag) });
+        }
         self.remember(watched, tag, found, &ended);
         ended
     }
@@ -209,8 +214,7 @@ impl Looker {
         }
     }
 
-    /// Decides what the look leads to, and does it. Between the decision and the commit nothing else is said
-    /// about the repository as a whole.
+    /// Decides what the look leads to, and does it.
     async fn judge(
         &self,
         watched: &Watched,
@@ -219,22 +223,30 @@ impl Looker {
         circumstances: &Circumstances,
     ) -> Result<Ended, Obstacle> {
         let at = self.date(circumstances).await?;
+        let support = match self.decide(watched, tag, found, at) {
+            Decision::Report(seen) => self.support(watched, tag, seen).await?,
+            _ => Support::default(),
+        };
+        // From the decision to the commit nothing else is said about the repository as a whole.
         let _shared = watched.order.read().await;
         let state = watched.state(tag);
-        let freshness = watched.freshness(self.reporter.confirm);
-        let decision = decide(&state, found, at, self.reporter.gone, &freshness);
+        let decision = self.decide(watched, tag, found, at);
         let ended = match decision {
-            Decision::Report(seen) => {
-                self.report(watched, tag, &state, seen, at).await?;
-                Ended::Settled { reported: state.reported.is_none_or(|reported| reported.seen != seen) }
-            }
+            Decision::Report(seen) => self.report(watched, tag, &state, seen, at, support).await?,
             Decision::Nothing => Ended::Settled { reported: false },
             Decision::LookAgain(after) => Ended::Again(after),
             Decision::ClockWentBack(by) => return Err(self.clock_went_back(by).await),
         };
-        self.reporter.alarms.clear(&self.host, AlarmKind::Clock).await;
+        if circumstances.date.is_some() {
+            self.reporter.alarms.clear(&self.host, AlarmKind::Clock).await;
+        }
         watched.set_state(tag, state.after(found, at, decision, self.reporter.gone));
         Ok(ended)
+    }
+
+    fn decide(&self, watched: &Watched, tag: &Tag, found: Found, at: Timestamp) -> Decision {
+        let freshness = watched.freshness(self.reporter.confirm);
+        decide(&watched.state(tag), found, at, self.reporter.gone, &freshness)
     }
 
     async fn date(&self, circumstances: &Circumstances) -> Result<Timestamp, Obstacle> {
@@ -257,6 +269,21 @@ impl Looker {
         obstacle
     }
 
+    /// Asks for what a report needs besides the look itself.
+    async fn support(&self, watched: &Watched, tag: &Tag, seen: Seen) -> Result<Support, Obstacle> {
+        let state = watched.state(tag);
+        let is_new = state.reported.is_none_or(|reported| reported.seen != seen);
+        match seen {
+            Seen::Digest(digest) if is_new || state.again => self.checked_manifest(watched, digest).await,
+            Seen::Digest(_) => Ok(Support::default()),
+            Seen::Gone => {
+                self.check_health(watched).await?;
+                Ok(Support::default())
+            }
+        }
+    }
+
+    /// Signs and keeps what was seen.
     async fn report(
         &self,
         watched: &Watched,
@@ -264,18 +291,15 @@ impl Looker {
         state: &TagState,
         seen: Seen,
         at: Timestamp,
-    ) -> Result<(), Obstacle> {
+        support: Support,
+    ) -> Result<Ended, Obstacle> {
         let is_new = state.reported.is_none_or(|reported| reported.seen != seen);
-        let manifest = match seen {
-            Seen::Digest(digest) if is_new || state.again => self.checked_manifest(watched, digest).await?,
-            Seen::Digest(_) => None,
-            Seen::Gone => {
-                self.check_health(watched).await?;
-                None
-            }
-        };
         let observation = Observation::sign(watched.image(tag), seen, at, &self.reporter.key)?;
-        self.reporter.keep(Statement::Observation(observation), manifest).await?;
+        self.reporter.keep(Statement::Observation(observation), support.manifest).await?;
+        // Not before it is on disk: the next tag of the same image relies on it.
+        if let Some(digest) = support.fetched {
+            self.checked.add(watched.repository(), digest);
+        }
         let kind = match seen {
             _ if !is_new => "again",
             Seen::Gone => "gone",
@@ -288,13 +312,13 @@ impl Looker {
             }
             _ => tracing::debug!(image = %watched.image(tag), %seen, "reported"),
         }
-        Ok(())
+        Ok(Ended::Settled { reported: is_new })
     }
 
     /// Fetches the manifest of a new digest, which must hash to it; nothing, if that was done for another tag.
-    async fn checked_manifest(&self, watched: &Watched, digest: Digest) -> Result<Option<RawManifest>, Obstacle> {
+    async fn checked_manifest(&self, watched: &Watched, digest: Digest) -> Result<Support, Obstacle> {
         if self.checked.has(watched.repository(), digest) {
-            return Ok(None);
+            return Ok(Support::default());
         }
         if let Some(wait) = self.pace.pull_wait() {
             return Err(Obstacle::NoPulls(wait));
@@ -303,14 +327,14 @@ impl Looker {
         let reference = ManifestReference::Digest(digest);
         let (manifest, circumstances) = self.registry(watched).fetch(watched.repository(), &reference).await?;
         self.pace.answered(&circumstances);
-        self.checked.add(watched.repository(), digest);
-        Ok(Some(RawManifest { digest, bytes: manifest.bytes }))
+        Ok(Support { manifest: Some(RawManifest { digest, bytes: manifest.bytes }), fetched: Some(digest) })
     }
 
-    /// A registry that is ill may answer 404 for anything.
+    /// A registry that is ill may answer 404 for anything. One that is not tells the time, too.
     async fn check_health(&self, watched: &Watched) -> Result<(), Obstacle> {
         self.pace.ready().await;
-        self.registry(watched).ping(watched.repository()).await?;
+        let circumstances = self.registry(watched).ping(watched.repository()).await?;
+        self.date(&circumstances).await?;
         Ok(())
     }
 
@@ -319,10 +343,7 @@ impl Looker {
         let state = watched.state(tag);
         let is_gone = state.reported.is_some_and(|reported| reported.seen == Seen::Gone);
         let (outcome, error) = match ended {
-            Ended::Failed(error) => {
-                self.pace.failed(error);
-                (error.kind(), Some(error.to_string()))
-            }
+            Ended::Failed(error) => (error.kind(), Some(error.to_string())),
             Ended::HeldUp(_, why) => ("held-up", Some(why.clone())),
             Ended::Settled { .. } | Ended::Again(_) if found == Some(Found::Nothing) && !is_gone => {
                 ("missing", Some(self.not_found(watched, tag).to_string()))
@@ -350,25 +371,41 @@ fn ended_by(obstacle: Obstacle) -> Ended {
     }
 }
 
+/// What a report needs besides the look itself.
+#[derive(Debug, Default)]
+struct Support {
+    manifest: Option<RawManifest>,
+    fetched: Option<Digest>,
+}
+
 /// The digests that were fetched and checked lately, by repository.
 #[derive(Debug, Default)]
-struct Checked(Mutex<(HashSet<(Repository, Digest)>, VecDeque<(Repository, Digest)>)>);
+struct Checked(Mutex<Latest>);
+
+#[derive(Debug, Default)]
+struct Latest {
+    known: HashSet<(Repository, Digest)>,
+    order: VecDeque<(Repository, Digest)>,
+}
 
 impl Checked {
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        // Nothing that is done with it can panic halfway through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn has(&self, repository: &Repository, digest: Digest) -> bool {
-        let checked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        checked.0.contains(&(repository.clone(), digest))
+        self.latest().known.contains(&(repository.clone(), digest))
     }
 
     fn add(&self, repository: &Repository, digest: Digest) {
-        let mut checked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known, order) = &mut *checked;
-        if known.insert((repository.clone(), digest)) {
-            order.push_back((repository.clone(), digest));
+        let mut latest = self.latest();
+        if latest.known.insert((repository.clone(), digest)) {
+            latest.order.push_back((repository.clone(), digest));
         }
-        while order.len() > CHECKED {
-            if let Some(oldest) = order.pop_front() {
-                known.remove(&oldest);
+        while latest.order.len() > CHECKED {
+            if let Some(oldest) = latest.order.pop_front() {
+                latest.known.remove(&oldest);
             }
         }
     }

@@ -80,6 +80,11 @@ impl Queue {
         self.slots.keys().filter(|job| matches!(job, Job::Look(..))).count()
     }
 
+    /// Forgets a job.
+    pub(super) fn forget(&mut self, job: &Job) {
+        self.slots.remove(job);
+    }
+
     /// Forgets jobs that are not to be done any more.
     pub(super) fn retain(&mut self, keep: impl Fn(&Job) -> bool) {
         self.slots.retain(|job, slot| slot.under_way || keep(job));
