@@ -309,9 +309,21 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`].
     pub async fn clear(&self, subject: String, kind: String) -> Result<(), SpoolError> {
-        self.thread.call(move |connection| rows::clear(connection, &subject, &kind)).await?;
-        self.reserve.make();
-        Ok(())
+        self.thread.call(move |connection| rows::clear(connection, &subject, &kind)).await
+    }
+
+    /// Whether something that need not be durable at once could not be written since this was last asked.
+    pub fn has_failed(&self) -> bool {
+        self.thread.has_failed()
+    }
+
+    /// Finds out whether there is room again, and takes the reserve back.
+    ///
+    /// # Errors
+    /// [`SpoolError`]; [`SpoolError::Full`] while there is none.
+    pub async fn try_room(&self) -> Result<(), SpoolError> {
+        self.thread.call(rows::try_room).await?;
+        if self.reserve.make() { Ok(()) } else { Err(SpoolError::Full) }
     }
 
     /// Alarms that are up.

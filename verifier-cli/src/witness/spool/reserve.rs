@@ -16,13 +16,15 @@ impl Reserve {
         Reserve { path: directory.join("spool.reserve") }
     }
 
-    /// Takes the room, if it is not taken; without room there is no reserve.
-    pub(super) fn make(&self) {
+    /// Takes the room, if it is not taken; whether there is any.
+    pub(super) fn make(&self) -> bool {
         let is_there = std::fs::metadata(&self.path).is_ok_and(|file| file.len() == SIZE as u64);
         // Not zeroes, which some file systems do not store.
-        if !is_there && std::fs::write(&self.path, vec![0x5a; SIZE]).is_err() {
+        let taken = is_there || std::fs::write(&self.path, vec![0x5a; SIZE]).is_ok();
+        if !taken {
             self.release();
         }
+        taken
     }
 
     /// Gives the room up.

@@ -124,6 +124,14 @@ pub(super) fn witness(connection: &Connection) -> Result<Option<String>, SpoolEr
     Ok(query.query_row([], |row| row.get(0)).optional()?)
 }
 
+/// Writes as much as an entry may take, and takes it back.
+pub(super) fn try_room(connection: &Connection) -> Result<(), SpoolError> {
+    let entry = "x".repeat(4 * taglog_proto::entry::MAX_STATEMENT);
+    connection.execute("INSERT INTO meta (key, value) VALUES ('room', ?1)", [entry])?;
+    connection.execute("DELETE FROM meta WHERE key = 'room'", [])?;
+    Ok(())
+}
+
 /// Whether the spool was never damaged, so that every tag that was ever reported is in it.
 pub(super) fn is_complete(connection: &Connection) -> Result<bool, SpoolError> {
     let mut query = connection.prepare_cached("SELECT NOT EXISTS (SELECT 1 FROM meta WHERE key = 'salvaged')")?;

@@ -105,19 +105,20 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Keeps a signed entry; when this returns, it is on disk.
+    /// Keeps a signed entry; when this returns, it is on disk. Where there is no room for the manifest, it is kept
+    /// without.
     async fn keep(&self, statement: Statement, manifest: Option<RawManifest>) -> Result<(), SpoolError> {
-        match self.spool.record(statement, manifest).await {
-            Ok(()) => {
-                self.recorded.send_modify(|count| *count += 1);
-                self.alarms.clear("spool", AlarmKind::Spool).await;
-                Ok(())
-            }
-            Err(error) => {
-                self.alarms.raise("spool", AlarmKind::Spool, &error.to_string(), None).await;
-                Err(error)
+        let has_manifest = manifest.is_some();
+        let mut outcome = self.spool.record(statement.clone(), manifest).await;
+        if let Err(error) = &outcome {
+            self.alarms.raise("spool", AlarmKind::Spool, &error.to_string(), None).await;
+            if has_manifest {
+                outcome = self.spool.record(statement, None).await;
             }
         }
+        outcome?;
+        self.recorded.send_modify(|count| *count += 1);
+        Ok(())
     }
 
     /// Confirms a repository if that is due; whether it was.
