@@ -19,6 +19,7 @@ use thiserror::Error;
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -51,6 +52,10 @@ use crate::{
 
 /// How much longer a log has, which waits for publication before it answers: half a minute and no more, if it is honest.
 const PUBLICATION: Duration = Duration::from_secs(5);
+/// How long what is under way may take to end when the agent stops.
+const STOP_TIME: Duration = Duration::from_secs(10);
+/// How long the spool may be in use by somebody else: `status` holds its lock for a moment to see whether an agent does.
+const IN_USE_TIME: Duration = Duration::from_secs(2);
 
 /// What is said when a damaged spool was replaced.
 const SALVAGED: &str = "the spool was damaged and set aside: the signed entries that were found in it go to the logs \
@@ -186,7 +191,7 @@ impl Agent {
         let witness = prepared.witness();
         let Prepared { config, key, logs, timeout } = prepared;
         let vkeys: Vec<VerifierKey> = logs.iter().map(|(vkey, _)| vkey.clone()).collect();
-        let (spool, guard, opened) = Spool::open(&config.state, key.verifier_key(), &vkeys, config.spool_limit)?;
+        let (spool, guard, opened) = open_spool(&config.state, key.verifier_key(), &vkeys, config.spool_limit).await?;
         let alarms = Alarms::new(spool.clone(), &opened.alarms);
         if let Some(aside) = &opened.salvaged {
             let kept = Some(aside.display().to_string());
@@ -228,45 +233,54 @@ impl Agent {
     }
 
     /// Looks, reports and delivers until told to stop.
-    pub async fn run(self, listener: Option<Arc<Listener>>, metrics: PrometheusHandle, stop: CancellationToken) {
-        let mut tasks = JoinSet::new();
+    ///
+    /// # Errors
+    /// Which part has ended although nobody asked it to, in words; then everything else was stopped too.
+    pub async fn run(
+        self,
+        listener: Option<Arc<Listener>>,
+        metrics: PrometheusHandle,
+        stop: CancellationToken,
+    ) -> Result<(), String> {
+        let mut parts = Parts::default();
         let (sender, receiver) = mpsc::channel(MAX_EVENTS);
         if let Some(listener) = listener {
             let router = http::router(&self.config.pushes, sender.clone(), metrics);
             let stop = stop.clone();
-            tasks.spawn(async move {
+            parts.start("serving metrics and pushes", async move {
                 if let Err(error) = listener.serve(router, stop).await {
                     tracing::error!(%error, "metrics and pushes are no longer served");
                 }
             });
         }
-        tasks.spawn(pass_on(receiver, self.hints, stop.clone()));
-        let confirming = keep_confirming(self.reporter.clone(), self.repositories, stop.clone());
-        tasks.spawn(confirming);
-        if let Some(url) = self.config.alarm_webhook.clone() {
-            let (alarms, witness, stop) = (self.reporter.alarms.clone(), self.witness.clone(), stop.clone());
-            tasks.spawn(async move { alarms.send_on(url, witness, stop).await });
+        parts.start("taking hints", pass_on(receiver, self.hints, stop.clone()));
+        parts.start("confirming", keep_confirming(self.reporter.clone(), self.repositories, stop.clone()));
+        if let Some(url) = self.config.alarm_webhook {
+            let (alarms, witness, stop) = (self.reporter.alarms.clone(), self.witness, stop.clone());
+            parts.start("sending alarms on", async move { alarms.send_on(url, witness, stop).await });
         }
         for delivery in self.deliveries {
-            tasks.spawn(delivery.run(self.reporter.recorded.subscribe(), stop.clone()));
+            parts.start("delivery to a log", delivery.run(self.reporter.recorded.subscribe(), stop.clone()));
         }
         for lane in self.lanes {
             let stop = stop.clone();
-            tasks.spawn(async move { drop(lane.run(stop).await) });
+            parts.start("watching a registry", async move { drop(lane.run(stop).await) });
         }
-        tasks.spawn(keep_gauges(self.spool.clone(), self.reporter.alarms.clone(), stop.clone()));
-        while tasks.join_next().await.is_some() {}
+        let gauges = keep_gauges(self.spool.clone(), self.reporter.alarms.clone(), stop.clone());
+        parts.start("keeping gauges", gauges);
+        let outcome = parts.run(&stop, STOP_TIME).await;
         drop((sender, self.spool, self.reporter));
-        self.guard.close();
+        close(self.guard).await;
+        outcome
     }
 
     /// Looks at everything once, delivers everything, and ends.
     pub async fn pass(self, stop: CancellationToken) -> Pass {
-        let mut lanes = JoinSet::new();
+        let mut failures = Vec::new();
+        let mut lanes: JoinSet<Vec<String>> = JoinSet::new();
         for lane in self.lanes {
             lanes.spawn(lane.run(stop.clone()));
         }
-        let mut failures = Vec::new();
         while let Some(ended) = lanes.join_next().await {
             match ended {
                 Ok(of_lane) => failures.extend(of_lane),
@@ -274,15 +288,93 @@ impl Agent {
             }
         }
         confirm_all(&self.reporter, &self.repositories).await;
-        for delivery in &self.deliveries {
-            if let Err(error) = delivery.drain().await {
-                failures.push(error);
+        let mut deliveries: JoinSet<Result<(), String>> = JoinSet::new();
+        for delivery in self.deliveries {
+            deliveries.spawn(async move { delivery.drain().await });
+        }
+        while let Some(ended) = deliveries.join_next().await {
+            match ended {
+                Ok(outcome) => failures.extend(outcome.err()),
+                Err(error) => failures.push(format!("delivery ended unexpectedly: {error}")),
             }
         }
-        let misbehaved = self.reporter.alarms.is_up(AlarmKind::Misbehaviour);
-        drop((self.deliveries, self.hints, self.spool, self.reporter));
-        self.guard.close();
+        let alarms = &self.reporter.alarms;
+        if let Some(url) = &self.config.alarm_webhook
+            && let Err(error) = alarms.send_unsent(url, &self.witness).await
+        {
+            failures.push(format!("an alarm could not be sent on: {error}"));
+        }
+        let misbehaved = alarms.is_up(AlarmKind::Misbehaviour);
+        drop((self.hints, self.spool, self.reporter));
+        close(self.guard).await;
         Pass { failures, misbehaved }
+    }
+}
+
+/// The tasks of a running agent, each with what it does.
+#[derive(Default)]
+struct Parts(JoinSet<&'static str>);
+
+impl Parts {
+    fn start(&mut self, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(async move {
+            task.await;
+            what
+        });
+    }
+
+    /// Waits until all have ended, and stops all when one does so by itself. What has not ended `stop_time` after the
+    /// stop is aborted.
+    async fn run(mut self, stop: &CancellationToken, stop_time: Duration) -> Result<(), String> {
+        let mut outcome = Ok(());
+        let deadline = async {
+            stop.cancelled().await;
+            tokio::time::sleep(stop_time).await;
+        };
+        let mut deadline = std::pin::pin!(deadline);
+        loop {
+            let ended = tokio::select! {
+                ended = self.0.join_next() => ended,
+                () = &mut deadline => {
+                    tracing::warn!("{} tasks did not end in time and are broken off", self.0.len());
+                    self.0.shutdown().await;
+                    return outcome;
+                }
+            };
+            let why = match ended {
+                None => return outcome,
+                Some(Ok(_)) if stop.is_cancelled() => continue,
+                Some(Ok(what)) => format!("{what} has ended by itself"),
+                Some(Err(error)) => format!("a part of the agent has died: {error}"),
+            };
+            tracing::error!("{why}: everything is stopped");
+            stop.cancel();
+            outcome = outcome.and(Err(why));
+        }
+    }
+}
+
+/// Waits for the spool's last commit. Tasks that were aborted may still have to let go of it, and need a thread to do
+/// so: this one must not be blocked.
+async fn close(guard: Guard) {
+    // A panic in there has been reported; what was signed is on disk.
+    let _ = tokio::task::spawn_blocking(|| guard.close()).await;
+}
+
+async fn open_spool(
+    directory: &Path,
+    witness: &VerifierKey,
+    logs: &[VerifierKey],
+    limit: u64,
+) -> Result<(Spool, Guard, Opened), SpoolError> {
+    let deadline = Instant::now() + IN_USE_TIME;
+    loop {
+        match Spool::open(directory, witness, logs, limit) {
+            Err(SpoolError::InUse(_)) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            outcome => return outcome,
+        }
     }
 }
 
@@ -368,5 +460,68 @@ async fn keep_gauges(spool: Spool, alarms: Alarms, stop: CancellationToken) {
             () = tokio::time::sleep(Duration::from_secs(5)) => {}
             () = stop.cancelled() => return,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Parts that end when they are told to.
+    fn obedient(stop: &CancellationToken) -> Parts {
+        let mut parts = Parts::default();
+        for _ in 0..2 {
+            parts.start("obeying", stop.clone().cancelled_owned());
+        }
+        parts
+    }
+
+    async fn outcome(parts: Parts, stop: &CancellationToken, stop_time: Duration) -> Result<(), String> {
+        tokio::time::timeout(PATIENCE, parts.run(stop, stop_time)).await.expect("the parts go on")
+    }
+
+    #[tokio::test]
+    async fn a_part_that_dies_or_ends_by_itself_stops_all() {
+        let stop = CancellationToken::new();
+        let mut parts = obedient(&stop);
+        parts.start("failing", async { panic!("broken") });
+        let why = outcome(parts, &stop, 2 * PATIENCE).await.unwrap_err();
+        assert!(why.contains("died"), "{why}");
+
+        let stop = CancellationToken::new();
+        let mut parts = obedient(&stop);
+        parts.start("lazing", async {});
+        let why = outcome(parts, &stop, 2 * PATIENCE).await.unwrap_err();
+        assert!(why.contains("lazing"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_part_that_does_not_stop_is_aborted() {
+        let stop = CancellationToken::new();
+        let mut parts = obedient(&stop);
+        parts.start("going on", pending());
+        stop.cancel();
+        assert_eq!(outcome(parts, &stop, Duration::from_millis(20)).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_spool_that_is_in_use_for_a_moment_is_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        let key = SigningKey::from_seed("w.example/a", &[1; 32]).unwrap();
+        let open = || open_spool(home.path(), key.verifier_key(), &[], 64 << 20);
+        let (spool, guard, _) = open().await.unwrap();
+        let mut opened = std::pin::pin!(open());
+        assert!(opened.as_mut().now_or_never().is_none(), "it is in use");
+        drop(spool);
+        close(guard).await;
+        let (spool, guard, _) = opened.await.unwrap();
+        drop(spool);
+        close(guard).await;
     }
 }

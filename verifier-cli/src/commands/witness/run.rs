@@ -12,7 +12,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
 };
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
@@ -110,7 +110,7 @@ async fn keep_running(
         let next = loop {
             match signals.next(&mut running).await {
                 Asked::Stop => break None,
-                Asked::Ended => return Err(Failure::failed("the agent has ended by itself; its log says why")),
+                Asked::Ended(ended) => return outcome(ended).map(|()| Report::done("")),
                 Asked::Reload => match reload(path, &before, listener.as_ref()) {
                     Ok(next) => break Some(next),
                     Err(why) => tracing::error!("the configuration is not taken, the old one stays: {why}"),
@@ -124,11 +124,18 @@ async fn keep_running(
             (Some(_), Err(_)) => vec![NotifyState::Reloading],
         });
         stop.cancel();
-        // A panic in the agent has been reported; what was signed is on disk.
-        let _ = running.await;
+        outcome(running.await)?;
         let Some((new, new_listener)) = next else { return Ok(Report::done("")) };
         tracing::info!("the configuration was read again");
         (prepared, listener) = (new, new_listener);
+    }
+}
+
+/// How the agent ended: well, or because a part of it did by itself.
+fn outcome(ended: Result<Result<(), String>, JoinError>) -> Result<(), Failure> {
+    match ended {
+        Ok(outcome) => outcome.map_err(|why| Failure::failed(format!("the agent has ended by itself: {why}"))),
+        Err(error) => Err(Failure::failed(format!("the agent has died: {error}"))),
     }
 }
 
@@ -193,7 +200,7 @@ fn notify(state: &[NotifyState]) {
 enum Asked {
     Stop,
     Reload,
-    Ended,
+    Ended(Result<Result<(), String>, JoinError>),
 }
 
 struct Signals {
@@ -211,12 +218,12 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self, running: &mut JoinHandle<()>) -> Asked {
+    async fn next(&mut self, running: &mut JoinHandle<Result<(), String>>) -> Asked {
         tokio::select! {
             _ = self.hangup.recv() => Asked::Reload,
             _ = self.terminate.recv() => Asked::Stop,
             _ = self.interrupt.recv() => Asked::Stop,
-            _ = running => Asked::Ended,
+            ended = running => Asked::Ended(ended),
         }
     }
 }
