@@ -61,6 +61,9 @@ const IN_USE_TIME: Duration = Duration::from_secs(2);
 const SALVAGED: &str = "the spool was damaged and set aside: the signed entries that were found in it go to the logs \
                         again, every tag is reported again, and repositories are no longer confirmed as a whole";
 
+/// How often it is looked after gauges and room.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
+
 /// Why the agent cannot start.
 #[derive(Debug, Error)]
 pub enum AgentError {
@@ -266,8 +269,8 @@ impl Agent {
             let stop = stop.clone();
             parts.start("watching a registry", async move { drop(lane.run(stop).await) });
         }
-        let gauges = keep_gauges(self.spool.clone(), self.reporter.alarms.clone(), stop.clone());
-        parts.start("keeping gauges", gauges);
+        let looking_after = look_after(self.spool.clone(), self.reporter.alarms.clone(), stop.clone());
+        parts.start("looking after the spool", looking_after);
         let outcome = parts.run(&stop, STOP_TIME).await;
         drop((sender, self.spool, self.reporter));
         close(self.guard).await;
@@ -446,21 +449,33 @@ async fn pass_on(
     }
 }
 
-/// Shows how much each log has still to take, and follows what a person does to alarms.
-async fn keep_gauges(spool: Spool, alarms: Alarms, stop: CancellationToken) {
+/// Looks after what nobody else does: gauges, alarms that a person has ended, room in the spool. Ends when the spool
+/// is damaged, so that the agent does too, and the next start saves what can be saved.
+async fn look_after(spool: Spool, alarms: Alarms, stop: CancellationToken) {
     loop {
-        if let Ok(kept) = spool.alarms().await {
-            alarms.follow(&kept);
-        }
-        for log in spool.logs().await.unwrap_or_default() {
-            // Far fewer entries than a float can count.
-            metrics::gauge!("taglog_witness_pending", "log" => log.origin()).set(log.pending as f64);
+        if let Err(error @ (SpoolError::Damaged(_) | SpoolError::Closed)) = look_after_once(&spool, &alarms).await {
+            return tracing::error!("the spool cannot be used any more: {error}");
         }
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(5)) => {}
+            () = tokio::time::sleep(LOOK_AFTER) => {}
             () = stop.cancelled() => return,
         }
     }
+}
+
+async fn look_after_once(spool: &Spool, alarms: &Alarms) -> Result<(), SpoolError> {
+    alarms.follow(&spool.alarms().await?);
+    for log in spool.logs().await? {
+        // Far fewer entries than a float can count.
+        metrics::gauge!("taglog_witness_pending", "log" => log.origin()).set(log.pending as f64);
+    }
+    if spool.has_failed() || alarms.is_up(AlarmKind::Spool) {
+        match spool.try_room().await {
+            Ok(()) => alarms.clear("spool", AlarmKind::Spool).await,
+            Err(error) => alarms.raise("spool", AlarmKind::Spool, &error.to_string(), None).await,
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
