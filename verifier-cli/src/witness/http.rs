@@ -177,9 +177,8 @@ mod tests {
     #[tokio::test]
     async fn half_a_request_does_not_hold_up_the_end() {
         let served = served(Limits { head: 10 * PATIENCE, drain: Duration::from_millis(50), ..LIMITS }).await;
-        let mut client = served.client(REQUEST).await;
-        assert!(is_answered(&mut client, PATIENCE).await, "the connection is accepted");
-        client.write_all(&REQUEST[..10]).await.unwrap();
+        let mut client = served.client(&REQUEST[..10]).await;
+        assert!(is_answered(&mut served.client(REQUEST).await, PATIENCE).await, "both connections are accepted");
         served.stop.cancel();
         tokio::time::timeout(PATIENCE, served.task).await.expect("it still waits for the client").unwrap();
         let mut rest = Vec::new();
