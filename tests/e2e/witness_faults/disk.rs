@@ -122,7 +122,7 @@ fn a_spool_at_its_limit_signs_nothing_more_and_loses_nothing() {
     disk.wait_calm();
     for name in &names {
         let has: Vec<String> = logged(&disk.scene.server, name).into_iter().map(|(seen, _)| seen).collect();
-        assert_eq!(has, [one.clone()], "{name}");
+        assert_eq!(has, std::slice::from_ref(&one), "{name}");
     }
 }
 
