@@ -1,6 +1,6 @@
 //! `taglog witness check-config`: what a configuration means, and which names it would make public.
 
-use std::path::PathBuf;
+use std::{net::IpAddr, path::PathBuf};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -48,6 +48,8 @@ pub struct CheckArgs {
 enum Publicity {
     /// Anybody can read it.
     Public,
+    /// Anybody who reaches it can read it, which is not the whole world.
+    Internal,
     /// It needs a login, and is reported all the same.
     MadePublic,
     /// It needs a login, and is not reported.
@@ -62,6 +64,7 @@ impl Publicity {
     fn word(&self) -> &'static str {
         match self {
             Publicity::Public => "public",
+            Publicity::Internal => "internal",
             Publicity::MadePublic => "made-public",
             Publicity::Withheld(_) => "withheld",
             Publicity::Unknown(_) => "unknown",
@@ -76,6 +79,11 @@ impl Publicity {
     fn describe(&self) -> String {
         match self {
             Publicity::Public => "can be read by anybody".to_owned(),
+            Publicity::Internal => {
+                "needs no login, but the registry is not on the public network: its name, tags and digests WOULD BECOME \
+                 PUBLIC"
+                    .to_owned()
+            }
             Publicity::MadePublic => {
                 "NEEDS A LOGIN: its name, tags and digests WOULD BECOME PUBLIC (private = true)".to_owned()
             }
@@ -130,6 +138,7 @@ async fn ask_all(watches: &[Watch], anonymous: &Registry, logged_in: &Registry) 
 
 async fn publicity(watch: &Watch, anonymous: &Registry, logged_in: &Registry) -> Publicity {
     match ask(watch, anonymous).await {
+        Ok(()) if is_internal(watch.repository.registry()) => Publicity::Internal,
         Ok(()) => Publicity::Public,
         Err(RegistryError::Unauthorized { .. }) if watch.private => match ask(watch, logged_in).await {
             Ok(()) => Publicity::MadePublic,
@@ -137,6 +146,27 @@ async fn publicity(watch: &Watch, anonymous: &Registry, logged_in: &Registry) ->
         },
         Err(error @ RegistryError::Unauthorized { .. }) => Publicity::Withheld(error.to_string()),
         Err(error) => Publicity::Unknown(error.to_string()),
+    }
+}
+
+/// Whether a host's name or address says that it is not for everybody.
+fn is_internal(registry: &str) -> bool {
+    let host = match registry.find(']') {
+        Some(end) => &registry[1..end],
+        None => registry.split(':').next().unwrap_or(registry),
+    };
+    match host.parse::<IpAddr>() {
+        Ok(IpAddr::V4(address)) => address.is_private() || address.is_loopback() || address.is_link_local(),
+        Ok(IpAddr::V6(address)) => {
+            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
+        }
+        // RFC 6762, RFC 8375, and what is reserved or in use for private networks.
+        Err(_) => {
+            !host.contains('.')
+                || [".local", ".internal", ".lan", ".corp", ".intranet", ".home.arpa"]
+                    .iter()
+                    .any(|end| host.ends_with(end))
+        }
     }
 }
 
@@ -173,4 +203,21 @@ fn to_json(prepared: &Prepared, rows: &[(Watch, Publicity)]) -> Value {
         })
         .collect();
     json!({ "witness": prepared.witness(), "logs": logs, "repositories": repositories })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn registries_that_are_not_for_everybody() {
+        for host in
+            ["localhost", "localhost:5000", "10.1.2.3:5000", "[::1]:5000", "[fd00::1]", "registry.corp", "r.local:1"]
+        {
+            assert!(is_internal(host), "{host}");
+        }
+        for host in ["docker.io", "ghcr.io:444", "8.8.8.8", "[2001:db8::1]:5000", "registry.example"] {
+            assert!(!is_internal(host), "{host}");
+        }
+    }
 }
