@@ -147,6 +147,17 @@ impl Agent {
     /// When it does neither in time.
     pub fn try_start_by(&mut self, command: &mut Command) -> Result<String, Ended> {
         self.launch_by(command);
+        self.wait_ready()
+    }
+
+    /// Waits until an agent that was launched is ready; before that, it takes no signals.
+    ///
+    /// # Errors
+    /// How it ended, when it did instead of getting ready.
+    ///
+    /// # Panics
+    /// When it does neither in time.
+    pub fn wait_ready(&mut self) -> Result<String, Ended> {
         let Some(line) = self.process().line(PATIENCE) else { return Err(self.wait_end(PATIENCE)) };
         assert!(line.starts_with("watching "), "announced {line:?}");
         Ok(line)
@@ -319,14 +330,18 @@ impl Ended {
 pub struct Status(pub Value);
 
 impl Status {
-    fn rows(&self, key: &str) -> &[Value] {
+    /// The rows of one of its lists: `tags`, `repositories`, `registries`, `logs`, `alarms`.
+    ///
+    /// # Panics
+    /// When there is no such list.
+    pub fn rows(&self, key: &str) -> &[Value] {
         self.0[key].as_array().unwrap_or_else(|| panic!("no {key} in {}", self.0))
     }
 
     /// All tags.
     ///
     /// # Panics
-    /// When the answer has none of the kind; so for the other lists.
+    /// As [`Status::rows`].
     pub fn tags(&self) -> &[Value] {
         self.rows("tags")
     }
@@ -334,7 +349,7 @@ impl Status {
     /// All logs.
     ///
     /// # Panics
-    /// As [`Status::tags`].
+    /// As [`Status::rows`].
     pub fn logs(&self) -> &[Value] {
         self.rows("logs")
     }
@@ -342,7 +357,7 @@ impl Status {
     /// What there is about a tag; null if it is not watched.
     ///
     /// # Panics
-    /// As [`Status::tags`].
+    /// As [`Status::rows`].
     pub fn tag(&self, image: &str) -> &Value {
         self.tags().iter().find(|tag| tag["image"] == image).unwrap_or(&Value::Null)
     }
@@ -350,7 +365,7 @@ impl Status {
     /// What was last signed about a tag: a digest, `gone`, or nothing yet.
     ///
     /// # Panics
-    /// As [`Status::tags`].
+    /// As [`Status::rows`].
     pub fn seen(&self, image: &str) -> Option<&str> {
         self.tag(image)["seen"].as_str()
     }

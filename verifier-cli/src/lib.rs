@@ -10,6 +10,7 @@
 pub mod client;
 pub mod commands;
 pub mod duration;
+pub mod key;
 pub mod policy;
 pub mod registry;
 pub mod sources;

@@ -15,6 +15,9 @@ use thiserror::Error;
 /// How many files of evidence are kept: a log that lies all day must not fill the disk.
 const MAX_EVIDENCE: usize = 1000;
 
+/// The most bytes of all of them together: several of the longest tag proofs.
+const MAX_EVIDENCE_BYTES: u64 = 512 << 20;
+
 /// Why the memory cannot be used.
 #[derive(Debug, Error)]
 pub enum MemoryError {
@@ -102,7 +105,10 @@ impl Memory {
     pub fn keep_evidence(&self, name: &str, bytes: &[u8]) -> Result<PathBuf, MemoryError> {
         let directory = self.directory.join("evidence");
         fs::create_dir_all(&directory).map_err(file_error(&directory))?;
-        if fs::read_dir(&directory).map_err(file_error(&directory))?.count() >= MAX_EVIDENCE {
+        let sizes = fs::read_dir(&directory).map_err(file_error(&directory))?;
+        let sizes: Vec<u64> =
+            sizes.map(|file| file.and_then(|file| file.metadata()).map_or(0, |file| file.len())).collect();
+        if sizes.len() >= MAX_EVIDENCE || sizes.iter().sum::<u64>() + bytes.len() as u64 > MAX_EVIDENCE_BYTES {
             let full =
                 std::io::Error::other("there is more than enough evidence here already; move it away to keep more");
             return Err(file_error(&directory)(full));

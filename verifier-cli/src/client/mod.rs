@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use taglog_proto::{
     encoding::MAX_INDEX,
     merkle::Hash,
@@ -21,8 +21,8 @@ use thiserror::Error;
 
 /// The most bytes of any other answer.
 const MAX_ANSWER: usize = 8 << 20;
-/// The most bytes of the receipts for one bundle: each holds a whole checkpoint with its cosignatures.
-const MAX_RECEIPTS: usize = 64 << 20;
+/// The most bytes of one receipt in the answer to a bundle: it holds a whole checkpoint with its cosignatures.
+const MAX_RECEIPT: usize = 64 << 10;
 
 /// Why a log gave no usable answer. None of these is proof of misbehaviour.
 #[derive(Debug, Error)]
@@ -79,23 +79,60 @@ pub struct AboutRoster {
 }
 
 /// What a log answers to one submitted entry. On its word alone.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-#[serde(untagged)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Submitted {
     /// It is in the log.
     Accepted {
         /// Its log index.
         index: u64,
-        /// `added` or `duplicate`.
-        status: String,
+        /// Whether it is a repetition of an earlier entry.
+        duplicate: bool,
         /// The receipt, if publication was waited for: a tlog-proof.
         proof: Option<String>,
     },
     /// It is not.
-    Refused {
-        /// A problem (RFC 9457).
-        error: Value,
-    },
+    Refused(Problem),
+}
+
+/// A problem document (RFC 9457), as far as it is used.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+pub struct Problem {
+    /// Its stable type.
+    #[serde(default, rename = "type")]
+    pub kind: String,
+    /// What it says.
+    #[serde(default)]
+    pub detail: String,
+    /// The HTTP status.
+    #[serde(default)]
+    pub status: u16,
+}
+
+/// One answer as it is written. Members that are not named here are read over without being kept.
+#[derive(Deserialize)]
+struct Answer {
+    index: Option<u64>,
+    status: Option<String>,
+    proof: Option<String>,
+    error: Option<Problem>,
+}
+
+impl Answer {
+    fn understand(self) -> Option<Submitted> {
+        match self {
+            Answer { error: Some(problem), index: None, .. } => Some(Submitted::Refused(problem)),
+            Answer { error: None, index: Some(index), status: Some(status), proof } if index < MAX_INDEX => {
+                let duplicate = match status.as_str() {
+                    "added" => false,
+                    "duplicate" => true,
+                    _ => return None,
+                };
+                Some(Submitted::Accepted { index, duplicate, proof })
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A client of one log.
@@ -152,15 +189,11 @@ impl LogClient {
     }
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> ClientError {
-        let problem: Value = serde_json::from_slice(body).unwrap_or_default();
-        match (problem["type"].as_str(), problem["detail"].as_str()) {
-            (Some(kind), Some(detail)) => ClientError::Problem {
-                kind: printable(kind.rsplit(':').next().unwrap_or(kind)),
-                detail: printable(detail),
-                status: status.as_u16(),
-            },
-            _ => self.not_a_log(format!("it answered {status}")),
+        let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+        if problem.kind.is_empty() || problem.detail.is_empty() {
+            return self.not_a_log(format!("it answered {status}"));
         }
+        self.problem(&Problem { status: status.as_u16(), ..problem })
     }
 
     fn not_a_log(&self, reason: impl Into<String>) -> ClientError {
@@ -216,20 +249,19 @@ impl LogClient {
         Ok(self.parse::<Answer>(&body)?.proof)
     }
 
-    /// Submits one signed entry and waits until it is published. The receipt is not verified.
+    /// Submits one signed entry and waits until it is published: its log index, whether it is a repetition, and its
+    /// receipt, which is not verified.
     ///
     /// # Errors
     /// [`ClientError`]; [`ClientError::Problem`] when the log refuses the entry.
-    pub async fn submit(&self, entry: &str) -> Result<(u64, String, String), ClientError> {
+    pub async fn submit(&self, entry: &str) -> Result<(u64, bool, String), ClientError> {
         let address = self.address("api/v1/entries?wait=published");
         let request =
             self.http.post(address).header("content-type", "text/plain; charset=utf-8").body(entry.to_owned());
         let body = self.send(request, MAX_ANSWER).await?;
-        match <[Submitted; 1]>::try_from(self.parse::<Vec<Submitted>>(&body)?) {
-            Ok([Submitted::Accepted { index, status, proof: Some(proof) }]) if index < MAX_INDEX => {
-                Ok((index, status, proof))
-            }
-            Ok([Submitted::Refused { error }]) => Err(self.problem(&error)),
+        match <[Submitted; 1]>::try_from(self.submitted(&body)?) {
+            Ok([Submitted::Accepted { index, duplicate, proof: Some(proof) }]) => Ok((index, duplicate, proof)),
+            Ok([Submitted::Refused(problem)]) => Err(self.problem(&problem)),
             _ => Err(self.not_a_log("it did not answer for one entry")),
         }
     }
@@ -244,19 +276,31 @@ impl LogClient {
         let bundle = bundle.map_err(|error| self.not_a_log(error.to_string()))?;
         let address = self.address(if wait { "api/v1/entries?wait=published" } else { "api/v1/entries" });
         let request = self.http.post(address).header("content-type", "application/octet-stream").body(bundle);
-        let body = self.send(request, MAX_RECEIPTS).await?;
-        let answers: Vec<Submitted> = self.parse(&body)?;
-        let readable = |answer: &Submitted| !matches!(answer, Submitted::Accepted { index, .. } if *index >= MAX_INDEX);
-        if answers.len() != entries.len() || !answers.iter().all(readable) {
-            return Err(self.not_a_log("it did not answer for each entry"));
+        let body = self.send(request, MAX_ANSWER + MAX_RECEIPT * entries.len()).await?;
+        let answers = self.submitted(&body)?;
+        if answers.len() == entries.len() {
+            Ok(answers)
+        } else {
+            Err(self.not_a_log("it did not answer for each entry"))
         }
-        Ok(answers)
+    }
+
+    fn submitted(&self, body: &[u8]) -> Result<Vec<Submitted>, ClientError> {
+        let answers: Vec<Answer> = self.parse(body)?;
+        let answers: Option<Vec<Submitted>> = answers.into_iter().map(Answer::understand).collect();
+        answers.ok_or_else(|| self.not_a_log("an answer to an entry has neither index nor error"))
     }
 
     /// The error that a problem document stands for.
-    pub fn problem(&self, problem: &Value) -> ClientError {
-        let status = problem["status"].as_u64().and_then(|status| u16::try_from(status).ok()).unwrap_or(200);
-        self.refusal(StatusCode::from_u16(status).unwrap_or(StatusCode::OK), problem.to_string().as_bytes())
+    pub fn problem(&self, problem: &Problem) -> ClientError {
+        if problem.kind.is_empty() || problem.detail.is_empty() {
+            return self.not_a_log("it refuses an entry and does not say why");
+        }
+        ClientError::Problem {
+            kind: printable(problem.kind.rsplit(':').next().unwrap_or_default()),
+            detail: printable(&problem.detail),
+            status: problem.status,
+        }
     }
 
     /// Stores a raw manifest with the log.

@@ -10,7 +10,7 @@ mod session;
 mod verify;
 mod witness;
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -75,6 +75,13 @@ pub struct Global {
     /// A registry that may be asked over plain HTTP (loopback always is); may be repeated
     #[arg(long, global = true, value_name = "HOST[:PORT]")]
     plain_http: Vec<String>,
+}
+
+impl Global {
+    /// The time for each exchange with a log or a registry.
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
 }
 
 /// How to print the answer.

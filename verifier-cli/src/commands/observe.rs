@@ -12,10 +12,11 @@ use taglog_proto::{
 
 use super::{
     Failure, Format, Global, Report,
-    session::{Session, config_path, now, parse_reference, read_key, registry},
+    session::{Session, config_path, now, parse_reference, registry},
 };
 use crate::{
     client::{LogClient, lookup::check_growth, receipt::check_receipt},
+    key::read_key,
     registry::{Manifest, ManifestReference, Registry},
 };
 
@@ -46,7 +47,7 @@ pub async fn run(global: &Global, args: ObserveArgs) -> Result<Report, Failure> 
     let witness = Witness {
         client: session.client()?,
         registry: registry(global)?,
-        key: read_key(args.key.map_or_else(|| config_path("witness.key"), Ok)?.as_path())?,
+        key: read_key(&args.key.map_or_else(|| config_path("witness.key"), Ok)?).map_err(Failure::usage)?,
         session: &session,
     };
     let stated = args.digest.as_deref().map(Digest::parse).transpose().map_err(Failure::usage)?;
@@ -121,19 +122,19 @@ impl Witness<'_> {
 
     /// Submits and believes only a receipt that verifies, under a checkpoint consistent with what
     /// was remembered before.
-    async fn submit(&self, entry: &Observation) -> Result<(u64, String), Failure> {
+    async fn submit(&self, entry: &Observation) -> Result<(u64, &'static str), Failure> {
         let (log, memory) = (&self.session.trust.log, &self.session.memory);
         // Before the submission: what others remember meanwhile may well be newer than our receipt.
         let remembered = memory.load(log).map_err(Failure::usage)?;
-        let (index, status, proof) = self.client.submit(&entry.to_string()).await.map_err(Failure::failed)?;
-        let receipt =
-            check_receipt(&proof, log, &entry.to_string(), index, status == "duplicate").map_err(|error| {
+        let (index, duplicate, proof) = self.client.submit(&entry.to_string()).await.map_err(Failure::failed)?;
+        let receipt = check_receipt(&proof, log, self.key.verifier_key(), &entry.to_string(), index, duplicate)
+            .map_err(|error| {
                 self.session.misbehaved(&error, &json!({ "entry": entry.to_string(), "receipt": proof }))
             })?;
         check_growth(&self.client, remembered.as_ref(), &receipt.checkpoint)
             .await
             .map_err(|error| self.session.failure(error))?;
         memory.advance(log, remembered.as_ref(), &receipt.checkpoint).map_err(Failure::usage)?;
-        Ok((index, status))
+        Ok((index, if duplicate { "duplicate" } else { "added" }))
     }
 }

@@ -1,7 +1,7 @@
 //! What commands that talk to a log share: the trust file, the client, the memory.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, SystemTime},
 };
 
@@ -9,7 +9,6 @@ use etcetera::{BaseStrategy as _, choose_base_strategy};
 use serde_json::{Value, json};
 use taglog_proto::{
     name::{Image, Reference},
-    note::SigningKey,
     time::Timestamp,
 };
 
@@ -35,14 +34,6 @@ pub fn trust_path(global: &Global) -> Result<PathBuf, Failure> {
     global.trust.clone().map_or_else(|| config_path("trust"), Ok)
 }
 
-/// Reads a witness's secret key.
-pub fn read_key(path: &Path) -> Result<SigningKey, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Failure::usage(format!("{}: {error}; 'taglog keygen NAME' makes a witness's key", path.display()))
-    })?;
-    text.trim_end().parse().map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
-}
-
 /// A trusted log, the way to it, and what is remembered of it.
 pub struct Session {
     /// The trust file's content.
@@ -65,7 +56,7 @@ impl Session {
                 directories.state_dir().unwrap_or_else(|| directories.data_dir()).join("taglog")
             }
         };
-        let timeout = Duration::from_secs(global.timeout);
+        let timeout = global.timeout();
         Ok(Session { trust, memory: Memory::new(state), global_log: global.log.clone(), timeout })
     }
 
@@ -102,7 +93,7 @@ impl Session {
 pub fn registry(global: &Global) -> Result<Registry, Failure> {
     let options = RegistryOptions {
         plain_http: global.plain_http.clone(),
-        timeout: Duration::from_secs(global.timeout),
+        timeout: global.timeout(),
         ..RegistryOptions::default()
     };
     Registry::new(options).map_err(Failure::failed)

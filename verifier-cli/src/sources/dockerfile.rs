@@ -238,7 +238,7 @@ mod tests {
 # syntax=docker/dockerfile:1
 FROM --platform=$BUILDPLATFORM golang:1.23 AS Build
 from scratch as empty
-FROM build
+FROM BUILD
 COPY --from=build --chown=1:1 /a /b
 COPY --from=0 /a /b
 COPY --from=later /a /b
@@ -317,6 +317,11 @@ FROM ${EMPTY:-z}
         assert_eq!(
             images("# Escape = `\nFROM a\nRUN dir C:\\\nCOPY --from=b C:\\ D:\\\n"),
             ["2 docker.io/library/a", "4 docker.io/library/b"]
+        );
+        // The escape character also continues the line that begins a here-document, and stands in values.
+        assert_eq!(
+            images("# escape=`\nARG A=`$1\nFROM a\nRUN x `\n <<EOF\nFROM b\nEOF\nFROM c${A:+d}\n"),
+            ["3 docker.io/library/a", "8 docker.io/library/cd"]
         );
     }
 

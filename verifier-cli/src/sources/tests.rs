@@ -77,6 +77,8 @@ fn what_is_printed_is_one_line() {
     assert!(!error.contains(char::is_control), "{error:?}");
     let (_, notes) = summary("Dockerfile", "FROM a\u{1b}[2Jb\n");
     assert!(notes.len() == 1 && !notes[0].contains(char::is_control), "{notes:?}");
+    let (_, notes) = summary("Dockerfile", &format!("FROM ${}\n", "A".repeat(100_000)));
+    assert!(notes.len() == 1 && notes[0].len() < 1000, "{} bytes", notes[0].len());
 }
 
 /// Pieces that make the parsers do something.

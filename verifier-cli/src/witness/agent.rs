@@ -12,13 +12,14 @@ use std::{
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use taglog_proto::{
-    name::{Repository, WitnessName},
+    name::Repository,
     note::{SigningKey, VerifierKey},
 };
 use thiserror::Error;
 use tokio::{
     sync::{Notify, mpsc, watch},
     task::JoinSet,
+    time::Instant,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -45,13 +46,23 @@ use crate::{
         memory::Memory,
         trust::{Trust, TrustError},
     },
+    key::{KeyError, read_key},
     registry::{Login, Registry, RegistryError, RegistryOptions},
 };
 
-/// How long one exchange with a registry may take.
-const REGISTRY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a log has to publish a bundle and answer; a log waits half as long for its publication.
-const LOG_TIMEOUT: Duration = Duration::from_secs(60);
+/// How much longer a log has, which waits for publication before it answers: half a minute and no more, if it is honest.
+const PUBLICATION: Duration = Duration::from_secs(5);
+/// How long what is under way may take to end when the agent stops.
+const STOP_TIME: Duration = Duration::from_secs(10);
+/// How long the spool may be in use by somebody else: `status` holds its lock for a moment to see whether an agent does.
+const IN_USE_TIME: Duration = Duration::from_secs(2);
+
+/// What is said when a damaged spool was replaced.
+const SALVAGED: &str = "the spool was damaged and set aside: the signed entries that were found in it go to the logs \
+                        again, every tag is reported again, and repositories are no longer confirmed as a whole";
+
+/// How often it is looked after gauges and room.
+const LOOK_AFTER: Duration = Duration::from_secs(5);
 
 /// Why the agent cannot start.
 #[derive(Debug, Error)]
@@ -60,13 +71,8 @@ pub enum AgentError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The witness's key.
-    #[error("{path}: {why}; 'taglog keygen NAME --key FILE' makes a witness's key")]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// A trust file.
     #[error("{path}: {error}")]
     Trust {
@@ -109,14 +115,17 @@ pub struct Prepared {
     pub key: Arc<SigningKey>,
     /// The logs, with the way to each.
     pub logs: Vec<(VerifierKey, LogClient)>,
+    /// How long one exchange with a registry may take.
+    pub timeout: Duration,
 }
 
 impl Prepared {
-    /// Reads a configuration, the key and the trust files. Asks nothing over the network.
+    /// Reads a configuration, the key and the trust files. Asks nothing over the network. `timeout` is for each
+    /// exchange with a registry or a log.
     ///
     /// # Errors
     /// [`AgentError`].
-    pub fn read(path: &Path) -> Result<Prepared, AgentError> {
+    pub fn read(path: &Path, timeout: Duration) -> Result<Prepared, AgentError> {
         let config = Config::read(path)?;
         let key = Arc::new(read_key(&config.key)?);
         let mut logs: Vec<(VerifierKey, LogClient)> = Vec::new();
@@ -127,9 +136,9 @@ impl Prepared {
             if logs.iter().any(|(other, _)| *other == trust.log) {
                 return Err(AgentError::SameLog(trust.log.to_string()));
             }
-            logs.push((trust.log, LogClient::new(&url, LOG_TIMEOUT)?));
+            logs.push((trust.log, LogClient::new(&url, timeout + PUBLICATION)?));
         }
-        Ok(Prepared { config, key, logs })
+        Ok(Prepared { config, key, logs, timeout })
     }
 
     /// The witness's id.
@@ -139,25 +148,15 @@ impl Prepared {
     }
 }
 
-fn read_key(path: &Path) -> Result<SigningKey, AgentError> {
-    let error = |why: String| AgentError::Key { path: path.to_owned(), why };
-    let text = std::fs::read_to_string(path).map_err(|cause| error(cause.to_string()))?;
-    let key: SigningKey =
-        text.trim_end().parse().map_err(|cause: taglog_proto::note::NoteError| error(cause.to_string()))?;
-    // Whatever is signed later depends on it.
-    WitnessName::parse(key.verifier_key().name()).map_err(|cause| error(cause.to_string()))?;
-    Ok(key)
-}
-
-/// Access to registries as a configuration has it.
+/// Access to registries as a configuration has it, with this time for each exchange.
 ///
 /// # Errors
 /// [`RegistryError::Setup`].
-pub fn registry(config: &Config, login: Login) -> Result<Registry, RegistryError> {
+pub fn registry(config: &Config, login: Login, timeout: Duration) -> Result<Registry, RegistryError> {
     let plain = config.registries.iter().filter(|(_, registry)| registry.plain_http);
     Registry::new(RegistryOptions {
         plain_http: plain.map(|(host, _)| host.clone()).collect(),
-        timeout: REGISTRY_TIMEOUT,
+        timeout,
         login,
         docker_config: None,
     })
@@ -193,13 +192,13 @@ impl Agent {
     /// [`AgentError`].
     pub async fn new(prepared: Prepared, once: bool, progress: &Progress) -> Result<Agent, AgentError> {
         let witness = prepared.witness();
-        let Prepared { config, key, logs } = prepared;
+        let Prepared { config, key, logs, timeout } = prepared;
         let vkeys: Vec<VerifierKey> = logs.iter().map(|(vkey, _)| vkey.clone()).collect();
-        let (spool, guard, opened) = Spool::open(&config.state, key.verifier_key(), &vkeys, config.spool_limit)?;
+        let (spool, guard, opened) = open_spool(&config.state, key.verifier_key(), &vkeys, config.spool_limit).await?;
         let alarms = Alarms::new(spool.clone(), &opened.alarms);
-        if let Some((message, aside)) = &opened.salvaged {
+        if let Some(aside) = &opened.salvaged {
             let kept = Some(aside.display().to_string());
-            alarms.raise("spool", AlarmKind::SpoolDamaged, message, kept).await;
+            alarms.raise("spool", AlarmKind::SpoolDamaged, SALVAGED, kept).await;
         }
         let reporter = Reporter {
             key,
@@ -210,20 +209,24 @@ impl Agent {
             confirm: config.confirm,
             recorded: watch::Sender::new(0),
         };
-        let deliveries = logs.into_iter().zip(&opened.logs).map(|((log, client), id)| Delivery {
+        let log_ids = opened.logs.clone();
+        let repositories = watched(&config.watches, opened);
+        let by_name = |watched: &Arc<Watched>| (watched.repository().to_string(), Arc::clone(watched));
+        let by_name: Arc<BTreeMap<_, _>> = Arc::new(repositories.iter().map(by_name).collect());
+        let deliveries = logs.into_iter().zip(log_ids).map(|((log, client), id)| Delivery {
             log,
-            id: *id,
+            id,
             client,
             witness: reporter.key.verifier_key().clone(),
             spool: spool.clone(),
             memory: Memory::new(config.state.clone()),
             alarms: alarms.clone(),
             publish_deadline: config.publish_deadline,
+            repositories: Arc::clone(&by_name),
             delivered: Notify::new(),
         });
         let deliveries = deliveries.collect();
-        let repositories = watched(&config.watches, opened);
-        let (lanes, hints) = lanes(&config, &repositories, &reporter, once, progress)?;
+        let (lanes, hints) = lanes(&config, timeout, &repositories, &reporter, once, progress)?;
         Ok(Agent { spool, guard, deliveries, lanes, repositories, reporter, hints, config, witness })
     }
 
@@ -233,45 +236,54 @@ impl Agent {
     }
 
     /// Looks, reports and delivers until told to stop.
-    pub async fn run(self, listener: Option<Arc<Listener>>, metrics: PrometheusHandle, stop: CancellationToken) {
-        let mut tasks = JoinSet::new();
+    ///
+    /// # Errors
+    /// Which part has ended although nobody asked it to, in words; then everything else was stopped too.
+    pub async fn run(
+        self,
+        listener: Option<Arc<Listener>>,
+        metrics: PrometheusHandle,
+        stop: CancellationToken,
+    ) -> Result<(), String> {
+        let mut parts = Parts::default();
         let (sender, receiver) = mpsc::channel(MAX_EVENTS);
         if let Some(listener) = listener {
             let router = http::router(&self.config.pushes, sender.clone(), metrics);
             let stop = stop.clone();
-            tasks.spawn(async move {
+            parts.start("serving metrics and pushes", async move {
                 if let Err(error) = listener.serve(router, stop).await {
                     tracing::error!(%error, "metrics and pushes are no longer served");
                 }
             });
         }
-        tasks.spawn(pass_on(receiver, self.hints, stop.clone()));
-        let confirming = keep_confirming(self.reporter.clone(), self.repositories, stop.clone());
-        tasks.spawn(confirming);
-        if let Some(url) = self.config.alarm_webhook.clone() {
-            let (alarms, witness, stop) = (self.reporter.alarms.clone(), self.witness.clone(), stop.clone());
-            tasks.spawn(async move { alarms.send_on(url, witness, stop).await });
+        parts.start("taking hints", pass_on(receiver, self.hints, stop.clone()));
+        parts.start("confirming", keep_confirming(self.reporter.clone(), self.repositories, stop.clone()));
+        if let Some(url) = self.config.alarm_webhook {
+            let (alarms, witness, stop) = (self.reporter.alarms.clone(), self.witness, stop.clone());
+            parts.start("sending alarms on", async move { alarms.send_on(url, witness, stop).await });
         }
         for delivery in self.deliveries {
-            tasks.spawn(delivery.run(self.reporter.recorded.subscribe(), stop.clone()));
+            parts.start("delivery to a log", delivery.run(self.reporter.recorded.subscribe(), stop.clone()));
         }
         for lane in self.lanes {
             let stop = stop.clone();
-            tasks.spawn(async move { drop(lane.run(stop).await) });
+            parts.start("watching a registry", async move { drop(lane.run(stop).await) });
         }
-        tasks.spawn(keep_gauges(self.spool.clone(), self.reporter.alarms.clone(), stop.clone()));
-        while tasks.join_next().await.is_some() {}
+        let looking_after = look_after(self.spool.clone(), self.reporter.alarms.clone(), stop.clone());
+        parts.start("looking after the spool", looking_after);
+        let outcome = parts.run(&stop, STOP_TIME).await;
         drop((sender, self.spool, self.reporter));
-        self.guard.close();
+        close(self.guard).await;
+        outcome
     }
 
     /// Looks at everything once, delivers everything, and ends.
     pub async fn pass(self, stop: CancellationToken) -> Pass {
-        let mut lanes = JoinSet::new();
+        let mut failures = Vec::new();
+        let mut lanes: JoinSet<Vec<String>> = JoinSet::new();
         for lane in self.lanes {
             lanes.spawn(lane.run(stop.clone()));
         }
-        let mut failures = Vec::new();
         while let Some(ended) = lanes.join_next().await {
             match ended {
                 Ok(of_lane) => failures.extend(of_lane),
@@ -279,20 +291,99 @@ impl Agent {
             }
         }
         confirm_all(&self.reporter, &self.repositories).await;
-        for delivery in &self.deliveries {
-            if let Err(error) = delivery.drain().await {
-                failures.push(error);
+        let mut deliveries: JoinSet<Result<(), String>> = JoinSet::new();
+        for delivery in self.deliveries {
+            deliveries.spawn(async move { delivery.drain().await });
+        }
+        while let Some(ended) = deliveries.join_next().await {
+            match ended {
+                Ok(outcome) => failures.extend(outcome.err()),
+                Err(error) => failures.push(format!("delivery ended unexpectedly: {error}")),
             }
         }
-        let misbehaved = self.reporter.alarms.is_up(AlarmKind::Misbehaviour);
-        drop((self.deliveries, self.hints, self.spool, self.reporter));
-        self.guard.close();
+        let alarms = &self.reporter.alarms;
+        if let Some(url) = &self.config.alarm_webhook
+            && let Err(error) = alarms.send_unsent(url, &self.witness).await
+        {
+            failures.push(format!("an alarm could not be sent on: {error}"));
+        }
+        let misbehaved = alarms.is_up(AlarmKind::Misbehaviour);
+        drop((self.hints, self.spool, self.reporter));
+        close(self.guard).await;
         Pass { failures, misbehaved }
+    }
+}
+
+/// The tasks of a running agent, each with what it does.
+#[derive(Default)]
+struct Parts(JoinSet<&'static str>);
+
+impl Parts {
+    fn start(&mut self, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.0.spawn(async move {
+            task.await;
+            what
+        });
+    }
+
+    /// Waits until all have ended, and stops all when one does so by itself. What has not ended `stop_time` after the
+    /// stop is aborted.
+    async fn run(mut self, stop: &CancellationToken, stop_time: Duration) -> Result<(), String> {
+        let mut outcome = Ok(());
+        let deadline = async {
+            stop.cancelled().await;
+            tokio::time::sleep(stop_time).await;
+        };
+        let mut deadline = std::pin::pin!(deadline);
+        loop {
+            let ended = tokio::select! {
+                ended = self.0.join_next() => ended,
+                () = &mut deadline => {
+                    tracing::warn!("{} tasks did not end in time and are broken off", self.0.len());
+                    self.0.shutdown().await;
+                    return outcome;
+                }
+            };
+            let why = match ended {
+                None => return outcome,
+                Some(Ok(_)) if stop.is_cancelled() => continue,
+                Some(Ok(what)) => format!("{what} has ended by itself"),
+                Some(Err(error)) => format!("a part of the agent has died: {error}"),
+            };
+            tracing::error!("{why}: everything is stopped");
+            stop.cancel();
+            outcome = outcome.and(Err(why));
+        }
+    }
+}
+
+/// Waits for the spool's last commit. Tasks that were aborted may still have to let go of it, and need a thread to do
+/// so: this one must not be blocked.
+async fn close(guard: Guard) {
+    // A panic in there has been reported; what was signed is on disk.
+    let _ = tokio::task::spawn_blocking(|| guard.close()).await;
+}
+
+async fn open_spool(
+    directory: &Path,
+    witness: &VerifierKey,
+    logs: &[VerifierKey],
+    limit: u64,
+) -> Result<(Spool, Guard, Opened), SpoolError> {
+    let deadline = Instant::now() + IN_USE_TIME;
+    loop {
+        match Spool::open(directory, witness, logs, limit) {
+            Err(SpoolError::InUse(_)) if Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            outcome => return outcome,
+        }
     }
 }
 
 /// What is watched, with what is remembered of it.
 fn watched(watches: &[Watch], opened: Opened) -> Vec<Arc<Watched>> {
+    let complete = opened.complete;
     let mut tags: BTreeMap<Repository, Vec<TagRow>> = BTreeMap::new();
     for row in opened.tags {
         tags.entry(row.image.repository.clone()).or_default().push(row);
@@ -301,7 +392,7 @@ fn watched(watches: &[Watch], opened: Opened) -> Vec<Arc<Watched>> {
         opened.repositories.into_iter().filter_map(|row| Some((row.name, row.confirmed?))).collect();
     let watched = |watch: &Watch| {
         let remembered = tags.remove(&watch.repository).unwrap_or_default();
-        Arc::new(Watched::new(watch.clone(), remembered, confirmed.get(&watch.repository).copied()))
+        Arc::new(Watched::new(watch.clone(), remembered, confirmed.get(&watch.repository).copied(), complete))
     };
     watches.iter().map(watched).collect()
 }
@@ -311,12 +402,13 @@ type Lanes = (Vec<Lane>, BTreeMap<String, mpsc::Sender<Hint>>);
 /// A lane for each registry, and the way for hints to each.
 fn lanes(
     config: &Config,
+    timeout: Duration,
     repositories: &[Arc<Watched>],
     reporter: &Reporter,
     once: bool,
     progress: &Progress,
 ) -> Result<Lanes, AgentError> {
-    let (anonymous, logged_in) = (registry(config, Login::Never)?, registry(config, Login::Stored)?);
+    let (anonymous, logged_in) = (registry(config, Login::Never, timeout)?, registry(config, Login::Stored, timeout)?);
     let mut by_registry: BTreeMap<String, Vec<Arc<Watched>>> = BTreeMap::new();
     for watched in repositories {
         by_registry.entry(watched.repository().registry().to_owned()).or_default().push(Arc::clone(watched));
@@ -327,7 +419,9 @@ fn lanes(
         let pace = Pace::new(settings);
         let looker = Looker::new(host.clone(), anonymous.clone(), logged_in.clone(), pace, reporter.clone());
         let (sender, receiver) = mpsc::channel(MAX_EVENTS);
-        lanes.push(Lane::new(Arc::new(looker), repositories, receiver, settings.concurrency, once, progress.clone()));
+        let told = config.pushes.iter().any(|push| push.registry == host);
+        let (looker, concurrency, progress) = (Arc::new(looker), settings.concurrency, progress.clone());
+        lanes.push(Lane::new(looker, repositories, receiver, concurrency, told, once, progress));
         hints.insert(host, sender);
     }
     Ok((lanes, hints))
@@ -355,19 +449,94 @@ async fn pass_on(
     }
 }
 
-/// Shows how much each log has still to take, and follows what a person does to alarms.
-async fn keep_gauges(spool: Spool, alarms: Alarms, stop: CancellationToken) {
+/// Looks after what nobody else does: gauges, alarms that a person has ended, room in the spool. Ends when the spool
+/// is damaged, so that the agent does too, and the next start saves what can be saved.
+async fn look_after(spool: Spool, alarms: Alarms, stop: CancellationToken) {
     loop {
-        if let Ok(kept) = spool.alarms().await {
-            alarms.follow(&kept);
-        }
-        for log in spool.logs().await.unwrap_or_default() {
-            // Far fewer entries than a float can count.
-            metrics::gauge!("taglog_witness_pending", "log" => log.origin()).set(log.pending as f64);
+        if let Err(error @ (SpoolError::Damaged(_) | SpoolError::Closed)) = look_after_once(&spool, &alarms).await {
+            return tracing::error!("the spool cannot be used any more: {error}");
         }
         tokio::select! {
-            () = tokio::time::sleep(Duration::from_secs(5)) => {}
+            () = tokio::time::sleep(LOOK_AFTER) => {}
             () = stop.cancelled() => return,
         }
+    }
+}
+
+async fn look_after_once(spool: &Spool, alarms: &Alarms) -> Result<(), SpoolError> {
+    alarms.follow(&spool.alarms().await?);
+    for log in spool.logs().await? {
+        // Far fewer entries than a float can count.
+        metrics::gauge!("taglog_witness_pending", "log" => log.origin()).set(log.pending as f64);
+    }
+    if spool.has_failed() || alarms.is_up(AlarmKind::Spool) {
+        match spool.try_room().await {
+            Ok(()) => alarms.clear("spool", AlarmKind::Spool).await,
+            Err(error) => alarms.raise("spool", AlarmKind::Spool, &error.to_string(), None).await,
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// Parts that end when they are told to.
+    fn obedient(stop: &CancellationToken) -> Parts {
+        let mut parts = Parts::default();
+        for _ in 0..2 {
+            parts.start("obeying", stop.clone().cancelled_owned());
+        }
+        parts
+    }
+
+    async fn outcome(parts: Parts, stop: &CancellationToken, stop_time: Duration) -> Result<(), String> {
+        tokio::time::timeout(PATIENCE, parts.run(stop, stop_time)).await.expect("the parts go on")
+    }
+
+    #[tokio::test]
+    async fn a_part_that_dies_or_ends_by_itself_stops_all() {
+        let stop = CancellationToken::new();
+        let mut parts = obedient(&stop);
+        parts.start("failing", async { panic!("broken") });
+        let why = outcome(parts, &stop, 2 * PATIENCE).await.unwrap_err();
+        assert!(why.contains("died"), "{why}");
+
+        let stop = CancellationToken::new();
+        let mut parts = obedient(&stop);
+        parts.start("lazing", async {});
+        let why = outcome(parts, &stop, 2 * PATIENCE).await.unwrap_err();
+        assert!(why.contains("lazing"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_part_that_does_not_stop_is_aborted() {
+        let stop = CancellationToken::new();
+        let mut parts = obedient(&stop);
+        parts.start("going on", pending());
+        stop.cancel();
+        assert_eq!(outcome(parts, &stop, Duration::from_millis(20)).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn a_spool_that_is_in_use_for_a_moment_is_waited_for() {
+        let home = tempfile::tempdir().unwrap();
+        let key = SigningKey::from_seed("w.example/a", &[1; 32]).unwrap();
+        let open = || open_spool(home.path(), key.verifier_key(), &[], 64 << 20);
+        let (spool, guard, _) = open().await.unwrap();
+        let mut opened = std::pin::pin!(open());
+        assert!(opened.as_mut().now_or_never().is_none(), "it is in use");
+        drop(spool);
+        close(guard).await;
+        let (spool, guard, _) = opened.await.unwrap();
+        drop(spool);
+        close(guard).await;
     }
 }

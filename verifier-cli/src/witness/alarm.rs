@@ -22,8 +22,48 @@ const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often one that stays up is logged and counted again: what is wrong with a clock is wrong for every tag.
 const REPEAT: Duration = Duration::from_secs(60);
 
-/// Subject and kind of what is up, and when it was last raised; `None`: by an agent before this one.
-type Up = BTreeMap<(String, String), Option<Instant>>;
+/// How long an alarm that was just raised may be missing from what was read of the spool meanwhile.
+const SETTLING: Duration = Duration::from_secs(10);
+
+/// Subject and kind.
+type Key = (String, String);
+
+/// What is known of alarms without asking the spool.
+#[derive(Debug, Default)]
+struct Known {
+    /// What is up, and when it was last put into the spool; `None`: by an agent before this one.
+    up: BTreeMap<Key, Option<Instant>>,
+    /// What was logged within [`REPEAT`], and when; it may be over.
+    logged: BTreeMap<Key, Instant>,
+}
+
+/// How much is to be done about an alarm that is raised.
+#[derive(Debug, PartialEq, Eq)]
+enum News {
+    /// Nothing: it is up, and that was said a moment ago.
+    Nothing,
+    /// It was over for a moment: it is kept again, and no more is said.
+    Back,
+    /// It is logged, counted and sent on.
+    New,
+}
+
+impl Known {
+    /// Puts an alarm up.
+    fn raise(&mut self, key: &Key, has_evidence: bool) -> News {
+        let now = Instant::now();
+        self.logged.retain(|_, last| now - *last < REPEAT);
+        let is_new = has_evidence || !self.logged.contains_key(key);
+        if is_new {
+            self.logged.insert(key.clone(), now);
+        }
+        if !is_new && self.up.contains_key(key) {
+            return News::Nothing;
+        }
+        self.up.insert(key.clone(), Some(now));
+        if is_new { News::New } else { News::Back }
+    }
+}
 
 /// What kinds of alarms there are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -80,8 +120,8 @@ impl fmt::Display for AlarmKind {
 #[derive(Clone, Debug)]
 pub struct Alarms {
     spool: Spool,
-    /// What is up, so that ending what is not costs nothing, and when it was last raised.
-    up: Arc<Mutex<Up>>,
+    /// So that ending what is not up costs nothing.
+    known: Arc<Mutex<Known>>,
     raised: Arc<Notify>,
 }
 
@@ -89,7 +129,8 @@ impl Alarms {
     /// Starts with the alarms that are up in the spool.
     pub fn new(spool: Spool, up: &[Alarm]) -> Alarms {
         let up = up.iter().map(|alarm| ((alarm.subject.clone(), alarm.kind.clone()), None)).collect();
-        let alarms = Alarms { spool, up: Arc::new(Mutex::new(up)), raised: Arc::default() };
+        let known = Known { up, ..Known::default() };
+        let alarms = Alarms { spool, known: Arc::new(Mutex::new(known)), raised: Arc::default() };
         alarms.gauge();
         // Some may not have been sent on before the last end.
         alarms.raised.notify_one();
@@ -98,19 +139,17 @@ impl Alarms {
 
     /// Raises an alarm, or counts it again, if that was not done a moment ago.
     pub async fn raise(&self, subject: &str, kind: AlarmKind, message: &str, evidence: Option<String>) {
-        let now = Instant::now();
-        let before = self.change(|up| up.insert((subject.to_owned(), kind.to_string()), Some(now)));
-        let is_repetition = before.flatten().is_some_and(|last| now - last < REPEAT);
-        if is_repetition && evidence.is_none() {
-            // Its time stays the one of the last count.
-            self.locked(|up| up.insert((subject.to_owned(), kind.to_string()), before.flatten()));
-            return;
+        let key = (subject.to_owned(), kind.to_string());
+        let news = self.change(|known| known.raise(&key, evidence.is_some()));
+        match news {
+            News::Nothing => return,
+            News::Back => tracing::debug!(subject, kind = kind.as_str(), "{message}"),
+            News::New => tracing::error!(subject, kind = kind.as_str(), evidence, "{message}"),
         }
-        tracing::error!(subject, kind = kind.as_str(), evidence, "{message}");
         let now = Timestamp::from_system_time(SystemTime::now());
         let alarm = Alarm {
-            subject: subject.to_owned(),
-            kind: kind.to_string(),
+            subject: key.0,
+            kind: key.1,
             message: message.to_owned(),
             evidence,
             first: now,
@@ -120,42 +159,44 @@ impl Alarms {
         if let Err(error) = self.spool.raise(alarm).await {
             tracing::error!(%error, "the alarm could not be kept");
         }
-        self.raised.notify_one();
+        if news == News::New {
+            self.raised.notify_one();
+        }
     }
 
     /// Ends an alarm, if it is up.
     pub async fn clear(&self, subject: &str, kind: AlarmKind) {
         let key = (subject.to_owned(), kind.to_string());
-        if !self.locked(|up| up.contains_key(&key)) {
-            return;
-        }
-        let raised = self.change(|up| up.remove(&key)).flatten();
+        let Some(raised) = self.locked(|known| known.up.remove(&key)) else { return };
+        self.gauge();
         tracing::info!(subject, kind = kind.as_str(), "the alarm is over");
         if let Err(error) = self.spool.clear(subject.to_owned(), kind.to_string()).await {
             tracing::error!(%error, "the end of the alarm could not be kept");
-            self.change(|up| up.insert(key, raised));
+            self.change(|known| known.up.insert(key, raised));
         }
     }
 
-    /// Forgets alarms that a person has ended from outside. The one about the spool may never have got into it.
+    /// Forgets alarms that a person has ended from outside. The one about the spool may never have got into it, and
+    /// one that was just raised may have got there after `kept` was read.
     pub fn follow(&self, kept: &[Alarm]) {
         let is_kept = |subject: &str, kind: &str| {
             kind == AlarmKind::Spool.as_str() || kept.iter().any(|alarm| alarm.subject == subject && alarm.kind == kind)
         };
-        self.change(|up| up.retain(|(subject, kind), _| is_kept(subject, kind)));
+        let is_fresh = |raised: &Option<Instant>| raised.is_some_and(|raised| raised.elapsed() < SETTLING);
+        self.change(|known| known.up.retain(|(subject, kind), raised| is_fresh(raised) || is_kept(subject, kind)));
     }
 
     /// Whether an alarm of this kind is up.
     pub fn is_up(&self, kind: AlarmKind) -> bool {
-        self.locked(|up| up.keys().any(|(_, other)| other == kind.as_str()))
+        self.locked(|known| known.up.keys().any(|(_, other)| other == kind.as_str()))
     }
 
-    fn locked<T>(&self, work: impl FnOnce(&mut Up) -> T) -> T {
-        // Each use is a single operation on the map, so that a panic elsewhere cannot leave it half done.
-        work(&mut self.up.lock().unwrap_or_else(PoisonError::into_inner))
+    fn locked<T>(&self, work: impl FnOnce(&mut Known) -> T) -> T {
+        // Nothing that is done with it can panic halfway through a change.
+        work(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn change<T>(&self, work: impl FnOnce(&mut Up) -> T) -> T {
+    fn change<T>(&self, work: impl FnOnce(&mut Known) -> T) -> T {
         let changed = self.locked(work);
         self.gauge();
         changed
@@ -163,7 +204,7 @@ impl Alarms {
 
     fn gauge(&self) {
         for kind in AlarmKind::ALL {
-            let up = self.locked(|up| up.keys().filter(|(_, other)| other == kind.as_str()).count());
+            let up = self.locked(|known| known.up.keys().filter(|(_, other)| other == kind.as_str()).count());
             // Far fewer alarms than a float can count.
             metrics::gauge!("taglog_witness_alarms", "kind" => kind.as_str()).set(up as f64);
         }
@@ -171,47 +212,54 @@ impl Alarms {
 
     /// Sends each new alarm to the webhook, at least once, until told to stop.
     pub async fn send_on(&self, url: String, witness: String, stop: CancellationToken) {
-        let client = match Client::builder().timeout(WEBHOOK_TIMEOUT).build() {
-            Ok(client) => client,
-            Err(error) => return tracing::error!(%error, "alarms cannot be sent on"),
-        };
+        tokio::select! {
+            // Whatever has begun can be broken off: what is not marked as sent is sent again.
+            () = self.keep_sending(&url, &witness) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+
+    async fn keep_sending(&self, url: &str, witness: &str) {
         let backoff =
             ExponentialBuilder::default().with_max_delay(Duration::from_secs(300)).with_jitter().without_max_times();
         let mut delays = backoff.build();
         loop {
-            let sent = self.send_unsent(&client, &url, &witness).await;
-            let wait = match &sent {
-                Ok(()) => None,
+            match self.send_unsent(url, witness).await {
+                Ok(()) => {
+                    delays = backoff.build();
+                    // One that came back is not announced, and is sent on all the same if it stays.
+                    let _ = tokio::time::timeout(REPEAT, self.raised.notified()).await;
+                }
                 Err(error) => {
                     tracing::warn!(%error, "an alarm could not be sent on, trying again");
-                    delays.next()
+                    tokio::time::sleep(delays.next().unwrap_or_default()).await;
                 }
-            };
-            if sent.is_ok() {
-                delays = backoff.build();
-            }
-            let retry = async {
-                match wait {
-                    Some(delay) => tokio::time::sleep(delay).await,
-                    None => self.raised.notified().await,
-                }
-            };
-            tokio::select! {
-                () = retry => {}
-                () = stop.cancelled() => return,
             }
         }
     }
 
-    async fn send_unsent(&self, client: &Client, url: &str, witness: &str) -> Result<(), String> {
-        for alarm in self.spool.unsent_alarms().await.map_err(|error| error.to_string())? {
+    /// Sends each new alarm to the webhook, and gives up at the first that it does not take.
+    ///
+    /// # Errors
+    /// What went wrong, in words, without the webhook's address: that may hold a secret.
+    pub async fn send_unsent(&self, url: &str, witness: &str) -> Result<(), String> {
+        let unsent = self.spool.unsent_alarms().await.map_err(|error| error.to_string())?;
+        if unsent.is_empty() {
+            return Ok(());
+        }
+        let client = Client::builder().timeout(WEBHOOK_TIMEOUT).build().map_err(without_url)?;
+        for alarm in unsent {
             let body = alarm_json(&alarm, Some(witness));
-            let response = client.post(url).json(&body).send().await.map_err(|error| error.to_string())?;
-            response.error_for_status().map_err(|error| error.without_url().to_string())?;
+            let response = client.post(url).json(&body).send().await.map_err(without_url)?;
+            response.error_for_status().map_err(without_url)?;
             self.spool.alarm_sent(alarm.subject, alarm.kind).await.map_err(|error| error.to_string())?;
         }
         Ok(())
     }
+}
+
+fn without_url(error: reqwest::Error) -> String {
+    error.without_url().to_string()
 }
 
 /// An alarm as JSON, for the webhook and for `status`.
@@ -229,4 +277,104 @@ pub fn alarm_json(alarm: &Alarm, witness: Option<&str>) -> serde_json::Value {
         value["witness"] = witness.into();
     }
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{Json, Router, extract::State, routing::post};
+    use futures_util::FutureExt as _;
+    use taglog_proto::note::SigningKey;
+    use tokio::sync::mpsc;
+
+    use super::*;
+
+    const KIND: AlarmKind = AlarmKind::Clock;
+
+    /// Alarms in a spool of their own.
+    fn alarms() -> (Alarms, tempfile::TempDir) {
+        let home = tempfile::tempdir().unwrap();
+        let key = SigningKey::from_seed("w.example/a", &[1; 32]).unwrap();
+        let (spool, _guard, opened) = Spool::open(home.path(), key.verifier_key(), &[], 64 << 20).unwrap();
+        let alarms = Alarms::new(spool, &opened.alarms);
+        assert!(is_announced(&alarms), "what was there before");
+        (alarms, home)
+    }
+
+    fn is_announced(alarms: &Alarms) -> bool {
+        alarms.raised.notified().now_or_never().is_some()
+    }
+
+    async fn kept(alarms: &Alarms) -> Vec<u64> {
+        alarms.spool.alarms().await.unwrap().iter().map(|alarm| alarm.count).collect()
+    }
+
+    #[tokio::test]
+    async fn what_comes_and_goes_is_announced_once() {
+        let (alarms, _home) = alarms();
+        alarms.raise("r.example", KIND, "wrong", None).await;
+        assert!(is_announced(&alarms));
+        for _ in 0..2 {
+            alarms.clear("r.example", KIND).await;
+            assert_eq!((alarms.is_up(KIND), kept(&alarms).await), (false, vec![]));
+            for _ in 0..2 {
+                alarms.raise("r.example", KIND, "wrong", None).await;
+                assert_eq!((alarms.is_up(KIND), kept(&alarms).await), (true, vec![1]));
+                assert!(!is_announced(&alarms), "it was said a moment ago");
+            }
+        }
+        alarms.raise("r.example", KIND, "wrong", Some("evidence".to_owned())).await;
+        assert!(is_announced(&alarms), "evidence is always news");
+        alarms.raise("other.example", KIND, "wrong", None).await;
+        assert!(is_announced(&alarms));
+    }
+
+    #[tokio::test]
+    async fn what_was_just_raised_is_not_taken_for_ended() {
+        let (alarms, _home) = alarms();
+        let before = alarms.spool.alarms().await.unwrap();
+        alarms.raise("r.example", KIND, "wrong", None).await;
+        alarms.follow(&before);
+        assert!(alarms.is_up(KIND));
+        // One that an agent before has raised, and that a person has seen.
+        let restarted = Alarms::new(alarms.spool.clone(), &alarms.spool.alarms().await.unwrap());
+        assert!(restarted.is_up(KIND));
+        restarted.follow(&before);
+        assert!(!restarted.is_up(KIND));
+    }
+
+    #[tokio::test]
+    async fn each_alarm_is_sent_once() {
+        let (alarms, _home) = alarms();
+        let (sender, mut received) = mpsc::unbounded_channel();
+        let take = |State(sender): State<mpsc::UnboundedSender<serde_json::Value>>, Json(alarm)| async move {
+            sender.send(alarm).unwrap();
+        };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let router = Router::new().route("/", post(take)).with_state(sender);
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        alarms.raise("r.example", KIND, "wrong", None).await;
+        for _ in 0..2 {
+            alarms.send_unsent(&url, "w.example/a").await.unwrap();
+        }
+        let first = received.try_recv().unwrap();
+        assert_eq!((&first["subject"], &first["witness"]), (&"r.example".into(), &"w.example/a".into()));
+        assert!(received.try_recv().is_err(), "it is sent twice");
+        server.abort();
+    }
+
+    #[tokio::test]
+    async fn errors_do_not_tell_the_address_of_the_webhook() {
+        let (alarms, _home) = alarms();
+        alarms.raise("r.example", KIND, "wrong", None).await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/token", listener.local_addr().unwrap());
+        let server = tokio::spawn(async move { axum::serve(listener, Router::new()).await });
+        let refused = alarms.send_unsent(&url, "w").await.unwrap_err();
+        assert!(refused.contains("404") && !refused.contains("token"), "{refused}");
+        server.abort();
+        assert!(server.await.unwrap_err().is_cancelled());
+        let unreachable = alarms.send_unsent(&url, "w").await.unwrap_err();
+        assert!(!unreachable.contains("token"), "{unreachable}");
+    }
 }

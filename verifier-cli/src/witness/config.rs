@@ -293,7 +293,7 @@ impl Checker<'_> {
     fn config(&self, file: File) -> Result<Config, ConfigError> {
         self.ranges(&file)?;
         let interval = self.interval("interval", file.interval)?;
-        let watch = |entry: &WatchFile| self.watch(entry, interval, file.list_interval.0, file.confirm.0);
+        let watch = |entry: &WatchFile| self.watch(entry, interval, file.list_interval.0);
         let watches = file.watch.iter().map(watch).collect::<Result<Vec<_>, _>>()?;
         self.each_repository_once(&watches)?;
         let pushes = file.push.iter().map(|entry| self.push(entry, file.listen)).collect::<Result<Vec<_>, _>>()?;
@@ -359,13 +359,7 @@ impl Checker<'_> {
         Ok(Interval { min, max })
     }
 
-    fn watch(
-        &self,
-        entry: &WatchFile,
-        interval: Interval,
-        list_interval: Duration,
-        confirm: Duration,
-    ) -> Result<Watch, ConfigError> {
+    fn watch(&self, entry: &WatchFile, interval: Interval, list_interval: Duration) -> Result<Watch, ConfigError> {
         let at = |key: &str| format!("watch of {:?}, {key}", entry.repository);
         let reference = Reference::parse(&entry.repository).map_err(|error| self.error(at("repository"), error))?;
         if reference.tag.is_some() || reference.digest.is_some() {
@@ -390,9 +384,6 @@ impl Checker<'_> {
             Some(own) => self.interval(&at("interval"), own)?,
             None => interval,
         };
-        if interval.max > confirm {
-            return Err(self.error(at("interval"), "want no more than confirm: what is confirmed is looked at before"));
-        }
         let list_interval = entry.list_interval.map_or(list_interval, |own| own.0);
         if list_interval < Duration::from_secs(1) {
             return Err(self.error(at("list-interval"), "want at least 1s"));
@@ -495,7 +486,6 @@ mod tests {
             (top("gone-looks = 1"), "one 404 is not yet gone"),
             (top("interval = \"soon\""), "line 1"),
             (top("interval = { min = \"2h\", max = \"1h\" }"), "max not below min"),
-            (top("confirm = \"30m\""), "no more than confirm"),
             (top("intervall = \"1h\""), "unknown field"),
             (top("alarm-webhook = \"mailto:x\""), "alarm-webhook"),
             (more("[registry.\"https://x\"]\nconcurrency = 1"), "host[:port]"),

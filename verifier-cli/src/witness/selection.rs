@@ -85,6 +85,11 @@ impl Selection {
         named.filter(|tag| self.covers(tag)).collect()
     }
 
+    /// Whether a tag is named itself.
+    pub fn names(&self, tag: &Tag) -> bool {
+        self.include.iter().any(|pattern| matches!(pattern, Pattern::Tag(own) if own == tag))
+    }
+
     /// Whether a tag is included and not excluded; `newest` aside.
     pub fn covers(&self, tag: &Tag) -> bool {
         let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(tag));

@@ -153,6 +153,7 @@ fn log_json(log: &LogStatus) -> Value {
         "delivered": log.delivered,
         "pending": log.pending,
         "refused": log.refused,
+        "refusals": log.refusals.iter().map(|(about, why)| json!({ "about": about, "reason": why })).collect::<Vec<_>>(),
         "checkpoint": log.checkpoint.map(|(size, verified)| json!({ "size": size, "verified": verified.to_string() })),
         "error": log.error,
     })

@@ -93,14 +93,14 @@ impl Publicity {
 
 /// Reads the configuration and what it refers to, then asks each registry.
 pub async fn run(global: &Global, args: &CheckArgs) -> Result<Report, Failure> {
-    let prepared = Prepared::read(&args.config).map_err(Failure::usage)?;
+    let prepared = Prepared::read(&args.config, global.timeout()).map_err(Failure::usage)?;
     let config = &prepared.config;
     let mut rows: Vec<(Watch, Publicity)> = Vec::new();
     if args.offline {
         rows.extend(config.watches.iter().map(|watch| (watch.clone(), Publicity::NotAsked { private: watch.private })));
     } else {
-        let anonymous = registry(config, Login::Never).map_err(Failure::failed)?;
-        let logged_in = registry(config, Login::Stored).map_err(Failure::failed)?;
+        let anonymous = registry(config, Login::Never, prepared.timeout).map_err(Failure::failed)?;
+        let logged_in = registry(config, Login::Stored, prepared.timeout).map_err(Failure::failed)?;
         rows = ask_all(&config.watches, &anonymous, &logged_in).await;
     }
     let exit = if rows.iter().all(|(_, publicity)| publicity.is_watchable()) { exit::OK } else { exit::FAILED };

@@ -27,7 +27,7 @@ enum WitnessCommand {
 /// Runs one of the witness's commands.
 pub async fn run(global: &Global, args: WitnessArgs) -> Result<Report, Failure> {
     match args.command {
-        WitnessCommand::Run(args) => run::run(&args).await,
+        WitnessCommand::Run(args) => run::run(global, &args).await,
         WitnessCommand::CheckConfig(args) => check_config::run(global, &args).await,
         WitnessCommand::Status(args) => status::run(global, &args),
         WitnessCommand::Import(args) => import::run(global, &args),

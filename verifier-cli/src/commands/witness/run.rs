@@ -4,6 +4,7 @@ use std::{
     io::{IsTerminal as _, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use clap::{Args, ValueEnum};
@@ -11,13 +12,13 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
 };
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 
 use crate::{
-    commands::{Failure, Report, exit},
+    commands::{Failure, Global, Report, exit},
     witness::{
         agent::{Agent, AgentError, Prepared},
         http::Listener,
@@ -33,7 +34,8 @@ Examples:
   taglog witness run --config witness.toml --once     # for cron and CI: everything once
 
 SIGHUP reads the configuration again; a bad one is refused, and the old one stays. SIGTERM and SIGINT end it.
-RUST_LOG=debug says more, RUST_LOG=warn less.
+RUST_LOG=debug says more, RUST_LOG=warn less. Logs, state and registries are those of the configuration: --trust, --log,
+--state and --plain-http are for other commands.
 
 {}", crate::commands::EXIT_CODES))]
 pub struct RunArgs {
@@ -57,10 +59,10 @@ enum LogFormat {
 }
 
 /// Runs the agent.
-pub async fn run(args: &RunArgs) -> Result<Report, Failure> {
+pub async fn run(global: &Global, args: &RunArgs) -> Result<Report, Failure> {
     let progress = if std::io::stderr().is_terminal() { Progress::shown() } else { Progress::hidden() };
     start_logging(args.log_format, &progress);
-    let prepared = Prepared::read(&args.config).map_err(failure)?;
+    let prepared = Prepared::read(&args.config, global.timeout()).map_err(failure)?;
     if args.once {
         return pass(prepared, &progress).await;
     }
@@ -99,18 +101,17 @@ async fn keep_running(
 ) -> Result<Report, Failure> {
     let mut listener = listen(&prepared, None).map_err(failure)?;
     loop {
-        let state = prepared.config.state.clone();
-        let witness = prepared.witness();
+        let before = Fixed::of(&prepared);
         let agent = Agent::new(prepared, false, progress).await.map_err(failure)?;
-        announce(&witness, &agent, listener.as_deref(), progress).map_err(Failure::failed)?;
+        announce(&before.witness, &agent, listener.as_deref(), progress).map_err(Failure::failed)?;
         let stop = CancellationToken::new();
         let mut running = tokio::spawn(agent.run(listener.clone(), metrics.clone(), stop.clone()));
         notify(&[NotifyState::Ready]);
         let next = loop {
             match signals.next(&mut running).await {
                 Asked::Stop => break None,
-                Asked::Ended => return Err(Failure::failed("the agent has ended by itself; its log says why")),
-                Asked::Reload => match reload(path, &witness, &state, listener.as_ref()) {
+                Asked::Ended(ended) => return outcome(ended).map(|()| Report::done("")),
+                Asked::Reload => match reload(path, &before, listener.as_ref()) {
                     Ok(next) => break Some(next),
                     Err(why) => tracing::error!("the configuration is not taken, the old one stays: {why}"),
                 },
@@ -123,20 +124,41 @@ async fn keep_running(
             (Some(_), Err(_)) => vec![NotifyState::Reloading],
         });
         stop.cancel();
-        // A panic in the agent has been reported; what was signed is on disk.
-        let _ = running.await;
+        outcome(running.await)?;
         let Some((new, new_listener)) = next else { return Ok(Report::done("")) };
         tracing::info!("the configuration was read again");
         (prepared, listener) = (new, new_listener);
     }
 }
 
+/// How the agent ended: well, or because a part of it did by itself.
+fn outcome(ended: Result<Result<(), String>, JoinError>) -> Result<(), Failure> {
+    match ended {
+        Ok(outcome) => outcome.map_err(|why| Failure::failed(format!("the agent has ended by itself: {why}"))),
+        Err(error) => Err(Failure::failed(format!("the agent has died: {error}"))),
+    }
+}
+
 type Next = (Prepared, Option<Arc<Listener>>);
 
-/// Reads the configuration again. What cannot change while the agent runs must not have changed.
-fn reload(path: &Path, witness: &str, state: &Path, listener: Option<&Arc<Listener>>) -> Result<Next, String> {
-    let prepared = Prepared::read(path).map_err(|error| error.to_string())?;
-    if prepared.witness() != witness || prepared.config.state != state {
+/// What cannot change while the agent runs.
+#[derive(PartialEq, Eq)]
+struct Fixed {
+    witness: String,
+    state: PathBuf,
+    timeout: Duration,
+}
+
+impl Fixed {
+    fn of(prepared: &Prepared) -> Fixed {
+        Fixed { witness: prepared.witness(), state: prepared.config.state.clone(), timeout: prepared.timeout }
+    }
+}
+
+/// Reads the configuration again.
+fn reload(path: &Path, before: &Fixed, listener: Option<&Arc<Listener>>) -> Result<Next, String> {
+    let prepared = Prepared::read(path, before.timeout).map_err(|error| error.to_string())?;
+    if Fixed::of(&prepared) != *before {
         return Err("key and state cannot change while the agent runs: restart it".to_owned());
     }
     let listener = listen(&prepared, listener).map_err(|error| error.to_string())?;
@@ -178,7 +200,7 @@ fn notify(state: &[NotifyState]) {
 enum Asked {
     Stop,
     Reload,
-    Ended,
+    Ended(Result<Result<(), String>, JoinError>),
 }
 
 struct Signals {
@@ -196,12 +218,12 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self, running: &mut JoinHandle<()>) -> Asked {
+    async fn next(&mut self, running: &mut JoinHandle<Result<(), String>>) -> Asked {
         tokio::select! {
             _ = self.hangup.recv() => Asked::Reload,
             _ = self.terminate.recv() => Asked::Stop,
             _ = self.interrupt.recv() => Asked::Stop,
-            _ = running => Asked::Ended,
+            ended = running => Asked::Ended(ended),
         }
     }
 }

@@ -28,7 +28,12 @@ impl Delivery {
         let mut count = 0;
         while let Some(manifest) = self.spool.next_manifest(self.id).await? {
             match self.client.put_manifest(&manifest.digest, manifest.bytes).await {
-                Err(ClientError::Problem { status: 413 | 422, detail, .. }) => self.give_up(&manifest.digest, &detail),
+                // Nothing will come of it later; what it must wait for aside.
+                Err(ClientError::Problem { status, detail, .. })
+                    if (400..500).contains(&status) && !matches!(status, 401 | 408 | 429) =>
+                {
+                    self.give_up(&manifest.digest, &detail);
+                }
                 outcome => outcome?,
             }
             self.spool.manifest_done(self.id, manifest.digest).await?;

@@ -8,11 +8,15 @@ mod bundle;
 mod manifests;
 mod outcome;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
 use serde_json::json;
-use taglog_proto::{checkpoint::SignedCheckpoint, note::VerifierKey, time::Timestamp};
+use taglog_proto::{checkpoint::SignedCheckpoint, name::Tag, note::VerifierKey, time::Timestamp};
 use thiserror::Error;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -20,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     alarm::{AlarmKind, Alarms},
     spool::{LogId, Pending, Settlement, Spool, SpoolError},
+    watch::Watched,
 };
 use crate::client::{
     ClientError, LogClient, Submitted,
@@ -84,6 +89,8 @@ pub struct Delivery {
     pub alarms: Alarms,
     /// How long after its acknowledgement an entry must be published.
     pub publish_deadline: Duration,
+    /// What is watched, by the names of repositories.
+    pub repositories: Arc<BTreeMap<String, Arc<Watched>>>,
     /// Tells the uploads that entries have been delivered.
     pub delivered: Notify,
 }
@@ -156,18 +163,24 @@ impl Delivery {
     /// One bundle: choose, submit, check, settle.
     async fn round(&self) -> Result<Round, Trouble> {
         let waiting = self.spool.pending(self.id, WINDOW).await?;
+        let nothing_waits = waiting.is_empty();
         let bundle = self.intact(bundle::choose(waiting, BUNDLE)).await?;
         if bundle.is_empty() {
-            return Ok(Round::Empty);
+            return Ok(if nothing_waits { Round::Empty } else { Round::Delivered(0) });
         }
+        self.check_deadline(&bundle).await;
         // Before the submission: what others remember meanwhile may well be newer than our receipts.
         let remembered = self.memory.load(&self.log)?;
         let answers = match self.submit(&bundle, true).await {
-            Ok(answers) => answers,
-            Err(error) => return Err(self.without_receipts(&bundle, error).await),
+            Err(error) if may_have_been_taken(&error) => return Err(self.hold_to_word(&bundle).await?),
+            answers => answers?,
         };
         let outcomes = self.judged(&bundle, &answers).await;
-        self.check_checkpoints(remembered.as_ref(), &outcomes).await?;
+        if let Err(trouble) = self.check_checkpoints(remembered.as_ref(), &outcomes).await {
+            // Receipts under a checkpoint that is not known to be consistent are the log's word, and no more.
+            self.settle_as_word(&bundle, &outcomes).await?;
+            return Err(trouble);
+        }
         self.settle(&bundle, &outcomes).await
     }
 
@@ -178,6 +191,7 @@ impl Delivery {
         if !damaged.is_empty() {
             let message =
                 format!("{} entries in the spool no longer have the signature they were stored with", damaged.len());
+            damaged.iter().for_each(|entry| self.owe(entry));
             let refused = |entry: &Pending| (entry.seq, Settlement::Refused("damaged in the spool".to_owned()));
             self.spool.settle(self.id, damaged.iter().map(refused).collect(), now()).await?;
             self.alarms.raise("spool", AlarmKind::SpoolDamaged, &message, None).await;
@@ -190,19 +204,22 @@ impl Delivery {
         self.client.submit_bundle(&notes, wait).await
     }
 
-    /// There are no receipts, for this reason. The log may have taken the entries all the same.
-    async fn without_receipts(&self, bundle: &[Pending], error: ClientError) -> Trouble {
-        let trouble = match may_have_been_taken(&error) {
-            true => self.hold_to_word(bundle).await.unwrap_or_else(|trouble| trouble),
-            false => error.into(),
-        };
-        if let Some((index, at)) =
-            bundle.iter().filter_map(|entry| entry.acknowledged).find(|(_, at)| self.is_overdue(*at))
-        {
+    /// Raises the alarm about an entry that was acknowledged and is not published in time.
+    async fn check_deadline(&self, bundle: &[Pending]) {
+        let overdue = bundle.iter().filter_map(|entry| entry.acknowledged).find(|(_, at)| self.is_overdue(*at));
+        if let Some((index, at)) = overdue {
             let message = format!("entry {index} was acknowledged at {at} and is still not published");
             self.alarms.raise(self.log.name(), AlarmKind::Unpublished, &message, None).await;
         }
-        trouble
+    }
+
+    /// Remembers the indices in receipts that cannot be relied on.
+    async fn settle_as_word(&self, bundle: &[Pending], outcomes: &[Outcome]) -> Result<(), Trouble> {
+        let word = bundle.iter().zip(outcomes).filter_map(|(entry, outcome)| match outcome {
+            Outcome::Delivered(receipt) => Some((entry.seq, Settlement::Acknowledged(receipt.index))),
+            _ => None,
+        });
+        Ok(self.spool.settle(self.id, word.collect(), now()).await?)
     }
 
     /// Asks for the entries' indices without waiting for publication, and remembers them.
@@ -225,15 +242,17 @@ impl Delivery {
         Duration::from_secs(age) >= self.publish_deadline
     }
 
-    /// What each answer means. A false one raises an alarm, and its entry stays.
+    /// What each answer means. The first false one raises an alarm; the entry of every false one stays.
     async fn judged(&self, bundle: &[Pending], answers: &[Submitted]) -> Vec<Outcome> {
-        let mut outcomes = Vec::with_capacity(bundle.len());
-        for (entry, answer) in bundle.iter().zip(answers) {
-            let outcome = outcome::judge(entry, answer, &self.log, &self.client);
-            if let Outcome::False(why) = &outcome {
-                self.misbehaved(why, entry, answer).await;
-            }
-            outcomes.push(outcome);
+        let judge = |(entry, answer)| outcome::judge(entry, answer, &self.log, &self.witness, &self.client);
+        let outcomes: Vec<Outcome> = bundle.iter().zip(answers).map(judge).collect();
+        let mut all = bundle.iter().zip(answers).zip(&outcomes);
+        let false_one = all.find_map(|((entry, answer), outcome)| match outcome {
+            Outcome::False(why) => Some((why, entry, answer)),
+            _ => None,
+        });
+        if let Some((why, entry, answer)) = false_one {
+            self.misbehaved(why, entry, answer).await;
         }
         outcomes
     }
@@ -276,6 +295,7 @@ impl Delivery {
         self.spool.settle(self.id, settled.collect(), now()).await?;
         for (entry, outcome) in bundle.iter().zip(outcomes) {
             if let Outcome::Never(why) = outcome {
+                self.owe(entry);
                 let message = format!("{} will never be logged: {why}", bundle::subject(entry));
                 self.alarms.raise(self.log.name(), AlarmKind::Refused, &message, None).await;
             }
@@ -287,6 +307,15 @@ impl Delivery {
             self.alarms.clear(self.log.name(), AlarmKind::NotAdmitted).await;
         }
         self.report_unsettled(outcomes, delivered).await
+    }
+
+    /// What a log will never take is looked at and reported again, so that the log has something newer about it.
+    fn owe(&self, entry: &Pending) {
+        let watched = self.repositories.get(&entry.repository);
+        let tag = entry.tag.as_deref().and_then(|tag| Tag::parse(tag).ok());
+        if let (Some(watched), Some(tag)) = (watched, tag) {
+            watched.owe(&tag);
+        }
     }
 
     async fn report_unsettled(&self, outcomes: &[Outcome], delivered: usize) -> Result<Round, Trouble> {

@@ -45,10 +45,25 @@ impl fmt::Display for Outcome {
 }
 
 /// Judges an answer. The checkpoint in a receipt that verifies has still to be compared with earlier ones.
-pub(super) fn judge(entry: &Pending, answer: &Submitted, log: &VerifierKey, client: &LogClient) -> Outcome {
-    let (index, status, proof) = match answer {
-        Submitted::Accepted { index, status, proof } => (*index, status, proof),
-        Submitted::Refused { error } => return refused(client.problem(error)),
+pub(super) fn judge(
+    entry: &Pending,
+    answer: &Submitted,
+    log: &VerifierKey,
+    witness: &VerifierKey,
+    client: &LogClient,
+) -> Outcome {
+    let (index, duplicate, proof) = match answer {
+        Submitted::Accepted { index, duplicate, proof } => (*index, *duplicate, proof),
+        Submitted::Refused(problem) => {
+            return match entry.acknowledged {
+                // What is in the log is a duplicate, whatever else may be said against it (SPEC.md section 6.2).
+                Some((index, at)) => Outcome::False(format!(
+                    "the log acknowledged the entry at {at} as {index}, and now refuses it: {}",
+                    client.problem(problem)
+                )),
+                None => refused(client.problem(problem)),
+            };
+        }
     };
     if let Some(why) = changed_index(entry, index) {
         return Outcome::False(why);
@@ -56,7 +71,7 @@ pub(super) fn judge(entry: &Pending, answer: &Submitted, log: &VerifierKey, clie
     let Some(proof) = proof else {
         return Outcome::False("the log says that the entry is published, and gives no receipt".to_owned());
     };
-    match check_receipt(proof, log, &entry.note, index, status == "duplicate") {
+    match check_receipt(proof, log, witness, &entry.note, index, duplicate) {
         Ok(receipt) => Outcome::Delivered(Box::new(receipt)),
         Err(why) => Outcome::False(why),
     }

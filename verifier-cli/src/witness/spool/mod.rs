@@ -6,8 +6,9 @@
 //! `kill -9` between any two lines, an entry is in the spool with the state it stands for, or neither is.
 //!
 //! - `schema`: the file and its tables; `rows`: what is read and written in them; `salvage`: what is done with a
-//!   damaged file; `thread`: the one that owns the database.
+//!   damaged file; `reserve`: room for saying that there is none; `thread`: the one that owns the database.
 
+mod reserve;
 mod rows;
 mod salvage;
 mod schema;
@@ -28,6 +29,7 @@ use taglog_proto::{
 use thiserror::Error;
 
 use super::decision::TagState;
+use reserve::Reserve;
 use thread::Thread;
 
 pub use rows::{Alarm, LogStatus, Pending, RepositoryRow, TagRow};
@@ -79,9 +81,21 @@ impl From<rusqlite::Error> for SpoolError {
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => SpoolError::Full,
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => SpoolError::Damaged(error.to_string()),
+            // What was written by this program is readable by it.
+            _ if is_bad_value(&error) => SpoolError::Damaged(error.to_string()),
             _ => SpoolError::Database(error.to_string()),
         }
     }
+}
+
+fn is_bad_value(error: &rusqlite::Error) -> bool {
+    matches!(
+        error,
+        rusqlite::Error::FromSqlConversionFailure(..)
+            | rusqlite::Error::IntegralValueOutOfRange(..)
+            | rusqlite::Error::InvalidColumnType(..)
+            | rusqlite::Error::Utf8Error(..)
+    )
 }
 
 /// A signed entry for the spool.
@@ -124,18 +138,21 @@ pub struct Opened {
     pub logs: Vec<LogId>,
     /// What is remembered of tags.
     pub tags: Vec<TagRow>,
+    /// Whether every tag that was ever reported is among them: not after the spool was damaged.
+    pub complete: bool,
     /// What is remembered of repositories.
     pub repositories: Vec<RepositoryRow>,
     /// Alarms that are up.
     pub alarms: Vec<Alarm>,
-    /// What was saved out of a damaged file, in words; where it was set aside.
-    pub salvaged: Option<(String, PathBuf)>,
+    /// Where a damaged file was set aside, if what could be saved out of it is in here now.
+    pub salvaged: Option<PathBuf>,
 }
 
 /// The way to the spool. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Spool {
     thread: Thread,
+    reserve: Reserve,
 }
 
 /// Held for as long as the spool is in use; [`Guard::close`] waits until all is on disk.
@@ -172,37 +189,45 @@ impl Spool {
             |error: std::io::Error| SpoolError::File { path: directory.to_owned(), reason: error.to_string() };
         std::fs::create_dir_all(directory).map_err(file_error)?;
         let lock = lock(directory)?;
+        let reserve = Reserve::new(directory);
+        // On a full disk, this is what a start needs.
+        reserve.release();
         let path = directory.join(FILE);
-        let (connection, salvaged) = match Self::try_open(&path, witness, limit) {
-            Ok(connection) => (connection, None),
-            Err(SpoolError::Damaged(_)) => {
-                let aside = salvage::set_aside(&path).map_err(file_error)?;
-                let connection = Self::try_open(&path, witness, limit)?;
-                (connection, Some(aside))
+        let mut salvaged = salvage::finish(&path).map_err(file_error)?;
+        let (connection, mut opened) = match Self::open_and_read(&path, witness, logs, limit) {
+            Err(SpoolError::Damaged(why)) => {
+                tracing::error!("the spool is damaged: {why}");
+                salvage::salvage(&path, witness, logs, limit)?;
+                salvaged = salvage::finish(&path).map_err(file_error)?;
+                Self::open_and_read(&path, witness, logs, limit)?
             }
-            Err(error) => return Err(error),
+            outcome => outcome?,
         };
+        opened.salvaged = salvaged;
+        reserve.make();
+        let (thread, handle) = Thread::start(connection).map_err(file_error)?;
+        Ok((Spool { thread, reserve }, Guard { thread: handle, _lock: lock }, opened))
+    }
+
+    fn open_and_read(
+        path: &Path,
+        witness: &VerifierKey,
+        logs: &[VerifierKey],
+        limit: u64,
+    ) -> Result<(Connection, Opened), SpoolError> {
+        let connection = schema::open(path, limit)?;
+        rows::claim(&connection, witness)?;
         let logs = rows::set_logs(&connection, logs)?;
         rows::start_afresh(&connection)?;
-        let salvaged = match salvaged {
-            Some(aside) => Some((salvage::salvage(&connection, &aside, witness, &logs)?, aside)),
-            None => None,
-        };
         let opened = Opened {
             logs,
             tags: rows::tags(&connection)?,
+            complete: rows::is_complete(&connection)?,
             repositories: rows::repositories(&connection)?,
             alarms: rows::alarms(&connection, false)?,
-            salvaged,
+            salvaged: None,
         };
-        let (thread, handle) = Thread::start(connection).map_err(file_error)?;
-        Ok((Spool { thread }, Guard { thread: handle, _lock: lock }, opened))
-    }
-
-    fn try_open(path: &Path, witness: &VerifierKey, limit: u64) -> Result<Connection, SpoolError> {
-        let connection = schema::open(path, limit)?;
-        rows::claim(&connection, witness)?;
-        Ok(connection)
+        Ok((connection, opened))
     }
 
     /// Keeps a signed entry for every log, with the state that it stands for and the manifest it is about.
@@ -266,7 +291,17 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`].
     pub async fn raise(&self, alarm: Alarm) -> Result<(), SpoolError> {
-        self.thread.call(move |connection| rows::raise(connection, &alarm)).await
+        let again = alarm.clone();
+        match self.thread.call(move |connection| rows::raise(connection, &alarm)).await {
+            // That there is no room is the last thing that must find some.
+            Err(SpoolError::Full) => {
+                self.reserve.release();
+                self.thread
+                    .call(move |connection| schema::with_more_pages(connection, || rows::raise(connection, &again)))
+                    .await
+            }
+            outcome => outcome,
+        }
     }
 
     /// Ends an alarm.
@@ -275,6 +310,20 @@ impl Spool {
     /// [`SpoolError`].
     pub async fn clear(&self, subject: String, kind: String) -> Result<(), SpoolError> {
         self.thread.call(move |connection| rows::clear(connection, &subject, &kind)).await
+    }
+
+    /// Whether something that need not be durable at once could not be written since this was last asked.
+    pub fn has_failed(&self) -> bool {
+        self.thread.has_failed()
+    }
+
+    /// Finds out whether there is room again, and takes the reserve back.
+    ///
+    /// # Errors
+    /// [`SpoolError`]; [`SpoolError::Full`] while there is none.
+    pub async fn try_room(&self) -> Result<(), SpoolError> {
+        self.thread.call(rows::try_room).await?;
+        if self.reserve.make() { Ok(()) } else { Err(SpoolError::Full) }
     }
 
     /// Alarms that are up.

@@ -8,8 +8,11 @@ use taglog_proto::{
     time::Timestamp,
 };
 
-use super::{LogId, RawManifest, Settlement, SpoolError, Statement};
+use super::{LogId, RawManifest, Settlement, SpoolError, Statement, schema};
 use crate::witness::decision::{Reported, TagState};
+
+/// How many refused entries of a log are kept: one that refuses everything must not fill the spool.
+const MAX_REFUSED: i64 = 1000;
 
 /// What is remembered of one tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +64,8 @@ pub struct LogStatus {
     pub pending: u64,
     /// Entries that it has refused for good.
     pub refused: u64,
+    /// What the latest of these are about, and why; at most 100.
+    pub refusals: Vec<(String, String)>,
     /// The size of the last verified checkpoint, and when it was verified.
     pub checkpoint: Option<(u64, Timestamp)>,
     /// What went wrong last, if nothing has gone right since.
@@ -119,6 +124,26 @@ pub(super) fn witness(connection: &Connection) -> Result<Option<String>, SpoolEr
     Ok(query.query_row([], |row| row.get(0)).optional()?)
 }
 
+/// Writes as much as an entry may take, and takes it back.
+pub(super) fn try_room(connection: &Connection) -> Result<(), SpoolError> {
+    let entry = "x".repeat(4 * taglog_proto::entry::MAX_STATEMENT);
+    connection.execute("INSERT INTO meta (key, value) VALUES ('room', ?1)", [entry])?;
+    connection.execute("DELETE FROM meta WHERE key = 'room'", [])?;
+    Ok(())
+}
+
+/// Whether the spool was never damaged, so that every tag that was ever reported is in it.
+pub(super) fn is_complete(connection: &Connection) -> Result<bool, SpoolError> {
+    let mut query = connection.prepare_cached("SELECT NOT EXISTS (SELECT 1 FROM meta WHERE key = 'salvaged')")?;
+    Ok(query.query_row([], |row| row.get(0))?)
+}
+
+/// Remembers for ever that reported tags may be missing.
+pub(super) fn mark_salvaged(connection: &Connection) -> Result<(), SpoolError> {
+    connection.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('salvaged', 'yes')", [])?;
+    Ok(())
+}
+
 /// The first witness to use a spool owns it.
 pub(super) fn claim(connection: &Connection, own: &VerifierKey) -> Result<(), SpoolError> {
     match witness(connection)? {
@@ -143,7 +168,7 @@ pub(super) fn set_logs(connection: &Connection, vkeys: &[VerifierKey]) -> Result
         ids.push(LogId(id));
     }
     if added {
-        transaction.execute_batch("UPDATE tag SET again = 1")?;
+        report_all_again(&transaction)?;
     }
     let known: Vec<i64> =
         transaction.prepare("SELECT id FROM log")?.query_map([], |row| row.get(0))?.collect::<Result<_, _>>()?;
@@ -155,6 +180,12 @@ pub(super) fn set_logs(connection: &Connection, vkeys: &[VerifierKey]) -> Result
     drop_unneeded(&transaction)?;
     transaction.commit()?;
     Ok(ids)
+}
+
+/// Every tag is to be reported again.
+pub(super) fn report_all_again(connection: &Connection) -> Result<(), SpoolError> {
+    connection.execute("UPDATE tag SET again = 1", [])?;
+    Ok(())
 }
 
 /// Forgets what the next looks find out anew: errors, and tags that were never reported.
@@ -279,7 +310,10 @@ pub(super) fn record(
         }
     }
     enqueue(connection, statement)?;
-    if let Some(manifest) = manifest {
+    // An entry stands without the manifest, which must never be what keeps entries out.
+    if let Some(manifest) = manifest
+        && schema::has_room_for_extra(connection, manifest.bytes.len())?
+    {
         let digest = manifest.digest.to_string();
         let mut insert = connection.prepare_cached("INSERT OR IGNORE INTO manifest (digest, bytes) VALUES (?1, ?2)")?;
         insert.execute(params![digest, manifest.bytes])?;
@@ -290,7 +324,8 @@ pub(super) fn record(
     Ok(())
 }
 
-/// Puts an entry into the queue of every log.
+/// Puts an entry into the queue of every log. A log that has refused an observation for good gets no confirmation of
+/// that repository: there it would vouch for what was seen before.
 pub(super) fn enqueue(connection: &Connection, statement: &Statement) -> Result<(), SpoolError> {
     let (repository, tag, digest, note) = match statement {
         Statement::Observation(entry) => {
@@ -306,14 +341,28 @@ pub(super) fn enqueue(connection: &Connection, statement: &Statement) -> Result<
         .prepare_cached("INSERT INTO entry (repository, tag, digest, note) VALUES (?1, ?2, ?3, ?4)")?
         .execute(params![repository.as_str(), tag, digest, note])?;
     let seq = connection.last_insert_rowid();
-    connection.prepare_cached("INSERT INTO pending (log, seq) SELECT id, ?1 FROM log")?.execute([seq])?;
-    Ok(())
+    let confirms = matches!(statement, Statement::Confirmation(_));
+    connection
+        .prepare_cached(
+            "INSERT INTO pending (log, seq) SELECT id, ?1 FROM log WHERE NOT (?2 AND EXISTS (
+                 SELECT 1 FROM pending JOIN entry USING (seq)
+                 WHERE log = log.id AND refused IS NOT NULL AND repository = ?3
+             ))",
+        )?
+        .execute(params![seq, confirms, repository.as_str()])?;
+    drop_entry(connection, seq)
 }
 
+/// The first entry of each tag, and of each repository as a whole, in the order of signing: what comes after these
+/// cannot go yet, however long a single tag's queue is.
 pub(super) fn pending(connection: &Connection, log: LogId, most: usize) -> Result<Vec<Pending>, SpoolError> {
     let mut query = connection.prepare_cached(
-        "SELECT seq, repository, tag, note, acknowledged, acknowledged_at
-         FROM pending JOIN entry USING (seq) WHERE log = ?1 AND refused IS NULL ORDER BY seq LIMIT ?2",
+        "SELECT seq, repository, tag, note, acknowledged, acknowledged_at FROM pending JOIN entry USING (seq)
+         WHERE log = ?1 AND seq IN (
+             SELECT min(seq) FROM pending JOIN entry USING (seq)
+             WHERE log = ?1 AND refused IS NULL GROUP BY repository, tag
+         )
+         ORDER BY seq LIMIT ?2",
     )?;
     let most = i64::try_from(most).unwrap_or(i64::MAX);
     let rows = query.query_map(params![log.0, most], |row| {
@@ -339,13 +388,41 @@ pub(super) fn settle(
     settled.iter().try_for_each(|(seq, settlement)| match settlement {
         Settlement::Delivered => deliver(connection, log, *seq),
         Settlement::Acknowledged(index) => acknowledge(connection, log, *seq, *index, at),
-        Settlement::Refused(reason) => {
-            let mut update =
-                connection.prepare_cached("UPDATE pending SET refused = ?3 WHERE log = ?1 AND seq = ?2")?;
-            update.execute(params![log.0, seq, reason])?;
-            Ok(())
-        }
+        Settlement::Refused(reason) => refuse(connection, log, *seq, reason),
     })
+}
+
+/// Keeps an entry that a log will never take, for people to see. Confirmations behind it must not go to this log.
+fn refuse(connection: &Connection, log: LogId, seq: i64, reason: &str) -> Result<(), SpoolError> {
+    connection
+        .prepare_cached("UPDATE pending SET refused = ?3 WHERE log = ?1 AND seq = ?2")?
+        .execute(params![log.0, seq, reason])?;
+    connection.execute(
+        "DELETE FROM pending WHERE log = ?1 AND refused IS NULL AND seq IN (
+             SELECT later.seq FROM entry later JOIN entry refused ON refused.repository = later.repository
+             WHERE refused.seq = ?2 AND later.tag IS NULL
+         )",
+        params![log.0, seq],
+    )?;
+    connection.execute(
+        "DELETE FROM upload WHERE log = ?1 AND ready = 0 AND digest = (SELECT digest FROM entry WHERE seq = ?2)",
+        params![log.0, seq],
+    )?;
+    connection.execute(
+        "DELETE FROM pending WHERE log = ?1 AND refused IS NOT NULL AND seq NOT IN (
+             SELECT seq FROM pending WHERE log = ?1 AND refused IS NOT NULL ORDER BY seq DESC LIMIT ?2
+         )",
+        params![log.0, MAX_REFUSED],
+    )?;
+    drop_unneeded(connection)
+}
+
+/// An entry that no log waits for any more.
+fn drop_entry(connection: &Connection, seq: i64) -> Result<(), SpoolError> {
+    connection
+        .prepare_cached("DELETE FROM entry WHERE seq = ?1 AND NOT EXISTS (SELECT 1 FROM pending WHERE seq = ?1)")?
+        .execute([seq])?;
+    Ok(())
 }
 
 fn deliver(connection: &Connection, log: LogId, seq: i64) -> Result<(), SpoolError> {
@@ -357,10 +434,16 @@ fn deliver(connection: &Connection, log: LogId, seq: i64) -> Result<(), SpoolErr
             "UPDATE upload SET ready = 1 WHERE log = ?1 AND digest = (SELECT digest FROM entry WHERE seq = ?2)",
         )?
         .execute(params![log.0, seq])?;
+    // What the log has now is newer than whatever it has refused about this tag.
     connection
-        .prepare_cached("DELETE FROM entry WHERE seq = ?1 AND NOT EXISTS (SELECT 1 FROM pending WHERE seq = ?1)")?
-        .execute([seq])?;
-    Ok(())
+        .prepare_cached(
+            "DELETE FROM pending WHERE log = ?1 AND refused IS NOT NULL AND seq IN (
+                 SELECT old.seq FROM entry old JOIN entry new ON new.repository = old.repository AND new.tag = old.tag
+                 WHERE new.seq = ?2 AND old.seq < ?2
+             )",
+        )?
+        .execute(params![log.0, seq])?;
+    drop_entry(connection, seq)
 }
 
 /// The first acknowledgement stays: the deadline for publication counts from it.
@@ -426,11 +509,24 @@ pub(super) fn logs(connection: &Connection) -> Result<Vec<LogStatus>, SpoolError
             delivered: count(row, "delivered")?,
             pending: count(row, "pending")?,
             refused: count(row, "refused")?,
+            refusals: Vec::new(),
             checkpoint: size.zip(optional_time(row, "verified")?),
             error: row.get("error")?,
         })
     })?;
-    Ok(rows.collect::<Result<_, _>>()?)
+    let mut logs: Vec<LogStatus> = rows.collect::<Result<_, _>>()?;
+    for log in logs.iter_mut().filter(|log| log.refused > 0) {
+        log.refusals = refusals(connection, log.id)?;
+    }
+    Ok(logs)
+}
+
+fn refusals(connection: &Connection, log: LogId) -> Result<Vec<(String, String)>, SpoolError> {
+    let mut query = connection.prepare_cached(
+        "SELECT repository || coalesce(':' || tag, ''), refused FROM pending JOIN entry USING (seq)
+         WHERE log = ?1 AND refused IS NOT NULL ORDER BY seq DESC LIMIT 100",
+    )?;
+    Ok(query.query_map([log.0], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<Result<_, _>>()?)
 }
 
 pub(super) fn raise(connection: &Connection, alarm: &Alarm) -> Result<(), SpoolError> {

@@ -12,6 +12,12 @@ const VERSION: i64 = 1;
 /// How long another process's read may hold up a write.
 const BUSY: Duration = Duration::from_secs(10);
 
+/// How many bytes of the write-ahead log are kept between commits.
+const WAL_LIMIT: i64 = 16 << 20;
+
+/// Pages beyond the limit for alarms about it.
+const RESERVED_PAGES: u32 = 16;
+
 const TABLES: &str = "
 -- Whose spool this is.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
@@ -64,6 +70,7 @@ CREATE TABLE pending (
     PRIMARY KEY (log, seq)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX pending_by_entry ON pending (seq);
+CREATE INDEX pending_refused ON pending (log) WHERE refused IS NOT NULL;
 
 -- Raw manifests of reported digests, until each log has them.
 CREATE TABLE manifest (digest TEXT PRIMARY KEY, bytes BLOB NOT NULL) STRICT;
@@ -74,6 +81,9 @@ CREATE TABLE upload (
     ready INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (log, digest)
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX upload_by_digest ON upload (digest);
+CREATE INDEX upload_ready ON upload (log) WHERE ready = 1;
 
 CREATE TABLE alarm (
     subject TEXT NOT NULL,
@@ -96,6 +106,8 @@ pub(super) fn open(path: &Path, limit: u64) -> Result<Connection, SpoolError> {
     // With WAL, FULL is what makes a commit survive a power cut.
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
+    // What a burst has made of the write-ahead log is given back.
+    connection.pragma_update(None, "journal_size_limit", WAL_LIMIT)?;
     let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     match version {
         0 => create(&connection)?,
@@ -107,6 +119,28 @@ pub(super) fn open(path: &Path, limit: u64) -> Result<Connection, SpoolError> {
     let pages = u32::try_from(limit / u64::from(page_size)).unwrap_or(u32::MAX - 1).max(64);
     connection.pragma_update(None, "max_page_count", pages)?;
     Ok(connection)
+}
+
+/// Does something that must find room in a spool that has reached its limit.
+pub(super) fn with_more_pages<T>(
+    connection: &Connection,
+    work: impl FnOnce() -> Result<T, SpoolError>,
+) -> Result<T, SpoolError> {
+    let limit: u32 = connection.pragma_query_value(None, "max_page_count", |row| row.get(0))?;
+    connection.pragma_update(None, "max_page_count", limit.saturating_add(RESERVED_PAGES))?;
+    let done = work();
+    // A limit below the pages that are used is one that lets no page be added.
+    connection.pragma_update(None, "max_page_count", limit)?;
+    done
+}
+
+/// Whether there is room for so many bytes that are wanted but not needed: half of the limit is kept for entries.
+pub(super) fn has_room_for_extra(connection: &Connection, bytes: usize) -> Result<bool, SpoolError> {
+    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let page_size = number("page_size")?;
+    let used = (number("page_count")? - number("freelist_count")?) * page_size;
+    let limit = number("max_page_count")?.saturating_mul(page_size);
+    Ok(i64::try_from(bytes).is_ok_and(|bytes| used + bytes < limit / 2))
 }
 
 /// Opens the file for reading, while an agent may be writing.

@@ -162,26 +162,40 @@ async fn a_full_spool_refuses_whole_entries_and_goes_on_when_there_is_room() {
     let home = Home::new();
     let witness = key("w.example/a");
     let log = key("log.example/a").verifier_key().clone();
-    let (spool, guard, opened) = Spool::open(home.0.path(), witness.verifier_key(), &[log], 1 << 20).unwrap();
-    let big = |number: i64| RawManifest { digest: digest(&number.to_string()), bytes: vec![b'x'; 100_000] };
-    let mut kept = Vec::new();
+    // The smallest that there is.
+    let (spool, guard, opened) = Spool::open(home.0.path(), witness.verifier_key(), &[log], 0).unwrap();
+    let big = RawManifest { digest: digest("big"), bytes: vec![b'x'; 200_000] };
+    spool.record(observation("big", "big", 0), Some(big)).await.unwrap();
+    let mut kept = vec!["big".to_owned()];
     let full = loop {
-        let number = kept.len() as i64;
-        assert!(number < 100, "the limit is none");
-        match spool.record(observation(&format!("t{number}"), &number.to_string(), number), Some(big(number))).await {
+        let number = kept.len();
+        assert!(number < 2000, "the limit is none");
+        match spool.record(observation(&format!("t{number}"), "a", 0), Some(manifest("a"))).await {
             Ok(()) => kept.push(format!("t{number}")),
             Err(error) => break error,
         }
     };
     assert!(matches!(full, SpoolError::Full), "{full}");
-    assert_eq!(pending_tags(&spool, opened.logs[0]).await, kept, "what was refused left nothing behind");
-    for entry in spool.pending(opened.logs[0], 100).await.unwrap() {
-        spool.settle(opened.logs[0], vec![(entry.seq, Settlement::Delivered)], at(0)).await.unwrap();
-    }
-    while let Some(manifest) = spool.next_manifest(opened.logs[0]).await.unwrap() {
-        spool.manifest_done(opened.logs[0], manifest.digest).await.unwrap();
-    }
-    spool.record(observation("again", "x", 0), Some(big(1000))).await.unwrap();
+    assert!(kept.len() > 50, "a manifest never keeps entries out");
+    let alarm = Alarm {
+        subject: "spool".into(),
+        kind: "spool".into(),
+        message: "x".repeat(1000),
+        evidence: None,
+        first: at(0),
+        last: at(0),
+        count: 1,
+    };
+    spool.raise(alarm).await.unwrap();
+    assert_eq!(Snapshot::read(home.0.path()).unwrap().alarms.len(), 1, "that it is full can be said");
+    let refused = spool.record(observation("more", "more", 0), None).await;
+    assert!(matches!(refused, Err(SpoolError::Full)), "the limit holds still");
+    let pending = spool.pending(opened.logs[0], 3000).await.unwrap();
+    let tags: Vec<String> = pending.iter().filter_map(|entry| entry.tag.clone()).collect();
+    assert_eq!(tags, kept, "what was refused left nothing behind");
+    let delivered = pending.iter().map(|entry| (entry.seq, Settlement::Delivered)).collect();
+    spool.settle(opened.logs[0], delivered, at(0)).await.unwrap();
+    spool.record(observation("again", "x", 0), None).await.unwrap();
     close(spool, guard);
 }
 
@@ -201,8 +215,9 @@ async fn entries_survive_damage() {
         bytes[range].fill(0xa5);
         std::fs::write(damaged.file(), &bytes).unwrap();
         let (spool, guard, opened) = damaged.open(&["log.example/a"]);
-        let (message, aside) = opened.salvaged.unwrap_or_else(|| panic!("{name}: not noticed"));
-        assert!(message.contains("damaged") && aside.exists(), "{name}: {message}");
+        let aside = opened.salvaged.unwrap_or_else(|| panic!("{name}: not noticed"));
+        assert_eq!(std::fs::read(aside).unwrap(), bytes, "{name}: set aside as it was");
+        assert!(!opened.complete, "{name}");
         let pending = spool.pending(opened.logs[0], 1000).await.unwrap();
         let seconds: Vec<i64> = pending
             .iter()
@@ -211,12 +226,13 @@ async fn entries_survive_damage() {
                 other => panic!("{other:?}"),
             })
             .collect();
+        assert!(opened.tags.len() >= 180, "{name}: {} of 200 tags", opened.tags.len());
         // A page of 4 KiB holds about a dozen entries.
         assert!(seconds.len() >= 180 && seconds.is_sorted(), "{name}: {} of 200", seconds.len());
         assert!(opened.tags.iter().all(|row| row.state.again), "{name}");
         close(spool, guard);
         let (_, _, opened) = damaged.open(&["log.example/a"]);
-        assert!(opened.salvaged.is_none(), "{name}: once is enough");
+        assert!(opened.salvaged.is_none() && !opened.complete, "{name}: once is enough, and is remembered");
     }
 }
 
@@ -242,5 +258,96 @@ async fn alarms_are_counted_sent_once_and_end() {
     assert_eq!(Snapshot::read(home.0.path()).unwrap().alarms.len(), 1);
     spool.clear("log.example/a".into(), "misbehaviour".into()).await.unwrap();
     assert_eq!(Snapshot::read(home.0.path()).unwrap().alarms, []);
+    close(spool, guard);
+}
+
+/// Wherever a salvage is broken off, the next start has all that was in the damaged file.
+#[tokio::test]
+async fn a_salvage_that_is_broken_off_is_begun_anew() {
+    let home = Home::new();
+    let (spool, guard, _) = home.open(&["log.example/a"]);
+    for number in 0..50 {
+        spool.record(observation(&format!("t{number}"), "a", number), None).await.unwrap();
+    }
+    close(spool, guard);
+    let mut damaged = std::fs::read(home.file()).unwrap();
+    damaged[..100].fill(0xa5);
+    let beside = |home: &Home, suffix: &str| PathBuf::from(format!("{}{suffix}", home.file().display()));
+    let salvaged = {
+        let home = Home::new();
+        std::fs::write(home.file(), &damaged).unwrap();
+        let (spool, guard, _) = home.open(&["log.example/a"]);
+        close(spool, guard);
+        std::fs::read(home.file()).unwrap()
+    };
+    for (name, files) in [
+        ("half made", vec![("", damaged.clone()), (".salvaging", b"half".to_vec())]),
+        ("made", vec![("", damaged.clone()), (".salvaged", salvaged.clone())]),
+        ("set aside", vec![(".damaged-1", damaged.clone()), (".salvaged", salvaged.clone())]),
+        ("the second time", vec![("", damaged.clone()), (".damaged-1-wal", b"old".to_vec())]),
+    ] {
+        let home = Home::new();
+        for (suffix, bytes) in files {
+            std::fs::write(beside(&home, suffix), bytes).unwrap();
+        }
+        let (spool, guard, opened) = home.open(&["log.example/a"]);
+        assert_eq!(spool.pending(opened.logs[0], 1000).await.unwrap().len(), 50, "{name}");
+        assert!(opened.salvaged.is_some(), "{name}");
+        if name == "the second time" {
+            assert_eq!(std::fs::read(beside(&home, ".damaged-1-wal")).unwrap(), b"old", "nothing is overwritten");
+        }
+        close(spool, guard);
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_cannot_be_read_is_damage_too() {
+    let home = Home::new();
+    let (spool, guard, _) = home.open(&["log.example/a"]);
+    spool.record(observation("1", "a", 0), None).await.unwrap();
+    close(spool, guard);
+    Connection::open(home.file()).unwrap().execute("UPDATE tag SET seen = 'sha256:xyz'", []).unwrap();
+    let (spool, guard, opened) = home.open(&["log.example/a"]);
+    assert!(opened.salvaged.is_some());
+    assert_eq!(pending_tags(&spool, opened.logs[0]).await, ["1"]);
+    close(spool, guard);
+}
+
+/// Where a log has refused an observation for good, a confirmation would vouch for what was seen before.
+#[tokio::test]
+async fn no_confirmation_goes_where_an_observation_was_refused() {
+    let home = Home::new();
+    let (spool, guard, opened) = home.open(&["log.example/a", "log.example/bb"]);
+    let [first, second] = opened.logs[..] else { panic!() };
+    spool.record(observation("1", "a", 0), Some(manifest("a"))).await.unwrap();
+    spool.record(confirmation(1), None).await.unwrap();
+    let refused = spool.pending(first, 10).await.unwrap()[0].seq;
+    spool.settle(first, vec![(refused, Settlement::Refused("too old".into()))], at(2)).await.unwrap();
+    spool.record(confirmation(3), None).await.unwrap();
+    assert_eq!(pending_tags(&spool, first).await, [""; 0]);
+    assert_eq!(pending_tags(&spool, second).await, ["1", "(confirmation)"]);
+    let status = &spool.logs().await.unwrap()[0];
+    assert_eq!(status.refusals, [(image("1").to_string(), "too old".to_owned())]);
+    // Once the log has something newer about the tag, it is as good as any other.
+    spool.record(observation("1", "b", 4), None).await.unwrap();
+    let newer = spool.pending(first, 10).await.unwrap()[0].seq;
+    spool.settle(first, vec![(newer, Settlement::Delivered)], at(5)).await.unwrap();
+    assert_eq!(spool.logs().await.unwrap()[0].refused, 0);
+    spool.record(confirmation(6), None).await.unwrap();
+    assert_eq!(pending_tags(&spool, first).await, ["(confirmation)"]);
+    close(spool, guard);
+}
+
+#[tokio::test]
+async fn one_tags_long_queue_hides_no_other() {
+    let home = Home::new();
+    let (spool, guard, opened) = home.open(&["log.example/a"]);
+    for number in 0..20 {
+        spool.record(observation("busy", &number.to_string(), number), None).await.unwrap();
+    }
+    spool.record(observation("calm", "a", 30), None).await.unwrap();
+    let tags: Vec<Option<String>> =
+        spool.pending(opened.logs[0], 2).await.unwrap().into_iter().map(|entry| entry.tag).collect();
+    assert_eq!(tags, [Some("busy".to_owned()), Some("calm".to_owned())]);
     close(spool, guard);
 }

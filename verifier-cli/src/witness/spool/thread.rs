@@ -1,7 +1,11 @@
 //! The one thread that owns the database. What arrives at the same time shares one commit.
 
 use std::{
-    sync::mpsc::{self, RecvTimeoutError},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::{self, RecvTimeoutError},
+    },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
@@ -34,6 +38,8 @@ struct Job {
 #[derive(Clone, Debug)]
 pub(super) struct Thread {
     jobs: mpsc::Sender<Job>,
+    /// Whether something could not be done that nobody waits for.
+    failing: Arc<AtomicBool>,
 }
 
 impl std::fmt::Debug for Job {
@@ -47,7 +53,7 @@ impl Thread {
         let (jobs, receiver) = mpsc::channel();
         let handle =
             std::thread::Builder::new().name("spool".to_owned()).spawn(move || serve(&connection, &receiver))?;
-        Ok((Thread { jobs }, handle))
+        Ok((Thread { jobs, failing: Arc::default() }, handle))
     }
 
     /// Does the work and waits until what it wrote is on disk.
@@ -70,11 +76,18 @@ impl Thread {
         wait.await.unwrap_or(Err(SpoolError::Closed))
     }
 
-    /// Does the work soon; if it fails, only the log file knows.
+    /// Whether something that nobody waits for could not be done, since this was last asked.
+    pub(super) fn has_failed(&self) -> bool {
+        self.failing.swap(false, Relaxed)
+    }
+
+    /// Does the work soon; if it fails, [`Thread::has_failed`] knows.
     pub(super) fn send(&self, work: impl FnOnce(&Connection) -> Result<(), SpoolError> + Send + 'static) {
-        let complain = |outcome: Result<(), SpoolError>| {
+        let failing = Arc::clone(&self.failing);
+        let complain = move |outcome: Result<(), SpoolError>| {
             if let Err(error) = outcome {
-                tracing::warn!(%error, "could not remember what was looked at");
+                tracing::debug!(%error, "could not remember what was looked at");
+                failing.store(true, Relaxed);
             }
         };
         let work: Work = Box::new(move |connection| match connection.and_then(work) {

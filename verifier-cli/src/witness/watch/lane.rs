@@ -33,12 +33,16 @@ const FIRST_RETRY: Duration = Duration::from_secs(5);
 const ATTEMPTS: u32 = 3;
 /// How long a single pass waits for a registry that asks to wait.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// When to look again after a push: registries tell of it before their tag has moved (Distribution does), and answer
+/// from caches for a while.
+const AFTER_HINT: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5)];
 /// By how much times are scattered, as a part of the interval, so that not everything is asked at once.
 const JITTER: f64 = 0.1;
 
 /// How a job ended.
 enum Done {
-    Listed(Result<Vec<Tag>, RegistryError>),
+    /// With when it was begun.
+    Listed(Result<Vec<Tag>, RegistryError>, Instant),
     Looked(Ended),
 }
 
@@ -58,6 +62,8 @@ pub struct Lane {
     hints: mpsc::Receiver<Hint>,
     queue: Queue,
     concurrency: usize,
+    /// Whether pushes tell of changes in this registry.
+    told: bool,
     /// Whether everything is asked once and no more.
     once: bool,
     progress: Progress,
@@ -72,13 +78,14 @@ impl Lane {
         repositories: Vec<Arc<Watched>>,
         hints: mpsc::Receiver<Hint>,
         concurrency: usize,
+        told: bool,
         once: bool,
         progress: Progress,
     ) -> Lane {
         let path = |(watched, number): (&Arc<Watched>, u32)| (watched.repository().path().to_owned(), number);
         let by_path = repositories.iter().zip(0..).map(path).collect();
         let (queue, failures) = (Queue::default(), Vec::new());
-        Lane { looker, repositories, by_path, hints, queue, concurrency, once, progress, failures }
+        Lane { looker, repositories, by_path, hints, queue, concurrency, told, once, progress, failures }
     }
 
     fn watched(&self, number: u32) -> Arc<Watched> {
@@ -130,7 +137,8 @@ impl Lane {
         });
         let (now, clock) = (Instant::now(), Timestamp::from_system_time(SystemTime::now()));
         for tag in tags {
-            let wait = if self.once { Duration::ZERO } else { rest(&watched, &tag, clock) };
+            // Pushes that came while nobody listened are lost: where they are relied on, a start looks at everything.
+            let wait = if self.once || self.told { Duration::ZERO } else { rest(&watched, &tag, clock) };
             let job = Job::Look(number, tag);
             if !self.queue.knows(&job) {
                 self.queue.ask(job, now + wait);
@@ -160,7 +168,10 @@ impl Lane {
             let (looker, watched) = (Arc::clone(&self.looker), self.watched(job.repository()));
             under_way.spawn(async move {
                 let done = match &job {
-                    Job::List(_) => Done::Listed(looker.list(&watched, MOST_TAGS).await),
+                    Job::List(_) => {
+                        let started = Instant::now();
+                        Done::Listed(looker.list(&watched, MOST_TAGS).await, started)
+                    }
                     Job::Look(_, tag) => Done::Looked(looker.look(&watched, tag).await),
                 };
                 (job, done)
@@ -169,14 +180,26 @@ impl Lane {
     }
 
     fn finish(&mut self, done: Result<(Job, Done), JoinError>) {
-        // A look that panicked has said so; its job stays under way, so that it does not do so again and again.
-        let Ok((job, done)) = done else { return };
+        let Ok((job, done)) = done else {
+            // It has said why; its job stays under way, so that it does not do so again and again.
+            self.failures.push("a look ended unexpectedly".to_owned());
+            return;
+        };
         let watched = self.watched(job.repository());
         let (next, interval) = match done {
-            Done::Listed(outcome) => (self.listed(&job, &watched, outcome), fixed(watched.watch.list_interval)),
+            Done::Listed(outcome, started) => {
+                (self.listed(&job, &watched, outcome, started), fixed(watched.watch.list_interval))
+            }
             Done::Looked(ended) => (looked(ended), watched.watch.interval),
         };
         let Some(slot) = self.queue.finish(&job) else { return };
+        let is_stranger = match &job {
+            // What a push or an old list has made up is not looked at for ever.
+            Job::Look(_, tag) => {
+                matches!(next, Next::Settled { .. }) && slot.hinted == 0 && watched.forget_stranger(tag)
+            }
+            Job::List(_) => false,
+        };
         if matches!(job, Job::Look(..)) && !std::mem::replace(&mut slot.done, true) {
             self.progress.looked();
         }
@@ -184,12 +207,20 @@ impl Lane {
             true => once_more(slot, next, &mut self.failures),
             false => Some(next_time(slot, next, interval)),
         };
-        if let Some(wait) = wait {
+        if is_stranger {
+            self.queue.forget(&job);
+        } else if let Some(wait) = wait {
             self.queue.ask(job, Instant::now() + wait);
         }
     }
 
-    fn listed(&mut self, job: &Job, watched: &Watched, outcome: Result<Vec<Tag>, RegistryError>) -> Next {
+    fn listed(
+        &mut self,
+        job: &Job,
+        watched: &Watched,
+        outcome: Result<Vec<Tag>, RegistryError>,
+        started: Instant,
+    ) -> Next {
         let spool = self.looker.reporter.spool.clone();
         match outcome {
             Ok(tags) => {
@@ -199,7 +230,7 @@ impl Lane {
                 Next::Settled { changed: false }
             }
             Err(error) => {
-                self.looker.pace.failed(&error);
+                self.looker.pace.failed(&error, started);
                 tracing::warn!(repository = %watched.repository(), "its tags cannot be listed: {error}");
                 spool.remember_list(watched.repository().clone(), Some(error.to_string()));
                 failed(&error)
@@ -220,7 +251,7 @@ impl Lane {
             None => watched.watched_tags(),
         };
         for tag in tags {
-            self.queue.ask(Job::Look(number, tag), Instant::now());
+            self.queue.hint(Job::Look(number, tag), AFTER_HINT.len());
         }
     }
 }
@@ -247,6 +278,10 @@ fn next_time(slot: &mut Slot, next: Next, interval: Interval) -> Duration {
     let settled = matches!(next, Next::Settled { .. });
     slot.failures = if settled { 0 } else { slot.failures };
     match next {
+        Next::Settled { .. } if slot.hinted > 0 => {
+            slot.hinted -= 1;
+            AFTER_HINT[AFTER_HINT.len() - 1 - slot.hinted]
+        }
         Next::Settled { changed } => {
             let unchanged = slot.interval.map_or(interval.min, |last| last + last / 2);
             let wait = if changed { interval.min } else { unchanged }.clamp(interval.min, interval.max);
@@ -293,5 +328,74 @@ async fn sleep_until(wake: Option<Instant>) {
     match wake {
         Some(wake) => tokio::time::sleep_until(wake).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+    const ADAPTIVE: Interval = Interval { min: MINUTE, max: Duration::from_secs(240) };
+
+    fn settled(changed: bool) -> Next {
+        Next::Settled { changed }
+    }
+
+    fn failure(whole_registry: bool) -> Next {
+        Next::Failed { whole_registry, why: "broken".to_owned() }
+    }
+
+    /// Whether a wait is this many seconds, scattered by a tenth.
+    fn about(wait: Duration, seconds: f64) -> bool {
+        (0.9 * seconds..=1.1 * seconds).contains(&wait.as_secs_f64())
+    }
+
+    #[test]
+    fn intervals_grow_while_nothing_changes() {
+        let mut slot = Slot::default();
+        let waits: Vec<Duration> = [false, false, false, false, false, true, false]
+            .map(|changed| next_time(&mut slot, settled(changed), ADAPTIVE))
+            .into();
+        for (wait, seconds) in waits.iter().zip([60.0, 90.0, 135.0, 202.5, 240.0, 60.0, 90.0]) {
+            assert!(about(*wait, seconds), "{waits:?}");
+        }
+        let mut slot = Slot::default();
+        for _ in 0..3 {
+            assert!(about(next_time(&mut slot, settled(false), fixed(MINUTE)), 60.0), "one that is fixed stays so");
+        }
+        let scattered: std::collections::HashSet<Duration> =
+            (0..20).map(|_| next_time(&mut slot, settled(false), fixed(MINUTE))).collect();
+        assert!(scattered.len() > 1, "not everything at once");
+    }
+
+    #[test]
+    fn failures_wait_longer_and_longer_but_no_longer_than_a_look() {
+        let mut slot = Slot::default();
+        let waits: Vec<u64> = (0..5).map(|_| next_time(&mut slot, failure(false), ADAPTIVE).as_secs()).collect();
+        assert_eq!(waits, [5, 10, 20, 40, 80]);
+        slot.failures = 1000;
+        assert_eq!(next_time(&mut slot, failure(true), ADAPTIVE), ADAPTIVE.max);
+        next_time(&mut slot, settled(false), ADAPTIVE);
+        assert_eq!(next_time(&mut slot, failure(false), ADAPTIVE).as_secs(), 5, "begins anew after an answer");
+    }
+
+    #[test]
+    fn a_single_pass_gives_up_after_a_few_attempts() {
+        let mut failures = Vec::new();
+        let mut slot = Slot::default();
+        let waits: Vec<bool> =
+            (0..ATTEMPTS).map(|_| once_more(&mut slot, failure(true), &mut failures).is_some()).collect();
+        assert_eq!((waits, failures.len()), (vec![true, true, false], 1));
+        assert_eq!(
+            once_more(&mut Slot::default(), failure(false), &mut failures),
+            None,
+            "asking again changes nothing"
+        );
+        let second = Duration::from_secs(1);
+        assert_eq!(once_more(&mut slot, Next::After(second), &mut failures), Some(second));
+        assert_eq!(once_more(&mut slot, Next::After(MINUTE), &mut failures), None);
+        assert_eq!(once_more(&mut slot, settled(true), &mut failures), None);
+        assert_eq!(failures.len(), 2);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashSet, VecDeque},
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -13,7 +13,7 @@ use taglog_proto::{
     time::Timestamp,
 };
 use thiserror::Error;
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 use super::{Watched, pace::Pace};
 use crate::{
@@ -105,19 +105,20 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Keeps a signed entry; when this returns, it is on disk.
+    /// Keeps a signed entry; when this returns, it is on disk. Where there is no room for the manifest, it is kept
+    /// without.
     async fn keep(&self, statement: Statement, manifest: Option<RawManifest>) -> Result<(), SpoolError> {
-        match self.spool.record(statement, manifest).await {
-            Ok(()) => {
-                self.recorded.send_modify(|count| *count += 1);
-                self.alarms.clear("spool", AlarmKind::Spool).await;
-                Ok(())
-            }
-            Err(error) => {
-                self.alarms.raise("spool", AlarmKind::Spool, &error.to_string(), None).await;
-                Err(error)
+        let has_manifest = manifest.is_some();
+        let mut outcome = self.spool.record(statement.clone(), manifest).await;
+        if let Err(error) = &outcome {
+            self.alarms.raise("spool", AlarmKind::Spool, &error.to_string(), None).await;
+            if has_manifest {
+                outcome = self.spool.record(statement, None).await;
             }
         }
+        outcome?;
+        self.recorded.send_modify(|count| *count += 1);
+        Ok(())
     }
 
     /// Confirms a repository if that is due; whether it was.
@@ -169,17 +170,26 @@ impl Looker {
 
     /// Looks at a tag, and reports what is to be reported.
     pub async fn look(&self, watched: &Watched, tag: &Tag) -> Ended {
-        let state = watched.state(tag);
-        let ended = match self.ask(watched, tag, &state).await {
+        let started = Instant::now();
+        let (found, ended) = match self.ask(watched, tag, &watched.state(tag)).await {
             Ok((found, circumstances)) => {
                 self.pace.answered(&circumstances);
-                self.judge(watched, tag, found, &circumstances).await
+                (Some(found), self.judge(watched, tag, found, &circumstances).await)
             }
-            Err(error) => Err(Obstacle::Registry(error)),
+            Err(error) => (None, Err(Obstacle::Registry(error))),
         };
         let ended = ended.unwrap_or_else(ended_by);
-        self.remember(watched, tag, &ended);
+        if let Ended::Failed(error) = &ended {
+            self.pace.failed(error, started);
+            // What is to be missing several times in a row has not been in a row.
+            watched.set_state(tag, TagState { missing: 0, missing_at: None, ..watched.state(tag) });
+        }
+        self.remember(watched, tag, found, &ended);
         ended
+    }
+
+    fn not_found(&self, watched: &Watched, tag: &Tag) -> RegistryError {
+        RegistryError::NotFound { target: watched.image(tag).to_string(), registry: self.host.clone() }
     }
 
     /// What the tag points to. Nothing at all is an answer too.
@@ -198,17 +208,14 @@ impl Looker {
             Ok((Looked::Digest(digest), circumstances)) => Ok((Found::Digest(digest), circumstances)),
             Ok((Looked::Unchanged, circumstances)) => match known {
                 Some(digest) => Ok((Found::Digest(digest), circumstances)),
-                None => {
-                    Err(RegistryError::NotFound { target: watched.image(tag).to_string(), registry: self.host.clone() })
-                }
+                None => Err(self.not_found(watched, tag)),
             },
             Err(RegistryError::NotFound { .. }) => Ok((Found::Nothing, Circumstances::default())),
             Err(error) => Err(error),
         }
     }
 
-    /// Decides what the look leads to, and does it. Between the decision and the commit nothing else is said
-    /// about the repository as a whole.
+    /// Decides what the look leads to, and does it.
     async fn judge(
         &self,
         watched: &Watched,
@@ -217,22 +224,30 @@ impl Looker {
         circumstances: &Circumstances,
     ) -> Result<Ended, Obstacle> {
         let at = self.date(circumstances).await?;
+        let support = match self.decide(watched, tag, found, at) {
+            Decision::Report(seen) => self.support(watched, tag, seen).await?,
+            _ => Support::default(),
+        };
+        // From the decision to the commit nothing else is said about the repository as a whole.
         let _shared = watched.order.read().await;
         let state = watched.state(tag);
-        let freshness = watched.freshness(self.reporter.confirm);
-        let decision = decide(&state, found, at, self.reporter.gone, &freshness);
+        let decision = self.decide(watched, tag, found, at);
         let ended = match decision {
-            Decision::Report(seen) => {
-                self.report(watched, tag, &state, seen, at).await?;
-                Ended::Settled { reported: state.reported.is_none_or(|reported| reported.seen != seen) }
-            }
+            Decision::Report(seen) => self.report(watched, tag, &state, seen, at, support).await?,
             Decision::Nothing => Ended::Settled { reported: false },
             Decision::LookAgain(after) => Ended::Again(after),
             Decision::ClockWentBack(by) => return Err(self.clock_went_back(by).await),
         };
-        self.reporter.alarms.clear(&self.host, AlarmKind::Clock).await;
+        if circumstances.date.is_some() {
+            self.reporter.alarms.clear(&self.host, AlarmKind::Clock).await;
+        }
         watched.set_state(tag, state.after(found, at, decision, self.reporter.gone));
         Ok(ended)
+    }
+
+    fn decide(&self, watched: &Watched, tag: &Tag, found: Found, at: Timestamp) -> Decision {
+        let freshness = watched.freshness(self.reporter.confirm);
+        decide(&watched.state(tag), found, at, self.reporter.gone, &freshness)
     }
 
     async fn date(&self, circumstances: &Circumstances) -> Result<Timestamp, Obstacle> {
@@ -255,6 +270,21 @@ impl Looker {
         obstacle
     }
 
+    /// Asks for what a report needs besides the look itself.
+    async fn support(&self, watched: &Watched, tag: &Tag, seen: Seen) -> Result<Support, Obstacle> {
+        let state = watched.state(tag);
+        let is_new = state.reported.is_none_or(|reported| reported.seen != seen);
+        match seen {
+            Seen::Digest(digest) if is_new || state.again => self.checked_manifest(watched, digest).await,
+            Seen::Digest(_) => Ok(Support::default()),
+            Seen::Gone => {
+                self.check_health(watched).await?;
+                Ok(Support::default())
+            }
+        }
+    }
+
+    /// Signs and keeps what was seen.
     async fn report(
         &self,
         watched: &Watched,
@@ -262,18 +292,15 @@ impl Looker {
         state: &TagState,
         seen: Seen,
         at: Timestamp,
-    ) -> Result<(), Obstacle> {
+        support: Support,
+    ) -> Result<Ended, Obstacle> {
         let is_new = state.reported.is_none_or(|reported| reported.seen != seen);
-        let manifest = match seen {
-            Seen::Digest(digest) if is_new || state.again => self.checked_manifest(watched, digest).await?,
-            Seen::Digest(_) => None,
-            Seen::Gone => {
-                self.check_health(watched).await?;
-                None
-            }
-        };
         let observation = Observation::sign(watched.image(tag), seen, at, &self.reporter.key)?;
-        self.reporter.keep(Statement::Observation(observation), manifest).await?;
+        self.reporter.keep(Statement::Observation(observation), support.manifest).await?;
+        // Not before it is on disk: the next tag of the same image relies on it.
+        if let Some(digest) = support.fetched {
+            self.checked.add(watched.repository(), digest);
+        }
         let kind = match seen {
             _ if !is_new => "again",
             Seen::Gone => "gone",
@@ -286,13 +313,13 @@ impl Looker {
             }
             _ => tracing::debug!(image = %watched.image(tag), %seen, "reported"),
         }
-        Ok(())
+        Ok(Ended::Settled { reported: is_new })
     }
 
     /// Fetches the manifest of a new digest, which must hash to it; nothing, if that was done for another tag.
-    async fn checked_manifest(&self, watched: &Watched, digest: Digest) -> Result<Option<RawManifest>, Obstacle> {
+    async fn checked_manifest(&self, watched: &Watched, digest: Digest) -> Result<Support, Obstacle> {
         if self.checked.has(watched.repository(), digest) {
-            return Ok(None);
+            return Ok(Support::default());
         }
         if let Some(wait) = self.pace.pull_wait() {
             return Err(Obstacle::NoPulls(wait));
@@ -301,34 +328,37 @@ impl Looker {
         let reference = ManifestReference::Digest(digest);
         let (manifest, circumstances) = self.registry(watched).fetch(watched.repository(), &reference).await?;
         self.pace.answered(&circumstances);
-        self.checked.add(watched.repository(), digest);
-        Ok(Some(RawManifest { digest, bytes: manifest.bytes }))
+        Ok(Support { manifest: Some(RawManifest { digest, bytes: manifest.bytes }), fetched: Some(digest) })
     }
 
-    /// A registry that is ill may answer 404 for anything.
+    /// A registry that is ill may answer 404 for anything. One that is not tells the time, too.
     async fn check_health(&self, watched: &Watched) -> Result<(), Obstacle> {
         self.pace.ready().await;
-        self.registry(watched).ping(watched.repository()).await?;
+        let circumstances = self.registry(watched).ping(watched.repository()).await?;
+        self.date(&circumstances).await?;
         Ok(())
     }
 
-    fn remember(&self, watched: &Watched, tag: &Tag, ended: &Ended) {
+    /// Counts the look, and remembers what a person may want to know of it.
+    fn remember(&self, watched: &Watched, tag: &Tag, found: Option<Found>, ended: &Ended) {
+        let state = watched.state(tag);
+        let is_gone = state.reported.is_some_and(|reported| reported.seen == Seen::Gone);
         let (outcome, error) = match ended {
+            Ended::Failed(error) => (error.kind(), Some(error.to_string())),
+            Ended::HeldUp(_, why) => ("held-up", Some(why.clone())),
+            Ended::Settled { .. } | Ended::Again(_) if found == Some(Found::Nothing) && !is_gone => {
+                ("missing", Some(self.not_found(watched, tag).to_string()))
+            }
             Ended::Settled { reported: true } => ("report", None),
             Ended::Settled { reported: false } => ("unchanged", None),
             Ended::Again(_) => ("again", None),
-            Ended::Failed(error) => {
-                self.pace.failed(error);
-                (error.kind(), Some(error.to_string()))
-            }
-            Ended::HeldUp(_, why) => ("held-up", Some(why.clone())),
         };
         metrics::counter!("taglog_witness_looks_total", "registry" => self.host.clone(), "outcome" => outcome)
             .increment(1);
         if let Some(error) = &error {
             tracing::warn!(image = %watched.image(tag), "{error}");
         }
-        self.reporter.spool.remember(watched.image(tag), watched.state(tag), error);
+        self.reporter.spool.remember(watched.image(tag), state, error);
     }
 }
 
@@ -342,25 +372,41 @@ fn ended_by(obstacle: Obstacle) -> Ended {
     }
 }
 
+/// What a report needs besides the look itself.
+#[derive(Debug, Default)]
+struct Support {
+    manifest: Option<RawManifest>,
+    fetched: Option<Digest>,
+}
+
 /// The digests that were fetched and checked lately, by repository.
 #[derive(Debug, Default)]
-struct Checked(Mutex<(HashSet<(Repository, Digest)>, VecDeque<(Repository, Digest)>)>);
+struct Checked(Mutex<Latest>);
+
+#[derive(Debug, Default)]
+struct Latest {
+    known: HashSet<(Repository, Digest)>,
+    order: VecDeque<(Repository, Digest)>,
+}
 
 impl Checked {
+    fn latest(&self) -> MutexGuard<'_, Latest> {
+        // Nothing that is done with it can panic halfway through a change.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn has(&self, repository: &Repository, digest: Digest) -> bool {
-        let checked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        checked.0.contains(&(repository.clone(), digest))
+        self.latest().known.contains(&(repository.clone(), digest))
     }
 
     fn add(&self, repository: &Repository, digest: Digest) {
-        let mut checked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known, order) = &mut *checked;
-        if known.insert((repository.clone(), digest)) {
-            order.push_back((repository.clone(), digest));
+        let mut latest = self.latest();
+        if latest.known.insert((repository.clone(), digest)) {
+            latest.order.push_back((repository.clone(), digest));
         }
-        while order.len() > CHECKED {
-            if let Some(oldest) = order.pop_front() {
-                known.remove(&oldest);
+        while latest.order.len() > CHECKED {
+            if let Some(oldest) = latest.order.pop_front() {
+                latest.known.remove(&oldest);
             }
         }
     }

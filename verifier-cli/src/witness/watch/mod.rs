@@ -12,7 +12,7 @@ mod queue;
 use std::{
     collections::BTreeMap,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use taglog_proto::{
@@ -26,6 +26,9 @@ use super::{
     decision::{Freshness, TagState, confirmable},
     spool::TagRow,
 };
+
+/// How soon a tag that a log has refused is reported again once more.
+const OWED_AGAIN: Duration = Duration::from_secs(3600);
 
 /// A watched repository, and what is remembered of its tags.
 #[derive(Debug)]
@@ -44,15 +47,24 @@ struct Known {
     confirmed: Option<Timestamp>,
     /// Reported tags that are not watched.
     unwatched: usize,
+    /// Whether all tags that were ever reported are known.
+    complete: bool,
 }
 
 #[derive(Debug, Default)]
 struct TagEntry {
     state: TagState,
     watched: bool,
+    /// When it was last to be reported again because a log refused it.
+    owed: Option<Instant>,
 }
 
 impl Known {
+    /// Whether every tag that was ever reported is watched.
+    fn is_whole(&self) -> bool {
+        self.complete && self.unwatched == 0
+    }
+
     fn count_unwatched(&mut self) {
         let unwatched = |entry: &&TagEntry| !entry.watched && entry.state.reported.is_some();
         self.unwatched = self.tags.values().filter(unwatched).count();
@@ -61,13 +73,14 @@ impl Known {
 
 impl Watched {
     /// A repository as it is remembered. Until there is a list of its tags, those named one by one are watched, and
-    /// those reported before that the selection still covers.
-    pub fn new(watch: Watch, remembered: Vec<TagRow>, confirmed: Option<Timestamp>) -> Watched {
+    /// those reported before that the selection still covers. `complete`: whether all tags that were ever reported
+    /// are among the remembered; without that, it is never confirmed as a whole.
+    pub fn new(watch: Watch, remembered: Vec<TagRow>, confirmed: Option<Timestamp>, complete: bool) -> Watched {
         let tags = remembered.into_iter().map(|row| {
             let watched = row.state.reported.is_some() && watch.selection.covers(&row.image.tag);
-            (row.image.tag, TagEntry { state: row.state, watched })
+            (row.image.tag, TagEntry { state: row.state, watched, owed: None })
         });
-        let known = Known { tags: tags.collect(), confirmed, unwatched: 0 };
+        let known = Known { tags: tags.collect(), confirmed, unwatched: 0, complete };
         let watched = Watched { watch, known: Mutex::new(known), order: RwLock::new(()) };
         watched.watch_tags(watched.watch.selection.named());
         watched
@@ -98,10 +111,38 @@ impl Watched {
         self.known().tags.get(tag).map(|entry| entry.state).unwrap_or_default()
     }
 
-    /// Remembers this of a tag.
+    /// Remembers this of a tag, also of one that a list has left out while it was looked at.
     pub fn set_state(&self, tag: &Tag, state: TagState) {
-        if let Some(entry) = self.known().tags.get_mut(tag) {
-            entry.state = state;
+        let mut known = self.known();
+        let is_known = known.tags.contains_key(tag);
+        let entry = known.tags.entry(tag.clone()).or_default();
+        entry.state = state;
+        if !is_known {
+            entry.watched = self.watch.selection.covers(tag);
+            known.count_unwatched();
+        }
+    }
+
+    /// Forgets a tag that is not there and never was, unless it is watched by name; whether it did.
+    pub fn forget_stranger(&self, tag: &Tag) -> bool {
+        let mut known = self.known();
+        let is_stranger =
+            known.tags.get(tag).is_some_and(|entry| entry.state.reported.is_none()) && !self.watch.selection.names(tag);
+        if is_stranger {
+            known.tags.remove(tag);
+        }
+        is_stranger
+    }
+
+    /// A log will never have what was last reported of a tag: the next look is reported again, changed or not. A log
+    /// that refuses whatever comes does not get its way more than once an hour.
+    pub fn owe(&self, tag: &Tag) {
+        let now = Instant::now();
+        if let Some(entry) = self.known().tags.get_mut(tag)
+            && entry.owed.is_none_or(|last| now - last >= OWED_AGAIN)
+        {
+            entry.owed = Some(now);
+            entry.state.again = true;
         }
     }
 
@@ -109,7 +150,7 @@ impl Watched {
     pub fn freshness(&self, confirm: Duration) -> Freshness {
         let known = self.known();
         let grace = self.watch.interval.max + confirm / 4;
-        Freshness { confirm, grace, whole: known.unwatched == 0, confirmed: known.confirmed }
+        Freshness { confirm, grace, whole: known.is_whole(), confirmed: known.confirmed }
     }
 
     /// Watches these tags too.
@@ -141,7 +182,7 @@ impl Watched {
     /// The time that the repository can be confirmed for now.
     fn confirmable(&self, confirm: Duration) -> Option<Timestamp> {
         let known = self.known();
-        if known.unwatched > 0 {
+        if !known.is_whole() {
             return None;
         }
         confirmable(known.tags.values().map(|entry| &entry.state), known.confirmed, confirm)
@@ -187,11 +228,32 @@ mod tests {
             state,
             error: None,
         };
-        Watched::new(watch, reported.iter().map(row).collect(), None)
+        Watched::new(watch, reported.iter().map(row).collect(), None, true)
     }
 
     fn tags(watched: &Watched) -> Vec<String> {
         watched.watched_tags().iter().map(Tag::to_string).collect()
+    }
+
+    #[test]
+    fn what_is_not_there_and_never_was_is_forgotten() {
+        let watched = watched(&["latest", "glob:1.*"], None, &["1.1"]);
+        watched.watch_tags(vec![tag("1.9")]);
+        assert!(watched.forget_stranger(&tag("1.9")));
+        assert!(!watched.forget_stranger(&tag("1.1")), "it was reported");
+        assert!(!watched.forget_stranger(&tag("latest")), "it is watched by name");
+        assert_eq!(tags(&watched), ["1.1", "latest"]);
+    }
+
+    #[test]
+    fn a_refused_tag_is_owed_once_an_hour() {
+        let watched = watched(&["1.1"], None, &["1.1"]);
+        let state = watched.state(&tag("1.1"));
+        watched.owe(&tag("1.1"));
+        assert!(watched.state(&tag("1.1")).again);
+        watched.set_state(&tag("1.1"), state);
+        watched.owe(&tag("1.1"));
+        assert!(!watched.state(&tag("1.1")).again);
     }
 
     #[test]
@@ -203,7 +265,9 @@ mod tests {
         assert_eq!(tags(&watched), ["1.1", "1.3", "1.4", "latest"]);
         watched.take_list(&["1.4", "1.5"].map(tag));
         assert_eq!(tags(&watched), ["1.1", "1.4", "1.5", "latest"], "1.3 was never reported");
-        watched.watch_tags(vec![tag("1.6")]);
+        // Looked at while the list was on its way, and not in it.
+        let state = watched.state(&tag("1.1"));
+        watched.set_state(&tag("1.6"), state);
         assert_eq!(tags(&watched), ["1.1", "1.4", "1.5", "1.6", "latest"]);
     }
 }

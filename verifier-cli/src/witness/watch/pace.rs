@@ -34,6 +34,8 @@ pub struct Pace {
 struct State {
     failures: u32,
     paused_until: Option<Instant>,
+    /// When the last pause was set: failures of requests that were under way then say nothing new.
+    paused_at: Option<Instant>,
     no_pulls_until: Option<Instant>,
 }
 
@@ -75,8 +77,8 @@ impl Pace {
         Some(until.saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
     }
 
-    /// Takes note of a failure: one that concerns the whole registry pauses it.
-    pub fn failed(&self, error: &RegistryError) {
+    /// Takes note of a failure of what was asked at `started`: one that concerns the whole registry pauses it.
+    pub fn failed(&self, error: &RegistryError, started: Instant) {
         let limited = matches!(error, RegistryError::RateLimited { .. });
         if !limited && !concerns_registry(error) {
             // It has answered.
@@ -84,6 +86,9 @@ impl Pace {
             return;
         }
         let mut state = self.state();
+        if error.retry_after().is_none() && state.paused_at.is_some_and(|paused| started < paused) {
+            return;
+        }
         state.failures = state.failures.saturating_add(1);
         let doubled =
             |times: u32| FIRST_PAUSE.saturating_mul(1_u32.checked_shl(times).unwrap_or(u32::MAX)).min(LONGEST_PAUSE);
@@ -93,7 +98,9 @@ impl Pace {
             None => state.failures.checked_sub(FAILURES).map(doubled),
         };
         if let Some(pause) = pause {
-            let until = Instant::now() + pause;
+            let now = Instant::now();
+            let until = now + pause;
+            state.paused_at = Some(now);
             state.paused_until = Some(state.paused_until.map_or(until, |earlier| earlier.max(until)));
         }
     }
@@ -135,39 +142,49 @@ mod tests {
     fn pauses_grow_with_failures_and_end_with_an_answer() {
         let pace = Pace::new(RegistryConfig::default());
         for _ in 0..2 {
-            pace.failed(&server(None));
+            pace.failed(&server(None), Instant::now());
             assert_eq!(pause(&pace), None, "one bad tag is no bad registry");
         }
-        pace.failed(&server(None));
+        pace.failed(&server(None), Instant::now());
         assert_eq!(pause(&pace), Some(1.0));
-        pace.failed(&server(None));
+        pace.failed(&server(None), Instant::now());
         assert_eq!(pause(&pace), Some(2.0));
         for _ in 0..40 {
-            pace.failed(&server(None));
+            pace.failed(&server(None), Instant::now());
         }
         assert_eq!(pause(&pace), Some(900.0));
         let pace = Pace::new(RegistryConfig::default());
-        pace.failed(&server(None));
-        pace.failed(&server(None));
+        pace.failed(&server(None), Instant::now());
+        pace.failed(&server(None), Instant::now());
         pace.answered(&Circumstances::default());
-        pace.failed(&server(None));
+        pace.failed(&server(None), Instant::now());
         assert_eq!(pause(&pace), None);
-        pace.failed(&server(None));
-        pace.failed(&not_found());
-        pace.failed(&server(None));
+        pace.failed(&server(None), Instant::now());
+        pace.failed(&not_found(), Instant::now());
+        pace.failed(&server(None), Instant::now());
         assert_eq!(pause(&pace), None, "a 404 is an answer");
+    }
+
+    #[test]
+    fn what_fails_together_counts_once() {
+        let pace = Pace::new(RegistryConfig::default());
+        let started = Instant::now();
+        for _ in 0..50 {
+            pace.failed(&server(None), started);
+        }
+        assert_eq!(pause(&pace), Some(1.0));
     }
 
     #[test]
     fn what_a_registry_asks_for_is_kept_to() {
         let pace = Pace::new(RegistryConfig::default());
-        pace.failed(&limited(None));
+        pace.failed(&limited(None), Instant::now());
         assert_eq!(pause(&pace), Some(2.0));
-        pace.failed(&limited(Some(Duration::from_secs(4000))));
-        pace.failed(&limited(Some(Duration::from_secs(3))));
+        pace.failed(&limited(Some(Duration::from_secs(4000))), Instant::now());
+        pace.failed(&limited(Some(Duration::from_secs(3))), Instant::now());
         assert_eq!(pause(&pace), Some(4000.0), "the longest holds");
         let other = Pace::new(RegistryConfig::default());
-        other.failed(&server(Some(Duration::from_secs(7))));
+        other.failed(&server(Some(Duration::from_secs(7))), Instant::now());
         assert_eq!(pause(&other), Some(7.0));
     }
 

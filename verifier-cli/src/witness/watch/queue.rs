@@ -40,6 +40,8 @@ pub(super) struct Slot {
     pub(super) interval: Option<Duration>,
     /// Whether it was done before.
     pub(super) done: bool,
+    /// How many more times it is to be done soon, because a push said that something changes.
+    pub(super) hinted: usize,
 }
 
 /// Jobs by the time at which they are due.
@@ -62,6 +64,12 @@ impl Queue {
         }
     }
 
+    /// Makes a job due now, and `more` times soon afterwards.
+    pub(super) fn hint(&mut self, job: Job, more: usize) {
+        self.slots.entry(job.clone()).or_default().hinted = more;
+        self.ask(job, Instant::now());
+    }
+
     /// Whether a job is known.
     pub(super) fn knows(&self, job: &Job) -> bool {
         self.slots.contains_key(job)
@@ -70,6 +78,11 @@ impl Queue {
     /// How many tags are looked at.
     pub(super) fn looks(&self) -> usize {
         self.slots.keys().filter(|job| matches!(job, Job::Look(..))).count()
+    }
+
+    /// Forgets a job.
+    pub(super) fn forget(&mut self, job: &Job) {
+        self.slots.remove(job);
     }
 
     /// Forgets jobs that are not to be done any more.
