@@ -472,6 +472,8 @@ impl Shared {
                 tags.sort();
                 page(path, json!(tags), None)
             }
+            // Whoever is in the middle of an endless list must not find its end here.
+            Some(List::Tags(_)) if last.is_some() => not_found(),
             Some(List::Tags(tags)) => page(path, json!(tags), None),
             Some(List::Endless) => {
                 let first: u64 = last.and_then(|last| last.parse().ok()).unwrap_or(0);

@@ -192,7 +192,7 @@ pub fn wait_patiently<T>(agent: &Agent, what: &str, mut condition: impl FnMut() 
             return found;
         }
         assert!(Instant::now() < deadline, "waited for {what}; the agent says:\n{}", agent.stderr());
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
