@@ -176,10 +176,13 @@ impl Delivery {
             answers => answers?,
         };
         let outcomes = self.judged(&bundle, &answers).await;
-        if let Err(trouble) = self.check_checkpoints(remembered.as_ref(), &outcomes).await {
-            // Receipts under a checkpoint that is not known to be consistent are the log's word, and no more.
-            self.settle_as_word(&bundle, &outcomes).await?;
-            return Err(trouble);
+        match self.check_checkpoints(remembered.as_ref(), &outcomes).await {
+            // A log that does not prove that it has only grown is held to its word, and to the deadline.
+            Err(Trouble::Client(error)) => {
+                self.settle_as_word(&bundle, &outcomes).await?;
+                return Err(error.into());
+            }
+            checked => checked?,
         }
         self.settle(&bundle, &outcomes).await
     }
