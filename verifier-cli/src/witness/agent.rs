@@ -17,7 +17,7 @@ use taglog_proto::{
 };
 use thiserror::Error;
 use tokio::{
-    sync::{Notify, mpsc, watch},
+    sync::{mpsc, watch},
     task::JoinSet,
     time::Instant,
 };
@@ -223,7 +223,6 @@ impl Agent {
             alarms: alarms.clone(),
             publish_deadline: config.publish_deadline,
             repositories: Arc::clone(&by_name),
-            delivered: Notify::new(),
         });
         let deliveries = deliveries.collect();
         let (lanes, hints) = lanes(&config, timeout, &repositories, &reporter, once, progress)?;

@@ -2,43 +2,41 @@
 
 use taglog_proto::name::Digest;
 
-use super::{Delivery, Trouble, backoff};
+use super::{Delivery, Trouble};
 use crate::client::ClientError;
 
-impl Delivery {
-    /// Uploads manifests as their entries are delivered, for ever.
-    pub(super) async fn keep_uploading(&self) {
-        let mut backoff = backoff();
-        loop {
-            match self.upload_all().await {
-                Ok(_) => {
-                    backoff = super::backoff();
-                    self.delivered.notified().await;
-                }
-                Err(error) => {
-                    tracing::warn!(log = self.log.name(), "a manifest was not kept by the log yet: {error}");
-                    tokio::time::sleep(backoff.next().unwrap_or_default()).await;
-                }
-            }
-        }
-    }
+/// How many manifests are uploaded before it is looked for entries again.
+const AT_ONCE: usize = 64;
+/// About how many bytes of them.
+const BYTES: usize = 8 << 20;
 
-    /// Uploads all that the log can be given now; says how many.
-    pub(super) async fn upload_all(&self) -> Result<usize, Trouble> {
-        let mut count = 0;
-        while let Some(manifest) = self.spool.next_manifest(self.id).await? {
+impl Delivery {
+    /// Uploads some of the manifests that the log can be given now; says how many.
+    pub(super) async fn upload_some(&self) -> Result<usize, Trouble> {
+        let manifests = self.spool.next_manifests(self.id, AT_ONCE, BYTES).await?;
+        let mut done = Vec::with_capacity(manifests.len());
+        let mut outcome = Ok(());
+        for manifest in manifests {
             match self.client.put_manifest(&manifest.digest, manifest.bytes).await {
+                Ok(()) => {}
                 // Nothing will come of it later; what it must wait for aside.
                 Err(ClientError::Problem { status, detail, .. })
                     if (400..500).contains(&status) && !matches!(status, 401 | 408 | 429) =>
                 {
                     self.give_up(&manifest.digest, &detail);
                 }
-                outcome => outcome?,
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
             }
-            self.spool.manifest_done(self.id, manifest.digest).await?;
-            count += 1;
+            done.push(manifest.digest);
         }
+        let count = done.len();
+        if count > 0 {
+            self.spool.manifests_done(self.id, done).await?;
+        }
+        outcome?;
         Ok(count)
     }
 

@@ -18,7 +18,7 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 use serde_json::json;
 use taglog_proto::{checkpoint::SignedCheckpoint, name::Tag, note::VerifierKey, time::Timestamp};
 use thiserror::Error;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -91,8 +91,6 @@ pub struct Delivery {
     pub publish_deadline: Duration,
     /// What is watched, by the names of repositories.
     pub repositories: Arc<BTreeMap<String, Arc<Watched>>>,
-    /// Tells the uploads that entries have been delivered.
-    pub delivered: Notify,
 }
 
 fn now() -> Timestamp {
@@ -105,11 +103,11 @@ impl Delivery {
         tokio::select! {
             // Whatever a round has begun can be broken off: what is not settled is submitted again.
             () = self.keep_delivering(recorded) => {}
-            () = self.keep_uploading() => {}
             () = stop.cancelled() => {}
         }
     }
 
+    /// Entries go first; manifests when no entry waits, or none that can go.
     async fn keep_delivering(&self, mut recorded: watch::Receiver<u64>) {
         let mut backoff = backoff();
         loop {
@@ -118,11 +116,27 @@ impl Delivery {
             self.remember(&outcome);
             match outcome {
                 Ok(Round::Delivered(_)) => backoff = self::backoff(),
-                // The sender lives as long as the agent.
-                Ok(Round::Empty) => drop(recorded.changed().await),
+                Ok(Round::Empty) => match self.upload_some().await {
+                    // The sender lives as long as the agent.
+                    Ok(0) => drop(recorded.changed().await),
+                    Ok(_) => backoff = self::backoff(),
+                    Err(error) => {
+                        tracing::warn!(log = self.log.name(), "manifests are not kept by the log yet: {error}");
+                        let pause = tokio::time::sleep(backoff.next().unwrap_or_default());
+                        tokio::select! {
+                            () = pause => {}
+                            _ = recorded.changed() => {}
+                        }
+                    }
+                },
                 Err(Trouble::NotPublished) => tokio::time::sleep(ASK_AGAIN).await,
                 // The log is well: whatever else comes must not wait for long.
-                Err(Trouble::NotNow { .. }) => tokio::time::sleep(NOT_NOW).await,
+                Err(Trouble::NotNow { .. }) => {
+                    if let Err(error) = self.upload_some().await {
+                        tracing::warn!(log = self.log.name(), "manifests are not kept by the log yet: {error}");
+                    }
+                    tokio::time::sleep(NOT_NOW).await;
+                }
                 Err(_) => tokio::time::sleep(backoff.next().unwrap_or_default()).await,
             }
         }
@@ -136,13 +150,17 @@ impl Delivery {
         loop {
             let outcome = self.round().await;
             self.remember(&outcome);
-            match outcome {
-                Ok(Round::Delivered(_)) => {}
-                Ok(Round::Empty) => break,
+            let uploaded = match outcome {
+                Ok(Round::Delivered(_)) => continue,
+                Ok(Round::Empty) => self.upload_some().await,
+                Err(error) => Err(error),
+            };
+            match uploaded {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
                 Err(error) => return Err(format!("{}: {error}", self.log.name())),
             }
         }
-        self.upload_all().await.map(|_| ()).map_err(|error| format!("{}: {error}", self.log.name()))
     }
 
     fn remember(&self, outcome: &Result<Round, Trouble>) {
@@ -305,7 +323,6 @@ impl Delivery {
         }
         let delivered = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Delivered(_))).count();
         if delivered > 0 {
-            self.delivered.notify_one();
             self.alarms.clear(self.log.name(), AlarmKind::Unpublished).await;
             self.alarms.clear(self.log.name(), AlarmKind::NotAdmitted).await;
         }

@@ -270,20 +270,21 @@ impl Spool {
         self.thread.send(move |connection| rows::remember_log(connection, log, at, &outcome));
     }
 
-    /// A manifest that a log can be given now, since it has logged the digest.
+    /// Manifests that a log can be given now, since it has logged their digests: at most so many, of about so many
+    /// bytes.
     ///
     /// # Errors
     /// [`SpoolError`].
-    pub async fn next_manifest(&self, log: LogId) -> Result<Option<RawManifest>, SpoolError> {
-        self.thread.call(move |connection| rows::next_manifest(connection, log)).await
+    pub async fn next_manifests(&self, log: LogId, most: usize, bytes: usize) -> Result<Vec<RawManifest>, SpoolError> {
+        self.thread.call(move |connection| rows::next_manifests(connection, log, most, bytes)).await
     }
 
-    /// The log has the manifest, or will never take it.
+    /// The log has these manifests, or will never take them.
     ///
     /// # Errors
     /// [`SpoolError`].
-    pub async fn manifest_done(&self, log: LogId, digest: Digest) -> Result<(), SpoolError> {
-        self.thread.call(move |connection| rows::manifest_done(connection, log, &digest)).await
+    pub async fn manifests_done(&self, log: LogId, digests: Vec<Digest>) -> Result<(), SpoolError> {
+        self.thread.call(move |connection| rows::manifests_done(connection, log, &digests)).await
     }
 
     /// Raises an alarm, or counts it again.

@@ -473,24 +473,39 @@ pub(super) fn remember_log(
     Ok(())
 }
 
-pub(super) fn next_manifest(connection: &Connection, log: LogId) -> Result<Option<RawManifest>, SpoolError> {
-    let mut query = connection.prepare_cached(
-        "SELECT digest, bytes FROM upload JOIN manifest USING (digest) WHERE log = ?1 AND ready = 1 LIMIT 1",
-    )?;
-    let manifest = query.query_row([log.0], |row| {
-        let digest = Digest::parse(row.get_ref(0)?.as_str()?).map_err(|_| bad_value("digest"))?;
-        Ok(RawManifest { digest, bytes: row.get(1)? })
-    });
-    Ok(manifest.optional()?)
+/// Manifests that a log takes now: at least one if there is any, and no more than so many, of so many bytes.
+pub(super) fn next_manifests(
+    connection: &Connection,
+    log: LogId,
+    most: usize,
+    bytes: usize,
+) -> Result<Vec<RawManifest>, SpoolError> {
+    let mut query = connection
+        .prepare_cached("SELECT digest, bytes FROM upload JOIN manifest USING (digest) WHERE log = ?1 AND ready = 1")?;
+    let mut rows = query.query([log.0])?;
+    let (mut manifests, mut size) = (Vec::new(), 0);
+    while manifests.len() < most
+        && size < bytes
+        && let Some(row) = rows.next()?
+    {
+        let digest = Digest::parse(row.get_ref(0)?.as_str().map_err(rusqlite::Error::from)?);
+        let manifest = RawManifest { digest: digest.map_err(|_| bad_value("digest"))?, bytes: row.get(1)? };
+        size += manifest.bytes.len();
+        manifests.push(manifest);
+    }
+    Ok(manifests)
 }
 
-pub(super) fn manifest_done(connection: &Connection, log: LogId, digest: &Digest) -> Result<(), SpoolError> {
-    let digest = digest.to_string();
-    connection.execute("DELETE FROM upload WHERE log = ?1 AND digest = ?2", params![log.0, digest])?;
-    connection.execute(
+pub(super) fn manifests_done(connection: &Connection, log: LogId, digests: &[Digest]) -> Result<(), SpoolError> {
+    let mut upload = connection.prepare_cached("DELETE FROM upload WHERE log = ?1 AND digest = ?2")?;
+    let mut manifest = connection.prepare_cached(
         "DELETE FROM manifest WHERE digest = ?1 AND NOT EXISTS (SELECT 1 FROM upload WHERE digest = ?1)",
-        [digest],
     )?;
+    for digest in digests {
+        let digest = digest.to_string();
+        upload.execute(params![log.0, digest])?;
+        manifest.execute([digest])?;
+    }
     Ok(())
 }
 

@@ -86,11 +86,13 @@ async fn entries_stay_in_order_until_each_log_has_them() {
     assert_eq!(pending_tags(&spool, first).await, ["1", "2", "(confirmation)"]);
 
     let entries = spool.pending(first, 100).await.unwrap();
-    assert!(spool.next_manifest(first).await.unwrap().is_none(), "the log does not have the digest yet");
+    let next = || async { spool.next_manifests(first, 10, 1000).await.unwrap() };
+    assert!(next().await.is_empty(), "the log does not have the digest yet");
     spool.settle(first, vec![(entries[0].seq, Settlement::Delivered)], at(3)).await.unwrap();
-    assert_eq!(spool.next_manifest(first).await.unwrap().unwrap().bytes, b"a");
-    spool.manifest_done(first, digest("a")).await.unwrap();
-    assert!(spool.next_manifest(first).await.unwrap().is_none());
+    let manifests: Vec<Vec<u8>> = next().await.into_iter().map(|manifest| manifest.bytes).collect();
+    assert_eq!(manifests, [b"a"]);
+    spool.manifests_done(first, vec![digest("a")]).await.unwrap();
+    assert!(next().await.is_empty());
 
     let settled =
         vec![(entries[1].seq, Settlement::Acknowledged(17)), (entries[2].seq, Settlement::Refused("x".into()))];
