@@ -15,7 +15,7 @@ case "${1:-}" in
 esac
 
 prepare
-say "Building taglog and taglog-server (the first time this compiles RocksDB: about 20 minutes on two cores)"
+say "Building taglog and taglog-server (the first time this compiles RocksDB: 20 to 40 minutes on two cores)"
 cargo build --release --quiet -p taglog -p taglog-server
 bin="$CARGO_TARGET_DIR/release"
 
@@ -144,7 +144,7 @@ say "Day 1: harmless:1.0 is published, and a witness reports what it sees"
 push 'echo "I am harmless"'
 show "$bin/taglog" observe "$image"
 
-say "Someone is about to deploy it: the tag has only ever been this digest"
+say "Someone is about to deploy it: the tag has only ever been this digest, which is as new as its only sighting"
 expect 0 "$bin/taglog" verify "$image"
 show "$bin/taglog" verify --print-digest "$image"
 
@@ -166,8 +166,26 @@ say "A copy in which the first digest is replaced by the second, as the attacker
 first="$("$bin/taglog" history "$image" | sed -n '2s/.*sha256:\([0-9a-f]*\).*/\1/p')"
 second="$("$bin/taglog" history "$image" | sed -n '3s/.*sha256:\([0-9a-f]*\).*/\1/p')"
 [ -n "$first" ] && [ -n "$second" ] && [ "$first" != "$second" ] || fail "the history does not show two digests"
-sed "s/$first/$second/g" "$home/play/harmless.tagproof" >"$home/play/tampered.tagproof"
+sed "/beside-proofs/d; s/$first/$second/g" "$home/play/harmless.tagproof" >"$home/play/tampered.tagproof"
 expect 4 "$bin/taglog" verify --offline "$home/play/tampered.tagproof"
+
+say "A deployment names the image; the job that checks it fails, and says where"
+cat >"$home/play/compose.yaml" <<YAML
+services:
+  job:
+    image: $image
+YAML
+cd "$home/play"
+expect 1 "$bin/taglog" verify -f compose.yaml
+
+say "If a person has looked, and the new content is wanted after all: exactly that digest passes, and the lock file says why"
+expect 0 "$bin/taglog" approve "$image@sha256:$second" --reason "looked at it: the new release, ticket 42" --by you
+cat taglog.lock
+expect 0 "$bin/taglog" verify -f compose.yaml
+expect 1 "$bin/taglog" verify "$image@sha256:$first"
+expect 0 "$bin/taglog" pin -f compose.yaml
+cat compose.yaml
+cd "$OLDPWD"
 
 say "Done: the retag was caught, is on record, and cannot be denied"
 if [ -z "$once" ]; then

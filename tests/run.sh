@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 prepare
 say "Format"
 cargo fmt --all --check
-say "Lints (the first time this compiles RocksDB: about 20 minutes on two cores)"
+say "Lints (the first time this compiles RocksDB: 20 to 40 minutes on two cores)"
 cargo clippy --release --workspace --all-targets --locked -- -D warnings
 say "Programs"
 cargo build --release --workspace --bins --locked

@@ -1,6 +1,10 @@
 //! Configuration: a TOML file, overridden by environment variables and flags.
 
-use std::{net::SocketAddr, path::Path, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use serde::Deserialize;
 use taglog_proto::{
@@ -34,6 +38,14 @@ pub enum ConfigError {
     /// One public key under two names.
     #[error("witnesses {0} and {1} have the same public key: two names would count as two voices")]
     SameKey(String, String),
+    /// A policy file that is refused.
+    #[error("the policy file {path}: {why}")]
+    Policy {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
     /// A value out of its range.
     #[error("{0}: want {1}")]
     Range(&'static str, &'static str),
@@ -55,6 +67,13 @@ pub struct Config {
     pub max_connections: usize,
     /// The vkeys of the witnesses.
     pub witnesses: Vec<String>,
+    /// The policy file (c2sp.org/tlog-policy) with the cosigners, relative to the data directory;
+    /// without one, every checkpoint is published as soon as it is committed.
+    pub policy: Option<PathBuf>,
+    /// How long a cosigner may take to answer, in milliseconds.
+    pub cosign_timeout_ms: u64,
+    /// How often cosigners are asked again while nothing new is committed, in seconds.
+    pub cosign_interval: u64,
     /// Limits that go into the roster.
     pub limits: LimitsConfig,
     /// What one witness may submit.
@@ -94,6 +113,9 @@ impl Default for Config {
             max_queue: 131_072,
             max_connections: 1024,
             witnesses: Vec::new(),
+            policy: None,
+            cosign_timeout_ms: 5000,
+            cosign_interval: 60,
             limits: LimitsConfig::default(),
             quota: QuotaConfig::default(),
         }
@@ -135,6 +157,8 @@ impl Config {
             ((1..=1_000_000).contains(&self.max_batch), "max-batch", "1 to 1000000"),
             ((1..=10_000_000).contains(&self.max_queue), "max-queue", "1 to 10000000"),
             ((1..=65_536).contains(&self.max_connections), "max-connections", "1 to 65536"),
+            ((100..=60_000).contains(&self.cosign_timeout_ms), "cosign-timeout-ms", "100 to 60000"),
+            ((1..=86_400).contains(&self.cosign_interval), "cosign-interval", "1 to 86400 s"),
             (self.limits.future <= 86_400, "limits.future", "at most 86400 s"),
             (self.limits.past <= 315_360_000, "limits.past", "at most 315360000 s"),
             ((1..=86_400).contains(&self.limits.quiet), "limits.quiet", "1 to 86400 s"),
@@ -171,6 +195,16 @@ impl Config {
     pub fn batch_interval(&self) -> Duration {
         Duration::from_millis(self.batch_interval_ms)
     }
+
+    /// How long a cosigner may take to answer.
+    pub fn cosign_timeout(&self) -> Duration {
+        Duration::from_millis(self.cosign_timeout_ms)
+    }
+
+    /// How often cosigners are asked again while nothing new is committed.
+    pub fn cosign_interval(&self) -> Duration {
+        Duration::from_secs(self.cosign_interval)
+    }
 }
 
 /// The file that `taglog-server init` writes: every key, commented out at its default.
@@ -193,6 +227,21 @@ pub const COMMENTED: &str = r#"# taglog-server configuration. Every key has a de
 
 # Connections served at once.
 #max-connections = 1024
+
+# Cosigners: a policy file (c2sp.org/tlog-policy), relative to the data directory. A checkpoint is
+# published when the quorum of the policy has cosigned it. Each cosigner is a 'witness' line with the
+# submission prefix at its end; the name is what 'run --without-cosigner' and the metrics call it:
+#   witness alpha witness.example/alpha+5f0bbd1a+BA... https://witness.example/alpha
+#   witness beta witness.example/beta+9c88e001+Bg... https://witness.example/beta
+#   group enough 1 alpha beta
+#   quorum enough
+# Without a policy, every checkpoint is published as soon as it is committed.
+#policy = "policy"
+
+# How long a cosigner may take to answer, in milliseconds; and how often, in seconds, cosigners are
+# asked again while nothing new is committed, so that the times of their cosignatures stay fresh.
+#cosign-timeout-ms = 5000
+#cosign-interval = 60
 
 # Written into the roster, in seconds: how far an observation's time may lie after the seal that
 # closes its batch, and before the previous seal; after how long without entries a seal alone is
@@ -222,6 +271,7 @@ mod tests {
         let mut config: Config = toml::from_str(&text.join("\n")).unwrap();
         assert_eq!(config.witnesses.len(), 1, "the example witness");
         config.witnesses.clear();
+        assert_eq!(config.policy.take(), Some(PathBuf::from("policy")), "the example policy");
         assert_eq!(format!("{config:?}"), format!("{:?}", Config::default()));
         assert!(config.check().is_ok());
     }

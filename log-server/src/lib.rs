@@ -6,11 +6,15 @@
 
 pub mod clock;
 pub mod config;
+pub mod cosigning;
 pub mod http;
+pub mod keys;
 pub mod publisher;
 pub mod quota;
 pub mod refusal;
+pub mod rollback;
 pub mod run;
 pub mod sequencer;
+pub mod snapshot;
 pub mod startup;
 pub mod store;

@@ -3,13 +3,20 @@
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use taglog_server::{config::Config, run::run, startup};
+use taglog_server::{
+    config::Config,
+    run::{Overrides, RunError, run},
+    startup,
+};
 use tracing_subscriber::EnvFilter;
 
 /// For RocksDB's C++ too: with the system's allocator, memory that both sides pass back and forth
 /// between threads stays fragmented.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+/// The exit code when a cosigner contradicts the log.
+const CONFLICT: u8 = 3;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -20,7 +27,9 @@ Examples:
 Exit codes:
   0  stopped on request, nothing lost
   1  could not start, or had to stop: the message says why
-  2  wrong usage";
+  2  wrong usage
+  3  a cosigner knows a longer or another history of this log: the data directory is an old one, or
+     the log has forked. It must not be started again as it is; the message says what to do";
 
 /// The log server of taglog, a transparency log for container tags.
 #[derive(Parser)]
@@ -48,6 +57,9 @@ struct InitArgs {
     /// The log's identity for ever: a URL without scheme, such as log.example/taglog
     #[arg(long)]
     origin: String,
+    /// Make an ML-DSA-44 key too: checkpoints then bear both signatures
+    #[arg(long)]
+    ml_dsa: bool,
 }
 
 #[derive(Args)]
@@ -73,6 +85,10 @@ struct RunArgs {
     /// Seal although the clock has jumped ahead: only after you checked that it is right
     #[arg(long)]
     accept_clock: bool,
+    /// Start although this cosigner (its name in the policy file) gives no answer; may be repeated. Only after you
+    /// checked that the data directory is not an old one: nobody else can tell
+    #[arg(long, value_name = "NAME")]
+    without_cosigner: Vec<String>,
     /// How to write the program's own log, on standard error; RUST_LOG sets what
     #[arg(long, env = "TAGLOG_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
@@ -91,19 +107,19 @@ fn main() -> ExitCode {
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
-        Err(message) => {
-            eprintln!("taglog-server: {message}");
-            ExitCode::FAILURE
+        Err(error) => {
+            eprintln!("taglog-server: {error}");
+            ExitCode::from(if error.is_final() { CONFLICT } else { 1 })
         }
     }
 }
 
-fn init(args: &InitArgs) -> Result<(), String> {
-    let vkey = startup::init(&args.data, &args.origin).map_err(|error| error.to_string())?;
-    println!("{vkey}");
+fn init(args: &InitArgs) -> Result<(), RunError> {
+    let vkeys = startup::init(&args.data, &args.origin, args.ml_dsa)?;
+    vkeys.iter().for_each(|vkey| println!("{vkey}"));
     eprintln!(
-        "Made {0}. The line above is the log's verifier key: give it to everyone who shall trust this log.\n\
-         Keep a copy of {0}/key where nobody else can read it.\n\
+        "Made {0}. The log's verifier key is above (with --ml-dsa, two): give it to everyone who shall trust this log.\n\
+         Keep a copy of {0}/key* where nobody else can read it.\n\
          Next: add witnesses to {0}/{1}, then run 'taglog-server run --data {0}'.",
         args.data.display(),
         startup::CONFIG_FILE
@@ -111,15 +127,16 @@ fn init(args: &InitArgs) -> Result<(), String> {
     Ok(())
 }
 
-fn serve(args: RunArgs) -> Result<(), String> {
+fn serve(args: RunArgs) -> Result<(), RunError> {
     start_logging(args.log_format);
     let path = args.config.unwrap_or_else(|| args.data.join(startup::CONFIG_FILE));
-    let mut config = Config::read(&path).map_err(|error| error.to_string())?;
+    let mut config = Config::read(&path)?;
     config.listen = args.listen.unwrap_or(config.listen);
     config.batch_interval_ms = args.batch_interval_ms.unwrap_or(config.batch_interval_ms);
     config.quota.entries_per_second = args.entries_per_second.unwrap_or(config.quota.entries_per_second);
     config.witnesses.extend(args.witnesses);
-    run(&args.data, &config, args.accept_clock).map_err(|error| error.to_string())
+    let overrides = Overrides { accept_clock: args.accept_clock, without_cosigners: args.without_cosigner };
+    run(&args.data, &config, &overrides)
 }
 
 fn start_logging(format: LogFormat) {

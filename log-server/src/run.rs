@@ -7,18 +7,28 @@ use std::{
     time::{Duration, Instant},
 };
 
-use taglog_proto::note::VerifierKey;
+use metrics_exporter_prometheus::PrometheusHandle;
+use taglog_proto::{note::VerifierKey, policy::TrustPolicy, time::Timestamp};
 use thiserror::Error;
-use tokio::{net::TcpListener, sync::mpsc};
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot, watch},
+    task::JoinHandle,
+};
 
 use crate::{
     clock::Clock,
     config::{Config, ConfigError},
-    http::{self, AppState, Intake},
-    publisher::{Published, Publisher},
+    cosigning::{Cosigning, read_policy},
+    http::{self, AppState, Intake, Outlets},
+    keys::LogKeys,
+    publisher::{Publisher, rounds::PublishError, status},
     quota::Quotas,
+    rollback::{self, RollbackError},
     sequencer::{Sequencer, SequencerError, Submission},
-    startup::{DataDirectory, StartupError, recover},
+    snapshot::Snapshot,
+    startup::{DataDirectory, Recovered, StartupError, recover},
+    store::{Store, StoreError},
 };
 
 /// Why the server did not start, or stopped by itself.
@@ -33,6 +43,15 @@ pub enum RunError {
     /// The single writer.
     #[error("the sequencer stopped: {0}")]
     Sequencer(#[from] SequencerError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The cosigners do not let the log go on.
+    #[error(transparent)]
+    Rollback(#[from] RollbackError),
+    /// No HTTP client for the cosigners.
+    #[error("the client for cosigners: {0}")]
+    Client(#[from] reqwest::Error),
     /// The address to listen on.
     #[error("cannot listen on {0}: {1}")]
     Listen(std::net::SocketAddr, std::io::Error),
@@ -41,61 +60,149 @@ pub enum RunError {
     System(String),
 }
 
+impl RunError {
+    /// Whether starting again on the same data directory is wrong.
+    pub fn is_final(&self) -> bool {
+        matches!(self, RunError::Rollback(RollbackError::Conflict { .. }))
+    }
+}
+
+impl From<PublishError> for RunError {
+    fn from(error: PublishError) -> RunError {
+        match error {
+            PublishError::Conflict { cosigner, conflict } => RollbackError::Conflict { cosigner, conflict }.into(),
+            PublishError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// What the operator says against the server's caution.
+pub struct Overrides {
+    /// The clock is right although it has jumped.
+    pub accept_clock: bool,
+    /// The names of cosigners that may be silent at the start.
+    pub without_cosigners: Vec<String>,
+}
+
 /// Runs until SIGTERM or SIGINT, then finishes what was accepted and stops.
 ///
 /// # Errors
 /// [`RunError`].
-pub fn run(directory: &Path, config: &Config, accept_clock: bool) -> Result<(), RunError> {
+pub fn run(directory: &Path, config: &Config, overrides: &Overrides) -> Result<(), RunError> {
     config.check()?;
     let witnesses = config.witness_keys()?;
     let metrics = http::install_metrics().map_err(RunError::System)?;
     let data = DataDirectory::open(directory)?;
-    let (publisher, publications) = Publisher::new();
-    let view = data.store.view();
-    let recovered = recover(&view, &data.key)?;
-    if let Some((checkpoint, seal, roster)) = recovered.last {
-        publisher.publish(Published { checkpoint, seal, roster, view });
-    }
-    let log_key = data.key.verifier_key().clone();
-    let quotas = Arc::new(Quotas::new(config.quota));
-    let clock = Clock::new(accept_clock);
-    let mut sequencer = Sequencer::new(data.store, data.key, recovered.state, clock, Arc::clone(&quotas), publisher);
-    sequencer.ensure_roster(config.limits(), witnesses)?;
-
-    let (sender, receiver) = mpsc::channel(config.max_queue);
-    let intake = Intake::new(sender, config.max_queue);
-    let state = AppState::new(log_key, data.store, publications, intake, quotas, metrics, config);
+    let policy = config.policy.as_ref().map(|path| read_policy(&directory.join(path), &data.keys)).transpose()?;
+    let recovered = recover(data.store.view(), data.keys.verifier_key())?;
     let runtime = tokio::runtime::Runtime::new().map_err(|error| RunError::System(error.to_string()))?;
-    let outcome = runtime.block_on(serve(config, state, sequencer, receiver));
-    data.store.close();
+    let store = data.store;
+    // The lock is held to the end.
+    let (keys, _lock) = (data.keys, data.lock);
+    let log = Log { keys, store, recovered, witnesses, policy };
+    let outcome = runtime.block_on(serve(log, config, overrides, metrics));
+    store.close();
     outcome
 }
 
-async fn serve(
-    config: &Config,
-    state: AppState,
-    sequencer: Sequencer,
-    receiver: mpsc::Receiver<Submission>,
-) -> Result<(), RunError> {
+/// What a server starts from.
+struct Log {
+    keys: LogKeys,
+    store: Store,
+    recovered: Recovered,
+    witnesses: Vec<VerifierKey>,
+    policy: Option<TrustPolicy>,
+}
+
+/// Listens first, since an auditing cosigner reads from here what it is asked about; then asks the
+/// cosigners; and only then seals and takes entries.
+async fn serve(log: Log, config: &Config, overrides: &Overrides, metrics: PrometheusHandle) -> Result<(), RunError> {
+    let Log { keys, store, recovered, witnesses, policy } = log;
+    let size = recovered.state.frontier.size();
     let listener = TcpListener::bind(config.listen).await.map_err(|error| RunError::Listen(config.listen, error))?;
     let address = listener.local_addr().map_err(|error| RunError::Listen(config.listen, error))?;
-    announce(&state.log_key, address);
+    let (publishing, publications) = watch::channel(None);
+    let (publisher, committed) = Publisher::new(store, size, policy.is_none().then(|| publishing.clone()));
+    let cosigning = match policy {
+        Some(policy) => Some(Cosigning::new(policy, config, store, size, committed.clone(), publishing)?),
+        None => None,
+    };
+    let statuses = cosigning.as_ref().map_or_else(status::none, |cosigning| cosigning.statuses.clone());
 
+    let (sender, queue) = mpsc::channel(config.max_queue);
+    let intake = Intake::new(sender, config.max_queue);
+    let quotas = Arc::new(Quotas::new(config.quota));
+    let outlets = Outlets { publications, committed, statuses };
+    let state = AppState::new(&keys, store, outlets, intake.clone(), Arc::clone(&quotas), metrics, config);
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async {
+        // It is never sent: what counts is that the sender is gone.
+        let _ = stopped.await;
+    };
+    let mut listening = tokio::spawn(http::serve(listener, state, config.max_connections, stopped));
+
+    let log_key = keys.verifier_key().clone();
+    let (newest, mut publishing) = start_publishing(cosigning, recovered.last, &log_key, config, overrides).await?;
+    publisher.committed(size)?;
+    let clock = Clock::new(overrides.accept_clock, newest);
+    let mut sequencer = Sequencer::new(store, keys, recovered.state, clock, quotas, publisher);
+    sequencer.ensure_roster(config.limits(), witnesses)?;
+    let mut sequenced = spawn_sequencer(sequencer, queue, config)?;
+    intake.open();
+    drop(intake);
+    announce(&log_key, address);
+
+    tokio::select! {
+        outcome = &mut sequenced => return sequencer_outcome(outcome),
+        outcome = &mut publishing => {
+            outcome.map_err(|error| RunError::System(format!("the publisher: {error}")))??;
+            return sequencer_outcome(sequenced.await);
+        }
+        _ = &mut listening => return Err(RunError::System("the listener ended unexpectedly".to_owned())),
+        () = stop_signal()? => {}
+    }
+    drop(stop);
+    // A connection's panic is caught where it happens; nothing else can fail.
+    let _ = listening.await;
+    // The listener and its state are gone, so the queue is closed: the sequencer finishes it.
+    sequencer_outcome(sequenced.await)
+}
+
+/// Asks the cosigners, if there are any, about the last commit, and goes on publishing. Returns the
+/// time of their newest cosignature.
+async fn start_publishing(
+    cosigning: Option<Cosigning>,
+    last: Option<Snapshot>,
+    log: &VerifierKey,
+    config: &Config,
+    overrides: &Overrides,
+) -> Result<(Option<Timestamp>, JoinHandle<Result<(), PublishError>>), RunError> {
+    let excused = &overrides.without_cosigners;
+    let Some(Cosigning { endpoints, mut rounds, .. }) = cosigning else {
+        return match excused.first() {
+            Some(name) => Err(RollbackError::NoSuchCosigner(name.clone()).into()),
+            None => Ok((None, tokio::spawn(std::future::pending()))),
+        };
+    };
+    let checked = rollback::check(endpoints, last.as_ref(), log, excused, config.cosign_timeout()).await?;
+    rounds.begin_with(&checked.endpoints, checked.reports)?;
+    Ok((checked.newest, tokio::spawn(rounds.run(checked.endpoints))))
+}
+
+/// Runs the sequencer on a thread of its own; the result comes when it has ended.
+fn spawn_sequencer(
+    sequencer: Sequencer,
+    queue: mpsc::Receiver<Submission>,
+    config: &Config,
+) -> Result<oneshot::Receiver<Result<(), SequencerError>>, RunError> {
     let pace = Pace { interval: config.batch_interval(), max_batch: config.max_batch };
-    let (stopped_sender, stopped) = tokio::sync::oneshot::channel();
+    let (sender, receiver) = oneshot::channel();
     let spawned = std::thread::Builder::new().name("sequencer".to_owned()).spawn(move || {
         // The receiving side is gone only when the process ends anyway.
-        let _ = stopped_sender.send(sequence(sequencer, receiver, pace));
+        let _ = sender.send(sequence(sequencer, queue, pace));
     });
     spawned.map_err(|error| RunError::System(error.to_string()))?;
-
-    let mut stopped = std::pin::pin!(stopped);
-    tokio::select! {
-        outcome = &mut stopped => return sequencer_outcome(outcome),
-        () = http::serve(listener, state, config.max_connections, stop_signal()?) => {}
-    }
-    // The listener and its state are gone, so the queue is closed: the sequencer finishes it.
-    sequencer_outcome(stopped.await)
+    Ok(receiver)
 }
 
 fn sequencer_outcome<E>(outcome: Result<Result<(), SequencerError>, E>) -> Result<(), RunError> {

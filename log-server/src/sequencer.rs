@@ -9,11 +9,12 @@ use std::collections::{HashMap, VecDeque};
 
 use taglog_proto::{
     checkpoint::Checkpoint,
+    cosignature::CosignError,
     entry::{Confirmation, Entry, EntryError, Limits, Observation, Roster, Seal, Seen},
     index::{Batch, IndexChanges, RecordReader},
     merkle::{Frontier, Hash, leaf_hash},
     name::{Image, WitnessId},
-    note::{SigningKey, VerifierKey},
+    note::VerifierKey,
     rules::check_time,
     tag_proof::LookupSource,
     time::Timestamp,
@@ -23,7 +24,8 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
     clock::{Clock, ClockError},
-    publisher::{Published, Publisher},
+    keys::LogKeys,
+    publisher::Publisher,
     quota::Quotas,
     refusal::Refusal,
     store::{Commit, StatementKey, Store, StoreError, View},
@@ -136,6 +138,9 @@ pub enum SequencerError {
     /// The clock, where the log cannot wait for it.
     #[error(transparent)]
     Clock(#[from] ClockError),
+    /// The ML-DSA-44 key.
+    #[error("the checkpoint: {0}")]
+    Sign(#[from] CosignError),
 }
 
 /// Where the log stands, as of the last commit.
@@ -158,7 +163,7 @@ impl LogState {
 /// Decides the order of entries.
 pub struct Sequencer {
     store: Store,
-    key: SigningKey,
+    keys: LogKeys,
     state: LogState,
     clock: Clock,
     quotas: std::sync::Arc<Quotas>,
@@ -223,13 +228,13 @@ impl Sequencer {
     /// A sequencer that goes on from `state`, which must be what the store holds.
     pub fn new(
         store: Store,
-        key: SigningKey,
+        keys: LogKeys,
         state: LogState,
         clock: Clock,
         quotas: std::sync::Arc<Quotas>,
         publisher: Publisher,
     ) -> Sequencer {
-        Sequencer { store, key, state, clock, quotas, publisher, recent: Recent::default() }
+        Sequencer { store, keys, state, clock, quotas, publisher, recent: Recent::default() }
     }
 
     /// The roster in force.
@@ -410,9 +415,9 @@ impl Sequencer {
             next.frontier.append(leaf_hash(entry), |level, index, hash| nodes.push((level, index, hash)));
         }
         next.seal = Some(seal);
-        let origin = self.key.verifier_key().name().to_owned();
+        let origin = self.keys.verifier_key().name().to_owned();
         let checkpoint = Checkpoint { origin, size: next.frontier.size(), root: next.frontier.root() };
-        let checkpoint = checkpoint.sign(&self.key);
+        let checkpoint = self.keys.sign(&checkpoint, time)?;
         self.store.commit(&Commit {
             first: draft.first,
             entries: &draft.entries,
@@ -429,10 +434,7 @@ impl Sequencer {
         self.clock.sealed(time);
         self.quotas.forget_idle();
         record_metrics(&draft, &seal);
-        if let Some((_, roster)) = self.state.roster.clone() {
-            self.publisher.publish(Published { checkpoint, seal, roster, view: self.store.view() });
-        }
-        Ok(())
+        Ok(self.publisher.committed(self.state.frontier.size())?)
     }
 }
 

@@ -5,28 +5,32 @@ use std::{
     io::Write as _,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use taglog_proto::{
-    checkpoint::{CheckpointError, SignedCheckpoint},
-    entry::{Entry, Roster, Seal},
+    checkpoint::CheckpointError,
+    cosignature::{Algorithm, CosignerSigningKey},
+    entry::Roster,
     merkle::{Frontier, leaf_hash},
-    note::{NoteError, SigningKey},
+    note::{NoteError, SigningKey, VerifierKey},
     prefix_tree,
-    tag_proof::LookupSource,
     tile::FULL_WIDTH,
 };
 use thiserror::Error;
 
 use crate::{
     config::COMMENTED,
+    keys::LogKeys,
     sequencer::LogState,
+    snapshot::Snapshot,
     store::{Store, StoreError, View},
 };
 
 /// The configuration file within a data directory.
 pub const CONFIG_FILE: &str = "taglog-server.toml";
 const KEY_FILE: &str = "key";
+const ML_DSA_KEY_FILE: &str = "key-ml-dsa";
 const LOCK_FILE: &str = "lock";
 const STORE_DIRECTORY: &str = "db";
 
@@ -58,6 +62,9 @@ pub enum StartupError {
         /// Why not.
         error: NoteError,
     },
+    /// The ML-DSA-44 key file holds another kind of key, or one of another name.
+    #[error("{0} must hold an ML-DSA-44 key whose name is the log's origin")]
+    OtherKey(PathBuf),
     /// The store cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -74,28 +81,40 @@ fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> StartupError {
     move |error| StartupError::File { path, error }
 }
 
-/// A new data directory: configuration, key with mode 0600. Returns the log's vkey.
+/// A new data directory: configuration, keys with mode 0600, one for ML-DSA-44 if wanted. Returns
+/// the log's vkeys, Ed25519 first.
 ///
 /// # Errors
 /// [`StartupError::Exists`], [`StartupError::Key`] for a bad origin, [`StartupError::File`].
-pub fn init(directory: &Path, origin: &str) -> Result<String, StartupError> {
-    let key_path = directory.join(KEY_FILE);
-    let mut seed = [0; 32];
-    let no_randomness = |error: getrandom::Error| file_error(&key_path)(std::io::Error::other(error));
-    getrandom::fill(&mut seed).map_err(no_randomness)?;
-    let key = SigningKey::from_seed(origin, &seed);
-    let key = key.map_err(|error| StartupError::Key { path: key_path.clone(), error })?;
+pub fn init(directory: &Path, origin: &str, ml_dsa: bool) -> Result<Vec<String>, StartupError> {
+    let [config_path, key_path, ml_dsa_path] =
+        [CONFIG_FILE, KEY_FILE, ML_DSA_KEY_FILE].map(|file| directory.join(file));
+    let bad_key = |error| StartupError::Key { path: key_path.clone(), error };
+    let ed25519 = SigningKey::from_seed(origin, &random_seed(&key_path)?).map_err(bad_key)?;
+    let ml_dsa = match ml_dsa {
+        true => Some(CosignerSigningKey::from_seed(origin, Algorithm::MlDsa44, &random_seed(&ml_dsa_path)?)),
+        false => None,
+    };
+    let keys = LogKeys { ed25519, ml_dsa: ml_dsa.transpose().map_err(bad_key)? };
 
     fs::create_dir_all(directory).map_err(file_error(directory))?;
-    let config_path = directory.join(CONFIG_FILE);
-    if let Some(existing) = [&config_path, &key_path].into_iter().find(|path| path.exists()) {
+    if let Some(existing) = [&config_path, &key_path, &ml_dsa_path].into_iter().find(|path| path.exists()) {
         return Err(StartupError::Exists(existing.clone()));
     }
     write_new(&config_path, COMMENTED, 0o644)?;
-    // The key comes last: a directory with a key is complete.
-    write_new(&key_path, &format!("{}\n", key.to_secret_string()), 0o600)?;
+    if let Some(key) = &keys.ml_dsa {
+        write_new(&ml_dsa_path, &format!("{}\n", key.to_secret_string()), 0o600)?;
+    }
+    // This key comes last: a directory with it is complete.
+    write_new(&key_path, &format!("{}\n", keys.ed25519.to_secret_string()), 0o600)?;
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(file_error(directory))?;
-    Ok(key.verifier_key().to_string())
+    Ok(keys.vkeys())
+}
+
+fn random_seed(path: &Path) -> Result<[u8; 32], StartupError> {
+    let mut seed = [0; 32];
+    getrandom::fill(&mut seed).map_err(|error| file_error(path)(std::io::Error::other(error)))?;
+    Ok(seed)
 }
 
 fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), StartupError> {
@@ -109,28 +128,41 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), StartupError> {
 
 /// A data directory that this process alone uses.
 pub struct DataDirectory {
-    /// The log's key.
-    pub key: SigningKey,
+    /// The log's keys.
+    pub keys: LogKeys,
     /// The store.
     pub store: Store,
     /// Held until the process ends.
-    _lock: File,
+    pub lock: File,
 }
 
 impl DataDirectory {
-    /// Locks the directory, reads the key and opens the store.
+    /// Locks the directory, reads the keys and opens the store.
     ///
     /// # Errors
     /// [`StartupError`].
     pub fn open(directory: &Path) -> Result<DataDirectory, StartupError> {
-        let key = read_key(&directory.join(KEY_FILE))?;
+        let keys = read_keys(directory)?;
         let lock = lock(&directory.join(LOCK_FILE), directory)?;
         let store = Store::open(&directory.join(STORE_DIRECTORY))?;
-        Ok(DataDirectory { key, store, _lock: lock })
+        Ok(DataDirectory { keys, store, lock })
     }
 }
 
-fn read_key(path: &Path) -> Result<SigningKey, StartupError> {
+fn read_keys(directory: &Path) -> Result<LogKeys, StartupError> {
+    let ed25519: SigningKey = read_key(&directory.join(KEY_FILE))?;
+    let path = directory.join(ML_DSA_KEY_FILE);
+    let ml_dsa: Option<CosignerSigningKey> = if path.exists() { Some(read_key(&path)?) } else { None };
+    let fits = |key: &CosignerSigningKey| {
+        key.key().algorithm() == Algorithm::MlDsa44 && key.key().name() == ed25519.verifier_key().name()
+    };
+    if ml_dsa.as_ref().is_some_and(|key| !fits(key)) {
+        return Err(StartupError::OtherKey(path));
+    }
+    Ok(LogKeys { ed25519, ml_dsa })
+}
+
+fn read_key<K: FromStr<Err = NoteError>>(path: &Path) -> Result<K, StartupError> {
     let metadata = fs::metadata(path).map_err(file_error(path))?;
     if metadata.permissions().mode() & 0o077 != 0 {
         return Err(StartupError::KeyExposed(path.to_owned()));
@@ -152,8 +184,8 @@ fn lock(path: &Path, directory: &Path) -> Result<File, StartupError> {
 pub struct Recovered {
     /// Where the sequencer goes on.
     pub state: LogState,
-    /// The last checkpoint, its seal and the roster in force, unless the log is empty.
-    pub last: Option<(SignedCheckpoint, Seal, Roster)>,
+    /// The last commit, unless the log is empty.
+    pub last: Option<Snapshot>,
 }
 
 /// Re-checks the right edge of the tree, the last seal, the roster that it names and the index root
@@ -161,27 +193,26 @@ pub struct Recovered {
 ///
 /// # Errors
 /// [`StartupError::Mismatch`] when anything differs; then nothing may be served or sealed.
-pub fn recover(view: &View, key: &SigningKey) -> Result<Recovered, StartupError> {
-    let Some(signed) = view.checkpoint()? else {
-        return match view.entries(0, 1)?.is_empty() {
-            true => Ok(Recovered { state: LogState::default(), last: None }),
-            false => Err(StartupError::Mismatch("there are entries, but no checkpoint".to_owned())),
+pub fn recover(view: View, key: &VerifierKey) -> Result<Recovered, StartupError> {
+    let has_entries = !view.entries(0, 1)?.is_empty();
+    let Some(last) = Snapshot::read(view, None)? else {
+        return match has_entries {
+            false => Ok(Recovered { state: LogState::default(), last: None }),
+            true => Err(StartupError::Mismatch("there are entries, but no checkpoint".to_owned())),
         };
     };
-    let checkpoint = signed.verify(key.verifier_key())?;
-    let frontier = Frontier::read(view, checkpoint.size)?;
+    let checkpoint = last.checkpoint.verify(key)?;
+    let frontier = Frontier::read(&last.view, checkpoint.size)?;
     if frontier.root() != checkpoint.root {
         return Err(StartupError::Mismatch("the right edge of the tree leads to another root".to_owned()));
     }
-    check_last_tile(view, checkpoint.size)?;
-    let seal = read_seal(view, checkpoint.size - 1)?;
-    let roster = read_roster(view, seal.roster)?;
-    if prefix_tree::root(view)? != seal.index {
+    check_last_tile(&last.view, checkpoint.size)?;
+    if prefix_tree::root(&last.view)? != last.seal.index {
         return Err(StartupError::Mismatch("the tag index has another root than the seal says".to_owned()));
     }
-    let last = Some((signed.clone(), seal, roster.clone()));
-    let state = LogState { frontier, seal: Some(seal), roster: Some((seal.roster, roster)) };
-    Ok(Recovered { state, last })
+    let roster = Some((last.seal.roster, Roster::clone(&last.roster)));
+    let state = LogState { frontier, seal: Some(last.seal), roster };
+    Ok(Recovered { state, last: Some(last) })
 }
 
 /// The entries of the last, partial tile hash to the leaves of the tree, and there are none beyond.
@@ -197,18 +228,4 @@ fn check_last_tile(view: &View, size: u64) -> Result<(), StartupError> {
         return Err(StartupError::Mismatch("the last entries do not hash to the leaves of the tree".to_owned()));
     }
     Ok(())
-}
-
-fn read_seal(view: &View, index: u64) -> Result<Seal, StartupError> {
-    match Entry::parse(&view.entry(index)?) {
-        Ok(Entry::Seal(seal)) if seal.size == index => Ok(seal),
-        _ => Err(StartupError::Mismatch(format!("entry {index} is not the seal of its checkpoint"))),
-    }
-}
-
-fn read_roster(view: &View, index: u64) -> Result<Roster, StartupError> {
-    match Entry::parse(&view.entry(index)?) {
-        Ok(Entry::Roster(roster)) => Ok(roster),
-        _ => Err(StartupError::Mismatch(format!("entry {index} is not the roster that the seal names"))),
-    }
 }

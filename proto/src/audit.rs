@@ -6,12 +6,12 @@ use std::collections::HashMap;
 use thiserror::Error;
 
 use crate::{
-    entry::{Entry, EntryError, Roster, Seal, WitnessSignature},
+    entry::{Entry, EntryError, Roster, Seal},
     index::{Batch, OrderError, RecordChanges, RecordReader},
     merkle::Hash,
     name::WitnessId,
     note::VerifierKey,
-    rules::{SignatureVerdict, SignedText, TimeError, check_time, judge_signatures},
+    rules::{SignatureVerdict, SignedText, TimeError, check_time, judge_signature, judge_signatures},
     time::Timestamp,
 };
 
@@ -121,41 +121,96 @@ fn violation<E>(index: u64, violation: impl Into<Violation>) -> AuditError<E> {
     AuditError::Violation { index, violation: violation.into() }
 }
 
-/// The entries of one batch, as far as they can be read.
-struct Parsed {
-    /// The entries before the seal.
-    entries: Vec<Entry>,
-    /// The seal, or why there is none. What is wrong before that counts first.
-    end: Result<Seal, Stop>,
+/// The keys of witnesses by their ids, as the rosters of a log name them.
+#[derive(Clone, Debug, Default)]
+pub struct WitnessKeys(HashMap<WitnessId, VerifierKey>);
+
+impl WitnessKeys {
+    /// Adds the witnesses of a roster. A key that an id had before stays: the audit of the roster
+    /// convicts whoever gives it another.
+    pub fn admit(&mut self, roster: &Roster) {
+        for (id, key) in roster.ids().zip(roster.witnesses()) {
+            self.0.entry(id).or_insert_with(|| key.clone());
+        }
+    }
 }
 
-/// Why a batch cannot be read to its seal.
-enum Stop {
-    Unreadable(EntryError),
+/// An entry that was read, and its signature judged, apart from its batch: many at once, by as many
+/// threads as the caller likes.
+#[derive(Clone, Debug)]
+pub struct JudgedEntry {
+    /// The entry, or why it is none.
+    pub entry: Result<Entry, EntryError>,
+    /// The verdict on its signature, if it has one and its witness's key was known.
+    pub verdict: Option<SignatureVerdict>,
+}
+
+impl JudgedEntry {
+    fn read(bytes: &[u8]) -> JudgedEntry {
+        JudgedEntry { entry: Entry::parse(bytes), verdict: None }
+    }
+
+    /// Whether no batch goes on after this entry: a seal, or what cannot be read.
+    pub fn ends_batch(&self) -> bool {
+        matches!(self.entry, Ok(Entry::Seal(_)) | Err(_))
+    }
+}
+
+/// Reads entries and judges their signatures. `keys` should have the witnesses of every roster up
+/// to these entries; a signature by a key that is not there is judged by [`audit_judged`].
+pub fn judge_entries(entries: &[&[u8]], keys: &WitnessKeys) -> Vec<JudgedEntry> {
+    let mut read: Vec<JudgedEntry> = entries.iter().map(|bytes| JudgedEntry::read(bytes)).collect();
+    judge(&mut read, entries, keys);
+    read
+}
+
+fn judge(read: &mut [JudgedEntry], entries: &[&[u8]], keys: &WitnessKeys) {
+    let signed = read.iter().zip(entries).enumerate().filter_map(|(place, (judged, bytes))| {
+        let signature = judged.entry.as_ref().ok()?.signature()?;
+        let key = keys.0.get(&signature.witness)?;
+        Some((place, SignedText { key, text: signed_text(bytes)?, signature: &signature.bytes }))
+    });
+    let (places, signed): (Vec<usize>, Vec<SignedText<'_>>) = signed.unzip();
+    let verdicts = judge_signatures(&signed);
+    for (place, verdict) in places.into_iter().zip(verdicts) {
+        read[place].verdict = Some(verdict);
+    }
+}
+
+/// The signed text of a statement that parses: all before the empty line and the signature line.
+fn signed_text(statement: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(statement).ok()?;
+    let (before, _signature) = text.strip_suffix('\n')?.rsplit_once('\n')?;
+    Some(before)
+}
+
+/// Why a batch cannot be read to its seal. What is wrong before that counts first.
+enum Stop<'a> {
+    Unreadable(&'a EntryError),
     Unsealed,
 }
 
-impl Stop {
+impl Stop<'_> {
     fn into_error<E>(self, index: u64) -> AuditError<E> {
         match self {
-            Stop::Unreadable(kind @ EntryError::UnknownKind(_)) => AuditError::UnknownKind { index, kind },
-            Stop::Unreadable(error) => violation(index, Violation::Spelling(error)),
+            Stop::Unreadable(kind @ EntryError::UnknownKind(_)) => {
+                AuditError::UnknownKind { index, kind: kind.clone() }
+            }
+            Stop::Unreadable(error) => violation(index, Violation::Spelling(error.clone())),
             Stop::Unsealed => AuditError::Unsealed(index),
         }
     }
 }
 
-/// Parses entries up to the first seal, which ends the batch.
-fn parse_batch(entries: &[&[u8]]) -> Parsed {
-    let mut parsed = Vec::new();
-    for bytes in entries {
-        match Entry::parse(bytes) {
-            Ok(Entry::Seal(seal)) => return Parsed { entries: parsed, end: Ok(seal) },
-            Ok(entry) => parsed.push(entry),
-            Err(error) => return Parsed { entries: parsed, end: Err(Stop::Unreadable(error)) },
-        }
-    }
-    Parsed { entries: parsed, end: Err(Stop::Unsealed) }
+/// The entries before the first seal, and the seal, or why there is none.
+fn split_batch(entries: &[JudgedEntry]) -> (&[JudgedEntry], Result<Seal, Stop<'_>>) {
+    let end = entries.iter().position(JudgedEntry::ends_batch).unwrap_or(entries.len());
+    let seal = match entries.get(end).map(|judged| &judged.entry) {
+        Some(Ok(Entry::Seal(seal))) => Ok(*seal),
+        Some(Err(error)) => Err(Stop::Unreadable(error)),
+        _ => Err(Stop::Unsealed),
+    };
+    (&entries[..end], seal)
 }
 
 /// Audits the batch that begins at `state.size`; `entries` are the bytes from there on, and may run
@@ -171,38 +226,72 @@ pub fn audit_batch<R: RecordReader>(
     reader: &R,
     signatures: bool,
 ) -> Result<AuditedBatch, AuditError<R::Error>> {
-    let parsed = parse_batch(entries);
-    let (roster, statements) = match parsed.entries.split_first() {
-        Some((Entry::Roster(roster), rest)) => (Some(roster), rest),
-        _ => (None, &parsed.entries[..]),
-    };
+    let mut read: Vec<JudgedEntry> = Vec::new();
+    for bytes in entries {
+        read.push(JudgedEntry::read(bytes));
+        if read.last().is_some_and(JudgedEntry::ends_batch) {
+            break;
+        }
+    }
+    if signatures {
+        let mut keys = WitnessKeys::default();
+        let first = read.first().and_then(|first| first.entry.as_ref().ok());
+        let in_force = state.roster.as_ref().map(|(_, roster)| roster);
+        first.and_then(Entry::roster).or(in_force).into_iter().for_each(|roster| keys.admit(roster));
+        judge(&mut read, entries, &keys);
+    }
+    audit(state, &read, reader, signatures)
+}
+
+/// Audits the batch that begins at `state.size`, as [`audit_batch`] does, from entries whose
+/// signatures were judged before.
+///
+/// # Errors
+/// [`AuditError`].
+pub fn audit_judged<R: RecordReader>(
+    state: &AuditState,
+    entries: &[JudgedEntry],
+    reader: &R,
+) -> Result<AuditedBatch, AuditError<R::Error>> {
+    audit(state, entries, reader, true)
+}
+
+fn audit<R: RecordReader>(
+    state: &AuditState,
+    entries: &[JudgedEntry],
+    reader: &R,
+    signatures: bool,
+) -> Result<AuditedBatch, AuditError<R::Error>> {
+    let (entries, end) = split_batch(entries);
+    let roster = entries.first().and_then(|first| first.entry.as_ref().ok()).and_then(Entry::roster);
+    let statements = &entries[usize::from(roster.is_some())..];
     let first = state.size + u64::from(roster.is_some());
-    let closing = parsed.end.as_ref().ok().map(|seal| seal.time);
+    let closing = end.as_ref().ok().map(|seal| seal.time);
     let mut next = state.clone();
     if let Some(roster) = roster {
         admit_roster(&mut next, roster, closing)?;
     }
-    let Some((roster_index, in_force)) = next.roster.clone() else {
-        return Err(no_beginning(state.size, parsed));
+    let Some((roster_index, in_force)) = &next.roster else {
+        return Err(no_beginning(state.size, entries.is_empty(), end));
     };
     if state.seal.is_none() && !statements.is_empty() {
         return Err(violation(first, Violation::Beginning));
     }
-    let rules = BatchRules { roster: &in_force, previous: state.seal.map_or(in_force.time, |seal| seal.time), closing };
+    let rules = BatchRules { roster: in_force, previous: state.seal.map_or(in_force.time, |seal| seal.time), closing };
     let mut batch = Batch::new(reader, state.seal.map_or(0, |seal| seal.tags));
     let lax_signatures = rules.apply_all(&mut batch, first, statements, signatures)?;
     let records = batch.into_records();
     let index = first + statements.len() as u64;
-    let seal = parsed.end.map_err(|stop| stop.into_error(index))?;
-    check_seal(index, &seal, rules.previous, roster_index, records.tags)?;
+    let seal = end.map_err(|stop| stop.into_error(index))?;
+    check_seal(index, &seal, rules.previous, *roster_index, records.tags)?;
     next.size = index + 1;
     next.seal = Some(seal);
     Ok(AuditedBatch { state: next, records, lax_signatures, seal })
 }
 
 /// A log that does not begin with a roster; or with something unreadable, which is said instead.
-fn no_beginning<E>(index: u64, parsed: Parsed) -> AuditError<E> {
-    match (parsed.entries.is_empty(), parsed.end) {
+fn no_beginning<E>(index: u64, empty: bool, end: Result<Seal, Stop<'_>>) -> AuditError<E> {
+    match (empty, end) {
         (true, Err(stop)) => stop.into_error(index),
         _ => violation(index, Violation::Beginning),
     }
@@ -232,69 +321,41 @@ struct BatchRules<'a> {
     closing: Option<Timestamp>,
 }
 
-/// A statement by a witness of the roster, ready for judgement.
-struct Signed<'a> {
-    text: String,
-    key: &'a VerifierKey,
-    signature: &'a WitnessSignature,
-}
-
 impl BatchRules<'_> {
     /// Applies every rule to every statement in order; returns the indices with lax signatures.
     fn apply_all<R: RecordReader>(
         &self,
         batch: &mut Batch<'_, R>,
         first: u64,
-        statements: &[Entry],
+        statements: &[JudgedEntry],
         signatures: bool,
     ) -> Result<Vec<u64>, AuditError<R::Error>> {
-        let verdicts = if signatures { self.judge(statements) } else { Vec::new() };
         let mut lax = Vec::new();
-        for (i, (index, entry)) in (first..).zip(statements).enumerate() {
-            if signatures {
-                self.check_signature(index, entry, verdicts.get(i), &mut lax)?;
+        for (index, JudgedEntry { entry, verdict }) in (first..).zip(statements) {
+            // `split_batch` stops at what cannot be read.
+            let Ok(entry) = entry else { break };
+            if signatures && self.check_signature(index, entry, *verdict)? == SignatureVerdict::Lax {
+                lax.push(index);
             }
             self.apply(batch, index, entry)?;
         }
         Ok(lax)
     }
 
-    /// The verdicts on the signatures up to the first statement that has no key in the roster.
-    fn judge(&self, statements: &[Entry]) -> Vec<SignatureVerdict> {
-        let signed: Vec<Signed<'_>> = statements.iter().map_while(|entry| self.signed(entry)).collect();
-        let texts = signed.iter().map(|s| SignedText { key: s.key, text: &s.text, signature: &s.signature.bytes });
-        judge_signatures(&texts.collect::<Vec<_>>())
-    }
-
-    fn signed<'e>(&'e self, entry: &'e Entry) -> Option<Signed<'e>> {
-        let (text, signature) = match entry {
-            Entry::Observation(entry) => (entry.text(), &entry.signature),
-            Entry::Confirmation(entry) => (entry.text(), &entry.signature),
-            Entry::Roster(_) | Entry::Seal(_) => return None,
-        };
-        Some(Signed { text, key: self.roster.key(&signature.witness)?, signature })
-    }
-
+    /// The witness is in the roster in force, and its signature is not false.
     fn check_signature<E>(
         &self,
         index: u64,
         entry: &Entry,
-        verdict: Option<&SignatureVerdict>,
-        lax: &mut Vec<u64>,
-    ) -> Result<(), AuditError<E>> {
-        let witness = match entry {
-            Entry::Observation(entry) => &entry.signature.witness,
-            Entry::Confirmation(entry) => &entry.signature.witness,
-            Entry::Roster(_) | Entry::Seal(_) => return Err(violation(index, Violation::RosterPlace)),
-        };
-        match verdict {
-            Some(SignatureVerdict::Strict) => Ok(()),
-            Some(SignatureVerdict::Lax) => {
-                lax.push(index);
-                Ok(())
-            }
-            Some(SignatureVerdict::Invalid) => Err(violation(index, Violation::Signature(witness.clone()))),
-            None => Err(violation(index, Violation::NotInRoster(witness.clone()))),
+        verdict: Option<SignatureVerdict>,
+    ) -> Result<SignatureVerdict, AuditError<E>> {
+        let signature = entry.signature().ok_or_else(|| violation(index, Violation::RosterPlace))?;
+        let witness = &signature.witness;
+        let key = self.roster.key(witness).ok_or_else(|| violation(index, Violation::NotInRoster(witness.clone())))?;
+        let alone = || judge_signature(key, entry.signed_text().as_bytes(), &signature.bytes);
+        match verdict.unwrap_or_else(alone) {
+            SignatureVerdict::Invalid => Err(violation(index, Violation::Signature(witness.clone()))),
+            verdict => Ok(verdict),
         }
     }
 

@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::{
     encoding::from_decimal,
     merkle::Hash,
-    note::{Note, NoteError, SigningKey, VerifierKey},
+    note::{Note, NoteError, NoteSignature, SigningKey, VerifierKey},
 };
 
 /// Why a checkpoint was refused.
@@ -57,18 +57,24 @@ impl Checkpoint {
     /// # Errors
     /// [`CheckpointError::Text`], [`CheckpointError::Empty`].
     pub fn parse_text(text: &str) -> Result<Checkpoint, CheckpointError> {
+        match Checkpoint::parse_lines(text)? {
+            (_, extensions) if !extensions.is_empty() => Err(CheckpointError::Text),
+            (checkpoint, _) if checkpoint.size == 0 => Err(CheckpointError::Empty),
+            (checkpoint, _) => Ok(checkpoint),
+        }
+    }
+
+    /// The text of any log: size 0 and extension lines, which are returned, may be.
+    fn parse_lines(text: &str) -> Result<(Checkpoint, Vec<&str>), CheckpointError> {
         let lines = text.strip_suffix('\n').ok_or(CheckpointError::Text)?;
         let lines: Vec<&str> = lines.split('\n').collect();
-        let [origin, size, root] = lines[..] else { return Err(CheckpointError::Text) };
+        let [origin, size, root, extensions @ ..] = &lines[..] else { return Err(CheckpointError::Text) };
         let size = from_decimal(size).ok_or(CheckpointError::Text)?;
         let root = Hash::from_base64(root).ok_or(CheckpointError::Text)?;
-        if origin.is_empty() {
+        if origin.is_empty() || extensions.iter().any(|line| line.is_empty()) {
             return Err(CheckpointError::Text);
         }
-        if size == 0 {
-            return Err(CheckpointError::Empty);
-        }
-        Ok(Checkpoint { origin: origin.to_owned(), size, root })
+        Ok((Checkpoint { origin: (*origin).to_owned(), size, root }, extensions.to_vec()))
     }
 
     /// The text that is signed.
@@ -99,6 +105,32 @@ impl SignedCheckpoint {
     pub fn parse(bytes: &[u8]) -> Result<SignedCheckpoint, CheckpointError> {
         let note = Note::parse(bytes)?;
         Ok(SignedCheckpoint { checkpoint: Checkpoint::parse_text(&note.text)?, note })
+    }
+
+    /// Parses a checkpoint of any log, as cosigners get them: c2sp.org/tlog-checkpoint allows size 0 and extension
+    /// lines, which [`SignedCheckpoint::parse`] refuses. No signature is checked.
+    ///
+    /// # Errors
+    /// [`CheckpointError::Note`], [`CheckpointError::Text`].
+    pub fn parse_any(bytes: &[u8]) -> Result<SignedCheckpoint, CheckpointError> {
+        let note = Note::parse(bytes)?;
+        let (checkpoint, _) = Checkpoint::parse_lines(&note.text)?;
+        Ok(SignedCheckpoint { checkpoint, note })
+    }
+
+    /// The same checkpoint with these signature lines after its own. A line takes the place of an earlier one by the
+    /// same key, so that a checkpoint which is cosigned again and again does not grow. The caller has verified them.
+    #[must_use]
+    pub fn with_signatures(&self, lines: impl IntoIterator<Item = NoteSignature>) -> SignedCheckpoint {
+        let mut signed = self.clone();
+        let old = &mut signed.note.signatures;
+        for line in lines {
+            match old.iter_mut().find(|old| old.name == line.name && old.key_id == line.key_id) {
+                Some(place) => *place = line,
+                None => old.push(line),
+            }
+        }
+        signed
     }
 
     /// Checks that the log with this key signed the checkpoint, and returns what it says.

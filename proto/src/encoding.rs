@@ -13,6 +13,13 @@ pub fn to_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
 }
 
+/// Writes RFC 4648 §4 base64 with padding of at most 72 bytes.
+pub(crate) fn write_base64(bytes: &[u8], to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+    let mut text = [0; 96];
+    let length = STANDARD.encode_slice(bytes, &mut text).map_err(|_| std::fmt::Error)?;
+    to.write_str(std::str::from_utf8(&text[..length]).map_err(|_| std::fmt::Error)?)
+}
+
 /// Decodes RFC 4648 §4 base64. Missing padding, white space and non-zero trailing bits are refused.
 pub fn from_base64(text: &str) -> Option<Vec<u8>> {
     STANDARD.decode(text).ok()
@@ -20,7 +27,13 @@ pub fn from_base64(text: &str) -> Option<Vec<u8>> {
 
 /// Decodes base64 that must hold exactly `N` bytes.
 pub fn from_base64_array<const N: usize>(text: &str) -> Option<[u8; N]> {
-    from_base64(text)?.try_into().ok()
+    // The decoder wants room for whole groups of three.
+    let mut bytes = [0; 96];
+    if N > bytes.len() - 3 || text.len() != N.div_ceil(3) * 4 {
+        return None;
+    }
+    let length = STANDARD.decode_slice(text, &mut bytes).ok()?;
+    bytes[..length].try_into().ok()
 }
 
 /// Parses a decimal number below [`MAX_INDEX`]: digits only, no leading zero except `0` itself.

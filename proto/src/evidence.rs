@@ -18,6 +18,7 @@ use crate::{
     note::VerifierKey,
     prefix_tree::{PrefixError, PrefixProof, ProvenUpdate, updated_root},
     record::{RecordError, RepositoryRecord, Sighting, TagLine, TagRecord, repository_key, tag_key},
+    rules::{SignatureVerdict, judge_signature},
     tag_proof::{IndexAnswer, IndexedEntry, TagProof, TagProofError, from_strict_json},
 };
 
@@ -82,6 +83,9 @@ pub enum Evidence {
     /// A checkpoint whose last entry is no seal of its size.
     #[serde(rename = "taglog/evidence/no-seal@v1")]
     NoSeal(NoSeal),
+    /// A statement that the roster in force does not allow, or that its witness has not signed.
+    #[serde(rename = "taglog/evidence/false-entry@v1")]
+    FalseEntry(FalseEntry),
 }
 
 /// Fork at equal sizes.
@@ -201,6 +205,19 @@ pub struct NoSeal {
     pub inclusion: Vec<Hash>,
 }
 
+/// A statement by a witness outside the roster in force, or with a false signature.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FalseEntry {
+    /// The signed checkpoint.
+    pub checkpoint: String,
+    /// A roster, the statement, and a seal after it that names the roster: sorted. No other roster stands between a
+    /// roster and a seal that names it, so it is in force for the statement.
+    pub entries: [IndexedEntry; 3],
+    /// The multiproof of these entries.
+    pub multiproof: Vec<Hash>,
+}
+
 impl Evidence {
     /// Reads an evidence file; nothing is verified.
     ///
@@ -226,6 +243,7 @@ impl Evidence {
                 evidence.entries.iter().map(|entry| entry.index).chain([evidence.cited]).collect()
             }
             Evidence::FalseSeal(evidence) => vec![evidence.start, evidence.roster.index],
+            Evidence::FalseEntry(evidence) => evidence.entries.iter().map(|entry| entry.index).collect(),
             Evidence::Fork(_) | Evidence::Inconsistency(_) | Evidence::NoSeal(_) => Vec::new(),
         };
         if indices.into_iter().all(|index| index < MAX_INDEX) {
@@ -253,6 +271,7 @@ impl Evidence {
             Evidence::Phantom(evidence) => evidence.convict(log),
             Evidence::FalseSeal(evidence) => evidence.convict(log),
             Evidence::NoSeal(evidence) => evidence.convict(log),
+            Evidence::FalseEntry(evidence) => evidence.convict(log),
         }
     }
 }
@@ -324,7 +343,12 @@ fn rest_subtrees(from: u64, size: u64) -> Vec<(u64, u64)> {
     right
 }
 
-fn rest_nodes<R: NodeReader>(reader: &R, from: u64, size: u64) -> Result<Vec<Hash>, R::Error> {
+/// The roots of the subtrees to the right of the first `from` leaves in the tree of `size`, left to right: `rest` of
+/// evidence.
+///
+/// # Errors
+/// What the reader says.
+pub fn rest_nodes<R: NodeReader>(reader: &R, from: u64, size: u64) -> Result<Vec<Hash>, R::Error> {
     rest_subtrees(from, size).into_iter().map(|(start, end)| subtree_root(reader, start, end)).collect()
 }
 
@@ -491,6 +515,39 @@ impl NoSeal {
             Ok(Entry::Seal(seal)) if seal.size == last => Err(EvidenceError::Innocent("the last entry is a seal")),
             Err(EntryError::UnknownKind(_)) => Err(UNKNOWN_KIND),
             _ => Ok(format!("{}'s checkpoint of size {} does not end in a seal", log.name(), checkpoint.size)),
+        }
+    }
+}
+
+impl FalseEntry {
+    fn convict(&self, log: &VerifierKey) -> Result<String, EvidenceError> {
+        let checkpoint = signed(&self.checkpoint, log)?;
+        let entries = proven(&self.entries, &self.multiproof, &checkpoint)?;
+        let parsed = |place: usize| entries.get(&self.entries[place].index);
+        let [in_force, index] = [self.entries[0].index, self.entries[1].index];
+        let Some(Ok(Entry::Roster(roster))) = parsed(0) else {
+            return Err(EvidenceError::Incomplete("a roster before the entry".to_owned()));
+        };
+        if !matches!(parsed(2), Some(Ok(Entry::Seal(seal))) if seal.roster == in_force) {
+            return Err(EvidenceError::Incomplete("a seal after the entry that names the roster".to_owned()));
+        }
+        let entry = match parsed(1) {
+            Some(Ok(entry)) => entry,
+            Some(Err(EntryError::UnknownKind(_))) => return Err(UNKNOWN_KIND),
+            _ => return Err(EvidenceError::Innocent("the entry is no statement of a witness")),
+        };
+        let signature = entry.signature().ok_or(EvidenceError::Innocent("the entry is no statement of a witness"))?;
+        let (log, witness) = (log.name(), &signature.witness);
+        let Some(key) = roster.key(witness) else {
+            return Ok(format!("{log} has logged entry {index} by {witness}, who is not in the roster in force"));
+        };
+        match judge_signature(key, entry.signed_text().as_bytes(), &signature.bytes) {
+            SignatureVerdict::Invalid => {
+                Ok(format!("{log} has logged entry {index}, which {witness} has not signed: the signature is false"))
+            }
+            SignatureVerdict::Strict | SignatureVerdict::Lax => {
+                Err(EvidenceError::Innocent("the entry is signed by a witness in the roster in force"))
+            }
         }
     }
 }

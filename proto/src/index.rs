@@ -77,6 +77,8 @@ pub struct NewSightings {
     pub before: u64,
     /// What was added, in log order.
     pub added: Vec<Sighting>,
+    /// The right edge of the list after that.
+    pub frontier: Frontier,
 }
 
 /// The records that a batch changes.
@@ -88,8 +90,8 @@ pub struct RecordChanges {
     pub tag_records: Vec<TagRecord>,
     /// Changed repository records.
     pub repository_records: Vec<RepositoryRecord>,
-    /// Additions to lists of sightings, by tag and witness.
-    pub sightings: HashMap<(Image, WitnessId), NewSightings>,
+    /// Additions to lists of sightings, each tag and witness once.
+    pub sightings: Vec<((Image, WitnessId), NewSightings)>,
 }
 
 impl RecordChanges {
@@ -113,9 +115,15 @@ pub struct IndexChanges {
 
 struct TagState {
     record: TagRecord,
-    /// Right edges of lists that this batch has appended to.
-    frontiers: HashMap<WitnessId, Frontier>,
+    /// What this batch has appended, by witness.
+    lists: Vec<(WitnessId, NewSightings)>,
     changed: bool,
+}
+
+impl TagState {
+    fn list(&self, witness: &WitnessId) -> Option<usize> {
+        self.lists.iter().position(|(of, _)| of == witness)
+    }
 }
 
 struct RepositoryState {
@@ -123,19 +131,43 @@ struct RepositoryState {
     changed: bool,
 }
 
+/// Values by name, with one search for each use.
+struct ByName<N, V> {
+    places: HashMap<N, usize>,
+    values: Vec<V>,
+}
+
+impl<N: Clone + Eq + std::hash::Hash, V> ByName<N, V> {
+    fn new() -> ByName<N, V> {
+        ByName { places: HashMap::new(), values: Vec::new() }
+    }
+
+    /// The value of this name, read when it is needed for the first time.
+    fn get<E>(&mut self, name: &N, read: impl FnOnce() -> Result<V, E>) -> Result<&mut V, E> {
+        let place = match self.places.get(name) {
+            Some(place) => *place,
+            None => {
+                self.values.push(read()?);
+                self.places.insert(name.clone(), self.values.len() - 1);
+                self.values.len() - 1
+            }
+        };
+        Ok(&mut self.values[place])
+    }
+}
+
 /// Entries between two seals, on their way into the index.
 pub struct Batch<'a, R: RecordReader> {
     reader: &'a R,
     tags: u64,
-    tag_states: HashMap<Image, TagState>,
-    repository_states: HashMap<Repository, RepositoryState>,
-    sightings: HashMap<(Image, WitnessId), NewSightings>,
+    tag_states: ByName<Image, TagState>,
+    repository_states: ByName<Repository, RepositoryState>,
 }
 
 impl<'a, R: RecordReader> Batch<'a, R> {
     /// A batch on top of an index that holds `tags` tag records.
     pub fn new(reader: &'a R, tags: u64) -> Batch<'a, R> {
-        Batch { reader, tags, tag_states: HashMap::new(), repository_states: HashMap::new(), sightings: HashMap::new() }
+        Batch { reader, tags, tag_states: ByName::new(), repository_states: ByName::new() }
     }
 
     /// The line that the witness of `entry` has for its tag so far, this batch included.
@@ -143,7 +175,7 @@ impl<'a, R: RecordReader> Batch<'a, R> {
     /// # Errors
     /// What the reader says.
     pub fn line(&mut self, image: &Image, witness: &WitnessId) -> Result<Option<&TagLine>, R::Error> {
-        Ok(self.tag_state(image)?.record.line(witness))
+        Ok(self.record(image)?.line(witness))
     }
 
     /// The record of a tag so far, this batch included; without lines if nobody has reported it.
@@ -151,12 +183,15 @@ impl<'a, R: RecordReader> Batch<'a, R> {
     /// # Errors
     /// What the reader says.
     pub fn record(&mut self, image: &Image) -> Result<&TagRecord, R::Error> {
-        Ok(&self.tag_state(image)?.record)
+        let reader = self.reader;
+        Ok(&self.tag_states.get(image, || read_tag(reader, image))?.record)
     }
 
     /// What this batch has added to a witness's list of sightings of a tag.
     pub fn new_sightings(&self, image: &Image, witness: &WitnessId) -> &[Sighting] {
-        self.sightings.get(&(image.clone(), witness.clone())).map_or(&[], |new| &new.added)
+        let state = self.tag_states.places.get(image).map(|place| &self.tag_states.values[*place]);
+        let list = state.and_then(|state| Some(&state.lists[state.list(witness)?].1.added));
+        list.map_or(&[], Vec::as_slice)
     }
 
     /// Takes an observation at log index `index`, or refuses it by the order rule.
@@ -164,18 +199,21 @@ impl<'a, R: RecordReader> Batch<'a, R> {
     /// # Errors
     /// [`OrderError`] (inner; nothing is changed then), or what the reader says (outer).
     pub fn observe(&mut self, index: u64, entry: &Observation) -> Result<Result<(), OrderError>, R::Error> {
-        let witness = &entry.signature.witness;
-        let confirmed = self.confirmed(&entry.image.repository, witness)?;
-        let line = self.line(&entry.image, witness)?.cloned();
-        if let Err(error) = check_observation(entry.observed, line.as_ref(), confirmed.as_ref()) {
+        let (reader, image, witness) = (self.reader, &entry.image, &entry.signature.witness);
+        let repository =
+            self.repository_states.get(&image.repository, || read_repository(reader, &image.repository))?;
+        let confirmed = repository.record.line(witness).and_then(|line| line.confirmed);
+        let tag = self.tag_states.get(image, || read_tag(reader, image))?;
+        let line = tag.record.line(witness);
+        if let Err(error) = check_observation(entry.observed, line, confirmed.as_ref()) {
             return Ok(Err(error));
         }
         if line.is_none() {
-            let repository = self.repository_state(&entry.image.repository)?;
             repository.record.line_mut(witness).tags += 1;
             repository.changed = true;
         }
-        self.update_line(index, entry, line)?;
+        self.tags += u64::from(tag.record.lines().is_empty());
+        update_line(reader, tag, index, entry)?;
         Ok(Ok(()))
     }
 
@@ -184,8 +222,8 @@ impl<'a, R: RecordReader> Batch<'a, R> {
     /// # Errors
     /// [`OrderError`] (inner; nothing is changed then), or what the reader says (outer).
     pub fn confirm(&mut self, index: u64, entry: &Confirmation) -> Result<Result<(), OrderError>, R::Error> {
-        let witness = &entry.signature.witness;
-        let state = self.repository_state(&entry.repository)?;
+        let (reader, witness) = (self.reader, &entry.signature.witness);
+        let state = self.repository_states.get(&entry.repository, || read_repository(reader, &entry.repository))?;
         match state.record.line(witness) {
             None => return Ok(Err(OrderError::NothingToConfirm)),
             Some(line) => {
@@ -201,91 +239,78 @@ impl<'a, R: RecordReader> Batch<'a, R> {
 
     /// Ends the batch: the changed records, without the tree over them.
     pub fn into_records(self) -> RecordChanges {
-        let tag_records = self.tag_states.into_values().filter(|state| state.changed).map(|state| state.record);
-        let repositories = self.repository_states.into_values().filter(|state| state.changed);
-        RecordChanges {
+        let mut changes = RecordChanges {
             tags: self.tags,
-            tag_records: tag_records.collect(),
-            repository_records: repositories.map(|state| state.record).collect(),
-            sightings: self.sightings,
-        }
-    }
-
-    fn update_line(&mut self, index: u64, entry: &Observation, old: Option<TagLine>) -> Result<(), R::Error> {
-        let witness = &entry.signature.witness;
-        let is_sighting = old.as_ref().is_none_or(|line| line.seen != entry.seen);
-        let mut line = TagLine {
-            witness: witness.clone(),
-            observations: old.as_ref().map_or(0, |line| line.observations) + 1,
-            sightings: old.as_ref().map_or(0, |line| line.sightings),
-            root: old.as_ref().map_or_else(crate::merkle::empty_root, |line| line.root),
-            index,
-            observed: entry.observed,
-            seen: entry.seen,
+            tag_records: Vec::new(),
+            repository_records: Vec::new(),
+            sightings: Vec::new(),
         };
-        if is_sighting {
-            let sighting = Sighting { index, seen: entry.seen };
-            let frontier = self.frontier(&entry.image, witness, old.as_ref())?;
-            frontier.append(sighting.leaf_hash(), |_, _, _| {});
-            line.root = frontier.root();
-            self.add_sighting(entry, line.sightings, sighting);
-            line.sightings += 1;
+        for state in self.tag_states.values.into_iter().filter(|state| state.changed) {
+            let image = &state.record.image;
+            changes.sightings.extend(state.lists.into_iter().map(|(witness, new)| ((image.clone(), witness), new)));
+            changes.tag_records.push(state.record);
         }
-        let state = self.tag_state(&entry.image)?;
-        let is_new = state.record.lines().is_empty();
-        state.record.set_line(line);
-        state.changed = true;
-        self.tags += u64::from(is_new);
-        Ok(())
+        let repositories = self.repository_states.values.into_iter().filter(|state| state.changed);
+        changes.repository_records.extend(repositories.map(|state| state.record));
+        changes
     }
+}
 
-    fn add_sighting(&mut self, entry: &Observation, before: u64, sighting: Sighting) {
-        let key = (entry.image.clone(), entry.signature.witness.clone());
-        let list = self.sightings.entry(key).or_insert_with(|| NewSightings { before, added: Vec::new() });
-        list.added.push(sighting);
+fn read_tag<R: RecordReader>(reader: &R, image: &Image) -> Result<TagState, R::Error> {
+    let record = reader.tag_record(image)?.unwrap_or_else(|| TagRecord::new(image.clone()));
+    Ok(TagState { record, lists: Vec::new(), changed: false })
+}
+
+fn read_repository<R: RecordReader>(reader: &R, repository: &Repository) -> Result<RepositoryState, R::Error> {
+    let record = reader.repository_record(repository)?.unwrap_or_else(|| RepositoryRecord::new(repository.clone()));
+    Ok(RepositoryState { record, changed: false })
+}
+
+/// What an observation does to its tag's record.
+fn update_line<R: RecordReader>(
+    reader: &R,
+    tag: &mut TagState,
+    index: u64,
+    entry: &Observation,
+) -> Result<(), R::Error> {
+    let witness = &entry.signature.witness;
+    let is_sighting = tag.record.line(witness).is_none_or(|line| line.seen != entry.seen);
+    let root = if is_sighting { Some(append_sighting(reader, tag, index, entry)?) } else { None };
+    tag.changed = true;
+    let line = tag.record.line_mut(witness, entry.seen);
+    if let Some(root) = root {
+        line.root = root;
+        line.sightings += 1;
     }
+    line.observations += 1;
+    (line.index, line.observed, line.seen) = (index, entry.observed, entry.seen);
+    Ok(())
+}
 
-    fn frontier(
-        &mut self,
-        image: &Image,
-        witness: &WitnessId,
-        line: Option<&TagLine>,
-    ) -> Result<&mut Frontier, R::Error> {
-        let reader = self.reader;
-        let state = self.tag_state(image)?;
-        if !state.frontiers.contains_key(witness) {
-            let stored = line.map(|line| reader.sightings_frontier(image, line)).transpose()?;
-            state.frontiers.insert(witness.clone(), stored.unwrap_or_default());
+/// Appends to the witness's list of sightings; returns its new root.
+fn append_sighting<R: RecordReader>(
+    reader: &R,
+    tag: &mut TagState,
+    index: u64,
+    entry: &Observation,
+) -> Result<Hash, R::Error> {
+    let witness = &entry.signature.witness;
+    let place = match tag.list(witness) {
+        Some(place) => place,
+        None => {
+            let line = tag.record.line(witness);
+            let stored = line.map(|line| reader.sightings_frontier(&entry.image, line)).transpose()?;
+            let before = line.map_or(0, |line| line.sightings);
+            let list = NewSightings { before, added: Vec::new(), frontier: stored.unwrap_or_default() };
+            tag.lists.push((witness.clone(), list));
+            tag.lists.len() - 1
         }
-        Ok(state.frontiers.entry(witness.clone()).or_default())
-    }
-
-    fn confirmed(&mut self, repository: &Repository, witness: &WitnessId) -> Result<Option<Confirmed>, R::Error> {
-        Ok(self.repository_state(repository)?.record.line(witness).and_then(|line| line.confirmed))
-    }
-
-    fn tag_state(&mut self, image: &Image) -> Result<&mut TagState, R::Error> {
-        if !self.tag_states.contains_key(image) {
-            let stored = self.reader.tag_record(image)?;
-            let record = stored.unwrap_or_else(|| TagRecord::new(image.clone()));
-            let state = TagState { record, frontiers: HashMap::new(), changed: false };
-            self.tag_states.insert(image.clone(), state);
-        }
-        // Inserted just above when it was not there.
-        #[allow(clippy::expect_used)]
-        Ok(self.tag_states.get_mut(image).expect("the state was inserted above"))
-    }
-
-    fn repository_state(&mut self, repository: &Repository) -> Result<&mut RepositoryState, R::Error> {
-        if !self.repository_states.contains_key(repository) {
-            let stored = self.reader.repository_record(repository)?;
-            let record = stored.unwrap_or_else(|| RepositoryRecord::new(repository.clone()));
-            self.repository_states.insert(repository.clone(), RepositoryState { record, changed: false });
-        }
-        // Inserted just above when it was not there.
-        #[allow(clippy::expect_used)]
-        Ok(self.repository_states.get_mut(repository).expect("the state was inserted above"))
-    }
+    };
+    let list = &mut tag.lists[place].1;
+    let sighting = Sighting { index, seen: entry.seen };
+    list.frontier.append(sighting.leaf_hash(), |_, _, _| {});
+    list.added.push(sighting);
+    Ok(list.frontier.root())
 }
 
 impl<R: IndexReader> Batch<'_, R> {

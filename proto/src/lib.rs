@@ -10,8 +10,9 @@
 //! |---|---|
 //! | [`name`], [`time`], [`encoding`] | the words that all formats share |
 //! | [`note`], [`checkpoint`] | signed notes, keys, the log's signed state |
+//! | [`cosignature`], [`policy`], [`add_checkpoint`] | cosigners, who is believed, what cosigners are asked |
 //! | [`entry`] | observations, confirmations, rosters, seals |
-//! | [`merkle`], [`multiproof`], [`tile`] | the append-only tree |
+//! | [`merkle`], [`multiproof`], [`subtree`], [`tile`] | the append-only tree |
 //! | [`prefix_tree`], [`record`], [`index`] | the tag index |
 //! | [`tag_proof`], [`receipt`] | what a log answers, and how it is verified |
 //! | [`rules`], [`audit`], [`evidence`] | what an auditor checks, and what it can show to others |
@@ -19,8 +20,10 @@
 //!
 //! Every function of hostile input is total: an error, never a panic.
 
+pub mod add_checkpoint;
 pub mod audit;
 pub mod checkpoint;
+pub mod cosignature;
 pub mod encoding;
 pub mod entry;
 pub mod evidence;
@@ -30,10 +33,12 @@ pub mod merkle;
 pub mod multiproof;
 pub mod name;
 pub mod note;
+pub mod policy;
 pub mod prefix_tree;
 pub mod receipt;
 pub mod record;
 pub mod rules;
+pub mod subtree;
 pub mod tag_proof;
 pub mod tile;
 pub mod time;

@@ -9,7 +9,7 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::encoding::{from_base64_array, to_base64};
+use crate::encoding::{from_base64_array, to_base64, write_base64};
 
 /// A SHA-256 hash: a leaf, a node or a root.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -43,7 +43,7 @@ impl fmt::Debug for Hash {
 
 impl fmt::Display for Hash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.to_base64())
+        write_base64(&self.0, f)
     }
 }
 
@@ -203,7 +203,7 @@ pub fn root<R: NodeReader>(reader: &R, size: u64) -> Result<Hash, R::Error> {
 }
 
 /// The largest power of two below `n`, for n ≥ 2: where RFC 6962 splits a tree.
-fn split_point(n: u64) -> u64 {
+pub(crate) fn split_point(n: u64) -> u64 {
     1 << (n - 1).ilog2()
 }
 

@@ -3,7 +3,7 @@
 //! `parse` accepts only the spelling that an entry may hold. What people type (`busybox`,
 //! `Docker.io/busybox:latest`) is turned into that spelling by [`Reference::parse`] first.
 
-use std::{fmt, net::Ipv6Addr, str::FromStr};
+use std::{fmt, net::Ipv6Addr, str::FromStr, sync::Arc};
 
 use thiserror::Error;
 
@@ -62,7 +62,7 @@ fn shown(text: &str) -> String {
 
 /// A repository in the one spelling that entries hold: `host[:port]/path`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Repository(String);
+pub struct Repository(Arc<str>);
 
 impl Repository {
     /// Parses the spelling of entries (SPEC.md section 2.1).
@@ -83,7 +83,7 @@ impl Repository {
         if short || matches!(host, "index.docker.io" | "registry-1.docker.io") {
             return Err(NameError::DockerShortName(shown(text)));
         }
-        Ok(Repository(text.to_owned()))
+        Ok(Repository(text.into()))
     }
 
     /// The registry: `host[:port]`.
@@ -164,7 +164,7 @@ fn is_path_component(component: &str) -> bool {
 
 /// A tag: 1 to 128 characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Tag(String);
+pub struct Tag(Arc<str>);
 
 impl Tag {
     /// Parses `[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}` (OCI distribution specification).
@@ -176,7 +176,7 @@ impl Tag {
         let good = text.len() <= MAX_TAG
             && text.bytes().next().is_some_and(word)
             && text.bytes().all(|b| word(b) || b == b'.' || b == b'-');
-        if good { Ok(Tag(text.to_owned())) } else { Err(NameError::Tag(shown(text))) }
+        if good { Ok(Tag(text.into())) } else { Err(NameError::Tag(shown(text))) }
     }
 
     /// The tag as text.
@@ -253,7 +253,7 @@ fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
 
 /// A witness's name: `[a-z0-9._/-]{1,128}`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct WitnessName(String);
+pub struct WitnessName(Arc<str>);
 
 impl WitnessName {
     /// Parses a witness name.
@@ -263,7 +263,7 @@ impl WitnessName {
     pub fn parse(text: &str) -> Result<WitnessName, NameError> {
         let good = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'/' | b'-');
         if (1..=MAX_WITNESS_NAME).contains(&text.len()) && text.bytes().all(good) {
-            Ok(WitnessName(text.to_owned()))
+            Ok(WitnessName(text.into()))
         } else {
             Err(NameError::WitnessName(shown(text)))
         }
@@ -342,7 +342,7 @@ impl Reference {
     /// # Errors
     /// [`NameError::NoTag`].
     pub fn image(&self) -> Result<Image, NameError> {
-        let tag = self.tag.clone().ok_or_else(|| NameError::NoTag(self.repository.0.clone()))?;
+        let tag = self.tag.clone().ok_or_else(|| NameError::NoTag(self.repository.to_string()))?;
         Ok(Image { repository: self.repository.clone(), tag })
     }
 }
@@ -398,7 +398,11 @@ pub struct HexBytes<'a>(pub &'a [u8]);
 
 impl fmt::Display for HexBytes<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&base16ct::lower::encode_string(self.0))
+        let mut digits = [0; 128];
+        for part in self.0.chunks(64) {
+            f.write_str(base16ct::lower::encode_str(part, &mut digits).map_err(|_| fmt::Error)?)?;
+        }
+        Ok(())
     }
 }
 

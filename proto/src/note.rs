@@ -26,7 +26,7 @@ use crate::{
 /// The note signature type of Ed25519 (c2sp.org/signed-note, "Signature types").
 const ED25519: u8 = 0x01;
 /// What the spelling of a secret key begins with.
-const SECRET_PREFIX: &str = "PRIVATE+KEY+";
+pub(crate) const SECRET_PREFIX: &str = "PRIVATE+KEY+";
 /// The most signature lines that are read; c2sp.org/signed-note demands at least 16.
 pub const MAX_SIGNATURES: usize = 64;
 /// The most bytes of a note that are read: room for 64 post-quantum signatures.
@@ -145,9 +145,23 @@ pub fn is_key_name(name: &str) -> bool {
     !name.is_empty() && !name.chars().any(|c| c.is_whitespace() || c == '+')
 }
 
-fn key_id(name: &str, key: &[u8; 32]) -> KeyId {
-    let hash = Sha256::new_with_prefix(name).chain_update([b'\n', ED25519]).chain_update(key).finalize();
+/// The id of a key of this note signature type: SHA-256(name || newline || type || key), its first four bytes.
+pub(crate) fn key_id(name: &str, kind: u8, key: &[u8]) -> KeyId {
+    let hash = Sha256::new_with_prefix(name).chain_update([b'\n', kind]).chain_update(key).finalize();
     KeyId([hash[0], hash[1], hash[2], hash[3]])
+}
+
+/// `<name>+<8 hex>+<base64 of type || key>`: how public and, after a prefix, secret keys are spelled.
+pub(crate) fn key_text(name: &str, id: KeyId, kind: u8, key: &[u8]) -> String {
+    let bytes: Vec<u8> = [kind].iter().chain(key).copied().collect();
+    format!("{name}+{id}+{}", to_base64(&bytes))
+}
+
+/// Splits what [`key_text`] writes into name, id and base64.
+pub(crate) fn split_key_text(text: &str) -> Option<(&str, &str, &str)> {
+    let (name, rest) = text.split_once('+')?;
+    let (id, encoded) = rest.split_once('+')?;
+    Some((name, id, encoded))
 }
 
 /// A public Ed25519 key with its name: the vkey `<name>+<8 hex>+<base64>`.
@@ -179,7 +193,7 @@ impl VerifierKey {
             return Err(error("the key is the identity or has a torsion part"));
         }
         let key = ed25519_dalek::VerifyingKey::from_bytes(key).map_err(|_| error("the key is not a point"))?;
-        Ok(VerifierKey { name: name.to_owned(), key_id: key_id(name, key.as_bytes()), key })
+        Ok(VerifierKey { name: name.to_owned(), key_id: key_id(name, ED25519, key.as_bytes()), key })
     }
 
     /// The key's name.
@@ -226,10 +240,7 @@ impl FromStr for VerifierKey {
             ));
         }
         let error = |why| NoteError::VerifierKey(text.chars().take(80).collect(), why);
-        let mut parts = text.splitn(3, '+');
-        let (Some(name), Some(id), Some(encoded)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(error("want <name>+<8 hex>+<base64>"));
-        };
+        let (name, id, encoded) = split_key_text(text).ok_or(error("want <name>+<8 hex>+<base64>"))?;
         let bytes: [u8; 33] =
             from_base64_array(encoded).ok_or(error("want the base64 of a type byte and a 32-byte key"))?;
         let [kind, key @ ..] = bytes;
@@ -246,8 +257,7 @@ impl FromStr for VerifierKey {
 
 impl fmt::Display for VerifierKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes: Vec<u8> = [ED25519].iter().chain(self.key.as_bytes()).copied().collect();
-        write!(f, "{}+{}+{}", self.name, self.key_id, to_base64(&bytes))
+        f.write_str(&key_text(&self.name, self.key_id, ED25519, self.as_bytes()))
     }
 }
 
@@ -285,8 +295,8 @@ impl SigningKey {
 
     /// The secret spelling. Keep it out of logs.
     pub fn to_secret_string(&self) -> String {
-        let bytes: Vec<u8> = [ED25519].iter().chain(self.key.as_bytes()).copied().collect();
-        format!("PRIVATE+KEY+{}+{}+{}", self.public.name, self.public.key_id, to_base64(&bytes))
+        let text = key_text(&self.public.name, self.public.key_id, ED25519, self.key.as_bytes());
+        format!("{SECRET_PREFIX}{text}")
     }
 }
 
@@ -302,10 +312,7 @@ impl FromStr for SigningKey {
     fn from_str(text: &str) -> Result<SigningKey, NoteError> {
         let error = NoteError::SecretKey;
         let rest = text.strip_prefix(SECRET_PREFIX).ok_or(error("want PRIVATE+KEY+<name>+<8 hex>+<base64>"))?;
-        let mut parts = rest.splitn(3, '+');
-        let (Some(name), Some(id), Some(encoded)) = (parts.next(), parts.next(), parts.next()) else {
-            return Err(error("want PRIVATE+KEY+<name>+<8 hex>+<base64>"));
-        };
+        let (name, id, encoded) = split_key_text(rest).ok_or(error("want PRIVATE+KEY+<name>+<8 hex>+<base64>"))?;
         let bytes: [u8; 33] = from_base64_array(encoded).ok_or(error("want the base64 of 33 bytes"))?;
         let [kind, seed @ ..] = bytes;
         if kind != ED25519 {

@@ -45,7 +45,7 @@ impl Leaf {
 }
 
 /// SHA-256(0x03 || left || right).
-fn parent_value(left: &Hash, right: &Hash) -> Hash {
+pub fn parent_value(left: &Hash, right: &Hash) -> Hash {
     hash_pair(3, &left.0, &right.0)
 }
 
@@ -62,7 +62,7 @@ pub fn empty_root() -> Hash {
 }
 
 /// Bit `depth` of a key, counted from the most significant; 1 is the right child.
-fn bit(key: &Key, depth: usize) -> bool {
+pub fn bit(key: &Key, depth: usize) -> bool {
     key[depth / 8] >> (7 - depth % 8) & 1 == 1
 }
 

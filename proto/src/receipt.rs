@@ -90,8 +90,17 @@ impl Receipt {
     /// [`ReceiptError::Checkpoint`], [`ReceiptError::Proof`].
     pub fn verify(&self, log: &VerifierKey, entry: &[u8]) -> Result<&Checkpoint, ReceiptError> {
         let checkpoint = self.checkpoint.verify(log)?;
-        verify_inclusion(&leaf_hash(entry), self.index, checkpoint.size, &self.proof, &checkpoint.root)?;
+        self.verify_inclusion(checkpoint, entry)?;
         Ok(checkpoint)
+    }
+
+    /// Checks that `entry` is in the log under a checkpoint that the caller has verified.
+    ///
+    /// # Errors
+    /// [`ReceiptError::Proof`].
+    pub fn verify_inclusion(&self, checkpoint: &Checkpoint, entry: &[u8]) -> Result<(), ReceiptError> {
+        verify_inclusion(&leaf_hash(entry), self.index, checkpoint.size, &self.proof, &checkpoint.root)?;
+        Ok(())
     }
 
     /// As [`Receipt::verify`], with the entry that the receipt brings along.

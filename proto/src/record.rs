@@ -155,6 +155,12 @@ impl TagRecord {
         Ok(TagRecord { image: Image::parse(name)?, lines })
     }
 
+    /// A record from its lines, in any order; the caller sees to it that each witness has one.
+    pub fn from_lines(image: Image, mut lines: Vec<TagLine>) -> TagRecord {
+        lines.sort_by(|a, b| a.witness.cmp(&b.witness));
+        TagRecord { image, lines }
+    }
+
     /// One line for each witness that ever reported the tag, sorted.
     pub fn lines(&self) -> &[TagLine] {
         &self.lines
@@ -165,12 +171,22 @@ impl TagRecord {
         self.lines.iter().find(|line| line.witness == *witness)
     }
 
-    /// Sets the line of its witness.
-    pub(crate) fn set_line(&mut self, line: TagLine) {
-        match self.lines.binary_search_by_key(&line.witness.to_string(), |l| l.witness.to_string()) {
-            Ok(place) => self.lines[place] = line,
-            Err(place) => self.lines.insert(place, line),
-        }
+    /// The witness's line to change; a new one has no observation yet.
+    pub(crate) fn line_mut(&mut self, witness: &WitnessId, seen: Seen) -> &mut TagLine {
+        let place = self.lines.binary_search_by(|line| line.witness.cmp(witness)).unwrap_or_else(|place| {
+            let line = TagLine {
+                witness: witness.clone(),
+                observations: 0,
+                sightings: 0,
+                root: crate::merkle::empty_root(),
+                index: 0,
+                observed: Timestamp::UNIX_EPOCH,
+                seen,
+            };
+            self.lines.insert(place, line);
+            place
+        });
+        &mut self.lines[place]
     }
 }
 
@@ -253,6 +269,12 @@ impl RepositoryRecord {
         Ok(RepositoryRecord { repository: Repository::parse(name)?, lines })
     }
 
+    /// A record from its lines, in any order; the caller sees to it that each witness has one.
+    pub fn from_lines(repository: Repository, mut lines: Vec<RepositoryLine>) -> RepositoryRecord {
+        lines.sort_by(|a, b| a.witness.cmp(&b.witness));
+        RepositoryRecord { repository, lines }
+    }
+
     /// One line for each witness that ever reported a tag of the repository, sorted.
     pub fn lines(&self) -> &[RepositoryLine] {
         &self.lines
@@ -265,7 +287,7 @@ impl RepositoryRecord {
 
     /// The witness's line to change; a new one counts no tags yet.
     pub(crate) fn line_mut(&mut self, witness: &WitnessId) -> &mut RepositoryLine {
-        let place = self.lines.binary_search_by_key(&witness.to_string(), |line| line.witness.to_string());
+        let place = self.lines.binary_search_by(|line| line.witness.cmp(witness));
         let place = place.unwrap_or_else(|place| {
             self.lines.insert(place, RepositoryLine { witness: witness.clone(), tags: 0, confirmed: None });
             place
@@ -292,8 +314,26 @@ fn split_record<'a>(
     Ok((name, lines.split('\n')))
 }
 
-/// Ids end in `+` and 8 digits, which no name contains, so their order is that of the whole lines.
+/// The order of ids is that of the lines' bytes: names, in which every byte is above the `+` that ends them, then
+/// the key ids' digits.
 fn check_order<'a>(witnesses: impl Iterator<Item = &'a WitnessId>) -> Result<(), RecordError> {
-    let ids: Vec<String> = witnesses.map(WitnessId::to_string).collect();
-    if ids.windows(2).all(|pair| pair[0] < pair[1]) { Ok(()) } else { Err(RecordError::Order) }
+    if witnesses.is_sorted_by(|a, b| a < b) { Ok(()) } else { Err(RecordError::Order) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_sorted_as_lines_are() {
+        let mut ids: Vec<WitnessId> = ["a", "a-", "a.", "a/", "a0", "a_", "aa", "ab", "b", "-", ".", "/"]
+            .iter()
+            .flat_map(|name| {
+                ["00000000", "0a000000", "a0000000", "ffffffff"].map(|id| format!("{name}+{id}").parse().unwrap())
+            })
+            .collect();
+        ids.sort();
+        let lines: Vec<String> = ids.iter().map(|id| format!("witness {id} 1 - -")).collect();
+        assert!(lines.is_sorted());
+    }
 }

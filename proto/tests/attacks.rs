@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use common::*;
 use curve25519_dalek::{EdwardsPoint, Scalar, constants::EIGHT_TORSION};
@@ -708,7 +708,7 @@ impl Forged {
         draft.changes.tree = prefix_tree::update(&log.memory, &leaves).unwrap();
         (draft.seal.index, draft.seal.roster) = (draft.changes.tree.root, self.roster);
         draft.changes.records =
-            RecordChanges { tags: 1, tag_records: vec![], repository_records: vec![], sightings: HashMap::new() };
+            RecordChanges { tags: 1, tag_records: vec![], repository_records: vec![], sightings: vec![] };
         let cited = self.cited();
         log.write(draft);
 

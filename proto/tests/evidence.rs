@@ -4,23 +4,16 @@
 
 mod common;
 
-use std::collections::BTreeSet;
-
-use common::*;
+use common::{build::*, *};
 use serde_json::Value;
 use taglog_proto::{
-    checkpoint::{Checkpoint, SignedCheckpoint},
     entry::{Entry, Seal},
-    evidence::{
-        Evidence, EvidenceError, FalseSeal, Fork, Inconsistency, NoSeal, OldRepository, OldTag, Omission, Phantom,
-    },
-    index::RecordReader,
-    merkle::{Frontier, Hash, inclusion_proof, leaf_hash, root},
+    evidence::{Evidence, EvidenceError, FalseEntry, FalseSeal, Inconsistency, NoSeal, Phantom},
+    merkle::{Frontier, Hash, leaf_hash},
     multiproof,
-    name::{Image, Repository},
     note::SigningKey,
     prefix_tree::{self, PrefixError, ProvenUpdate, updated_root},
-    record::{TagRecord, tag_key},
+    record::tag_key,
     tag_proof::IndexedEntry,
 };
 
@@ -49,109 +42,6 @@ fn assert_innocent(evidence: &Evidence) {
 fn assert_incomplete(evidence: &Evidence) {
     let verdict = judge(evidence);
     assert!(matches!(verdict, Err(EvidenceError::Incomplete(_))), "{verdict:?}");
-}
-
-fn inclusion(log: &Log, index: u64) -> Vec<Hash> {
-    inclusion_proof(&log.memory, index, log.size()).unwrap().unwrap()
-}
-
-fn checkpoint_of(log: &Log, size: u64) -> SignedCheckpoint {
-    Checkpoint { origin: ORIGIN.to_owned(), size, root: root(&log.memory, size).unwrap() }.sign(&log_key())
-}
-
-// Evidence of each kind, built from whatever the log is.
-
-fn fork(a: &SignedCheckpoint, b: &SignedCheckpoint) -> Evidence {
-    Evidence::Fork(Fork { checkpoints: [a.to_string(), b.to_string()] })
-}
-
-fn inconsistency(old: &SignedCheckpoint, new: &Log, size: u64) -> Inconsistency {
-    Inconsistency::collect(old, &checkpoint_of(new, size), &new.memory).unwrap()
-}
-
-fn omission(log: &Log, index: u64) -> Evidence {
-    let entry = log.entry(index);
-    let name = match Entry::parse(entry.as_bytes()) {
-        Ok(Entry::Observation(entry)) => entry.image.to_string(),
-        _ => APP.to_owned(),
-    };
-    Evidence::Omission(Omission {
-        tag_proof: log.tag_proof(&[&name], None),
-        observation: IndexedEntry { index, entry },
-        inclusion: inclusion(log, index),
-    })
-}
-
-fn phantom(log: &Log, name: &str, key: &SigningKey, cited: u64, by_list: bool) -> Evidence {
-    let (image, witness) = (image(name), witness_id(key));
-    let indices: BTreeSet<u64> = [cited, log.size() - 1].into_iter().filter(|index| *index < log.size()).collect();
-    let indices: Vec<u64> = indices.into_iter().collect();
-    Evidence::Phantom(Phantom {
-        checkpoint: log.checkpoint().to_string(),
-        image: name.to_owned(),
-        tag: log.tag_answer(&image),
-        witness: witness.to_string(),
-        sightings: by_list.then(|| log.sightings(&image, &witness)),
-        cited,
-        entries: indices.iter().map(|index| IndexedEntry { index: *index, entry: log.entry(*index) }).collect(),
-        multiproof: multiproof::build(&log.memory, &indices, log.size()).unwrap().unwrap(),
-    })
-}
-
-fn no_seal(log: &Log) -> Evidence {
-    let last = log.size() - 1;
-    let checkpoint = log.checkpoint().to_string();
-    Evidence::NoSeal(NoSeal { checkpoint, entry: log.entry(last), inclusion: inclusion(log, last) })
-}
-
-fn statements(log: &Log, from: u64) -> impl Iterator<Item = Entry> {
-    let rest = log.memory.entries()[from as usize..].to_vec();
-    rest.into_iter().filter_map(|entry| Entry::parse(&entry).ok())
-}
-
-/// Of the batch after `before`, in `after`, which may go on beyond it to `end`.
-fn false_seal_until(before: &Log, after: &Log, end: u64) -> FalseSeal {
-    let (start, size) = (before.size() - 1, after.size());
-    let entries: Vec<String> = (start..end).map(|index| after.entry(index)).collect();
-    let mut names: (BTreeSet<Image>, BTreeSet<Repository>) = Default::default();
-    for entry in statements(after, before.size()).take((end - before.size()) as usize) {
-        match entry {
-            Entry::Observation(entry) => {
-                names.1.insert(entry.image.repository.clone());
-                names.0.insert(entry.image);
-            }
-            Entry::Confirmation(entry) => drop(names.1.insert(entry.repository)),
-            _ => {}
-        }
-    }
-    let tag = |image: &Image| OldTag {
-        image: image.to_string(),
-        answer: before.tag_answer(image),
-        sightings: old_lists(before, image),
-    };
-    let repository =
-        |name: &Repository| OldRepository { repository: name.to_string(), answer: before.repository_answer(name) };
-    let whole = inconsistency(&checkpoint_of(after, end), after, size);
-    FalseSeal {
-        checkpoint: after.checkpoint().to_string(),
-        prefix: Frontier::read(&after.memory, start).unwrap().nodes().to_vec(),
-        start,
-        entries,
-        rest: whole.rest,
-        roster: IndexedEntry { index: before.roster, entry: after.entry(before.roster) },
-        roster_inclusion: inclusion(after, before.roster),
-        tags: names.0.iter().map(tag).collect(),
-        repositories: names.1.iter().map(repository).collect(),
-    }
-}
-
-fn old_lists(log: &Log, image: &Image) -> Vec<Vec<String>> {
-    let record = log.memory.tag_record(image).unwrap();
-    record.iter().flat_map(TagRecord::lines).map(|line| log.sightings(image, &line.witness)).collect()
-}
-
-fn false_seal(before: &Log, after: &Log) -> Evidence {
-    Evidence::FalseSeal(false_seal_until(before, after, after.size()))
 }
 
 /// A history with two witnesses and a rollback: entries 2 to 4, 6 to 8, and their seals.
@@ -638,6 +528,110 @@ fn entries_beyond_the_checkpoint() {
     assert_innocent(&Evidence::FalseSeal(framing));
 }
 
+/// The next batch with this in it, as evidence against each of its statements.
+fn false_entries(statements: Vec<Entry>) -> Vec<Evidence> {
+    let before = honest();
+    let mut after = before.clone();
+    after.write(before.draft(30, None, statements));
+    let end = after.size() - 1;
+    (before.size()..end).map(|index| false_entry(&after, [before.roster, index, end])).collect()
+}
+
+/// The same statement, with a signature that was changed.
+fn forged(statement: &Entry) -> Entry {
+    let mut statement = statement.clone();
+    match &mut statement {
+        Entry::Observation(entry) => entry.signature.bytes[40] ^= 1,
+        Entry::Confirmation(entry) => entry.signature.bytes[40] ^= 1,
+        Entry::Roster(_) | Entry::Seal(_) => panic!("no statement"),
+    }
+    statement
+}
+
+#[test]
+fn entries_that_must_not_be_there() {
+    let (a, stranger) = (witness(1), witness(3));
+    for statement in next() {
+        let [evidence] = &false_entries(vec![forged(&statement)])[..] else { panic!() };
+        assert_convicts(evidence, "has logged entry 10, which witness.example/");
+        let [evidence] = &false_entries(vec![statement])[..] else { panic!() };
+        assert_innocent(evidence);
+    }
+    let theirs = vec![observe(&stranger, APP, 'A', 25), confirm(&stranger, TEAM, 26)];
+    for (index, evidence) in (10..).zip(false_entries(theirs)) {
+        assert_convicts(&evidence, &format!("entry {index} by witness.example/w3+"));
+        assert_convicts(&evidence, "who is not in the roster in force");
+    }
+    // Any later seal will do, and any later checkpoint.
+    let before = honest();
+    let mut log = before.clone();
+    log.write(before.draft(30, None, vec![forged(&observe(&a, APP, 'C', 25))]));
+    log.write(log.draft(40, None, vec![]));
+    log.write(log.draft(50, Some(roster(45, &[&a, &stranger])), vec![]));
+    for seal in [11, 12] {
+        assert_convicts(&false_entry(&log, [0, 10, seal]), "has logged entry 10");
+    }
+    assert_incomplete(&false_entry(&log, [0, 10, 14]));
+}
+
+/// Of a log whose rosters change, no roster but the one in force says who may speak.
+#[test]
+fn another_roster_convicts_no_entry() {
+    let (a, b) = (witness(1), witness(2));
+    let mut log = Log::new(&[&a]);
+    log.batch(10, Some(roster(5, &[&a, &b])), vec![observe(&b, APP, 'A', 6)]);
+    log.batch(20, Some(roster(15, &[&b])), vec![observe(&b, APP, 'B', 16)]);
+    log.batch(30, Some(roster(25, &[&a])), vec![]);
+    let size = log.size();
+    for roster in 0..size {
+        for entry in roster + 1..size {
+            for seal in entry + 1..size {
+                let verdict = judge(&false_entry(&log, [roster, entry, seal]));
+                assert!(verdict.is_err(), "{roster} {entry} {seal}: {verdict:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn false_entries_with_missing_parts() {
+    let a = witness(1);
+    let Evidence::FalseEntry(whole) = false_entries(vec![forged(&observe(&a, APP, 'C', 25))]).remove(0) else {
+        panic!()
+    };
+    let change = |change: &dyn Fn(&mut FalseEntry)| {
+        let mut evidence = whole.clone();
+        change(&mut evidence);
+        Evidence::FalseEntry(evidence)
+    };
+    assert!(judge(&change(&|_| {})).is_ok());
+    let is_unproven = |evidence: Evidence| {
+        let verdict = judge(&evidence);
+        assert!(matches!(verdict, Err(EvidenceError::Proof(_))), "{verdict:?}");
+    };
+    is_unproven(change(&|e| e.entries.swap(0, 1)));
+    is_unproven(change(&|e| e.entries[2] = e.entries[1].clone()));
+    is_unproven(change(&|e| e.multiproof.truncate(e.multiproof.len() - 1)));
+    is_unproven(change(&|e| e.multiproof.push(Hash::ZERO)));
+    is_unproven(change(&|e| e.entries[0].entry = roster(0, &[&witness(2)]).to_string()));
+    assert!(change(&|e| e.entries[2].index = u64::MAX).convict(&log_vkey()).is_err());
+    let file = change(&|e| e.entries[2].index = 1 << 53).to_json();
+    assert!(matches!(Evidence::from_json(file.as_bytes()), Err(EvidenceError::Json(_))));
+    // What is no statement is another matter; a later version's may be anything.
+    let log = honest();
+    for entry in [1, 5] {
+        assert_innocent(&false_entry(&log, [0, entry, 9]));
+    }
+    for text in ["garbage\n", "taglog/statement@v2\n"] {
+        let mut log = honest();
+        let mut bytes = log.draft(30, None, next()).bytes();
+        bytes[1] = text.as_bytes().to_vec();
+        log.write_raw(&bytes);
+        let end = log.size() - 1;
+        assert_innocent(&false_entry(&log, [0, 11, end]));
+    }
+}
+
 /// Every piece of evidence that an honest log's data can be dressed up as.
 fn honest_evidence() -> Vec<Evidence> {
     let (a, b) = (witness(1), witness(2));
@@ -653,6 +647,8 @@ fn honest_evidence() -> Vec<Evidence> {
         phantom(&log, APP, &b, 13, false),
         false_seal(&before, &log),
         no_seal(&log),
+        false_entry(&log, [0, 8, 9]),
+        false_entry(&log, [0, 12, 14]),
     ]
 }
 

@@ -6,12 +6,15 @@ use std::{fmt::Display, sync::LazyLock};
 
 use proptest::prelude::*;
 use taglog_proto::{
+    add_checkpoint::{AddCheckpoint, SignSubtree},
     checkpoint::{Checkpoint, SignedCheckpoint},
+    cosignature::CosignerKey,
     encoding::{from_base64, from_decimal, to_base64},
     entry::{Entry, Seen},
-    evidence::{Evidence, Inconsistency, NoSeal, Omission},
+    evidence::{Evidence, FalseEntry, Inconsistency, NoSeal, Omission},
     memory::MemoryLog,
     merkle::{Hash, inclusion_proof},
+    multiproof,
     name::{Digest, Image, KeyId, Reference, Repository, Tag, WitnessId, WitnessName},
     note::{Note, SigningKey, VerifierKey},
     prefix_tree::Page,
@@ -69,12 +72,16 @@ fn check_all(bytes: &[u8]) {
     one_spelling(bytes, |text| Hash::from_base64(text).ok_or(()));
     one_spelling(bytes, |text| text.parse::<Timestamp>());
     one_spelling(bytes, |text| text.parse::<VerifierKey>());
+    one_spelling(bytes, |text| text.parse::<CosignerKey>());
     one_spelling(bytes, TilePath::parse);
     one_spelling(bytes, TagRecord::parse);
     one_spelling(bytes, RepositoryRecord::parse);
     one_spelling(bytes, Sighting::parse);
     one_spelling(bytes, |_| Note::parse(bytes));
     one_spelling(bytes, |_| SignedCheckpoint::parse(bytes));
+    one_spelling(bytes, |_| SignedCheckpoint::parse_any(bytes));
+    one_spelling(bytes, |_| AddCheckpoint::parse(bytes));
+    one_spelling(bytes, |_| SignSubtree::parse(bytes));
     one_spelling(bytes, |_| Entry::parse(bytes));
     one_spelling(bytes, |_| Receipt::parse(bytes));
     check_texts(bytes);
@@ -184,6 +191,11 @@ fn proofs(log: &MemoryLog) -> Vec<String> {
         }),
         Evidence::Inconsistency(Inconsistency::collect(&old, &signed, log).unwrap()),
         Evidence::NoSeal(NoSeal { checkpoint: signed.to_string(), entry: entry(69), inclusion: inclusion(69) }),
+        Evidence::FalseEntry(FalseEntry {
+            checkpoint: signed.to_string(),
+            entries: [0, 2, 69].map(|index| IndexedEntry { index, entry: entry(index as usize) }),
+            multiproof: multiproof::build(log, &[0, 2, 69], 70).unwrap().unwrap(),
+        }),
     ];
     let notes = [signed.unverified().to_text(), signed.to_string(), receipt.to_string(), tag_proof.to_json()];
     notes.into_iter().chain(evidence.iter().map(Evidence::to_json)).collect()

@@ -56,12 +56,12 @@ fn saved_proofs_need_neither_log_nor_registry() {
 
     offline(&user, &file, &[]).exits(0).says(&["ok", &name, "sealed", "s old"]);
     offline(&user, &file, &[&name]).exits(0).says(&["ok", &name]);
-    offline(&user, &file, &[&format!("{name}@{served}")]).exits(0).says(&["ok", &served.to_string()]);
+    offline(&user, &file, &[&format!("{name}@{served}")]).exits(0).says(&["ok", &name]);
     offline(&user, &file, &[&pinned(&name, "evil")]).exits(1).says(&["mismatch"]);
     let printed = offline(&user, &file, &["--print-digest"]).exits(0);
     assert_eq!(printed.stdout, format!("{}@{served}\n", registry_repository(&name)));
     let answer = offline(&user, &file, &["--output", "json"]).exits(0).json();
-    assert_eq!((&answer["images"][0]["verdict"], &answer["log"]["tags"]), (&"ok".into(), &1.into()));
+    assert_eq!((&answer["images"][0]["verdict"], &answer["logs"][0]["tags"]), (&"ok".into(), &1.into()));
     assert!(user.remembered().is_empty(), "a file never moves the memory");
     user.run(&["inspect", &file]).exits(0).says(&["tag proof", &name, &served.to_string(), "verified under"]);
 }
@@ -156,10 +156,42 @@ fn copies_that_were_tampered_with() {
         ("another proof of absence", changed("\"result\":\"inclusion\"", "\"result\":\"nonInclusionParent\"")),
     ] {
         let file = user.write("tampered.tagproof", &copy);
-        let ran = offline(&user, &file, &[]).exits(4).prints_nothing().says(&["does not verify", &file]);
-        assert!(!ran.stderr.is_empty(), "{what}");
+        let ran = offline(&user, &file, &[]).exits(4).says(&["does not verify", &file]);
+        assert!(!ran.stderr.is_empty() && ran.stdout.starts_with("misbehaved"), "{what}: {ran:?}");
+        assert!(ran.stdout.contains("0 pass"), "{what}: {ran:?}");
         user.run(&["inspect", &file]).exits(4).says(&["DOES NOT VERIFY"]);
     }
+}
+
+/// A false proof is reported as the log's misbehaviour is online: in every format, on every image, whoever asks for it.
+#[test]
+fn a_false_proof_is_in_every_report() {
+    let user = with_saved_proof();
+    let tampered = user.read("saved.tagproof").replace(&digest("a").to_string(), &digest("b").to_string());
+    let file = user.write("tampered.tagproof", &tampered);
+    let nameless = user
+        .write("nameless.tagproof", tampered.replace("\"image\":\"registry.example", "\"image\":\"Registry example"));
+    let (sarif, junit) = (user.argument("out.sarif"), user.argument("out.xml"));
+    let reports = [format!("sarif={sarif}"), format!("junit={junit}")];
+    for (file, images, results) in [(&file, &[][..], 2), (&file, &[APP], 1), (&nameless, &[], 1)] {
+        let options = ["--output", "json", "--report", &reports[0], "--report", &reports[1]];
+        let ran = offline(&user, file, &[&options, images].concat()).exits(4).says(&["does not verify"]);
+        let json = ran.json();
+        assert!(json["misbehaviour"][0].as_str().unwrap().contains("does not verify"), "{json}");
+        let verdicts = json["images"].as_array().unwrap();
+        assert!(verdicts.iter().all(|image| image["verdict"] == "misbehaved" && image["passes"] == false), "{json}");
+        let sarif: serde_json::Value = serde_json::from_str(&user.read("out.sarif")).unwrap();
+        let told = sarif["runs"][0]["results"].as_array().unwrap();
+        assert_eq!(told.len(), results, "{sarif}");
+        assert!(
+            told.iter().all(|result| result["ruleId"] == "taglog/misbehaved" && result["level"] == "error"),
+            "{sarif}"
+        );
+        assert_eq!(user.read("out.xml").matches("<failure").count(), results, "{}", user.read("out.xml"));
+        std::fs::remove_file(user.path("out.sarif")).unwrap();
+        std::fs::remove_file(user.path("out.xml")).unwrap();
+    }
+    offline(&user, &file, &["--print-digest"]).exits(4).prints_nothing();
 }
 
 #[test]
@@ -172,8 +204,9 @@ fn every_changed_byte_is_noticed() {
         // Another letter or digit where one was, so that the file often still parses.
         copy[at] = if copy[at] == b'5' { b'6' } else { b'5' };
         let file = user.write("changed.tagproof", &copy);
-        let ran = offline(&user, &file, &[]).prints_nothing();
+        let ran = offline(&user, &file, &[]);
         assert!(matches!(ran.code, 2 | 4) && !ran.stderr.is_empty(), "byte {at}: {ran:?}");
+        assert!(ran.stdout.is_empty() || ran.stdout.contains("0 pass"), "byte {at}: {ran:?}");
     }
 }
 
@@ -181,7 +214,7 @@ fn every_changed_byte_is_noticed() {
 fn another_logs_proof() {
     let (user, other) = (with_saved_proof(), with_saved_proof());
     let file = other.argument("saved.tagproof");
-    offline(&user, &file, &[]).exits(4).prints_nothing().says(&["does not verify", "not signed by"]);
+    offline(&user, &file, &[]).exits(4).says(&["does not verify", "not signed by"]);
     let both = user.write("both.tagproof", format!("{}{}", user.read("saved.tagproof"), other.read("saved.tagproof")));
     offline(&user, &both, &[OTHER]).exits(4).says(&["not signed by"]);
 }
@@ -254,7 +287,7 @@ fn an_old_proof_shows_its_age_and_is_refused_on_request() {
     let file = user.argument("old.tagproof");
     offline(&user, &file, &[]).exits(0).says(&["ok", "3 days old"]);
     let answer = offline(&user, &file, &["--output", "json"]).exits(0).json();
-    let age = answer["log"]["ageSeconds"].as_i64().unwrap();
+    let age = answer["logs"][0]["ageSeconds"].as_i64().unwrap();
     assert!((3 * DAY..3 * DAY + 600).contains(&age), "{age}");
     offline(&user, &file, &["--max-age", "4d"]).exits(0).says(&["ok"]);
     for max_age in ["2d", "71h", "0s"] {

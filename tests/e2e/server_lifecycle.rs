@@ -420,18 +420,22 @@ async fn flipped_bits_in_a_file_of_the_store_are_not_served() {
     }
 }
 
-/// Every tile and entry bundle is answered as before or with an error.
+/// Every tile and entry bundle is answered as before, with an error, or not at all: a server whose store fails ends.
 async fn assert_serves_truth_or_nothing(server: &Server, size: u64) {
-    let bundle = server.get(&format!("/tile/entries/000.p/{}", size - 1)).await;
-    let hashes = server.get(&format!("/tile/0/000.p/{}", size - 1)).await;
-    if (bundle.status, hashes.status) == (200, 200) {
-        let entries = taglog_proto::tile::decode_bundle(&bundle.body, 256).unwrap();
+    let bundle = served(server, &format!("/tile/entries/000.p/{}", size - 1)).await;
+    let hashes = served(server, &format!("/tile/0/000.p/{}", size - 1)).await;
+    if let (Some(bundle), Some(hashes)) = (bundle, hashes) {
+        let entries = taglog_proto::tile::decode_bundle(&bundle, 256).unwrap();
         let leaves: Vec<u8> = entries.iter().flat_map(|entry| taglog_proto::merkle::leaf_hash(entry).0).collect();
-        assert!(leaves == hashes.body && entries.len() as u64 == size - 1);
+        assert!(leaves == hashes && entries.len() as u64 == size - 1);
     }
-    let lookup = server.get("/api/v1/lookup?image=r.example/a:1").await;
-    if lookup.status == 200 {
-        let proof = taglog_proto::tag_proof::TagProof::from_json(&lookup.body).unwrap();
-        proof.verify(&server.vkey).unwrap();
+    if let Some(proof) = served(server, "/api/v1/lookup?image=r.example/a:1").await {
+        taglog_proto::tag_proof::TagProof::from_json(&proof).unwrap().verify(&server.vkey).unwrap();
     }
+}
+
+/// The body of a good answer, if there is one.
+async fn served(server: &Server, path: &str) -> Option<Vec<u8>> {
+    let answer = reqwest::get(format!("{}{path}", server.url)).await.ok()?;
+    if answer.status() == 200 { Some(answer.bytes().await.ok()?.to_vec()) } else { None }
 }

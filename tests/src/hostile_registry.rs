@@ -222,6 +222,8 @@ struct Content {
     protocol: Option<Canned>,
     /// How far the registry's clock is off, in seconds.
     clock: i64,
+    /// What is added to the header of every answer.
+    stated: Vec<(&'static str, String)>,
     seen: Vec<Seen>,
 }
 
@@ -322,6 +324,11 @@ impl HostileRegistry {
         self.shared.content().clock = seconds;
     }
 
+    /// From now on, every answer states this in its header as well.
+    pub fn states(&self, headers: &[(&'static str, &str)]) {
+        self.shared.content().stated = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
+    }
+
     /// Every request so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.shared.content().seen.clone()
@@ -354,7 +361,13 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     let seen = Seen { at: Instant::now(), method: head.method, uri: head.uri, headers: head.headers };
     shared.content().seen.push(seen.clone());
     let mut response = shared.route(&seen).await;
-    let clock = shared.content().clock;
+    let (clock, stated) = {
+        let content = shared.content();
+        (content.clock, content.stated.clone())
+    };
+    for (name, value) in stated {
+        response.headers_mut().insert(name, value.parse().unwrap());
+    }
     if clock != 0 {
         let shift = Duration::from_secs(clock.unsigned_abs());
         let now = SystemTime::now();

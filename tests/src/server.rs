@@ -29,7 +29,7 @@ use crate::{
     witness::Witness,
 };
 
-/// The origin of every log in the tests.
+/// The origin of every log in the tests, unless a test names another one.
 pub const ORIGIN: &str = "log.example/test";
 /// The configuration file in a data directory.
 pub const CONFIG_FILE: &str = "taglog-server.toml";
@@ -66,12 +66,28 @@ impl Data {
     /// # Panics
     /// When `init` fails.
     pub fn init() -> Data {
+        Data::init_with(&[])
+    }
+
+    /// The same, with further arguments to `init`.
+    ///
+    /// # Panics
+    /// When `init` fails.
+    pub fn init_with(arguments: &[&str]) -> Data {
+        Data::named(ORIGIN, arguments)
+    }
+
+    /// The same, for a log of this origin.
+    ///
+    /// # Panics
+    /// When `init` fails.
+    pub fn named(origin: &str, arguments: &[&str]) -> Data {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         let path = directory.path().join("data");
-        let output = command().arg("init").arg(&path).args(["--origin", ORIGIN]).output().unwrap();
+        let output = command().arg("init").arg(&path).args(["--origin", origin]).args(arguments).output().unwrap();
         assert!(output.status.success(), "{output:?}");
-        let vkey = String::from_utf8(output.stdout).unwrap().trim_end().parse().unwrap();
-        Data { directory, vkey }
+        let vkeys = String::from_utf8(output.stdout).unwrap();
+        Data { directory, vkey: vkeys.lines().next().unwrap().parse().unwrap() }
     }
 
     /// A new data directory that admits these witnesses. `more` is TOML: keys first, tables last.
@@ -82,6 +98,14 @@ impl Data {
         let data = Data::init();
         data.configure(witnesses, more);
         data
+    }
+
+    /// Writes the policy file `policy`; the configuration has to name it.
+    ///
+    /// # Panics
+    /// When the file cannot be written.
+    pub fn write_policy(&self, policy: &str) {
+        std::fs::write(self.path().join("policy"), policy).unwrap();
     }
 
     /// Replaces the configuration.
@@ -150,19 +174,31 @@ impl Data {
     /// # Panics
     /// When it does neither in time.
     pub fn try_start(&self, arguments: &[&str]) -> Result<Server, Refusal> {
-        let mut process = Process::spawn(self.run_command().args(arguments));
+        let mut server = self.try_start_unpublished(arguments)?;
+        let deadline = Instant::now() + PATIENCE;
+        while http_status(&server.address, "/readyz") != Some(200) {
+            if !server.process.is_running() {
+                return Err(ended(server.process));
+            }
+            assert!(Instant::now() < deadline, "not ready: {}", server.process.stderr());
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        Ok(server)
+    }
+
+    /// Starts the server and waits until it takes entries, which may be before anything is published.
+    ///
+    /// # Errors
+    /// [`Refusal`] when it ended instead.
+    ///
+    /// # Panics
+    /// When it does neither in time.
+    pub fn try_start_unpublished(&self, arguments: &[&str]) -> Result<Server, Refusal> {
+        let process = Process::spawn(self.run_command().args(arguments));
         let Some(line) = process.line(PATIENCE) else { return Err(ended(process)) };
         let (_, url) = line.rsplit_once(" at ").unwrap_or_else(|| panic!("announced {line:?}"));
         assert!(line.contains(&self.vkey.to_string()), "announced {line:?}, want {}", self.vkey);
         let address = url.strip_prefix("http://").unwrap().to_owned();
-        let deadline = Instant::now() + PATIENCE;
-        while http_status(&address, "/readyz") != Some(200) {
-            if !process.is_running() {
-                return Err(ended(process));
-            }
-            assert!(Instant::now() < deadline, "not ready: {}", process.stderr());
-            std::thread::sleep(Duration::from_millis(5));
-        }
         let client = reqwest::Client::builder().no_proxy().no_gzip().timeout(PATIENCE).build().unwrap();
         let (vkey, url) = (self.vkey.clone(), url.to_owned());
         Ok(Server { process, url, address, vkey, data: self.clone(), client })
@@ -255,6 +291,14 @@ impl Server {
         }
         let status = self.process.wait(PATIENCE);
         assert!(status.success(), "{status}: {}", self.process.stderr());
+    }
+
+    /// Waits until it ends by itself: its exit code and what it wrote to standard error.
+    ///
+    /// # Panics
+    /// When it does not.
+    pub fn ended(self) -> Refusal {
+        ended(self.process)
     }
 
     /// Kills it with SIGKILL.

@@ -6,13 +6,24 @@ use std::{
 };
 
 use clap::Parser as _;
-use taglog::commands::{Cli, Report, run};
+use taglog::commands::{
+    Cli, Report,
+    docker_plugin::{self, Asked},
+    run,
+};
+
+/// An audit moves entries from thread to thread by the million, which the system's allocator is slow at. This one leaves
+/// `malloc` of C alone, so that programs which change the clock by preloading a library go on working.
+#[global_allocator]
+static ALLOCATOR: snmalloc_rs::SnMalloc = snmalloc_rs::SnMalloc;
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
-    let report = match tokio::runtime::Runtime::new() {
-        Ok(runtime) => runtime.block_on(run(cli)),
-        Err(error) => Report::failed(format!("cannot start: {error}")),
+    let report = match docker_plugin::read(std::env::args_os()) {
+        Asked::Run(arguments) => report(Cli::parse_from(arguments)),
+        Asked::Metadata(metadata) => Report::done(metadata),
+        Asked::Configured { directory, arguments } => {
+            Report::failed(format!("cannot start: {}", docker_plugin::again(&directory, &arguments)))
+        }
     };
     for line in &report.notes {
         // A reader of errors that has seen enough is no error either.
@@ -25,5 +36,12 @@ fn main() -> ExitCode {
             ExitCode::from(taglog::commands::exit::FAILED)
         }
         _ => ExitCode::from(report.exit),
+    }
+}
+
+fn report(cli: Cli) -> Report {
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime.block_on(run(cli)),
+        Err(error) => Report::failed(format!("cannot start: {error}")),
     }
 }

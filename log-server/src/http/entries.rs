@@ -1,6 +1,12 @@
 //! `POST /api/v1/entries`: takes observations and confirmations.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     Json,
@@ -28,6 +34,7 @@ use crate::{
     publisher::Published,
     refusal::Refusal,
     sequencer::{Outcome, Sequenced, Statement, Submission, find_duplicate},
+    snapshot::Snapshot,
 };
 
 /// How long `?wait=published` waits.
@@ -38,12 +45,24 @@ const PUBLICATION_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Intake {
     sender: mpsc::Sender<Submission>,
     room: Arc<Semaphore>,
+    open: Arc<AtomicBool>,
 }
 
 impl Intake {
-    /// Room for `capacity` entries that wait for their batch.
+    /// Room for `capacity` entries that wait for their batch. It is not open yet.
     pub fn new(sender: mpsc::Sender<Submission>, capacity: usize) -> Intake {
-        Intake { sender, room: Arc::new(Semaphore::new(capacity)) }
+        Intake { sender, room: Arc::new(Semaphore::new(capacity)), open: Arc::new(AtomicBool::new(false)) }
+    }
+
+    /// Takes entries from now on.
+    pub fn open(&self) {
+        self.open.store(true, Ordering::Release);
+    }
+
+    /// # Errors
+    /// The problem to answer with before [`Intake::open`].
+    pub(super) fn check_open(&self) -> Result<(), Problem> {
+        if self.open.load(Ordering::Acquire) { Ok(()) } else { Err(Problem::starting()) }
     }
 
     /// Whether the sequencer is gone.
@@ -87,9 +106,10 @@ pub async fn submit(
     };
     let body = body.map_err(body_problem)?;
     let single = is_single_note(&headers)?;
-    let published = state.published()?;
-    let checked = check(&state, &published, body, single).await?;
-    let outcomes = sequence(&state, checked, published.size()).await?;
+    state.intake.check_open()?;
+    let known = state.snapshot()?;
+    let checked = check(&state, &known, body, single).await?;
+    let outcomes = sequence(&state, checked, known.size()).await?;
     if let (true, [Err(refusal)]) = (single, &outcomes[..]) {
         return Err(refusal.clone().into());
     }
@@ -126,36 +146,31 @@ enum Checked {
     ToSequence(Box<Statement>),
 }
 
-async fn check(
-    state: &AppState,
-    published: &Arc<Published>,
-    body: Bytes,
-    single: bool,
-) -> Result<Vec<Checked>, Problem> {
-    let (quotas, published) = (Arc::clone(&state.quotas), Arc::clone(published));
+async fn check(state: &AppState, known: &Arc<Snapshot>, body: Bytes, single: bool) -> Result<Vec<Checked>, Problem> {
+    let (quotas, known) = (Arc::clone(&state.quotas), Arc::clone(known));
     let check_all = move || {
         let entries = match single {
             true => vec![&body[..]],
             false => decode_bundle(&body, MAX_SUBMITTED_ENTRIES)
                 .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "malformed-bundle", error.to_string()))?,
         };
-        let check_one = |bytes: &[u8]| check_entry(&published, &quotas, bytes);
+        let check_one = |bytes: &[u8]| check_entry(&known, &quotas, bytes);
         entries.into_iter().map(check_one).collect()
     };
     if single { check_all() } else { state.verify(check_all).await }
 }
 
 /// Parses one entry; finds it in the log; else checks membership, signature and quota.
-fn check_entry(published: &Published, quotas: &crate::quota::Quotas, bytes: &[u8]) -> Result<Checked, Problem> {
+fn check_entry(known: &Snapshot, quotas: &crate::quota::Quotas, bytes: &[u8]) -> Result<Checked, Problem> {
     let statement = match parse(bytes) {
         Ok(statement) => statement,
         Err(refusal) => return Ok(Checked::Answered(Err(refusal))),
     };
     // Deduplication comes first: a retry is answered even if its witness has left the roster.
-    if let Some(index) = find_duplicate(&published.view, &statement, &statement.key())? {
+    if let Some(index) = find_duplicate(&known.view, &statement, &statement.key())? {
         return Ok(Checked::Answered(Ok(Sequenced::Duplicate(index))));
     }
-    let admitted = admit(&published.roster, quotas, &statement);
+    let admitted = admit(&known.roster, quotas, &statement);
     Ok(match admitted {
         Ok(()) => Checked::ToSequence(Box::new(statement)),
         Err(refusal) => Checked::Answered(Err(refusal)),
@@ -218,11 +233,11 @@ async fn published_beyond(state: &AppState, last: Option<u64>) -> Result<Arc<Pub
     let covers = |published: &Option<Arc<Published>>| {
         published.as_ref().is_some_and(|published| last.is_none_or(|last| last < published.size()))
     };
-    let mut publications = state.publications.clone();
+    let mut publications = state.outlets.publications.clone();
     match tokio::time::timeout(PUBLICATION_TIMEOUT, publications.wait_for(covers)).await {
-        Ok(Ok(published)) => published.clone().ok_or_else(Problem::not_published),
+        Ok(Ok(published)) => published.clone().ok_or_else(Problem::internal),
         Ok(Err(_)) => Err(Problem::stopping()),
-        Err(_) => Err(Problem::not_published()),
+        Err(_) => Err(Problem::not_yet_published(&state.cosigners())),
     }
 }
 
@@ -230,8 +245,8 @@ fn answer_with_receipt(published: &Published, outcome: &Outcome) -> Result<Value
     let mut value = answer(outcome);
     if let Ok(sequenced) = outcome {
         let index = sequenced.index();
-        let proof = inclusion_proof(&published.view, index, published.size())?.map_err(|_| Problem::internal())?;
-        let extra = Some(published.view.entry(index)?);
+        let proof = inclusion_proof(published.view(), index, published.size())?.map_err(|_| Problem::internal())?;
+        let extra = Some(published.view().entry(index)?);
         let receipt = Receipt { extra, index, proof, checkpoint: published.checkpoint.clone() };
         value["proof"] = Value::String(receipt.to_string());
     }

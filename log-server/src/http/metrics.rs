@@ -10,6 +10,7 @@ use axum::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 use super::AppState;
+use crate::publisher::status;
 
 /// Upper bounds of the buckets of request durations, in seconds.
 const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
@@ -29,6 +30,12 @@ pub fn install() -> Result<PrometheusHandle, String> {
     metrics::describe_gauge!("taglog_published_size", "Entries under the published checkpoint");
     metrics::describe_gauge!("taglog_tags", "Tag records in the index");
     metrics::describe_gauge!("taglog_last_seal_timestamp_seconds", "Time of the last seal");
+    metrics::describe_gauge!(
+        "taglog_unpublished_entries",
+        "Entries that are committed and wait for their cosignatures"
+    );
+    metrics::describe_gauge!("taglog_cosigner_up", "1 if the cosigner answered the last question with a cosignature");
+    metrics::describe_gauge!("taglog_cosignature_age_seconds", "Age of the latest cosignature of each cosigner");
     metrics::describe_histogram!("taglog_http_request_seconds", "Time to answer, by route");
     metrics::describe_counter!("taglog_http_requests_total", "Requests, by route and status");
     Ok(handle)
@@ -36,6 +43,8 @@ pub fn install() -> Result<PrometheusHandle, String> {
 
 /// `GET /metrics`.
 pub async fn render(State(state): State<AppState>) -> String {
+    status::record_ages(&state.outlets.statuses.borrow());
+    metrics::gauge!("taglog_unpublished_entries").set(state.unpublished() as f64);
     state.metrics.run_upkeep();
     state.metrics.render()
 }

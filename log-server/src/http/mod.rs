@@ -1,5 +1,6 @@
 //! The HTTP interface (SPEC.md section 6): parses requests, answers from what is published.
 
+mod candidate;
 mod entries;
 mod listener;
 mod listings;
@@ -21,15 +22,20 @@ use axum::{
 };
 use serde_json::json;
 use taglog_proto::{note::VerifierKey, tag_proof::MAX_IMAGES};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_http::{
     catch_panic::CatchPanicLayer, compression::CompressionLayer, cors::CorsLayer, timeout::RequestBodyTimeoutLayer,
 };
 
 use crate::{
     config::Config,
-    publisher::{Publications, Published},
+    keys::LogKeys,
+    publisher::{
+        Publications, Published,
+        status::{self, Statuses},
+    },
     quota::Quotas,
+    snapshot::Snapshot,
     store::Store,
 };
 
@@ -56,13 +62,24 @@ const HEAVY_WAIT: Duration = Duration::from_secs(2);
 /// How long a bundle waits for its turn to be verified; its body is here already.
 const VERIFYING_WAIT: Duration = Duration::from_secs(10);
 
+/// What the handlers read of publishing.
+#[derive(Clone)]
+pub struct Outlets {
+    /// What is published.
+    pub publications: Publications,
+    /// The number of entries that are committed.
+    pub committed: watch::Receiver<u64>,
+    /// How the cosigners are.
+    pub statuses: Statuses,
+}
+
 /// What all handlers share.
 #[derive(Clone)]
 pub struct AppState {
-    /// The log's public key.
-    pub log_key: VerifierKey,
+    log_key: VerifierKey,
+    vkeys: Arc<Vec<String>>,
     store: Store,
-    publications: Publications,
+    outlets: Outlets,
     intake: Intake,
     quotas: Arc<Quotas>,
     metrics: metrics_exporter_prometheus::PrometheusHandle,
@@ -74,9 +91,9 @@ pub struct AppState {
 impl AppState {
     /// The state of a server that is about to listen.
     pub fn new(
-        log_key: VerifierKey,
+        keys: &LogKeys,
         store: Store,
-        publications: Publications,
+        outlets: Outlets,
         intake: Intake,
         quotas: Arc<Quotas>,
         metrics: metrics_exporter_prometheus::PrometheusHandle,
@@ -87,12 +104,34 @@ impl AppState {
         // One core is left to the sequencer: more threads that verify would only take turns with it.
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         let verifying = Arc::new(Semaphore::new(cores.saturating_sub(1).max(1)));
-        AppState { log_key, store, publications, intake, quotas, metrics, heavy, verifying, about }
+        let (log_key, vkeys) = (keys.verifier_key().clone(), Arc::new(keys.vkeys()));
+        AppState { log_key, vkeys, store, outlets, intake, quotas, metrics, heavy, verifying, about }
     }
 
     /// What is published now.
     fn published(&self) -> Result<Arc<Published>, Problem> {
-        self.publications.borrow().clone().ok_or_else(Problem::not_published)
+        let published = self.outlets.publications.borrow().clone();
+        published.ok_or_else(|| Problem::not_published(&self.cosigners()))
+    }
+
+    /// What is published now, or, when nothing is, the last commit: to judge what is submitted.
+    fn snapshot(&self) -> Result<Arc<Snapshot>, Problem> {
+        if let Some(published) = self.outlets.publications.borrow().as_ref() {
+            return Ok(published.snapshot());
+        }
+        let last = Snapshot::read(self.store.view(), None)?;
+        last.map(Arc::new).ok_or_else(Problem::starting)
+    }
+
+    /// How the cosigners are, in words; empty if there are none.
+    fn cosigners(&self) -> String {
+        status::in_words(&self.outlets.statuses.borrow())
+    }
+
+    /// The number of entries that are committed and not published.
+    fn unpublished(&self) -> u64 {
+        let published = self.outlets.publications.borrow().as_ref().map_or(0, |published| published.size());
+        self.outlets.committed.borrow().saturating_sub(published)
     }
 
     /// Runs work that takes a while on a thread of its own; refused when too much runs already.
@@ -141,6 +180,7 @@ async fn on_a_thread<T: Send + 'static>(
 pub fn router(state: AppState) -> Router {
     let api = Router::new()
         .route("/entries", post(entries::submit).layer(DefaultBodyLimit::max(MAX_SUBMISSION)))
+        .route("/candidate/entries", get(candidate::entries))
         .route("/lookup", get(lookup::get).post(lookup::post).layer(DefaultBodyLimit::max(MAX_LOOKUP_BODY)))
         .route("/proof/inclusion", get(proofs::inclusion))
         .route("/proof/consistency", get(proofs::consistency))
@@ -187,18 +227,19 @@ fn about_limits(config: &Config) -> serde_json::Value {
 /// `GET /api/v1/log`: who this log is.
 async fn about(State(state): State<AppState>) -> Result<Response, Problem> {
     let published = state.published()?;
-    let witnesses: Vec<String> = published.roster.witnesses().iter().map(ToString::to_string).collect();
-    let limits = published.roster.limits;
+    let witnesses: Vec<String> = published.roster().witnesses().iter().map(ToString::to_string).collect();
+    let limits = published.roster().limits;
     let body = json!({
         "origin": state.log_key.name(),
         "vkey": state.log_key.to_string(),
+        "vkeys": *state.vkeys,
         "size": published.size(),
         "roster": {
-            "index": published.seal.roster,
+            "index": published.seal().roster,
             "witnesses": witnesses,
             "limits": { "future": limits.future, "past": limits.past, "quiet": limits.quiet },
         },
-        "cosigners": [],
+        "cosigners": cosigners_json(&state),
         "limits": *state.about,
         "versions": { "formats": ["v1"], "api": "v1", "server": env!("CARGO_PKG_VERSION") },
     });
@@ -230,6 +271,10 @@ async fn method_not_allowed() -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "this page does not take this method")
 }
 
+fn cosigners_json(state: &AppState) -> Vec<serde_json::Value> {
+    state.outlets.statuses.borrow().iter().map(status::CosignerStatus::to_json).collect()
+}
+
 /// The process is up.
 async fn healthz() -> &'static str {
     "ok\n"
@@ -241,7 +286,14 @@ async fn readyz(State(state): State<AppState>) -> Result<Response, Problem> {
     if state.intake.is_closed() {
         return Err(Problem::stopping());
     }
-    let body = json!({ "ready": true, "size": published.size(), "lastSeal": published.seal.time.to_string() });
+    state.intake.check_open()?;
+    let body = json!({
+        "ready": true,
+        "size": published.size(),
+        "lastSeal": published.seal().time.to_string(),
+        "unpublished": state.unpublished(),
+        "cosigners": cosigners_json(&state),
+    });
     Ok(Json(body).into_response())
 }
 

@@ -34,10 +34,27 @@ impl Problem {
         Problem::new(StatusCode::NOT_FOUND, "not-found", detail)
     }
 
-    /// Nothing is published yet.
-    pub fn not_published() -> Problem {
-        let detail = "the log has not published a checkpoint since it started; try again";
+    /// Nothing is published yet. `cosigners` says how they are, if there are any.
+    pub fn not_published(cosigners: &str) -> Problem {
+        let waits = waits_for(cosigners);
+        let detail = format!("the log has not published a checkpoint since it started; try again{waits}");
         Problem { retry_after: Some(1), ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-published", detail) }
+    }
+
+    /// The entries are in the log, and not published in the time that one request may take.
+    pub fn not_yet_published(cosigners: &str) -> Problem {
+        let waits = waits_for(cosigners);
+        let detail = format!(
+            "the entries are in the log for good, but no checkpoint that covers them is published yet; submit the same \
+             again for their receipts{waits}"
+        );
+        Problem { retry_after: Some(10), ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, "not-yet-published", detail) }
+    }
+
+    /// The server does not take entries yet.
+    pub fn starting() -> Problem {
+        let detail = "the log is starting and takes no entries yet; try again";
+        Problem { retry_after: Some(1), ..Problem::new(StatusCode::SERVICE_UNAVAILABLE, "starting", detail) }
     }
 
     /// Too much is going on.
@@ -68,6 +85,10 @@ impl Problem {
             "detail": self.detail,
         })
     }
+}
+
+fn waits_for(cosigners: &str) -> String {
+    if cosigners.is_empty() { String::new() } else { format!(". It waits for a quorum of its cosigners: {cosigners}") }
 }
 
 /// What a query that does not fit is answered with.

@@ -35,10 +35,10 @@ pub async fn tile(
     let (first, width) = (tile.index * FULL_WIDTH, usize::from(tile.width));
     let bytes = match tile.kind {
         // Nodes at multiples of eight levels are the hashes of tiles.
-        TileKind::Hashes(level) => state.heavy(move || Ok(published.view.nodes(level * 8, first, width)?)).await?,
+        TileKind::Hashes(level) => state.heavy(move || Ok(published.view().nodes(level * 8, first, width)?)).await?,
         TileKind::Entries => {
             let bundle = move || {
-                let entries = published.view.entries(first, width)?;
+                let entries = published.view().entries(first, width)?;
                 encode_bundle(entries.iter().map(Vec::as_slice)).map_err(|_| Problem::internal())
             };
             state.heavy(bundle).await?

@@ -170,6 +170,14 @@ impl Store {
         View { db: self.db, snapshot: self.db.snapshot() }
     }
 
+    /// The number of entries, as of the last commit.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn size(&self) -> Result<u64, StoreError> {
+        Ok(self.view().checkpoint()?.map_or(0, |checkpoint| checkpoint.unverified().size))
+    }
+
     /// Writes a batch. When this returns, all of it is on disk; after a crash, all or nothing is.
     ///
     /// # Errors
@@ -455,9 +463,23 @@ impl NodeReader for View {
 
     fn node(&self, level: u8, index: u64) -> Result<Hash, StoreError> {
         let bytes = self.snapshot.get_pinned_cf(family(self.db, family::NODES)?, node_key(level, index))?;
-        let hash = bytes.and_then(|bytes| bytes.as_ref().try_into().ok());
-        hash.map(Hash).ok_or_else(|| StoreError::Missing(format!("tree node {level}/{index}")))
+        read_node(bytes.as_deref(), level, index)
     }
+}
+
+/// Nodes never change, so proofs between sizes that are committed need no view.
+impl NodeReader for Store {
+    type Error = StoreError;
+
+    fn node(&self, level: u8, index: u64) -> Result<Hash, StoreError> {
+        let bytes = self.db.get_pinned_cf(family(self.db, family::NODES)?, node_key(level, index))?;
+        read_node(bytes.as_deref(), level, index)
+    }
+}
+
+fn read_node(bytes: Option<&[u8]>, level: u8, index: u64) -> Result<Hash, StoreError> {
+    let hash = bytes.and_then(|bytes| bytes.try_into().ok());
+    hash.map(Hash).ok_or_else(|| StoreError::Missing(format!("tree node {level}/{index}")))
 }
 
 impl PageReader for View {

@@ -3,8 +3,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use taglog_proto::{
-    evidence::{Evidence, Fork, Inconsistency, NoSeal, Omission},
+    evidence::{Evidence, FalseEntry, Fork, Inconsistency, NoSeal, Omission},
     merkle::inclusion_proof,
+    multiproof,
     tag_proof::IndexedEntry,
 };
 use taglog_proto_fuzz::{HISTORY, spoil};
@@ -20,7 +21,7 @@ fn evidence(which: u8) -> Evidence {
     let inclusion =
         |index| inclusion_proof(&HISTORY.log, index, size).expect("the log holds it").expect("it is below the size");
     let checkpoint = HISTORY.checkpoint.to_string();
-    match which % 4 {
+    match which % 5 {
         0 => Evidence::Fork(Fork { checkpoints: [checkpoint.clone(), checkpoint] }),
         1 => {
             let (old, new) = (&HISTORY.checkpoint, &HISTORY.checkpoint);
@@ -30,6 +31,13 @@ fn evidence(which: u8) -> Evidence {
             tag_proof: HISTORY.proof.clone(),
             observation: IndexedEntry { index: 2, entry: HISTORY.entries[2].clone() },
             inclusion: inclusion(2),
+        }),
+        3 => Evidence::FalseEntry(FalseEntry {
+            checkpoint,
+            entries: [0, 2, size - 1].map(|index| IndexedEntry { index, entry: HISTORY.entries[index as usize].clone() }),
+            multiproof: multiproof::build(&HISTORY.log, &[0, 2, size - 1], size)
+                .expect("the log holds them")
+                .expect("they increase, below the size"),
         }),
         _ => Evidence::NoSeal(NoSeal {
             checkpoint,

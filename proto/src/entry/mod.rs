@@ -106,6 +106,29 @@ impl Entry {
         // The parsers are strict line by line; this makes the one spelling a fact, not a hope.
         if entry.to_string() == text { Ok(entry) } else { Err(EntryError::Spelling) }
     }
+
+    /// The witness's signature, of an observation or a confirmation.
+    pub fn signature(&self) -> Option<&WitnessSignature> {
+        match self {
+            Entry::Observation(entry) => Some(&entry.signature),
+            Entry::Confirmation(entry) => Some(&entry.signature),
+            Entry::Roster(_) | Entry::Seal(_) => None,
+        }
+    }
+
+    /// The roster, if it is one.
+    pub fn roster(&self) -> Option<&Roster> {
+        if let Entry::Roster(roster) = self { Some(roster) } else { None }
+    }
+
+    /// The text that is signed; empty for what bears no signature.
+    pub(crate) fn signed_text(&self) -> String {
+        match self {
+            Entry::Observation(entry) => entry.text(),
+            Entry::Confirmation(entry) => entry.text(),
+            Entry::Roster(_) | Entry::Seal(_) => String::new(),
+        }
+    }
 }
 
 impl fmt::Display for Entry {

@@ -4,8 +4,9 @@ use std::fmt;
 
 use super::{EntryError, Lines, MAX_STATEMENT};
 use crate::{
-    name::{Digest, Image, Repository, Tag, WitnessId, WitnessName},
-    note::{NoteError, NoteSignature, SigningKey, VerifierKey, parse_signature},
+    encoding::{from_base64_array, write_base64},
+    name::{Digest, Image, KeyId, Repository, Tag, WitnessId, WitnessName},
+    note::{NoteError, SigningKey, VerifierKey},
     time::Timestamp,
 };
 
@@ -47,11 +48,15 @@ pub struct WitnessSignature {
 }
 
 impl WitnessSignature {
+    /// Reads `— <witness name> <base64 of 4 bytes key id || 64 bytes signature>`.
     fn parse(line: &str) -> Result<WitnessSignature, EntryError> {
-        let signature = parse_signature(line).ok_or(EntryError::Signature)?;
+        let (name, encoded) =
+            line.strip_prefix("— ").and_then(|rest| rest.split_once(' ')).ok_or(EntryError::Signature)?;
+        let bytes: [u8; 68] = from_base64_array(encoded).ok_or(EntryError::Signature)?;
+        let (key_id, signature) = bytes.split_first_chunk::<4>().ok_or(EntryError::Signature)?;
         Ok(WitnessSignature {
-            witness: WitnessId { name: WitnessName::parse(&signature.name)?, key_id: signature.key_id },
-            bytes: signature.signature.try_into().map_err(|_| EntryError::Signature)?,
+            witness: WitnessId { name: WitnessName::parse(name)?, key_id: KeyId(*key_id) },
+            bytes: signature.try_into().map_err(|_| EntryError::Signature)?,
         })
     }
 
@@ -65,12 +70,12 @@ impl WitnessSignature {
 
 impl fmt::Display for WitnessSignature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        NoteSignature {
-            name: self.witness.name.to_string(),
-            key_id: self.witness.key_id,
-            signature: self.bytes.to_vec(),
-        }
-        .fmt(f)
+        let mut bytes = [0; 68];
+        bytes[..4].copy_from_slice(&self.witness.key_id.0);
+        bytes[4..].copy_from_slice(&self.bytes);
+        write!(f, "— {} ", self.witness.name)?;
+        write_base64(&bytes, f)?;
+        f.write_str("\n")
     }
 }
 

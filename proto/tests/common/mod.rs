@@ -3,6 +3,8 @@
 // Every test program uses a part of this.
 #![allow(dead_code, missing_docs)]
 
+pub mod build;
+
 use std::{
     collections::BTreeMap,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},

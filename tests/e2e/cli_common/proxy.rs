@@ -94,6 +94,15 @@ impl Proxy {
         Proxy::start_with(server, Box::new(instead), Box::new(|_, body| body), Box::new(|_, body| body))
     }
 
+    /// Answers some calls itself, and changes what the log answers to others.
+    pub fn instead_and_answering(
+        server: &Server,
+        instead: impl Fn(&str) -> Option<Own> + Send + Sync + 'static,
+        edit: impl Fn(&str, Vec<u8>) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Proxy {
+        Proxy::start_with(server, Box::new(instead), Box::new(|_, body| body), Box::new(edit))
+    }
+
     fn start(server: &Server, request: Edit, answer: Edit) -> Proxy {
         Proxy::start_with(server, Box::new(|_| None), request, answer)
     }

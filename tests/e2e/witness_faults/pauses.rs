@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use axum::http::Method;
 use taglog_tests::{
     agent::{registry_table, watch_table},
     hostile_registry::{Canned, HostileRegistry, Manner, Sent, manifest_digest},
@@ -62,6 +63,41 @@ fn retry_after_pauses_the_whole_registry() {
         let meanwhile = |at: Instant| at > asked && at < asked + silence;
         assert!(scene.other.seen().iter().filter(|seen| meanwhile(seen.at)).count() >= 2, "{status}");
     }
+}
+
+/// As Docker Hub does it: HEAD is free, GET is counted, and every answer says how much is left. The last ones are left to
+/// others.
+#[test]
+fn a_pull_budget_is_not_used_up() {
+    let mut scene = Scene::new();
+    scene.registry.set(APP, Manner::serves("one"));
+    scene.configure(&[], &[watch(&scene.registry, &[APP], "")]);
+    let budget = |registry: &HostileRegistry, left: &str| {
+        registry.states(&[("ratelimit-limit", "100;w=100"), ("ratelimit-remaining", &format!("{left};w=100"))]);
+    };
+    budget(&scene.registry, "3");
+    scene.start();
+    scene.wait_logged(APP, &["one"]);
+    scene.wait_healthy_logged(&["one"]);
+
+    budget(&scene.registry, "2");
+    scene.wait_looks(&[APP], 1);
+    let pulls = |registry: &HostileRegistry| registry.seen().iter().filter(|seen| seen.method == Method::GET).count();
+    let before = pulls(&scene.registry);
+    scene.registry.set(APP, Manner::serves("two"));
+    scene.wait_error(APP, &["pull budget"]);
+    // Looks go on, at this registry and elsewhere.
+    scene.wait_looks(&[APP, HEALTHY], 2);
+    scene.other.set(HEALTHY, Manner::serves("two"));
+    wait_logged(&scene.agent, &scene.server, &scene.other.name(HEALTHY), &["one", "two"]);
+    assert_eq!(pulls(&scene.registry), before, "the last pulls are used");
+    assert_eq!(scene.logged(APP), [digest_of("one")]);
+
+    budget(&scene.registry, "100");
+    scene.wait_logged(APP, &["one", "two"]);
+    assert!(pulls(&scene.registry) > before);
+    let name = scene.registry.name(APP);
+    scene.agent.wait_until("the end of the error", |status| status.error(&name).is_empty());
 }
 
 /// One tag at which the registry breaks, among others at which it does not.

@@ -46,7 +46,7 @@ fn what_is_wrong_is_named_with_its_place() {
         (with("trust = \"trust\"", "trust = \"nowhere\""), &["nowhere", "taglog init"]),
         (with("trust = \"trust\"", "trust = \"witness.key\""), &["witness.key", "line 1"]),
         (with("trust = \"trust\"", "trust = \"no-url\""), &["no-url", "url"]),
-        (with("trust = \"trust\"", "trust = \"cosigned\""), &["cosigned", "line 2", "cosigners"]),
+        (with("trust = \"trust\"", "trust = \"cosigned\""), &["cosigned", "line 2", "verifier key"]),
         (last("[[log]]\ntrust = \"trust\""), &["log.example/test", "twice"]),
         (with("witness.key", "nowhere.key"), &["nowhere.key", "taglog keygen"]),
         (with("witness.key", "garbage.key"), &["garbage.key"]),

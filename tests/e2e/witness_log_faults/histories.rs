@@ -5,12 +5,13 @@ use taglog_tests::{Data, Server, Witness, witness::now};
 use crate::{
     LogScene,
     cli_common::{add, copy_of, same_key, wait},
+    witness_scene::pending,
 };
 
 const OTHER: &str = "registry.example/team/other:1.0";
 
 /// A log with the same key and another history, of at least this many entries.
-fn twin(server: &Server, size: u64) -> Server {
+pub fn twin(server: &Server, size: u64) -> Server {
     let (first, second) = (Witness::new(1), Witness::new(2));
     let twin = same_key(server, &[&first, &second]).start();
     for second_of_history in 0.. {
@@ -79,4 +80,26 @@ fn another_history_after_a_restart() {
     log.scene.start();
     log.is_caught();
     log.is_honest_again(&["one", "two"]);
+}
+
+/// Without what it remembers, the agent cannot tell this log from another one, and gives it nothing.
+#[test]
+fn a_remembered_checkpoint_that_is_damaged() {
+    let mut log = LogScene::new();
+    let files = std::fs::read_dir(log.scene.agent.path("state")).unwrap().map(|entry| entry.unwrap().path());
+    let remembered: Vec<_> = files.filter(|path| path.extension().is_some_and(|end| end == "checkpoint")).collect();
+    let [path] = &remembered[..] else { panic!("{remembered:?}") };
+    let checkpoint = std::fs::read(path).unwrap();
+    std::fs::write(path, "x").unwrap();
+    log.move_to("two");
+    let status = log.wait_alarm("memory");
+    assert_eq!(status.exit_code(), 3);
+    assert_eq!(pending(&status, &log.scene.server), 1);
+    let message = log.wait_webhook("memory")["message"].to_string();
+    assert!(message.contains(path.to_str().unwrap()) && message.contains("remove"), "{message}");
+    log.wait_logged(&["one"]);
+    std::fs::write(path, checkpoint).unwrap();
+    log.wait_logged(&["one", "two"]);
+    log.wait_delivered();
+    log.wait_calm();
 }

@@ -1,19 +1,16 @@
 //! Logs that acknowledge and do not publish, or not what they acknowledged.
 
-use taglog_tests::{
-    Server, Status, Witness,
-    agent::{log_table, registry_table},
-    witness::now,
-};
+use serde_json::Value;
+use taglog_tests::{Server, Status, Witness};
 
 use crate::{
-    APP, LogScene,
+    LogScene,
     cli_common::{
-        add,
         proxy::{Own, Proxy},
-        same_key, wait,
+        wait,
     },
-    witness_scene::{keys, pending, watch},
+    histories::twin,
+    witness_scene::pending,
 };
 
 /// Takes entries and publishes nothing; to whoever waits for publication it says that, or nothing at all.
@@ -72,35 +69,61 @@ fn a_log_that_publishes_late_but_in_time() {
     log.wait_calm();
 }
 
-/// The log gives an index, and later another one, each with a flawless proof. Only whoever kept the first one knows.
+/// Acknowledges what it is given with indices that are not true, and publishes nothing.
+fn numbering_falsely(server: &Server) -> Proxy {
+    let instead = |path: &str| match path {
+        "/api/v1/entries" => None,
+        _ => Some(Own::Unavailable("not-published")),
+    };
+    Proxy::instead_and_answering(server, instead, |_, body| {
+        let mut answers: Vec<Value> = serde_json::from_slice(&body).unwrap();
+        for answer in &mut answers {
+            answer["index"] = (answer["index"].as_u64().unwrap() + 1000).into();
+        }
+        serde_json::to_vec(&answers).unwrap()
+    })
+}
+
+/// The log gives an index, and later another one with a flawless proof. Only whoever kept the first one knows, and says
+/// so; the entry is in the log all the same.
 #[test]
 fn an_acknowledged_index_that_changes() {
-    let witness = Witness::new(1);
-    let mut log = LogScene::not_started(Server::start(&[&witness], ""));
-    // One tag, so that all there is has been acknowledged when the alarm comes.
-    let tables =
-        [log_table("trust"), registry_table(&log.scene.registry.host, 4), watch(&log.scene.registry, &[APP], "")];
-    let webhook = format!("{:?}", log.webhook.url);
-    log.scene.agent.configure(&keys(&[("publish-deadline", "\"1s\""), ("alarm-webhook", &webhook)]), &tables);
-    let silent = publishing_nothing(&log.scene.server, Own::Unavailable("not-published"));
-    log.switch.turn_to(&silent.url);
-    log.scene.start();
+    let mut log = LogScene::new();
+    let false_numbers = numbering_falsely(&log.scene.server);
+    log.switch.turn_to(&false_numbers.url);
+    log.move_to("two");
     log.wait_alarm("unpublished");
 
-    let twin = same_key(&log.scene.server, &[&witness]).start();
-    add(&twin, &[witness.observe("registry.example/team/other:1.0", "o", now())]);
-    log.switch.turn_to(&twin.url);
-    let evidence = log.is_caught().to_string();
-    assert!(evidence.contains("taglog/observation@v1"), "{evidence}");
-    log.switch.turn_to(&log.scene.server.url);
+    log.turn_to_honest();
+    let status = log.wait_alarm("misbehaviour");
+    assert_eq!(status.exit_code(), 4);
     log.wait_delivered();
-    log.wait_logged(&["one"]);
-    // The other history was not taken for the log's.
-    assert!(wait(twin.size()) > 0);
+    log.wait_logged(&["one", "two"]);
+    log.wait_webhook("misbehaviour");
+    let alarm = log.scene.agent.status().alarm("misbehaviour").unwrap().clone();
+    let evidence = log.scene.agent.path(alarm["evidence"].as_str().unwrap());
+    let evidence = std::fs::read_to_string(evidence).unwrap();
+    let evidence: Value = serde_json::from_str(&evidence).unwrap();
+    let (before, now) = (&evidence["answer"]["acknowledged"], &evidence["answer"]["answer"]["accepted"]["index"]);
+    assert_eq!(before.as_u64(), now.as_u64().map(|index| index + 1000), "{evidence}");
     log.acknowledge();
     log.wait_calm();
-    log.move_to("two");
-    log.wait_logged(&["one", "two"]);
+    log.move_to("three");
+    log.wait_logged(&["one", "two", "three"]);
     log.wait_delivered();
     log.wait_calm();
+}
+
+/// A flawless proof in a history that is another one proves nothing.
+#[test]
+fn an_acknowledged_entry_that_turns_up_in_another_history() {
+    let mut log = LogScene::new();
+    let silent = publishing_nothing(&log.scene.server, Own::Unavailable("not-published"));
+    log.switch.turn_to(&silent.url);
+    log.move_to("two");
+    log.wait_alarm("unpublished");
+    let twin = twin(&log.scene.server, wait(log.scene.server.size()) + 4);
+    log.switch.turn_to(&twin.url);
+    log.is_caught();
+    log.is_honest_again(&["one", "two"]);
 }

@@ -82,6 +82,10 @@ fn a_log_that_comes_back() {
     let vkey = log.scene.server.vkey.clone();
     let named = |status: &Status| !status.log(&vkey)["error"].is_null();
     log.scene.agent.wait_until("the log's error", named);
+    let status = log.wait_alarm("undelivered");
+    assert_eq!(status.exit_code(), 3);
+    log.wait_webhook("undelivered");
+    // By itself, without being told that the log is back.
     log.switch.turn_to(&log.scene.server.url);
     log.wait_logged(&["one", "two", "three", "two"]);
     let status = log.wait_delivered();

@@ -1,6 +1,8 @@
 //! Looks images up and verifies the answer: proofs, consistency with what is remembered, and the
 //! further pages of long lists.
 
+use std::sync::Arc;
+
 use serde_json::json;
 use taglog_proto::{
     checkpoint::SignedCheckpoint,
@@ -8,11 +10,16 @@ use taglog_proto::{
     merkle::verify_consistency,
     name::Image,
     note::VerifierKey,
+    policy::Quorate,
     tag_proof::{ImageReport, MAX_IMAGES, TagProof, TagProofError, VerifiedLookup},
+    time::Timestamp,
 };
 use thiserror::Error;
 
-use super::{ClientError, LogClient};
+use super::{
+    ClientError, LogClient,
+    trust::{Distrust, Trust},
+};
 
 /// The most pages of one list of sightings that are fetched; beyond that a list stays incomplete.
 const MAX_PAGES: u64 = 64;
@@ -29,6 +36,49 @@ pub enum LookupError {
     /// A proof is false, or the log contradicts what it signed before.
     #[error("{0}")]
     Misbehaved(Box<Misbehaviour>),
+    /// Nothing is false, and too few cosigners stand behind it.
+    #[error(transparent)]
+    Distrust(#[from] Distrust),
+}
+
+/// Why saved proofs are not believed.
+#[derive(Debug, Error)]
+#[error("log {log}: {why}")]
+pub struct SavedError {
+    /// Of which log: its origin.
+    pub log: String,
+    /// What is wrong.
+    pub why: SavedFault,
+}
+
+/// What is wrong with the saved proofs of one log.
+#[derive(Debug, Error)]
+pub enum SavedFault {
+    /// There are none.
+    #[error("there is no proof of it")]
+    Missing,
+    /// A proof is false.
+    #[error(transparent)]
+    Proof(#[from] TagProofError),
+    /// Nothing is false, and too few cosigners stand behind it.
+    #[error(transparent)]
+    Distrust(#[from] Distrust),
+}
+
+/// One verified answer, and who stands behind its checkpoint.
+#[derive(Debug)]
+pub struct Part {
+    /// What it says.
+    pub lookup: VerifiedLookup,
+    /// Who cosigned, and when.
+    pub cosigned: Quorate,
+}
+
+impl Part {
+    /// From when the answer is: what the quorum of cosigners vouches for, or where none is asked for, the seal.
+    pub fn time(&self) -> Timestamp {
+        self.cosigned.fresh.unwrap_or(self.lookup.seal.time)
+    }
 }
 
 /// What the log did, with what shows it.
@@ -41,52 +91,60 @@ pub struct Misbehaviour {
     pub evidence: String,
 }
 
-/// Tag proofs as they came, and what they say once verified.
+/// Tag proofs of one log as they came, and what they say once verified.
 #[derive(Debug)]
 pub struct Looked {
+    /// The log's origin.
+    pub log: String,
     /// The proofs, for saving: one for each part of a large request and each further page.
     pub proofs: Vec<TagProof>,
     /// The verified parts, in the order of the request.
-    pub parts: Vec<VerifiedLookup>,
+    pub parts: Vec<Arc<Part>>,
 }
 
 impl Looked {
+    /// The part that answers for an image.
+    pub fn part(&self, image: &Image) -> Option<&Part> {
+        self.parts.iter().map(Arc::as_ref).find(|part| part.lookup.report(image).is_some())
+    }
+
     /// The report on an image.
     pub fn report(&self, image: &Image) -> Option<&ImageReport> {
-        self.parts.iter().find_map(|part| part.report(image))
+        self.parts.iter().find_map(|part| part.lookup.report(image))
     }
 
     /// The part whose checkpoint is the oldest: what is said of all images is at least that new.
-    pub fn oldest(&self) -> Option<&VerifiedLookup> {
-        self.parts.iter().min_by_key(|part| part.checkpoint.size)
+    pub fn oldest(&self) -> Option<&Part> {
+        self.parts.iter().map(Arc::as_ref).min_by_key(|part| part.lookup.checkpoint.size)
     }
 
     /// The newest checkpoint among the parts.
     pub fn newest(&self) -> Option<&SignedCheckpoint> {
-        self.parts.iter().max_by_key(|part| part.checkpoint.size).map(|part| &part.signed_checkpoint)
+        let parts = self.parts.iter().map(|part| &part.lookup.signed_checkpoint);
+        parts.max_by_key(|signed| signed.unverified().size)
     }
 }
 
-/// Looks up all images (each once), normally in one request, and verifies everything, consistency
-/// with `remembered` included.
+/// Looks up all images (each once), normally in one request, and verifies everything, the quorum of cosigners and
+/// consistency with `remembered` included.
 ///
 /// # Errors
 /// [`LookupError`].
 pub async fn look_up(
     client: &LogClient,
-    log: &VerifierKey,
+    trust: &Trust,
     images: &[Image],
     remembered: Option<&SignedCheckpoint>,
 ) -> Result<Looked, LookupError> {
-    let mut looked = Looked { proofs: Vec::new(), parts: Vec::new() };
+    let (mut proofs, mut parts) = (Vec::new(), Vec::new());
     let mut last = remembered.cloned();
     let mut waiting: Vec<&[Image]> = images.chunks(MAX_IMAGES).rev().collect();
     while let Some(part) = waiting.pop() {
-        match verified_page(client, log, part, last.as_ref(), 0).await {
-            Ok((proof, verified)) => {
-                last = Some(verified.signed_checkpoint.clone());
-                looked.proofs.push(proof);
-                looked.parts.push(verified);
+        match verified_page(client, trust, part, last.as_ref(), 0).await {
+            Ok((proof, part)) => {
+                last = Some(part.lookup.signed_checkpoint.clone());
+                proofs.push(proof);
+                parts.push(part);
             }
             // The answer would not fit into one proof: ask for the halves.
             Err(LookupError::Client(ClientError::Problem { kind, .. }))
@@ -98,17 +156,17 @@ pub async fn look_up(
             Err(error) => return Err(error),
         }
     }
-    complete(client, log, &mut looked).await?;
-    Ok(looked)
+    complete(client, trust, &mut proofs, &mut parts).await?;
+    Ok(Looked { log: trust.origin().to_owned(), proofs, parts: parts.into_iter().map(Arc::new).collect() })
 }
 
 async fn verified_page(
     client: &LogClient,
-    log: &VerifierKey,
+    trust: &Trust,
     images: &[Image],
     last: Option<&SignedCheckpoint>,
     page: u64,
-) -> Result<(TagProof, VerifiedLookup), LookupError> {
+) -> Result<(TagProof, Part), LookupError> {
     let from = last.map(|last| last.unverified().size);
     let proof = match client.tag_proof(images, from, page).await {
         // The log says that it is smaller than what is remembered: let it prove what it has.
@@ -117,13 +175,14 @@ async fn verified_page(
         }
         answer => answer?,
     };
-    let verified = verify(&proof, log, last).map_err(|error| misbehaved(error, &proof, last))?;
-    if let Some(missing) = images.iter().find(|image| verified.report(image).is_none()) {
+    let lookup = verify(&proof, &trust.log, last).map_err(|error| misbehaved(error, &proof, last))?;
+    if let Some(missing) = images.iter().find(|image| lookup.report(image).is_none()) {
         let why = "the log was asked for it and does not answer".to_owned();
         let error = TagProofError::Contradiction { image: missing.to_string(), why };
         return Err(misbehaved(error, &proof, last));
     }
-    Ok((proof, verified))
+    let cosigned = trust.check_lookup(&lookup)?;
+    Ok((proof, Part { lookup, cosigned }))
 }
 
 fn verify(
@@ -169,8 +228,13 @@ fn evidence(
 }
 
 /// Fetches the further pages of lists that are longer than one page.
-async fn complete(client: &LogClient, log: &VerifierKey, looked: &mut Looked) -> Result<(), LookupError> {
-    for part in &mut looked.parts {
+async fn complete(
+    client: &LogClient,
+    trust: &Trust,
+    proofs: &mut Vec<TagProof>,
+    parts: &mut [Part],
+) -> Result<(), LookupError> {
+    for Part { lookup: part, .. } in parts {
         let mut pages = Vec::new();
         for page in 1..MAX_PAGES {
             let long = |report: &&ImageReport| report.witnesses.iter().any(|witness| !witness.complete);
@@ -178,31 +242,64 @@ async fn complete(client: &LogClient, log: &VerifierKey, looked: &mut Looked) ->
             if images.is_empty() {
                 break;
             }
-            let (proof, verified) = verified_page(client, log, &images, Some(&part.signed_checkpoint), page).await?;
-            looked.proofs.push(proof);
-            pages.push(verified);
+            let (proof, further) = verified_page(client, trust, &images, Some(&part.signed_checkpoint), page).await?;
+            proofs.push(proof);
+            pages.push(further.lookup);
             part.join_pages(&pages);
         }
     }
     Ok(())
 }
 
-/// Verifies saved tag proofs: the first of each image, completed by the pages after it.
+/// Verifies saved tag proofs, each under the key of the log that it says it is from. Every one of these logs must be
+/// there; what is from another log is passed over.
 ///
 /// # Errors
-/// [`TagProofError`].
-pub fn verify_saved(proofs: Vec<TagProof>, log: &VerifierKey) -> Result<Looked, TagProofError> {
-    let verified: Vec<VerifiedLookup> = proofs.iter().map(|proof| proof.verify(log)).collect::<Result<_, _>>()?;
+/// [`SavedError`]: of several the first, but a false proof before anything that is only missing.
+pub fn verify_saved(proofs: Vec<TagProof>, logs: &[Trust]) -> Result<Vec<Looked>, SavedError> {
+    let (mut left, mut looked, mut wrong) = (proofs, Vec::new(), Vec::new());
+    for log in logs {
+        let (own, others) = left.into_iter().partition(|proof| origin(proof) == log.origin());
+        left = others;
+        match verify_saved_log(own, log) {
+            Ok(verified) => looked.push(verified),
+            Err(why) => wrong.push(SavedError { log: log.origin().to_owned(), why }),
+        }
+    }
+    let is_false = |error: &SavedError| matches!(error.why, SavedFault::Proof(_));
+    match wrong.into_iter().min_by_key(|error| !is_false(error)) {
+        Some(gravest) => Err(gravest),
+        None => Ok(looked),
+    }
+}
+
+/// Of which log a proof says that it is: the first line of its checkpoint.
+pub fn origin(proof: &TagProof) -> &str {
+    proof.checkpoint.lines().next().unwrap_or_default()
+}
+
+/// The first proof of each image, completed by the pages after it.
+fn verify_saved_log(proofs: Vec<TagProof>, trust: &Trust) -> Result<Looked, SavedFault> {
+    if proofs.is_empty() {
+        return Err(SavedFault::Missing);
+    }
+    let verified: Vec<VerifiedLookup> =
+        proofs.iter().map(|proof| proof.verify(&trust.log)).collect::<Result<_, _>>()?;
     check_consistent(&proofs, &verified)?;
     let is_first = |part: &VerifiedLookup| part.images.iter().flat_map(|r| &r.witnesses).all(|w| w.start == 0);
     let (mut parts, pages): (Vec<_>, Vec<_>) = verified.into_iter().partition(is_first);
     let first_page_of = |image: &Image| parts.iter().any(|part| part.report(image).is_some());
     if let Some(report) = pages.iter().flat_map(|page| &page.images).find(|report| !first_page_of(&report.image)) {
         let why = "the file has a further page of its sightings, but not the first".to_owned();
-        return Err(TagProofError::Contradiction { image: report.image.to_string(), why });
+        return Err(TagProofError::Contradiction { image: report.image.to_string(), why }.into());
+    }
+    for page in &pages {
+        trust.check_lookup(page)?;
     }
     parts.iter_mut().for_each(|part| part.join_pages(&pages));
-    Ok(Looked { proofs, parts })
+    let trusted = |lookup| Ok(Arc::new(Part { cosigned: trust.check_lookup(&lookup)?, lookup }));
+    let parts = parts.into_iter().map(trusted).collect::<Result<_, Distrust>>()?;
+    Ok(Looked { log: trust.origin().to_owned(), proofs, parts })
 }
 
 /// Saved proofs of several sizes follow each other, each with the proof that the log only grew.

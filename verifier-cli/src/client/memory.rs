@@ -4,6 +4,7 @@
 //! and never a new beginning.
 
 use std::{
+    fmt,
     fs::{self, File, OpenOptions},
     io::Write as _,
     path::{Path, PathBuf},
@@ -45,6 +46,11 @@ pub struct Memory {
     directory: PathBuf,
 }
 
+fn file_stem(log: &VerifierKey) -> String {
+    let name = Digest::Sha256(Hash::of(log.to_string().as_bytes()).0).to_string();
+    name.trim_start_matches("sha256:").to_owned()
+}
+
 fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> MemoryError {
     let path = path.to_owned();
     move |error| MemoryError::File { path, error }
@@ -58,8 +64,12 @@ impl Memory {
 
     /// One file for each full key: another key of the same origin is another log.
     fn path(&self, log: &VerifierKey) -> PathBuf {
-        let name = Digest::Sha256(Hash::of(log.to_string().as_bytes()).0).to_string();
-        self.directory.join(format!("{}.checkpoint", name.trim_start_matches("sha256:")))
+        self.directory.join(format!("{}.checkpoint", file_stem(log)))
+    }
+
+    /// Where the state of this log's audits is.
+    pub fn audit_directory(&self, log: &VerifierKey) -> PathBuf {
+        self.directory.join("audit").join(file_stem(log))
     }
 
     /// The checkpoint remembered for this log, if there is one.
@@ -117,6 +127,15 @@ impl Memory {
         let path = directory.join(format!("{name}-{}.json", &hash["sha256:".len()..][..16]));
         self.write(&path, bytes)?;
         Ok(path)
+    }
+
+    /// Keeps what shows that a log misbehaves, and says so in one sentence.
+    pub fn alarm(&self, log: &VerifierKey, error: impl fmt::Display, evidence: &str) -> String {
+        let kept = match self.keep_evidence("misbehaviour", evidence.as_bytes()) {
+            Ok(path) => format!("what it answered is kept in {}", path.display()),
+            Err(error) => format!("what it answered could not be kept: {error}"),
+        };
+        format!("THE LOG MISBEHAVES: {}: {error}; {kept}", log.name())
     }
 
     fn lock(&self) -> Result<File, MemoryError> {

@@ -3,6 +3,8 @@
 pub mod lookup;
 pub mod memory;
 pub mod receipt;
+pub mod static_log;
+pub mod tile_nodes;
 pub mod trust;
 
 use std::time::Duration;
@@ -19,6 +21,8 @@ use taglog_proto::{
 };
 use thiserror::Error;
 
+/// The most bytes of candidate entries that are read at once; a log sends 4 MiB.
+const MAX_CANDIDATES: usize = 8 << 20;
 /// The most bytes of any other answer.
 const MAX_ANSWER: usize = 8 << 20;
 /// The most bytes of one receipt in the answer to a bundle: it holds a whole checkpoint with its cosignatures.
@@ -65,10 +69,23 @@ pub struct About {
     pub origin: String,
     /// Its public key.
     pub vkey: String,
+    /// All its public keys: this one, and the ML-DSA-44 one if it has one.
+    #[serde(default)]
+    pub vkeys: Vec<String>,
+    /// Its cosigners.
+    #[serde(default)]
+    pub cosigners: Vec<AboutCosigner>,
     /// Entries that are published.
     pub size: u64,
     /// Its witnesses.
     pub roster: AboutRoster,
+}
+
+/// A cosigner as `/api/v1/log` shows it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct AboutCosigner {
+    /// Its vkey.
+    pub vkey: String,
 }
 
 /// The roster as `/api/v1/log` shows it.
@@ -249,6 +266,16 @@ impl LogClient {
         Ok(self.parse::<Answer>(&body)?.proof)
     }
 
+    /// Entries that the log has committed and may not have published yet, from `from` on and below `to`: an entry bundle
+    /// of as many as the log likes to send at once, not verified.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub async fn candidate_entries(&self, from: u64, to: u64) -> Result<Vec<u8>, ClientError> {
+        let request = self.http.get(self.address("api/v1/candidate/entries")).query(&[("from", from), ("to", to)]);
+        self.send(request, MAX_CANDIDATES).await
+    }
+
     /// Submits one signed entry and waits until it is published: its log index, whether it is a repetition, and its
     /// receipt, which is not verified.
     ///
@@ -303,6 +330,20 @@ impl LogClient {
         }
     }
 
+    /// A raw manifest that the log keeps, if it does; the bytes hash to the digest.
+    ///
+    /// # Errors
+    /// [`ClientError`]; [`ClientError::NotALog`] for other bytes.
+    pub async fn manifest(&self, digest: &Digest) -> Result<Option<Vec<u8>>, ClientError> {
+        let address = self.address(&format!("api/v1/manifests/{digest}"));
+        match self.send(self.http.get(address), MAX_ANSWER).await {
+            Ok(bytes) if digest.matches(&bytes) => Ok(Some(bytes)),
+            Ok(_) => Err(self.not_a_log(format!("what it keeps as {digest} does not hash to that"))),
+            Err(ClientError::Problem { status: 404, .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Stores a raw manifest with the log.
     ///
     /// # Errors
@@ -320,11 +361,16 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 fn network(url: &Url, error: &reqwest::Error) -> ClientError {
+    ClientError::Network { url: url.as_str().trim_end_matches('/').to_owned(), reason: printable(&cause(error)) }
+}
+
+/// The innermost cause, which is what helps.
+fn cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(source) = cause.source() {
         cause = source;
     }
-    ClientError::Network { url: url.as_str().trim_end_matches('/').to_owned(), reason: printable(&cause.to_string()) }
+    cause.to_string()
 }
 
 /// Text from the network, safe for a terminal.

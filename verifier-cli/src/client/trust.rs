@@ -1,14 +1,28 @@
-//! The trust file: which log is trusted, in the format of c2sp.org/tlog-policy.
+//! The trust file: which logs are trusted, and who must have cosigned what they say; in the format of
+//! c2sp.org/tlog-policy.
 //!
 //! ```text
 //! log <vkey> <url>
-//! quorum none
+//! log <vkey of another log> <url>
+//! witness a <vkey of a cosigner>
+//! witness b <vkey of a cosigner>
+//! group both all a b
+//! quorum both
 //! ```
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
-use taglog_proto::note::VerifierKey;
+use taglog_proto::{
+    checkpoint::SignedCheckpoint,
+    note::VerifierKey,
+    policy::{PolicyError, PolicyLog, Quorate, QuorumError, TrustPolicy},
+    tag_proof::VerifiedLookup,
+    time::Timestamp,
+};
 use thiserror::Error;
+
+/// How far a seal may be dated after the newest cosignature: cosigners come after the seal, and clocks differ.
+const SEAL_AFTER_COSIGNATURE: i64 = 300;
 
 /// Why a trust file was refused.
 #[derive(Debug, Error)]
@@ -16,76 +30,197 @@ pub enum TrustError {
     /// It cannot be read.
     #[error("cannot read the trust file: {0}; 'taglog init <URL of a log>' makes one")]
     Read(std::io::Error),
-    /// A line that is not understood, or must not be ignored.
-    #[error("trust file, line {line}: {why}")]
-    Line {
-        /// Counted from 1.
-        line: usize,
-        /// What is wrong.
-        why: String,
+    /// It is no policy.
+    #[error("trust file: {0}")]
+    Policy(#[from] PolicyError),
+    /// No log.
+    #[error("trust file: there is no 'log' line")]
+    NoLog,
+    /// Two logs of one origin.
+    #[error("trust file: two logs are called {0}: logs are told apart by their origins, so one file names each once")]
+    SameOrigin(String),
+    /// Several logs, where it is about one.
+    #[error("the trust file names several logs, and this is about one of them: {0}")]
+    Several(String),
+    /// A choice that is none.
+    #[error("the trust file names no log {choice:?}; choose one by its origin or address: {known}")]
+    NoSuchLog {
+        /// What was chosen.
+        choice: String,
+        /// The logs that there are.
+        known: String,
     },
-    /// No log, or no quorum.
-    #[error("the trust file has no '{0}' line")]
-    Missing(&'static str),
 }
 
-/// A log that is trusted, and where it is.
+/// Why what a log says is not believed, although nothing in it is false: too few cosigners stand behind it.
+#[derive(Debug, Error)]
+pub enum Distrust {
+    /// The quorum of the trust file is not there.
+    #[error("the log's checkpoint of size {size} is not to be trusted: {error}")]
+    Quorum {
+        /// The size of the checkpoint.
+        size: u64,
+        /// What is missing.
+        error: QuorumError,
+    },
+    /// The seal claims a later time than any cosigner.
+    #[error("the log's seal is dated {sealed}, and the newest cosignature {cosigned}: it is not to be trusted")]
+    Seal {
+        /// The time of the seal.
+        sealed: Timestamp,
+        /// The time of the newest cosignature.
+        cosigned: Timestamp,
+    },
+}
+
+/// All logs that are trusted; at least one, no two of one origin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TrustFile {
+    logs: Vec<Trust>,
+}
+
+impl TrustFile {
+    /// Reads a trust file.
+    ///
+    /// # Errors
+    /// [`TrustError`].
+    pub fn read(path: &Path) -> Result<TrustFile, TrustError> {
+        TrustFile::parse(&std::fs::read(path).map_err(TrustError::Read)?)
+    }
+
+    /// Parses a trust file: a policy with at least one log.
+    ///
+    /// # Errors
+    /// [`TrustError::Policy`], [`TrustError::NoLog`], [`TrustError::SameOrigin`].
+    pub fn parse(text: &[u8]) -> Result<TrustFile, TrustError> {
+        let policy = TrustPolicy::parse(text)?;
+        let mut origins = HashSet::new();
+        if let Some(twice) = policy.logs().iter().find(|log| !origins.insert(log.key.name())) {
+            return Err(TrustError::SameOrigin(twice.key.name().to_owned()));
+        }
+        let trust = |log: &PolicyLog| Trust { log: log.key.clone(), url: log.url.clone(), policy: policy.for_log(log) };
+        match policy.logs() {
+            [] => Err(TrustError::NoLog),
+            logs => Ok(TrustFile { logs: logs.iter().map(trust).collect() }),
+        }
+    }
+
+    /// Its logs, in the order of the file; at least one.
+    pub fn logs(&self) -> &[Trust] {
+        &self.logs
+    }
+
+    /// The log of this origin or address alone; all logs without a choice. Where there is one log only, anything else
+    /// is taken for another address of it.
+    ///
+    /// # Errors
+    /// [`TrustError::NoSuchLog`].
+    pub fn chosen(mut self, choice: Option<&str>) -> Result<TrustFile, TrustError> {
+        let Some(choice) = choice else { return Ok(self) };
+        let address = choice.trim_end_matches('/');
+        let is_it = |log: &&Trust| {
+            log.origin() == choice || log.url.as_ref().is_some_and(|url| url.trim_end_matches('/') == address)
+        };
+        if let Some(log) = self.logs.iter().find(is_it).cloned() {
+            return Ok(TrustFile { logs: vec![log] });
+        }
+        match &mut self.logs[..] {
+            [only] => {
+                only.url = Some(choice.to_owned());
+                Ok(self)
+            }
+            _ => Err(TrustError::NoSuchLog { choice: choice.to_owned(), known: self.in_words() }),
+        }
+    }
+
+    /// The one log of the file.
+    ///
+    /// # Errors
+    /// [`TrustError::Several`].
+    pub fn only(self) -> Result<Trust, TrustError> {
+        match &self.logs[..] {
+            [only] => Ok(only.clone()),
+            _ => Err(TrustError::Several(self.in_words())),
+        }
+    }
+
+    fn in_words(&self) -> String {
+        let log = |log: &Trust| match &log.url {
+            Some(url) => format!("{} ({url})", log.origin()),
+            None => log.origin().to_owned(),
+        };
+        self.logs.iter().map(log).collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// A log that is trusted as far as a policy says, and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trust {
     /// Its public key; the name is its origin.
     pub log: VerifierKey,
     /// Where it is served, if the file says.
     pub url: Option<String>,
+    policy: TrustPolicy,
 }
 
 impl Trust {
-    /// Reads a trust file.
+    /// Reads a trust file that names exactly one log.
     ///
     /// # Errors
     /// [`TrustError`].
     pub fn read(path: &Path) -> Result<Trust, TrustError> {
-        let text = std::fs::read_to_string(path).map_err(TrustError::Read)?;
-        Trust::parse(&text)
+        TrustFile::read(path)?.only()
     }
 
-    /// Parses a trust file (c2sp.org/tlog-policy). One log, and `quorum none`: a file that asks for
-    /// cosigners is refused, since this version could not honour it.
+    /// The log's name.
+    pub fn origin(&self) -> &str {
+        self.log.name()
+    }
+
+    /// Trust in one log's signature alone.
+    pub fn of_log(log: VerifierKey, url: Option<String>) -> Trust {
+        let policy = TrustPolicy::of_log(PolicyLog { key: log.clone(), ml_dsa: None, url: url.clone() });
+        Trust { log, url, policy }
+    }
+
+    /// Whether anything but the log's one signature is asked for.
+    pub fn is_plain(&self) -> bool {
+        self.policy.cosigners().is_empty() && self.policy.logs().iter().all(|log| log.ml_dsa.is_none())
+    }
+
+    /// Who is asked for, and how many of them: the policy.
+    pub fn policy(&self) -> &TrustPolicy {
+        &self.policy
+    }
+
+    /// Checks that a checkpoint has the log's signatures and the quorum.
     ///
     /// # Errors
-    /// [`TrustError::Line`], [`TrustError::Missing`].
-    pub fn parse(text: &str) -> Result<Trust, TrustError> {
-        let (mut trust, mut quorum) = (None, false);
-        for (number, line) in (1..).zip(text.split('\n')) {
-            let error = |why: &str| TrustError::Line { line: number, why: why.to_owned() };
-            let words: Vec<&str> = line.split([' ', '\t']).filter(|word| !word.is_empty()).collect();
-            match words[..] {
-                [] => {}
-                [first, ..] if first.starts_with('#') => {}
-                ["log", _, ..] if trust.is_some() => return Err(error("this version uses exactly one log")),
-                ["log", vkey] | ["log", vkey, _] => {
-                    let log = vkey.parse::<VerifierKey>().map_err(|e| error(&e.to_string()))?;
-                    trust = Some(Trust { log, url: words.get(2).map(ToString::to_string) });
-                }
-                ["quorum", _] if quorum => return Err(error("a second quorum")),
-                ["quorum", "none"] => quorum = true,
-                ["quorum" | "witness" | "group", ..] => {
-                    return Err(error(
-                        "this version cannot check cosigners yet, and will not ignore that you ask for them",
-                    ));
-                }
-                _ => return Err(error("want 'log <vkey> [<url>]' or 'quorum none'")),
-            }
-        }
-        if !quorum {
-            return Err(TrustError::Missing("quorum"));
-        }
-        trust.ok_or(TrustError::Missing("log"))
+    /// [`Distrust::Quorum`].
+    pub fn check(&self, signed: &SignedCheckpoint) -> Result<Quorate, Distrust> {
+        let size = signed.unverified().size;
+        self.policy.judge(signed).map_err(|error| Distrust::Quorum { size, error })
     }
 
-    /// The file's text for one log.
+    /// Checks a look-up whose proofs hold: the quorum of its checkpoint, and that its seal is not dated long after
+    /// the newest cosignature.
+    ///
+    /// # Errors
+    /// [`Distrust`].
+    pub fn check_lookup(&self, lookup: &VerifiedLookup) -> Result<Quorate, Distrust> {
+        let quorate = self.check(&lookup.signed_checkpoint)?;
+        let (sealed, newest) = (lookup.seal.time, quorate.cosignatures.iter().map(|(_, time)| *time).max());
+        match newest.filter(|_| self.policy.needs_cosigners()) {
+            Some(cosigned) if sealed.unix() - cosigned.unix() > SEAL_AFTER_COSIGNATURE => {
+                Err(Distrust::Seal { sealed, cosigned })
+            }
+            _ => Ok(quorate),
+        }
+    }
+
+    /// The file's text.
     pub fn to_text(&self) -> String {
-        let url = self.url.as_ref().map(|url| format!(" {url}")).unwrap_or_default();
-        format!("# Which transparency log taglog trusts (c2sp.org/tlog-policy).\nlog {}{url}\nquorum none\n", self.log)
+        format!("# Which transparency log taglog trusts (c2sp.org/tlog-policy).\n{}", self.policy)
     }
 }
 
@@ -97,30 +232,71 @@ mod tests {
         taglog_proto::note::SigningKey::from_seed("log.example/x", &[1; 32]).unwrap().verifier_key().clone()
     }
 
-    #[test]
-    fn files_round_trip() {
-        for url in [None, Some("https://log.example/x".to_owned())] {
-            let trust = Trust { log: vkey(), url };
-            assert_eq!(Trust::parse(&trust.to_text()).unwrap(), trust);
-        }
-        let spaced = format!("\n  # a comment\n\tlog  {}\t \nquorum\tnone\n", vkey());
-        assert_eq!(Trust::parse(&spaced).unwrap().url, None);
+    /// A second log.
+    fn other() -> VerifierKey {
+        taglog_proto::note::SigningKey::from_seed("log.example/y", &[2; 32]).unwrap().verifier_key().clone()
+    }
+
+    fn both() -> TrustFile {
+        let text = format!("log {} https://x.example/\nlog {} https://y.example\nquorum none\n", vkey(), other());
+        TrustFile::parse(text.as_bytes()).unwrap()
     }
 
     #[test]
-    fn what_cannot_be_honoured_is_refused() {
+    fn files_round_trip() {
+        for url in [None, Some("https://log.example/x".to_owned())] {
+            let trust = Trust::of_log(vkey(), url);
+            assert_eq!(TrustFile::parse(trust.to_text().as_bytes()).unwrap().only().unwrap(), trust);
+        }
+        let spaced = format!("\n  # a comment\n\tlog  {}\t \nquorum\tnone\n", vkey());
+        assert_eq!(TrustFile::parse(spaced.as_bytes()).unwrap().logs()[0].url, None);
+    }
+
+    #[test]
+    fn what_is_no_trust_file() {
         let log = format!("log {}\n", vkey());
+        let same = taglog_proto::note::SigningKey::from_seed("log.example/x", &[3; 32]).unwrap();
         for (bad, want) in [
             ("quorum none\n".to_owned(), "no 'log'"),
             (log.clone(), "no 'quorum'"),
-            (format!("{log}{log}quorum none\n"), "line 2"),
-            (format!("{log}witness a {}\nquorum a\n", vkey()), "line 2"),
-            (format!("{log}quorum none\nquorum none\n"), "line 3"),
-            ("log x\nquorum none\n".to_owned(), "line 1"),
+            (format!("{log}log {}\nquorum none\n", same.verifier_key()), "two logs are called log.example/x"),
             (format!("{log}quorum none\r\n"), "line 2"),
         ] {
-            let message = Trust::parse(&bad).unwrap_err().to_string();
+            let message = TrustFile::parse(bad.as_bytes()).unwrap_err().to_string();
             assert!(message.contains(want), "{bad:?}: {message}");
         }
+    }
+
+    #[test]
+    fn one_of_several_logs_is_chosen_by_origin_or_address() {
+        assert_eq!(both().chosen(None).unwrap().logs().len(), 2);
+        for (choice, want) in [
+            ("log.example/x", vkey()),
+            ("log.example/y", other()),
+            ("https://x.example", vkey()),
+            ("https://x.example/", vkey()),
+            ("https://y.example/", other()),
+        ] {
+            assert_eq!(both().chosen(Some(choice)).unwrap().only().unwrap().log, want, "{choice}");
+        }
+        for error in [both().only().unwrap_err(), both().chosen(Some("https://z.example")).unwrap_err()] {
+            let message = error.to_string();
+            assert!(message.contains("log.example/x (https://x.example/), log.example/y"), "{message}");
+        }
+        let text = format!("log {} https://x.example\nquorum none\n", vkey());
+        let elsewhere = TrustFile::parse(text.as_bytes()).unwrap().chosen(Some("http://127.0.0.1:1")).unwrap();
+        assert_eq!(elsewhere.only().unwrap().url.as_deref(), Some("http://127.0.0.1:1"));
+    }
+
+    /// One log's checkpoint is never taken for another's, though one policy names both.
+    #[test]
+    fn each_log_answers_for_itself_alone() {
+        let key = taglog_proto::note::SigningKey::from_seed("log.example/x", &[1; 32]).unwrap();
+        let (origin, root) = ("log.example/x".to_owned(), taglog_proto::merkle::Hash::of(b""));
+        let signed = taglog_proto::checkpoint::Checkpoint { origin, size: 1, root }.sign(&key);
+        let file = both();
+        file.logs()[0].check(&signed).unwrap();
+        let refused = file.logs()[1].check(&signed).unwrap_err().to_string();
+        assert!(refused.contains("log.example/x"), "{refused}");
     }
 }

@@ -28,7 +28,7 @@ pub async fn run(global: &Global, args: HistoryArgs) -> Result<Report, Failure> 
     let session = Session::open(global)?;
     let (client, log) = (session.client()?, &session.trust.log);
     let remembered = session.memory.load(log).map_err(Failure::usage)?;
-    let looked = look_up(&client, log, std::slice::from_ref(&image), remembered.as_ref())
+    let looked = look_up(&client, &session.trust, std::slice::from_ref(&image), remembered.as_ref())
         .await
         .map_err(|error| session.failure(error))?;
     if let Some(newest) = looked.newest() {
@@ -48,7 +48,9 @@ pub async fn run(global: &Global, args: HistoryArgs) -> Result<Report, Failure> 
             });
             format!("{body}\n")
         }
-        Format::Text if known => format!("{image}\n{}", output::history_lines(report, "  ")),
+        Format::Text if known => {
+            format!("{image}\n{}{}", output::history_lines(report, "  "), output::log_lines(part, now()))
+        }
         Format::Text if report.repository_covered => format!("{image}: nothing is logged for this tag\n"),
         Format::Text => format!("{image}: nothing is logged for this repository\n"),
     };

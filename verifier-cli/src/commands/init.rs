@@ -6,65 +6,170 @@ use clap::Args;
 use serde_json::json;
 use taglog_proto::{
     checkpoint::SignedCheckpoint,
+    cosignature::{Algorithm, CosignerKey},
     name::{Digest, HexBytes},
     note::VerifierKey,
 };
 
 use super::{Failure, Format, Global, Report, session::trust_path};
-use crate::client::{LogClient, printable, trust::Trust};
+use crate::client::{
+    About, LogClient, printable,
+    trust::{Trust, TrustFile},
+};
 
 /// Trust a log: show who it is, ask, and write the trust file
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   taglog init https://log.example/taglog
-  taglog init https://log.example/taglog --yes --vkey log.example/taglog+c6d2d89e+Abuv…")]
+  taglog init https://log.example/taglog --yes --vkey log.example/taglog+c6d2d89e+Abuv…
+  taglog init https://log.example/taglog --cosigner a.example/c+4a…+BK… --cosigner b.example/c+9f…+BH… --quorum 1
+  taglog init https://second.example/taglog --also
+
+If the log has an ML-DSA-44 key beside its Ed25519 key, the trust file asks for the signatures of both. Cosigners are your \
+own choice: those that the log names are shown, and never asked for by that, since a log that lies would name its friends. \
+Know who they are, and give --cosigner for each that you believe.")]
 pub struct InitArgs {
     /// The address of the log
     url: String,
     /// Do not ask: trust what the log says of itself, or what --vkey says
     #[arg(long)]
     yes: bool,
-    /// The log's vkey, if you have it from its operator: any other is refused
+    /// The log's vkey, if you have it from its operator: any other is refused. Give its ML-DSA-44 vkey too if you have it
     #[arg(long, value_name = "VKEY")]
-    vkey: Option<String>,
-    /// Replace a trust file that trusts another log
+    vkey: Vec<String>,
+    /// Believe the log only what cosigners have cosigned: the vkey of one; may be repeated
+    #[arg(long, value_name = "VKEY")]
+    cosigner: Vec<String>,
+    /// How many of the cosigners must have cosigned [default: all]
+    #[arg(long, value_name = "K", requires = "cosigner", value_parser = clap::value_parser!(u16).range(1..))]
+    quorum: Option<u16>,
+    /// Replace a trust file that trusts another log, or asks for other cosigners
     #[arg(long)]
     replace: bool,
+    /// Trust this log besides those of the trust file, under the same cosigners
+    #[arg(long, conflicts_with_all = ["replace", "cosigner"])]
+    also: bool,
 }
 
-/// Fetches the log's description, checks that the key signs its checkpoint, asks, writes.
+/// Fetches the log's description, checks that its keys sign its checkpoint, asks, writes.
 pub async fn run(global: &Global, args: InitArgs) -> Result<Report, Failure> {
-    let wanted = args.vkey.as_deref().map(str::parse::<VerifierKey>).transpose().map_err(Failure::usage)?;
+    args.vkey.iter().try_for_each(|vkey| check_form(vkey))?;
     let client = LogClient::new(&args.url, Duration::from_secs(global.timeout)).map_err(Failure::usage)?;
     let about = client.about().await.map_err(Failure::failed)?;
-    let log: VerifierKey = about.vkey.parse().map_err(Failure::failed)?;
-    if wanted.is_some_and(|wanted| wanted != log) {
-        return Err(Failure::misbehaved(format!("this log's key is {log}, not the one you gave: do not trust it")));
-    }
+    let keys = Keys::of(&about)?;
+    keys.check_wanted(&args.vkey)?;
     let checkpoint = client.checkpoint().await.map_err(Failure::failed)?;
     let checkpoint = SignedCheckpoint::parse(&checkpoint).map_err(Failure::failed)?;
-    let size = checkpoint.verify(&log).map_err(Failure::misbehaved)?.size;
+    let size = checkpoint.verify(&keys.ed25519).map_err(Failure::misbehaved)?.size;
 
-    let trust = Trust { log, url: Some(client.url().to_owned()) };
     let path = trust_path(global)?;
-    check_existing(&path, &trust, args.replace)?;
-    let description = describe(&trust, size, &about.roster.witnesses);
+    let text = match args.also {
+        true => extended(&path, &keys, client.url())?,
+        false => wanted_text(&keys, client.url(), &args)?,
+    };
+    let file = TrustFile::parse(text.as_bytes()).map_err(Failure::usage)?;
+    let trust = file.chosen(Some(keys.ed25519.name())).and_then(TrustFile::only).map_err(Failure::usage)?;
+    trust.check(&checkpoint).map_err(Failure::failed)?;
+    if !args.also {
+        check_existing(&path, &trust, args.replace)?;
+    }
+    let named = named_cosigners(&about, &checkpoint, &trust);
+    let description = describe(&trust, size, &about.roster.witnesses, &named);
     if !args.yes {
         confirm(&description)?;
     }
-    write(&path, &trust).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    write(&path, &text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
     Ok(match global.output {
         Format::Text => Report::done(format!("{description}\nTrusted from now on: {}\n", path.display())),
         Format::Json => {
             let log = &trust.log;
             let body = json!({
                 "origin": log.name(), "vkey": log.to_string(), "fingerprint": fingerprint(log),
+                "mlDsa": keys.ml_dsa.map(|key| key.to_string()),
+                "cosigners": trust.policy().quorum_text(),
+                "namedCosigners": named.iter().map(ToString::to_string).collect::<Vec<_>>(),
                 "size": size, "trust": path.display().to_string(),
             });
             Report::done(format!("{body}\n"))
         }
     })
+}
+
+/// The keys that a log says are its own.
+struct Keys {
+    ed25519: VerifierKey,
+    ml_dsa: Option<CosignerKey>,
+}
+
+impl Keys {
+    fn of(about: &About) -> Result<Keys, Failure> {
+        let ed25519: VerifierKey = about.vkey.parse().map_err(Failure::failed)?;
+        let others = about.vkeys.iter().filter_map(|vkey| vkey.parse::<CosignerKey>().ok());
+        let mut ml_dsa = others.filter(|key| key.algorithm() == Algorithm::MlDsa44 && key.name() == ed25519.name());
+        Ok(Keys { ml_dsa: ml_dsa.next(), ed25519 })
+    }
+
+    /// What a trust file says of this log.
+    fn lines(&self, url: &str) -> String {
+        let ml_dsa = self.ml_dsa.as_ref().map(|key| format!("log {key}\n")).unwrap_or_default();
+        format!("log {} {url}\n{ml_dsa}", self.ed25519)
+    }
+
+    /// What the user has from the operator must be what the log says.
+    fn check_wanted(&self, wanted: &[String]) -> Result<(), Failure> {
+        let own: Vec<String> = [Some(self.ed25519.to_string()), self.ml_dsa.as_ref().map(CosignerKey::to_string)]
+            .into_iter()
+            .flatten()
+            .collect();
+        match wanted.iter().all(|vkey| own.contains(vkey)) {
+            true => Ok(()),
+            false => {
+                let own = own.join(" and ");
+                Err(Failure::misbehaved(format!("this log's key is {own}, not the one you gave: do not trust it")))
+            }
+        }
+    }
+}
+
+/// Whether this is a key that a log can have. A vkey has one spelling, so that texts can be compared afterwards.
+fn check_form(vkey: &str) -> Result<(), Failure> {
+    match vkey.parse::<CosignerKey>() {
+        Ok(key) if key.algorithm() == Algorithm::MlDsa44 => Ok(()),
+        _ => vkey.parse::<VerifierKey>().map(drop).map_err(Failure::usage),
+    }
+}
+
+/// What the trust file will say of one log; cosigners go by the names of their keys.
+fn wanted_text(keys: &Keys, url: &str, args: &InitArgs) -> Result<String, Failure> {
+    let mut text = keys.lines(url);
+    let mut names = Vec::new();
+    for vkey in &args.cosigner {
+        let key: CosignerKey = vkey.parse().map_err(Failure::usage)?;
+        let name = format!("{}+{}", key.name(), key.key_id());
+        text += &format!("witness {name} {key}\n");
+        names.push(name);
+    }
+    let want = args.quorum.map_or_else(|| "all".to_owned(), |want| want.to_string());
+    text += &match &names[..] {
+        [] => "quorum none\n".to_owned(),
+        names => format!("group cosigners {want} {}\nquorum cosigners\n", names.join(" ")),
+    };
+    let trust = TrustFile::parse(text.as_bytes()).and_then(TrustFile::only).map_err(Failure::usage)?;
+    Ok(trust.to_text())
+}
+
+/// The trust file as it is, and the lines of this log.
+fn extended(path: &Path, keys: &Keys, url: &str) -> Result<String, Failure> {
+    let existing = fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    Ok(format!("{}\n{}", existing.trim_end_matches('\n'), keys.lines(url)))
+}
+
+/// The cosigners that the log names, that have cosigned its checkpoint, and that are not asked for yet.
+fn named_cosigners(about: &About, checkpoint: &SignedCheckpoint, trust: &Trust) -> Vec<CosignerKey> {
+    let asked: Vec<&CosignerKey> = trust.policy().cosigners().iter().map(|cosigner| &cosigner.key).collect();
+    let named = about.cosigners.iter().filter_map(|cosigner| cosigner.vkey.parse::<CosignerKey>().ok());
+    named.filter(|key| !asked.contains(&key) && matches!(key.cosigned(checkpoint), Ok(Some(_)))).collect()
 }
 
 fn fingerprint(log: &VerifierKey) -> String {
@@ -75,17 +180,43 @@ fn fingerprint(log: &VerifierKey) -> String {
     groups.join(" ")
 }
 
-fn describe(trust: &Trust, size: u64, witnesses: &[String]) -> String {
-    let Trust { log, url } = trust;
+fn describe(trust: &Trust, size: u64, witnesses: &[String], named: &[CosignerKey]) -> String {
+    let Trust { log, url, .. } = trust;
     let witnesses: Vec<String> = witnesses.iter().map(|vkey| format!("  {}", printable(vkey))).collect();
     format!(
-        "Log          {}\nAddress      {}\nVerifier key {log}\nFingerprint  {}\nEntries      {size}\nWitnesses    {}\n{}",
+        "Log          {}\nAddress      {}\nVerifier key {log}\nFingerprint  {}\n{}Entries      {size}\nCosigners    {}\n{}\
+         Witnesses    {}\n{}",
         log.name(),
         url.as_deref().unwrap_or(""),
         fingerprint(log),
+        second_key(trust),
+        cosigners(trust),
+        suggestion(named),
         witnesses.len(),
         witnesses.join("\n"),
     )
+}
+
+fn second_key(trust: &Trust) -> String {
+    let ml_dsa = trust.policy().logs().iter().find_map(|log| log.ml_dsa.as_ref());
+    ml_dsa
+        .map_or_else(String::new, |key| format!("Second key   ML-DSA-44, id {}: both must have signed\n", key.key_id()))
+}
+
+/// What cosigners the log names, which is no reason to believe them.
+fn suggestion(named: &[CosignerKey]) -> String {
+    if named.is_empty() {
+        return String::new();
+    }
+    let keys: String = named.iter().map(|key| format!("  --cosigner {key}\n")).collect();
+    format!("Cosigned by these keys too, as the log says; ask for those whose owners you know:\n{keys}")
+}
+
+fn cosigners(trust: &Trust) -> String {
+    match trust.policy().quorum_text() {
+        Some(quorum) => quorum,
+        None => "none asked for: the log's own signatures are all there is (see --cosigner)".to_owned(),
+    }
 }
 
 /// A trust file for another log is not replaced by accident.
@@ -93,10 +224,12 @@ fn check_existing(path: &Path, trust: &Trust, replace: bool) -> Result<(), Failu
     if replace || !path.exists() {
         return Ok(());
     }
-    match Trust::read(path) {
-        Ok(existing) if existing.log == trust.log => Ok(()),
+    match TrustFile::read(path).and_then(TrustFile::only) {
+        // Whoever asks for cosigners in it keeps them.
+        Ok(existing) if existing == *trust || (existing.log == trust.log && existing.is_plain()) => Ok(()),
         _ => Err(Failure::usage(format!(
-            "{} exists and trusts something else: give --replace, or another --trust",
+            "{} exists and trusts something else, or asks for other cosigners: give --also to trust this log besides, \
+             --replace, or another --trust",
             path.display()
         ))),
     }
@@ -117,9 +250,9 @@ fn confirm(description: &str) -> Result<(), Failure> {
     }
 }
 
-fn write(path: &Path, trust: &Trust) -> std::io::Result<()> {
+fn write(path: &Path, text: &str) -> std::io::Result<()> {
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         fs::create_dir_all(directory)?;
     }
-    fs::write(path, trust.to_text())
+    fs::write(path, text)
 }

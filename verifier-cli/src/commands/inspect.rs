@@ -13,7 +13,6 @@ use taglog_proto::{
     checkpoint::SignedCheckpoint,
     entry::Entry,
     evidence::Evidence,
-    note::VerifierKey,
     receipt::Receipt,
     tag_proof::MAX_TAG_PROOF,
     tile::{FULL_WIDTH, decode_bundle},
@@ -21,12 +20,15 @@ use taglog_proto::{
 
 use super::{
     Failure, Format, Global, Report, output,
-    session::{Session, trust_path},
-    verify::parse_proofs,
+    session::{trust_file, trust_path},
 };
-use crate::client::{
-    lookup::{MISBEHAVIOUR, verify_saved},
-    printable,
+use crate::{
+    client::{
+        lookup::{MISBEHAVIOUR, Part, origin, verify_saved},
+        printable,
+        trust::{Trust, TrustFile},
+    },
+    verifier::saved::parse_proofs,
 };
 
 /// Show a checkpoint, entry, entry bundle, receipt, tag proof or evidence file to people
@@ -49,23 +51,21 @@ struct Found {
     kind: &'static str,
     body: Value,
     text: String,
-    /// `None` without a trust file.
-    verified: Option<Result<(), String>>,
+    /// The logs under whose keys it verifies, or why it does not; `None` without a trust file.
+    verified: Option<Result<String, String>>,
 }
 
 /// Recognizes the format by its first bytes.
 pub fn run(global: &Global, args: &InspectArgs) -> Result<Report, Failure> {
     let bytes = read(&args.file).map_err(|error| Failure::usage(format!("{}: {error}", args.file.display())))?;
-    let log = match trust_path(global)?.exists() {
-        true => Some(Session::open(global)?.trust.log),
-        false => None,
-    };
-    let found = inspect(&bytes, log.as_ref())
+    let path = trust_path(global)?;
+    let trust = if path.exists() { Some(trust_file(&path)?) } else { None };
+    let found = inspect(&bytes, trust.as_ref().map(TrustFile::logs).unwrap_or_default())
         .map_err(|error| Failure::usage(format!("{}: {}", args.file.display(), printable(&error))))?;
-    let verdict = match (&found.verified, &log) {
-        (Some(Ok(())), Some(log)) => format!("verified under {}", log.name()),
-        (Some(Err(error)), _) => format!("DOES NOT VERIFY: {error}"),
-        _ => "not verified: no trust file, or nothing to verify in it".to_owned(),
+    let verdict = match &found.verified {
+        Some(Ok(logs)) => format!("verified under {logs}"),
+        Some(Err(error)) => format!("DOES NOT VERIFY: {error}"),
+        None => "not verified: no trust file, or nothing to verify in it".to_owned(),
     };
     let mut report = Report::done(match global.output {
         Format::Text => format!("{}\n{}{verdict}\n", found.kind, found.text),
@@ -96,19 +96,19 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn inspect(bytes: &[u8], log: Option<&VerifierKey>) -> Result<Found, String> {
+fn inspect(bytes: &[u8], trust: &[Trust]) -> Result<Found, String> {
     let text = std::str::from_utf8(bytes).unwrap_or("");
     if text.starts_with("c2sp.org/tlog-proof@v1\n") {
-        return inspect_receipt(bytes, log);
+        return inspect_receipt(bytes, trust);
     }
     if text.starts_with('{') {
-        return inspect_json(text, log);
+        return inspect_json(text, trust);
     }
     if text.starts_with("taglog/") {
         return inspect_entry(bytes);
     }
     if let Ok(checkpoint) = SignedCheckpoint::parse(bytes) {
-        return Ok(inspect_checkpoint(&checkpoint, log));
+        return Ok(inspect_checkpoint(&checkpoint, trust));
     }
     match decode_bundle(bytes, FULL_WIDTH as usize) {
         Ok(entries) if !entries.is_empty() => inspect_bundle(&entries),
@@ -116,12 +116,12 @@ fn inspect(bytes: &[u8], log: Option<&VerifierKey>) -> Result<Found, String> {
     }
 }
 
-fn inspect_json(text: &str, log: Option<&VerifierKey>) -> Result<Found, String> {
+fn inspect_json(text: &str, trust: &[Trust]) -> Result<Found, String> {
     let value: Value = serde_json::from_str(text).unwrap_or_default();
     match value["type"].as_str() {
         Some(kind) if kind == MISBEHAVIOUR => Ok(inspect_misbehaviour(value)),
-        Some(kind) if kind.starts_with("taglog/evidence/") => inspect_evidence(text.as_bytes(), log),
-        _ => inspect_proofs(text, log),
+        Some(kind) if kind.starts_with("taglog/evidence/") => inspect_evidence(text.as_bytes(), trust),
+        _ => inspect_proofs(text, trust),
     }
 }
 
@@ -140,21 +140,27 @@ fn inspect_misbehaviour(value: Value) -> Found {
     Found { kind: "kept misbehaviour", body: value, text, verified: None }
 }
 
-fn inspect_checkpoint(checkpoint: &SignedCheckpoint, log: Option<&VerifierKey>) -> Found {
+fn inspect_checkpoint(checkpoint: &SignedCheckpoint, trust: &[Trust]) -> Found {
     let said = checkpoint.unverified();
     let signatures: Vec<String> =
         checkpoint.note().signatures.iter().map(|s| format!("{}+{}", printable(&s.name), s.key_id)).collect();
     let origin = printable(&said.origin);
+    let checked = log_of(trust, &said.origin).map(|log| log.check(checkpoint));
+    let cosigned = checked.as_ref().and_then(|checked| checked.as_ref().ok()).cloned().unwrap_or_default();
     Found {
         kind: "checkpoint",
         text: format!(
-            "origin  {origin}\nsize    {}\nroot    {}\nsigned  {}\n",
+            "origin  {origin}\nsize    {}\nroot    {}\nsigned  {}\n{}",
             said.size,
             said.root,
-            signatures.join(", ")
+            signatures.join(", "),
+            output::cosigned_lines(&cosigned)
         ),
-        body: json!({ "origin": origin, "size": said.size, "root": said.root.to_base64(), "signatures": signatures }),
-        verified: log.map(|log| checkpoint.verify(log).map(|_| ()).map_err(|error| error.to_string())),
+        body: json!({
+            "origin": origin, "size": said.size, "root": said.root.to_base64(), "signatures": signatures,
+            "cosignatures": output::cosignatures_json(&cosigned),
+        }),
+        verified: checked.map(|checked| checked.map(|_| said.origin.clone()).map_err(|error| error.to_string())),
     }
 }
 
@@ -176,7 +182,7 @@ fn inspect_bundle(entries: &[&[u8]]) -> Result<Found, String> {
     Ok(Found { kind: "entry bundle", body: Value::from(rows), text, verified: None })
 }
 
-fn inspect_receipt(bytes: &[u8], log: Option<&VerifierKey>) -> Result<Found, String> {
+fn inspect_receipt(bytes: &[u8], trust: &[Trust]) -> Result<Found, String> {
     let receipt = Receipt::parse(bytes).map_err(|error| error.to_string())?;
     let said = receipt.checkpoint.unverified();
     let entry = receipt.extra.as_ref().map(|extra| printable_entry(extra)).unwrap_or_default();
@@ -189,22 +195,39 @@ fn inspect_receipt(bytes: &[u8], log: Option<&VerifierKey>) -> Result<Found, Str
             said.size
         ),
         body: json!({ "index": receipt.index, "origin": said.origin, "size": said.size, "entry": entry }),
-        verified: log.map(|log| receipt.verify_extra(log).map(|_| ()).map_err(|error| error.to_string())),
+        verified: log_of(trust, &said.origin).map(|log| check_receipt(&receipt, log)),
     })
+}
+
+fn check_receipt(receipt: &Receipt, log: &Trust) -> Result<String, String> {
+    receipt.verify_extra(&log.log).map_err(|error| error.to_string())?;
+    log.check(&receipt.checkpoint).map_err(|error| error.to_string())?;
+    Ok(log.origin().to_owned())
+}
+
+/// The log of this origin. Of an origin that the trust file does not name nothing verifies under its first log either,
+/// which then says why.
+fn log_of<'a>(trust: &'a [Trust], origin: &str) -> Option<&'a Trust> {
+    trust.iter().find(|log| log.origin() == origin).or(trust.first())
 }
 
 fn printable_entry(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control() || *c == '\n').collect()
 }
 
-fn inspect_proofs(text: &str, log: Option<&VerifierKey>) -> Result<Found, String> {
+fn inspect_proofs(text: &str, trust: &[Trust]) -> Result<Found, String> {
     let proofs = parse_proofs(text)?;
     let images: Vec<String> = proofs.iter().flat_map(|p| &p.images).map(|answer| printable(&answer.image)).collect();
     let unverified = format!("images  {}\n", images.join(", "));
-    let Some(log) = log else {
+    let is_here = |log: &&Trust| proofs.iter().any(|proof| origin(proof) == log.origin());
+    let mut logs: Vec<Trust> = trust.iter().filter(is_here).cloned().collect();
+    if logs.is_empty() {
+        logs.extend(trust.first().cloned());
+    }
+    if logs.is_empty() {
         return Ok(Found { kind: "tag proof", text: unverified, body: json!({ "images": images }), verified: None });
-    };
-    let looked = match verify_saved(proofs, log) {
+    }
+    let looked = match verify_saved(proofs, &logs) {
         Ok(looked) => looked,
         Err(error) => {
             let verified = Some(Err(error.to_string()));
@@ -213,23 +236,31 @@ fn inspect_proofs(text: &str, log: Option<&VerifierKey>) -> Result<Found, String
     };
     let mut text = String::new();
     let mut rows = Vec::new();
-    for report in looked.parts.iter().flat_map(|part| &part.images) {
-        let _ = write!(text, "{}\n{}", report.image, output::history_lines(report, "  "));
-        rows.push(json!({ "image": report.image.to_string(), "history": output::history_json(report) }));
+    for looked in &looked {
+        for report in looked.parts.iter().flat_map(|part| &part.lookup.images) {
+            let _ = write!(text, "{}\n{}", report.image, output::history_lines(report, "  "));
+            let (image, history) = (report.image.to_string(), output::history_json(report));
+            rows.push(json!({ "log": looked.log, "image": image, "history": history }));
+        }
+        if let Some(Part { lookup, cosigned }) = looked.oldest() {
+            let (log, sealed, size) = (&looked.log, lookup.seal.time, lookup.checkpoint.size);
+            let _ = writeln!(text, "log     {log}\nsealed  {sealed} at {size} entries");
+            text += &output::cosigned_lines(cosigned);
+        }
     }
-    if let Some(part) = looked.oldest() {
-        let _ = writeln!(text, "sealed  {} at {} entries", part.seal.time, part.checkpoint.size);
-    }
-    Ok(Found { kind: "tag proof", text, body: json!({ "images": rows }), verified: Some(Ok(())) })
+    let verified = logs.iter().map(Trust::origin).collect::<Vec<_>>().join(", ");
+    Ok(Found { kind: "tag proof", text, body: json!({ "images": rows }), verified: Some(Ok(verified)) })
 }
 
-fn inspect_evidence(bytes: &[u8], log: Option<&VerifierKey>) -> Result<Found, String> {
+fn inspect_evidence(bytes: &[u8], trust: &[Trust]) -> Result<Found, String> {
     let evidence = Evidence::from_json(bytes).map_err(|error| error.to_string())?;
-    let convicts = log.map(|log| evidence.convict(log));
-    let text = match &convicts {
-        Some(Ok(accusation)) => format!("{accusation}\n"),
-        Some(Err(_)) | None => String::new(),
+    let convict = |log: &Trust| match evidence.convict(&log.log) {
+        Ok(accusation) => Ok((format!("{accusation}\n"), log.origin().to_owned())),
+        Err(error) => Err(error.to_string()),
     };
-    let verified = convicts.map(|outcome| outcome.map(|_| ()).map_err(|error| error.to_string()));
+    // It convicts one log; what the others' keys say of it does not matter then.
+    let convicts = trust.iter().map(convict).reduce(|one, other| one.or(other));
+    let text = convicts.iter().flatten().map(|(accusation, _)| accusation.clone()).collect::<String>();
+    let verified = convicts.map(|convicts| convicts.map(|(_, log)| log));
     Ok(Found { kind: "evidence of misbehaviour", body: json!({ "says": text.trim_end() }), text, verified })
 }

@@ -1,47 +1,109 @@
-//! `taglog keygen`: makes a witness's key.
+//! `taglog keygen`: makes a witness's or a cosigner's key.
 
-use std::{fs, io::Write as _, os::unix::fs::OpenOptionsExt as _, path::PathBuf};
+use std::{
+    fs,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use clap::Args;
-use taglog_proto::{name::WitnessName, note::SigningKey};
+use taglog_proto::{
+    cosignature::{Algorithm, CosignerSigningKey},
+    name::WitnessName,
+    note::SigningKey,
+};
 
 use super::{Failure, Report, session::config_path};
 
-/// Make a witness's key: the secret goes to a file, the public vkey to standard output
+/// Make a witness's or a cosigner's key: the secret goes to a file, the public vkey to standard output
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   taglog keygen witness.example/ams-1
-  taglog keygen witness.example/ams-1 --key ./ams-1.key > ams-1.vkey")]
+  taglog keygen witness.example/ams-1 --key ./ams-1.key > ams-1.vkey
+  taglog keygen --cosigner cosigner.example/ams --key ./cosigner.key
+  taglog keygen --cosigner cosigner.example/ams --ml-dsa --key ./cosigner-ml-dsa.key")]
 pub struct KeygenArgs {
     /// The witness's name for ever: a URL without scheme, of a-z, 0-9, '.', '_', '/', '-'
-    name: String,
-    /// Where to write the secret key, with mode 0600 [default: taglog/witness.key in the configuration directory]
+    #[arg(required_unless_present = "cosigner")]
+    name: Option<String>,
+    /// Make a cosigner's key of this name instead: a URL without scheme; a key of Ed25519 cosignatures
+    #[arg(long, value_name = "NAME", conflicts_with = "name")]
+    cosigner: Option<String>,
+    /// The cosigner's key is one of ML-DSA-44, which withstands quantum computers
+    #[arg(long, requires = "cosigner", conflicts_with = "name")]
+    ml_dsa: bool,
+    /// Where to write the secret key, with mode 0600 [default: taglog/witness.key, cosigner.key or cosigner-ml-dsa.key
+    /// in the configuration directory]
     #[arg(long, value_name = "FILE", env = "TAGLOG_KEY")]
     key: Option<PathBuf>,
 }
 
+/// What was made: how it is spelled, and what the person does next.
+struct Made {
+    vkey: String,
+    secret: String,
+    file: &'static str,
+    next: &'static str,
+}
+
 /// Makes a key. An existing file is never overwritten.
 pub fn run(args: KeygenArgs) -> Result<Report, Failure> {
-    WitnessName::parse(&args.name).map_err(Failure::usage)?;
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(Failure::failed)?;
-    let key = SigningKey::from_seed(&args.name, &seed).map_err(Failure::usage)?;
-    let path = args.key.map_or_else(|| config_path("witness.key"), Ok)?;
-    write_secret(&path, &key).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-    let mut report = Report::done(format!("{}\n", key.verifier_key()));
+    let made = match (&args.name, &args.cosigner) {
+        (_, Some(name)) => cosigner(name, args.ml_dsa, &seed)?,
+        (name, None) => witness(name.as_deref().unwrap_or_default(), &seed)?,
+    };
+    let path = args.key.map_or_else(|| config_path(made.file), Ok)?;
+    write_secret(&path, &made.secret).map_err(|error| unwritten(&path, &error))?;
+    let mut report = Report::done(format!("{}\n", made.vkey));
     report.notes = vec![
         format!("the secret key is in {}; keep a copy where nobody else can read it", path.display()),
-        "give the vkey above to the operator of a log, who admits it as a witness".to_owned(),
+        made.next.to_owned(),
     ];
     Ok(report)
 }
 
-fn write_secret(path: &std::path::Path, key: &SigningKey) -> std::io::Result<()> {
+fn witness(name: &str, seed: &[u8; 32]) -> Result<Made, Failure> {
+    WitnessName::parse(name).map_err(Failure::usage)?;
+    let key = SigningKey::from_seed(name, seed).map_err(Failure::usage)?;
+    Ok(Made {
+        vkey: key.verifier_key().to_string(),
+        secret: key.to_secret_string(),
+        file: "witness.key",
+        next: "give the vkey above to the operator of a log, who admits it as a witness",
+    })
+}
+
+fn cosigner(name: &str, ml_dsa: bool, seed: &[u8; 32]) -> Result<Made, Failure> {
+    let (algorithm, file) = match ml_dsa {
+        true => (Algorithm::MlDsa44, "cosigner-ml-dsa.key"),
+        false => (Algorithm::Ed25519, "cosigner.key"),
+    };
+    let key = CosignerSigningKey::from_seed(name, algorithm, seed).map_err(Failure::usage)?;
+    Ok(Made {
+        vkey: key.key().to_string(),
+        secret: key.to_secret_string(),
+        file,
+        next: "publish the vkey above: logs and those who verify name it in their policies",
+    })
+}
+
+fn unwritten(path: &Path, error: &io::Error) -> Failure {
+    let path = path.display();
+    Failure::usage(match error.kind() {
+        io::ErrorKind::AlreadyExists => format!("{path} exists, and a key is never overwritten: give another --key"),
+        _ => format!("{path}: {error}"),
+    })
+}
+
+fn write_secret(path: &Path, secret: &str) -> io::Result<()> {
     if let Some(directory) = path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
         fs::create_dir_all(directory)?;
     }
     let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
-    writeln!(file, "{}", key.to_secret_string())?;
+    writeln!(file, "{secret}")?;
     file.sync_all()
 }

@@ -8,14 +8,16 @@ use taglog_proto::{
     entry::{Observation, Seen},
     name::{Digest, Image},
     note::SigningKey,
+    policy::Quorate,
 };
 
 use super::{
     Failure, Format, Global, Report,
+    output::cosignatures_json,
     session::{Session, config_path, now, parse_reference, registry},
 };
 use crate::{
-    client::{LogClient, lookup::check_growth, receipt::check_receipt},
+    client::{LogClient, lookup::check_growth, receipt::ReceiptChecker},
     key::read_key,
     registry::{Manifest, ManifestReference, Registry},
 };
@@ -99,7 +101,7 @@ impl Witness<'_> {
             None => self.ask(image).await.map(|manifest| (manifest.digest, Some(manifest)))?,
         };
         let entry = Observation::sign(image.clone(), Seen::Digest(digest), now(), &self.key).map_err(Failure::usage)?;
-        let (index, status) = self.submit(&entry).await?;
+        let (index, status, cosigned) = self.submit(&entry).await?;
         let kept = match manifest {
             None => "not fetched".to_owned(),
             Some(manifest) => match self.client.put_manifest(&digest, manifest.bytes).await {
@@ -110,6 +112,7 @@ impl Witness<'_> {
         Ok(json!({
             "image": image.to_string(), "digest": digest.to_string(), "observed": entry.observed.to_string(),
             "witness": entry.signature.witness.to_string(), "index": index, "status": status, "manifest": kept,
+            "cosignatures": cosignatures_json(&cosigned),
         }))
     }
 
@@ -120,21 +123,24 @@ impl Witness<'_> {
         self.registry.manifest(&image.repository, &reference).await.map_err(Failure::failed)
     }
 
-    /// Submits and believes only a receipt that verifies, under a checkpoint consistent with what
-    /// was remembered before.
-    async fn submit(&self, entry: &Observation) -> Result<(u64, &'static str), Failure> {
+    /// Submits and believes only a receipt that verifies, under a checkpoint that has the quorum and is consistent
+    /// with what was remembered before.
+    async fn submit(&self, entry: &Observation) -> Result<(u64, &'static str, Quorate), Failure> {
         let (log, memory) = (&self.session.trust.log, &self.session.memory);
         // Before the submission: what others remember meanwhile may well be newer than our receipt.
         let remembered = memory.load(log).map_err(Failure::usage)?;
         let (index, duplicate, proof) = self.client.submit(&entry.to_string()).await.map_err(Failure::failed)?;
-        let receipt = check_receipt(&proof, log, self.key.verifier_key(), &entry.to_string(), index, duplicate)
-            .map_err(|error| {
-                self.session.misbehaved(&error, &json!({ "entry": entry.to_string(), "receipt": proof }))
-            })?;
+        let mut checker = ReceiptChecker::new(log, self.key.verifier_key());
+        let receipt = checker.check(&proof, &entry.to_string(), index, duplicate).map_err(|error| {
+            self.session.misbehaved(&error, &json!({ "entry": entry.to_string(), "receipt": proof }))
+        })?;
         check_growth(&self.client, remembered.as_ref(), &receipt.checkpoint)
             .await
             .map_err(|error| self.session.failure(error))?;
+        let cosigned = self.session.trust.check(&receipt.checkpoint).map_err(|error| {
+            Failure::failed(format!("submitted, and entry {index} according to the log; but {error}"))
+        })?;
         memory.advance(log, remembered.as_ref(), &receipt.checkpoint).map_err(Failure::usage)?;
-        Ok((index, if duplicate { "duplicate" } else { "added" }))
+        Ok((index, if duplicate { "duplicate" } else { "added" }, cosigned))
     }
 }

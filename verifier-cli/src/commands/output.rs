@@ -3,14 +3,13 @@
 use std::fmt::Write as _;
 
 use serde_json::{Value, json};
-use taglog_proto::{
-    entry::Seen,
-    name::WitnessId,
-    tag_proof::{ImageReport, VerifiedLookup},
-    time::Timestamp,
-};
+use taglog_proto::{entry::Seen, name::WitnessId, policy::Quorate, tag_proof::ImageReport, time::Timestamp};
 
-use crate::policy::Judgement;
+use crate::{
+    client::{lookup::Part, printable},
+    duration::in_words,
+    policy::{Judgement, Move, TrustedWitness},
+};
 
 /// One sighting of an image, by whom and when.
 pub struct Event<'a> {
@@ -64,6 +63,29 @@ pub fn history_lines(report: &ImageReport, indent: &str) -> String {
     text
 }
 
+/// What one log says of an image, as JSON.
+pub fn log_answer_json(log: &str, judgement: &Judgement, report: Option<&ImageReport>) -> Value {
+    json!({
+        "log": log,
+        "verdict": judgement.verdict,
+        "passes": judgement.passes,
+        "warning": judgement.warning,
+        "reason": judgement.reason,
+        "notes": judgement.notes,
+        "moves": judgement.moves.iter().map(move_json).collect::<Vec<_>>(),
+        "history": report.map(history_json),
+    })
+}
+
+fn move_json(moved: &Move) -> Value {
+    json!({
+        "from": moved.from.to_string(),
+        "to": moved.to.to_string(),
+        "at": moved.at.to_string(),
+        "withinRelease": moved.within_release,
+    })
+}
+
 /// The history as JSON.
 pub fn history_json(report: &ImageReport) -> Value {
     let sightings: Vec<Value> = events(report)
@@ -96,42 +118,56 @@ pub fn history_json(report: &ImageReport) -> Value {
     json!({ "sightings": sightings, "witnesses": witnesses })
 }
 
-/// What a verdict says, as JSON.
-pub fn judgement_json(
-    report: Option<&ImageReport>,
-    image: &str,
-    served: Option<String>,
-    judgement: &Judgement,
-) -> Value {
-    json!({
-        "image": image,
-        "verdict": judgement.verdict,
-        "passes": judgement.verdict.passes(),
-        "reason": judgement.reason,
-        "served": served,
-        "digest": judgement.digest.map(|digest| digest.to_string()),
-        "history": report.map(history_json),
-    })
+/// A witness whose word counts, as JSON: up to which index, in any log or in which ones.
+pub fn trusted_json(trusted: &TrustedWitness) -> Value {
+    let anywhere = trusted.until.filter(|_| trusted.until_in.is_empty());
+    json!({ "witness": trusted.id.to_string(), "until": anywhere, "untilIn": trusted.until_in })
 }
 
 /// The state of the log that an answer refers to, as JSON.
-pub fn log_json(lookup: &VerifiedLookup, now: Timestamp) -> Value {
+pub fn log_json(part: &Part, now: Timestamp) -> Value {
+    let Part { lookup, cosigned } = part;
     json!({
         "origin": lookup.checkpoint.origin,
         "size": lookup.checkpoint.size,
         "sealed": lookup.seal.time.to_string(),
-        "ageSeconds": now.unix() - lookup.seal.time.unix(),
+        "cosignatures": cosignatures_json(cosigned),
+        "freshAsOf": part.time().to_string(),
+        "ageSeconds": now.unix() - part.time().unix(),
         "tags": lookup.seal.tags,
     })
 }
 
-/// An age in words: `3 s`, `5 min`, `2 h`, `4 days`.
+/// Who cosigned and when, as JSON.
+pub fn cosignatures_json(cosigned: &Quorate) -> Vec<Value> {
+    let row = |(name, time): &(String, Timestamp)| json!({ "cosigner": printable(name), "time": time.to_string() });
+    cosigned.cosignatures.iter().map(row).collect()
+}
+
+/// The state of the log that an answer refers to, and who vouches for it, as lines for people.
+pub fn log_lines(part: &Part, now: Timestamp) -> String {
+    let Part { lookup, cosigned } = part;
+    let (checkpoint, sealed) = (&lookup.checkpoint, lookup.seal.time);
+    let log = format!("log {} at {} entries, sealed {sealed}", checkpoint.origin, checkpoint.size);
+    match cosigned.fresh {
+        Some(fresh) => format!("{log}\n{}quorum as of {fresh} ({})\n", cosigned_lines(cosigned), age(fresh, now)),
+        None => format!("{log} ({})\n{}", age(sealed, now), cosigned_lines(cosigned)),
+    }
+}
+
+/// Who cosigned and when, as lines for people.
+pub fn cosigned_lines(cosigned: &Quorate) -> String {
+    let good = cosigned.cosignatures.iter().map(|(name, time)| format!("cosigned by {} at {time}\n", printable(name)));
+    let faulty =
+        cosigned.faulty.iter().map(|name| format!("a line in the name of {} does not verify\n", printable(name)));
+    good.chain(faulty).collect()
+}
+
+/// An age in words: `3 s old`, `5 min old`, `2 h old`, `4 days old`.
 pub fn age(from: Timestamp, now: Timestamp) -> String {
-    match now.unix() - from.unix() {
-        seconds @ ..0 => format!("{} s in the future", -seconds),
-        seconds @ 0..120 => format!("{seconds} s old"),
-        seconds @ 120..7200 => format!("{} min old", seconds / 60),
-        seconds @ 7200..172_800 => format!("{} h old", seconds / 3600),
-        seconds => format!("{} days old", seconds / 86_400),
+    let seconds = now.unix().saturating_sub(from.unix());
+    match u64::try_from(seconds) {
+        Ok(seconds) => format!("{} old", in_words(seconds)),
+        Err(_) => format!("{} s in the future", seconds.unsigned_abs()),
     }
 }

@@ -1,7 +1,7 @@
-//! What commands that talk to a log share: the trust file, the client, the memory.
+//! What commands that talk to logs share: the trust file, the clients, the memory.
 
 use std::{
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::{Duration, SystemTime},
 };
 
@@ -18,9 +18,11 @@ use crate::{
         LogClient,
         lookup::{LookupError, MISBEHAVIOUR},
         memory::Memory,
-        trust::Trust,
+        trust::{Trust, TrustError, TrustFile},
     },
+    policy::{Policy, lock::Lock},
     registry::{Registry, RegistryOptions},
+    verifier::Log,
 };
 
 /// Where a file of the user's configuration is.
@@ -34,43 +36,152 @@ pub fn trust_path(global: &Global) -> Result<PathBuf, Failure> {
     global.trust.clone().map_or_else(|| config_path("trust"), Ok)
 }
 
-/// A trusted log, the way to it, and what is remembered of it.
+/// The trust file that the command line names, else the policy, else the default one.
+fn trust_path_under(global: &Global, policy: &Policy) -> Result<PathBuf, Failure> {
+    match (&global.trust, policy.trust_path()) {
+        (None, Some(path)) => Ok(path),
+        _ => trust_path(global),
+    }
+}
+
+/// The policy: the file named, else the `taglog.toml` of the working directory or of one above it; `none` goes without.
+pub fn policy(global: &Global) -> Result<Policy, Failure> {
+    let path = match &global.policy {
+        Some(none) if none.as_os_str() == "none" => None,
+        Some(path) => Some(path.clone()),
+        None => Policy::find(&working_directory()?),
+    };
+    path.map_or_else(|| Ok(Policy::without_file()), |path| Policy::read(&path).map_err(Failure::usage))
+}
+
+/// The lock of a policy, and where it is: beside the policy, else in the working directory.
+pub fn lock(policy: &Policy) -> Result<(PathBuf, Lock), Failure> {
+    let path = Lock::path_for(policy, &working_directory()?);
+    let lock = Lock::read(&path).map_err(Failure::usage)?;
+    Ok((path, lock))
+}
+
+fn working_directory() -> Result<PathBuf, Failure> {
+    std::env::current_dir().map_err(|error| Failure::usage(format!("the working directory: {error}")))
+}
+
+/// All trusted logs, and what is remembered of them: for what is asked of every log.
+pub struct Logs {
+    /// In the order of the trust file; at least one. An address on the command line stands in the place of the file's.
+    pub trusted: Vec<Trust>,
+    /// Checkpoints verified before.
+    pub memory: Memory,
+    timeout: Duration,
+}
+
+impl Logs {
+    /// Reads the trust file that the command line names, else the policy, else the default one. `--log` chooses one of
+    /// its logs. Sends nothing.
+    pub fn open(global: &Global, policy: &Policy) -> Result<Logs, Failure> {
+        let path = trust_path_under(global, policy)?;
+        let file = trust_file(&path)?;
+        check_until(policy, &file).map_err(Failure::usage)?;
+        let file = file.chosen(global.log.as_deref()).map_err(|error| trust_failure(&path, error))?;
+        Ok(Logs { trusted: file.logs().to_vec(), memory: memory(global)?, timeout: global.timeout() })
+    }
+
+    /// The ways to them.
+    pub fn clients(&self) -> Result<Vec<Log>, Failure> {
+        let log = |trust: &Trust| -> Result<Log, Failure> {
+            Ok(Log { client: client(trust, self.timeout)?, trust: trust.clone() })
+        };
+        self.trusted.iter().map(log).collect()
+    }
+}
+
+/// An index is one in one log: where there are several, policy must say in which one it is.
+pub fn check_until(policy: &Policy, file: &TrustFile) -> Result<(), String> {
+    match policy.until_in_any_log().filter(|_| file.logs().len() > 1) {
+        Some(id) => Err(format!(
+            "{}: of {id} entries count 'until' an index, and the trust file names several logs: say in which log that \
+             is, as in until = {{ \"{}\" = 120000 }}",
+            policy.path().map(|path| path.display().to_string()).unwrap_or_default(),
+            file.logs()[0].origin()
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The trust file at this path.
+pub fn trust_file(path: &Path) -> Result<TrustFile, Failure> {
+    TrustFile::read(path).map_err(|error| trust_failure(path, error))
+}
+
+fn trust_failure(path: &Path, error: TrustError) -> Failure {
+    let hint =
+        if matches!(error, TrustError::Several(_)) { "; choose it with --log, by origin or address" } else { "" };
+    Failure::usage(format!("{}: {error}{hint}", path.display()))
+}
+
+fn memory(global: &Global) -> Result<Memory, Failure> {
+    let state = match &global.state {
+        Some(state) => state.clone(),
+        None => {
+            let directories = choose_base_strategy().map_err(Failure::usage)?;
+            directories.state_dir().unwrap_or_else(|| directories.data_dir()).join("taglog")
+        }
+    };
+    Ok(Memory::new(state))
+}
+
+fn client(trust: &Trust, timeout: Duration) -> Result<LogClient, Failure> {
+    LogClient::new(address(trust)?, timeout).map_err(Failure::usage)
+}
+
+/// Where a log is.
+fn address(trust: &Trust) -> Result<&str, Failure> {
+    let none = || format!("the trust file names no address for the log {}: add it, or give --log URL", trust.origin());
+    trust.url.as_deref().ok_or_else(|| Failure::usage(none()))
+}
+
+/// One trusted log, the way to it, and what is remembered of it: for what is about one log.
 pub struct Session {
-    /// The trust file's content.
+    /// What the trust file says of the log.
     pub trust: Trust,
     /// Checkpoints verified before.
     pub memory: Memory,
-    global_log: Option<String>,
     timeout: Duration,
 }
 
 impl Session {
-    /// Reads the trust file. Sends nothing.
+    /// Reads the trust file. Where it names several logs, `--log` chooses one. Sends nothing.
     pub fn open(global: &Global) -> Result<Session, Failure> {
-        let path = trust_path(global)?;
-        let trust = Trust::read(&path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
-        let state = match &global.state {
-            Some(state) => state.clone(),
-            None => {
-                let directories = choose_base_strategy().map_err(Failure::usage)?;
-                directories.state_dir().unwrap_or_else(|| directories.data_dir()).join("taglog")
-            }
-        };
-        let timeout = global.timeout();
-        Ok(Session { trust, memory: Memory::new(state), global_log: global.log.clone(), timeout })
+        Session::open_at(global, &trust_path(global)?)
+    }
+
+    /// As [`open`](Self::open), with the trust file that a policy names, unless the command line names another one.
+    pub fn open_under(global: &Global, policy: &Policy) -> Result<Session, Failure> {
+        let path = trust_path_under(global, policy)?;
+        check_until(policy, &trust_file(&path)?).map_err(Failure::usage)?;
+        Session::open_at(global, &path)
+    }
+
+    fn open_at(global: &Global, path: &Path) -> Result<Session, Failure> {
+        let trust = trust_file(path)?.chosen(global.log.as_deref()).and_then(TrustFile::only);
+        let trust = trust.map_err(|error| trust_failure(path, error))?;
+        Ok(Session { trust, memory: memory(global)?, timeout: global.timeout() })
+    }
+
+    /// Where the log is.
+    pub fn address(&self) -> Result<&str, Failure> {
+        address(&self.trust)
     }
 
     /// A client of the log.
     pub fn client(&self) -> Result<LogClient, Failure> {
-        let url = self.global_log.as_ref().or(self.trust.url.as_ref());
-        let url = url.ok_or_else(|| Failure::usage("the trust file names no address for the log: give --log URL"))?;
-        LogClient::new(url, self.timeout).map_err(Failure::usage)
+        client(&self.trust, self.timeout)
     }
 
     /// What went wrong in a look-up; what shows misbehaviour is kept in a file.
     pub fn failure(&self, error: LookupError) -> Failure {
         match error {
             LookupError::Client(error) => Failure::failed(error),
+            LookupError::Distrust(error) => Failure::failed(error),
             LookupError::Misbehaved(misbehaviour) => self.alarm(&misbehaviour.error, &misbehaviour.evidence),
         }
     }
@@ -81,11 +192,7 @@ impl Session {
     }
 
     fn alarm(&self, error: impl std::fmt::Display, evidence: &str) -> Failure {
-        let kept = match self.memory.keep_evidence("misbehaviour", evidence.as_bytes()) {
-            Ok(path) => format!("what it answered is kept in {}", path.display()),
-            Err(error) => format!("what it answered could not be kept: {error}"),
-        };
-        Failure::misbehaved(format!("THE LOG MISBEHAVES: {error}; {kept}"))
+        Failure::misbehaved(self.memory.alarm(&self.trust.log, error, evidence))
     }
 }
 

@@ -1,17 +1,9 @@
-//! One verdict for each image (DESIGN: the registry says what a tag is now, the log what it has
-//! been, policy whose word counts).
+//! The verdicts (DESIGN: the registry says what a tag is now, the log what it has been, policy whose word counts).
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use serde::Serialize;
-use taglog_proto::{
-    entry::Seen,
-    name::Digest,
-    tag_proof::{ImageReport, WitnessReport},
-    time::Timestamp,
-};
-
-use super::Policy;
+use taglog_proto::{name::Digest, time::Timestamp};
 
 /// What is to be thought of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -21,9 +13,15 @@ pub enum Verdict {
     Ok,
     /// The tag may move, and this is the newest digest that enough witnesses see.
     Moving,
-    /// Too few witnesses have sighted the digest.
+    /// A person approved this very digest.
+    Approved,
+    /// The tag moved, and what changed is consistent with a rebuild on a new base.
+    Rebuilt,
+    /// First seen a short time ago, or by too few witnesses.
     New,
-    /// More than one digest has been sighted.
+    /// One trusted witness stands alone against the others.
+    Disputed,
+    /// More than one digest has been sighted, and nothing explains it.
     Retagged,
     /// The registry serves an older logged digest.
     Behind,
@@ -42,18 +40,68 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Whether an image with this verdict may be deployed.
-    pub fn passes(self) -> bool {
-        matches!(self, Verdict::Ok | Verdict::Moving)
+    /// Every verdict, in the order of DESIGN 3.7.
+    pub const ALL: [Verdict; 14] = [
+        Verdict::Ok,
+        Verdict::Moving,
+        Verdict::Approved,
+        Verdict::Rebuilt,
+        Verdict::New,
+        Verdict::Disputed,
+        Verdict::Retagged,
+        Verdict::Behind,
+        Verdict::Mismatch,
+        Verdict::Unknown,
+        Verdict::Uncovered,
+        Verdict::Stale,
+        Verdict::Incomplete,
+        Verdict::Misbehaved,
+    ];
+
+    /// Whether it is about which digest the tag points to, so that a person who has looked at that very digest can
+    /// approve it. What is too old, missing or false no approval can mend.
+    pub fn can_be_approved(self) -> bool {
+        use Verdict::{Behind, Disputed, Mismatch, New, Retagged};
+        matches!(self, Retagged | Disputed | Behind | Mismatch | New)
+    }
+
+    /// Whether it says that there is nothing to judge by.
+    pub fn knows_nothing(self) -> bool {
+        matches!(self, Verdict::Unknown | Verdict::Uncovered)
+    }
+
+    /// How grave it is, where one of several must stand: what shows an attack comes before what cannot exclude one, and
+    /// that before what there is not enough of. No two are equally grave.
+    fn gravity(self) -> u8 {
+        match self {
+            Verdict::Ok => 0,
+            Verdict::Moving => 1,
+            Verdict::Approved => 2,
+            Verdict::Rebuilt => 3,
+            Verdict::Uncovered => 4,
+            Verdict::Unknown => 5,
+            Verdict::New => 6,
+            Verdict::Stale => 7,
+            Verdict::Incomplete => 8,
+            Verdict::Behind => 9,
+            Verdict::Disputed => 10,
+            Verdict::Mismatch => 11,
+            Verdict::Retagged => 12,
+            Verdict::Misbehaved => 13,
+        }
     }
 }
 
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Verdict {
+    /// Its name, as it is shown and stored.
+    pub fn name(self) -> &'static str {
+        match self {
             Verdict::Ok => "ok",
             Verdict::Moving => "moving",
+            Verdict::Approved => "approved",
+            Verdict::Rebuilt => "rebuilt",
             Verdict::New => "new",
+            Verdict::Disputed => "disputed",
             Verdict::Retagged => "retagged",
             Verdict::Behind => "behind",
             Verdict::Mismatch => "mismatch",
@@ -62,8 +110,27 @@ impl fmt::Display for Verdict {
             Verdict::Stale => "stale",
             Verdict::Incomplete => "incomplete",
             Verdict::Misbehaved => "misbehaved",
-        })
+        }
     }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// One change of a tag, as trusted witnesses saw it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Move {
+    /// What the tag pointed to.
+    pub from: Digest,
+    /// What it pointed to then.
+    pub to: Digest,
+    /// When a trusted witness first saw this change.
+    pub at: Timestamp,
+    /// Whether that was at most 48 hours after the tag's first sighting.
+    pub within_release: bool,
 }
 
 /// A verdict with its reason.
@@ -71,264 +138,67 @@ impl fmt::Display for Verdict {
 pub struct Judgement {
     /// The verdict.
     pub verdict: Verdict,
+    /// Whether the image may be deployed.
+    pub passes: bool,
+    /// Whether it passes with something that a person should know.
+    pub warning: bool,
     /// One sentence for people.
     pub reason: String,
+    /// What else there is to say, one line each.
+    pub notes: Vec<String>,
     /// The digest that was checked and passes.
     pub digest: Option<Digest>,
+    /// How the tag moved, oldest first; filled in where that decides (`retagged`, and what stands in its place).
+    pub moves: Vec<Move>,
+    /// Of a retagged image: what is thought of it once every move is explained.
+    pub otherwise: Option<Box<Judgement>>,
 }
 
 impl Judgement {
     /// A judgement that does not pass.
     pub fn fails(verdict: Verdict, reason: impl Into<String>) -> Judgement {
-        Judgement { verdict, reason: reason.into(), digest: None }
-    }
-}
-
-/// The verdict on one image. `served` is what the registry serves or what was asked about, `None`
-/// when only the history is judged; `now` is the time to which freshness refers.
-pub fn judge(report: &ImageReport, served: Option<Digest>, policy: &Policy, now: Timestamp) -> Judgement {
-    if !report.repository_covered {
-        return Judgement::fails(Verdict::Uncovered, "no witness has ever reported a tag of this repository");
-    }
-    let trusted: Vec<&WitnessReport> =
-        report.witnesses.iter().filter(|witness| policy.trusts(&witness.line.witness)).collect();
-    if trusted.is_empty() {
-        return Judgement::fails(Verdict::Unknown, "no witness that counts has ever reported this tag");
-    }
-    if let Some(witness) = trusted.iter().find(|witness| !witness.complete) {
-        let reason = format!("the list of sightings of {} is not complete", witness.line.witness);
-        return Judgement::fails(Verdict::Incomplete, reason);
-    }
-    let history = History { trusted, policy, now };
-    if policy.may_move(&report.image.tag) { history.judge_moving(served) } else { history.judge_fixed(served) }
-}
-
-struct History<'a> {
-    trusted: Vec<&'a WitnessReport>,
-    policy: &'a Policy,
-    now: Timestamp,
-}
-
-impl History<'_> {
-    /// Every digest ever sighted, in the order of their first sighting in the log.
-    fn digests(&self) -> Vec<Digest> {
-        let sightings = self.trusted.iter().flat_map(|witness| &witness.sightings);
-        let mut sightings: Vec<_> = sightings.map(|sighted| sighted.sighting).collect();
-        sightings.sort_by_key(|sighting| sighting.index);
-        let mut digests = Vec::new();
-        for sighting in sightings {
-            if let Seen::Digest(digest) = sighting.seen
-                && !digests.contains(&digest)
-            {
-                digests.push(digest);
-            }
-        }
-        digests
-    }
-
-    fn judge_fixed(&self, served: Option<Digest>) -> Judgement {
-        let digests = self.digests();
-        match (&digests[..], served) {
-            ([], Some(_)) => Judgement::fails(Verdict::Mismatch, "witnesses have only ever seen the tag gone"),
-            ([], None) => Judgement::fails(Verdict::Unknown, "witnesses have only ever seen the tag gone"),
-            ([only], Some(served)) if served != *only => {
-                Judgement::fails(Verdict::Mismatch, format!("no witness has seen {served}; all have only seen {only}"))
-            }
-            ([only], _) => self.judge_vouched(*only, Verdict::Ok, "and no other digest was ever sighted"),
-            _ => self.judge_retagged(&digests, served),
+        Judgement {
+            verdict,
+            passes: false,
+            warning: false,
+            reason: reason.into(),
+            notes: Vec::new(),
+            digest: None,
+            moves: Vec::new(),
+            otherwise: None,
         }
     }
 
-    fn judge_retagged(&self, digests: &[Digest], served: Option<Digest>) -> Judgement {
-        let now = match served {
-            Some(served) if digests.contains(&served) => "the one in question among them",
-            Some(_) => "and the one in question is yet another, which no witness has seen",
-            None => "all of them on record",
-        };
-        Judgement::fails(
-            Verdict::Retagged,
-            format!("this tag has pointed to {} different digests, {now}", digests.len()),
-        )
+    /// A judgement that lets this digest pass.
+    pub fn passes(verdict: Verdict, digest: Digest, reason: impl Into<String>) -> Judgement {
+        Judgement { passes: true, digest: Some(digest), ..Judgement::fails(verdict, reason) }
     }
 
-    fn judge_moving(&self, served: Option<Digest>) -> Judgement {
-        let Some(newest) = self.newest() else {
-            let reason = format!("no digest is what at least {} of the witnesses see last", self.policy.quorum);
-            return Judgement::fails(Verdict::New, reason);
-        };
-        match served {
-            Some(served) if served == newest => {}
-            None => {}
-            Some(served) if self.digests().contains(&served) => {
-                let reason = format!("{served} is an older digest, the newest is {newest}");
-                return Judgement::fails(Verdict::Behind, reason);
-            }
-            Some(served) => {
-                let reason = format!("no witness has seen {served}");
-                return Judgement::fails(Verdict::Mismatch, reason);
-            }
-        }
-        self.judge_vouched(newest, Verdict::Moving, "the newest digest of a tag that may move")
-    }
-
-    /// The digest that enough witnesses saw last; of several, the one that came last into the log.
-    fn newest(&self) -> Option<Digest> {
-        let mut seen: BTreeMap<Digest, (usize, u64)> = BTreeMap::new();
-        for witness in &self.trusted {
-            if let (Seen::Digest(digest), Some(last)) = (witness.line.seen, witness.sightings.last()) {
-                let (count, index) = seen.entry(digest).or_default();
-                *count += 1;
-                *index = (*index).max(last.sighting.index);
-            }
-        }
-        let enough = seen.into_iter().filter(|(_, (count, _))| *count >= self.policy.quorum);
-        enough.max_by_key(|(_, (_, index))| *index).map(|(digest, _)| digest)
-    }
-
-    /// Counts the witnesses whose latest word is `digest`, and how fresh it is.
-    fn judge_vouched(&self, digest: Digest, verdict: Verdict, why: &str) -> Judgement {
-        let quorum = self.policy.quorum;
-        let agree: Vec<&&WitnessReport> =
-            self.trusted.iter().filter(|witness| witness.line.seen == Seen::Digest(digest)).collect();
-        if agree.is_empty() {
-            return Judgement::fails(Verdict::Stale, "the witnesses last saw the tag gone, and have not seen it back");
-        }
-        if agree.len() < quorum {
-            let reason = format!("{} of the {quorum} witnesses asked for have sighted {digest}", agree.len());
-            return Judgement::fails(Verdict::New, reason);
-        }
-        let limit = self.now.unix().saturating_sub_unsigned(self.policy.freshness.as_secs());
-        let fresh = agree.iter().filter(|witness| witness.vouched().unix() >= limit).count();
-        if fresh < quorum {
-            let last = agree.iter().map(|witness| witness.vouched()).max();
-            let last = last.map(|time| time.to_string()).unwrap_or_default();
-            let reason = format!("witnesses last vouched for {digest} at {last}, which is too long ago");
-            return Judgement::fails(Verdict::Stale, reason);
-        }
-        let plural = if fresh == 1 { "witness vouches" } else { "witnesses vouch" };
-        Judgement { verdict, reason: format!("{fresh} {plural} for it, {why}"), digest: Some(digest) }
+    /// What orders judgements by how grave they are: what fails is graver than what passes, what passes with a warning
+    /// than what passes without; then the verdict decides.
+    pub fn gravity(&self) -> impl Ord + use<> {
+        (!self.passes, self.warning, self.verdict.gravity())
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use taglog_proto::{
-        merkle::Hash,
-        name::{Image, Tag, WitnessId},
-        record::{Confirmed, Sighting, TagLine},
-        tag_proof::Sighted,
-    };
-
     use super::*;
 
-    const DAY: i64 = 86_400;
-
-    fn time(seconds: i64) -> Timestamp {
-        Timestamp::from_unix(seconds).unwrap()
+    #[test]
+    fn of_any_two_verdicts_one_is_graver() {
+        let mut gravities = Verdict::ALL.map(Verdict::gravity);
+        gravities.sort_unstable();
+        assert_eq!(gravities.to_vec(), (0..Verdict::ALL.len()).map(|n| n as u8).collect::<Vec<_>>());
     }
 
-    fn digest(name: &str) -> Digest {
-        Digest::sha256(name.as_bytes())
-    }
-
-    fn seen(name: &str) -> Seen {
-        if name == "gone" { Seen::Gone } else { Seen::Digest(digest(name)) }
-    }
-
-    /// A witness that saw these at log indices and times 1, 2, …
-    fn witness(name: &str, saw: &[&str]) -> WitnessReport {
-        let sighted = |(i, name): (usize, &&str)| Sighted {
-            sighting: Sighting { index: i as u64 + 1, seen: seen(name) },
-            observed: time(i as i64 + 1),
-        };
-        let count = saw.len() as u64;
-        WitnessReport {
-            line: TagLine {
-                witness: WitnessId::parse(&format!("{name}+00000000")).unwrap(),
-                observations: count,
-                sightings: count,
-                root: Hash::ZERO,
-                index: count,
-                observed: time(count as i64),
-                seen: seen(saw.last().unwrap()),
-            },
-            sightings: saw.iter().enumerate().map(sighted).collect(),
-            start: 0,
-            complete: true,
-            confirmed: None,
-            in_roster: true,
+    #[test]
+    fn what_fails_is_graver_than_what_passes() {
+        let digest = Digest::sha256(b"");
+        for (verdict, other) in Verdict::ALL.iter().flat_map(|one| Verdict::ALL.map(|other| (*one, other))) {
+            let (passes, fails) = (Judgement::passes(verdict, digest, ""), Judgement::fails(other, ""));
+            let warns = Judgement { warning: true, ..passes.clone() };
+            assert!(passes.gravity() < warns.gravity() && warns.gravity() < fails.gravity(), "{verdict} {other}");
         }
-    }
-
-    fn report(witnesses: Vec<WitnessReport>) -> ImageReport {
-        ImageReport { image: Image::parse("a.example/b:1.0").unwrap(), repository_covered: true, witnesses }
-    }
-
-    fn policy() -> Policy {
-        Policy { witnesses: vec![], quorum: 1, moving: vec![], freshness: Duration::from_secs(DAY as u64) }
-    }
-
-    fn verdict(witnesses: Vec<WitnessReport>, served: Option<&str>, policy: &Policy) -> Verdict {
-        let judgement = judge(&report(witnesses), served.map(digest), policy, time(10));
-        assert_eq!(judgement.verdict.passes(), judgement.digest.is_some(), "{judgement:?}");
-        judgement.verdict
-    }
-
-    #[test]
-    fn fixed_tags() {
-        let p = policy();
-        assert_eq!(verdict(vec![witness("x", &["A"])], Some("A"), &p), Verdict::Ok);
-        assert_eq!(verdict(vec![witness("x", &["A"])], None, &p), Verdict::Ok);
-        assert_eq!(verdict(vec![witness("x", &["A"])], Some("B"), &p), Verdict::Mismatch);
-        assert_eq!(verdict(vec![witness("x", &["A", "B"])], Some("B"), &p), Verdict::Retagged);
-        assert_eq!(verdict(vec![witness("x", &["A", "B", "A"])], Some("A"), &p), Verdict::Retagged);
-        assert_eq!(verdict(vec![witness("x", &["A"]), witness("y", &["B"])], Some("A"), &p), Verdict::Retagged);
-        assert_eq!(verdict(vec![witness("x", &["A", "gone", "A"])], Some("A"), &p), Verdict::Ok);
-        assert_eq!(verdict(vec![witness("x", &["A", "gone"])], Some("A"), &p), Verdict::Stale);
-        assert_eq!(verdict(vec![witness("x", &["gone"])], Some("A"), &p), Verdict::Mismatch);
-        assert_eq!(verdict(vec![], Some("A"), &p), Verdict::Unknown);
-        let uncovered = ImageReport { repository_covered: false, ..report(vec![]) };
-        assert_eq!(judge(&uncovered, None, &p, time(10)).verdict, Verdict::Uncovered);
-    }
-
-    #[test]
-    fn moving_tags() {
-        let p = Policy { moving: vec![Tag::parse("1.0").unwrap()], ..policy() };
-        let history = || vec![witness("x", &["A", "B"])];
-        assert_eq!(verdict(history(), Some("B"), &p), Verdict::Moving);
-        assert_eq!(verdict(history(), None, &p), Verdict::Moving);
-        assert_eq!(verdict(history(), Some("A"), &p), Verdict::Behind);
-        assert_eq!(verdict(history(), Some("C"), &p), Verdict::Mismatch);
-        let two = Policy { quorum: 2, ..p };
-        assert_eq!(verdict(vec![witness("x", &["A", "B"]), witness("y", &["A"])], Some("B"), &two), Verdict::New);
-        assert_eq!(verdict(vec![witness("x", &["A", "B"]), witness("y", &["B"])], Some("B"), &two), Verdict::Moving);
-    }
-
-    #[test]
-    fn whose_word_counts() {
-        let only_y = Policy { witnesses: vec![WitnessId::parse("y+00000000").unwrap()], ..policy() };
-        let both = || vec![witness("x", &["A", "B"]), witness("y", &["B"])];
-        assert_eq!(verdict(both(), Some("B"), &only_y), Verdict::Ok);
-        assert_eq!(verdict(vec![witness("x", &["A"])], Some("A"), &only_y), Verdict::Unknown);
-        let two = Policy { quorum: 2, ..policy() };
-        assert_eq!(verdict(vec![witness("x", &["A"])], Some("A"), &two), Verdict::New);
-        assert_eq!(verdict(vec![witness("x", &["A"]), witness("y", &["A"])], Some("A"), &two), Verdict::Ok);
-        let mut cut = witness("x", &["A"]);
-        cut.complete = false;
-        assert_eq!(verdict(vec![cut], Some("A"), &policy()), Verdict::Incomplete);
-    }
-
-    #[test]
-    fn freshness_is_the_later_of_observation_and_confirmation() {
-        let at = |confirmed: Option<i64>, now| {
-            let mut old = witness("x", &["A"]);
-            old.confirmed = confirmed.map(|seconds| Confirmed { index: 9, observed: time(seconds) });
-            judge(&report(vec![old]), Some(digest("A")), &policy(), time(now)).verdict
-        };
-        assert_eq!(at(None, 1 + DAY), Verdict::Ok);
-        assert_eq!(at(None, 2 + DAY), Verdict::Stale);
-        assert_eq!(at(Some(DAY), 2 + DAY), Verdict::Ok);
     }
 }

@@ -113,4 +113,21 @@ mod tests {
         }
         assert_eq!(date(HeaderValue::from_bytes(b"\xff").unwrap()), None);
     }
+
+    /// What a cache kept for an hour is dated an hour ago, and was answered now.
+    #[test]
+    fn what_comes_from_a_cache_is_as_old_as_it_says() {
+        let second = |age: Option<&'static str>| {
+            let mut headers = HeaderMap::from_iter([(DATE, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"))]);
+            headers.extend(age.map(|age| (AGE, HeaderValue::from_static(age))));
+            let date = Circumstances::of(&headers, false).date.unwrap();
+            date.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() - 784_111_777
+        };
+        for (age, want) in [(None, 0), (Some("3600"), 3600), (Some(" 7 "), 7), (Some("4294967295"), 4_294_967_295)] {
+            assert_eq!(second(age), want, "{age:?}");
+        }
+        for nonsense in ["", "-1", "an hour", "4294967296", "1.5"] {
+            assert_eq!(second(Some(nonsense)), 0, "{nonsense}");
+        }
+    }
 }

@@ -28,6 +28,7 @@
 //! the registry takes them.
 
 mod auth;
+mod blob;
 mod challenge;
 mod circumstances;
 mod credentials;
@@ -40,6 +41,7 @@ mod transport;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use governor::DefaultDirectRateLimiter;
 use reqwest::{Method, StatusCode, Url, header::HeaderMap};
 use taglog_proto::name::{Digest, Image, Repository};
 
@@ -190,6 +192,17 @@ impl Registry {
         self.shared.within_timeout(&target, self.shared.manifest(&target)).await
     }
 
+    /// The blob of this digest in `repository`, such as an image's configuration, if it is of `most` bytes or fewer.
+    /// Blobs are mostly served by other hosts, which get no credentials.
+    ///
+    /// # Errors
+    ///
+    /// As [`fetch`](Self::fetch); [`TooLarge`](RegistryError::TooLarge) where it has more bytes.
+    pub async fn blob(&self, repository: &Repository, digest: &Digest, most: usize) -> Result<Vec<u8>, RegistryError> {
+        let target = Target::blob(repository, digest);
+        self.shared.within_timeout(&target, self.shared.blob(&target, digest, most)).await
+    }
+
     /// All tags of `repository`, if there are `most` of them or fewer.
     ///
     /// Follows the registry from page to page (`Link` with `rel="next"`), on the host that the pages come from and
@@ -204,7 +217,23 @@ impl Registry {
     /// [`RegistryError`] but [`Setup`](RegistryError::Setup) and [`WrongDigest`](RegistryError::WrongDigest).
     pub async fn tags(&self, repository: &Repository, most: usize) -> Result<TagList, RegistryError> {
         let target = Target { repository: repository.clone(), subject: Subject::Tags };
-        self.shared.tags(&target, most).await
+        self.shared.tags(&target, most, None).await
+    }
+
+    /// As [`tags`](Self::tags), with a limiter for whose turn each page waits. What it waits does not count for the
+    /// timeout.
+    ///
+    /// # Errors
+    ///
+    /// As [`tags`](Self::tags).
+    pub async fn tags_in_turn(
+        &self,
+        repository: &Repository,
+        most: usize,
+        limiter: &DefaultDirectRateLimiter,
+    ) -> Result<TagList, RegistryError> {
+        let target = Target { repository: repository.clone(), subject: Subject::Tags };
+        self.shared.tags(&target, most, Some(limiter)).await
     }
 
     /// Whether what answers at the repository's host speaks the registry protocol now: `GET /v2/` gives 200, or 401

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use governor::DefaultDirectRateLimiter;
 use reqwest::{
     Method, StatusCode, Url,
     header::{HeaderMap, LINK},
@@ -33,11 +34,19 @@ pub struct TagList {
 
 impl Shared {
     /// All tags of the target's repository, if there are `most` of them or fewer.
-    pub(super) async fn tags(&self, target: &Target, most: usize) -> Result<TagList, RegistryError> {
+    pub(super) async fn tags(
+        &self,
+        target: &Target,
+        most: usize,
+        limiter: Option<&DefaultDirectRateLimiter>,
+    ) -> Result<TagList, RegistryError> {
         let mut found = Found::default();
         let mut url = self.url(target)?;
         let mut fruitless = 0;
         for _ in 0..=most {
+            if let Some(limiter) = limiter {
+                limiter.until_ready().await;
+            }
             let (names, next) = self.within_timeout(target, self.page(target, url.clone())).await?;
             let new = found.add(target, &names, most)?;
             let Some(next) = next else {

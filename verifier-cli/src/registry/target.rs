@@ -43,6 +43,8 @@ pub(super) struct Target {
 #[derive(Debug, Clone)]
 pub(super) enum Subject {
     Manifest(ManifestReference),
+    /// What a manifest names.
+    Blob(Digest),
     /// Which tags it has.
     Tags,
     /// Whether its registry is one.
@@ -59,7 +61,9 @@ impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.subject {
             Subject::Manifest(ManifestReference::Tag(tag)) => write!(f, "{}:{tag}", self.repository),
-            Subject::Manifest(ManifestReference::Digest(digest)) => write!(f, "{}@{digest}", self.repository),
+            Subject::Manifest(ManifestReference::Digest(digest)) | Subject::Blob(digest) => {
+                write!(f, "{}@{digest}", self.repository)
+            }
             Subject::Tags | Subject::Protocol => self.repository.fmt(f),
         }
     }
@@ -68,6 +72,10 @@ impl fmt::Display for Target {
 impl Target {
     pub(super) fn manifest(repository: &Repository, reference: &ManifestReference) -> Self {
         Self { repository: repository.clone(), subject: Subject::Manifest(reference.clone()) }
+    }
+
+    pub(super) fn blob(repository: &Repository, digest: &Digest) -> Self {
+        Self { repository: repository.clone(), subject: Subject::Blob(*digest) }
     }
 
     /// `host[:port]` as in the repository's name.
@@ -93,6 +101,7 @@ impl Target {
         let path = self.repository.path();
         let path = match &self.subject {
             Subject::Manifest(reference) => format!("{path}/manifests/{reference}"),
+            Subject::Blob(digest) => format!("{path}/blobs/{digest}"),
             Subject::Tags => format!("{path}/tags/list?n={TAGS_ON_A_PAGE}"),
             Subject::Protocol => String::new(),
         };

@@ -92,14 +92,7 @@ services:
   c: *base
 ";
         let (images, _) = summary("compose.yml", text);
-        assert_eq!(
-            images,
-            [
-                "2 docker.io/library/busybox:1.36",
-                "2 docker.io/library/busybox:1.36",
-                "7 docker.io/library/busybox:1.37"
-            ]
-        );
+        assert_eq!(images, ["2 docker.io/library/busybox:1.36", "7 docker.io/library/busybox:1.37"]);
     }
 
     #[test]

@@ -1,29 +1,46 @@
 //! Dockerfiles and Containerfiles: `FROM`, `COPY --from` and `RUN --mount=from=`.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    ops::Range,
+};
 
-use parse_dockerfile::{ArgInstruction, Flag, FromInstruction, Instruction, Span, UnescapedString};
+use parse_dockerfile::{ArgInstruction, Flag, FromInstruction, Instruction, Span};
 
 use super::{
     Broken, Problem, SourceError, heredoc,
-    reading::Reading,
-    variables::{Syntax, expand, words},
+    reading::{Reading, Written},
+    variables::{Syntax, Unresolved, expand, words},
 };
 
 /// More variables than any Dockerfile has; what bounds the memory for their values.
 const MAX_VARIABLES: usize = 1000;
 
-/// Finds the images that a Dockerfile builds on or copies from.
+/// Variables that a build knows without an `ARG` (docs.docker.com, "Automatic platform ARGs in the global scope").
+const PLATFORM: [&str; 8] = [
+    "TARGETPLATFORM",
+    "TARGETOS",
+    "TARGETARCH",
+    "TARGETVARIANT",
+    "BUILDPLATFORM",
+    "BUILDOS",
+    "BUILDARCH",
+    "BUILDVARIANT",
+];
+
+/// Finds the images that a Dockerfile builds on or copies from, with these values for its variables.
 ///
 /// # Errors
 /// A syntax that is not understood, with its line; a template.
-pub fn read(text: &str, reading: &mut Reading) -> Result<(), SourceError> {
+pub fn read(text: &str, build_args: &BTreeMap<String, String>, reading: &mut Reading<'_>) -> Result<(), SourceError> {
     let prepared = prepare(text).map_err(|broken| broken_or_template(text, broken, reading))?;
     let syntax = Syntax::Dockerfile { escape: prepared.escape };
     let lines = Lines::new(text);
     let (stages, plain) = (prepared.stages, prepared.plain);
-    let mut build =
-        Build { stages, lines, syntax, globals: Variables::new(), stage: None, earlier: HashSet::new(), reading };
+    let platform = PLATFORM.iter().filter_map(|name| build_args.get_key_value(*name));
+    let globals = platform.map(|(name, value)| (name.clone(), value.clone())).collect();
+    let earlier = HashSet::new();
+    let mut build = Build { text, stages, lines, syntax, build_args, globals, stage: None, earlier, reading };
     for instruction in instructions(&plain) {
         let instruction = instruction.map_err(|broken| broken_or_template(text, broken, build.reading))?;
         build.instruction(&instruction)?;
@@ -31,7 +48,7 @@ pub fn read(text: &str, reading: &mut Reading) -> Result<(), SourceError> {
     Ok(())
 }
 
-fn broken_or_template(text: &str, broken: Broken, reading: &Reading) -> SourceError {
+fn broken_or_template(text: &str, broken: Broken, reading: &Reading<'_>) -> SourceError {
     let template = text.lines().nth(broken.line - 1).is_some_and(|line| line.contains("{{"));
     if template { reading.error(broken.line, Problem::Template) } else { reading.broken(broken) }
 }
@@ -98,20 +115,23 @@ fn stage_name(from: &FromInstruction<'_>) -> Option<String> {
 type Variables = HashMap<String, String>;
 
 /// A build as far as it has been read.
-struct Build<'a> {
+struct Build<'a, 't> {
+    text: &'a str,
     stages: Stages,
     lines: Lines,
     syntax: Syntax,
+    /// What whoever builds says of variables.
+    build_args: &'a BTreeMap<String, String>,
     /// The variables before the first FROM.
     globals: Variables,
     /// The variables of the stage; `None` before the first FROM.
     stage: Option<Variables>,
     /// The names of the stages so far.
     earlier: HashSet<String>,
-    reading: &'a mut Reading,
+    reading: &'a mut Reading<'t>,
 }
 
-impl Build<'_> {
+impl Build<'_, '_> {
     fn instruction(&mut self, instruction: &Instruction<'_>) -> Result<(), SourceError> {
         match instruction {
             Instruction::Arg(arg) => self.arg(arg),
@@ -138,12 +158,14 @@ impl Build<'_> {
         Ok(())
     }
 
-    /// `NAME=default`, or `NAME`, which in a stage takes the default from before the first FROM.
+    /// `NAME=default`, or `NAME`, which in a stage takes the default from before the first FROM. What the build says
+    /// comes before both.
     fn declare(&mut self, word: &str) {
-        let (name, value) = match word.split_once('=') {
+        let (name, default) = match word.split_once('=') {
             Some((name, default)) => (name, expand(default, self.syntax, &self.in_scope()).ok()),
             None => (word, self.globals.get(word).cloned()),
         };
+        let value = self.build_args.get(name).cloned().or(default);
         let scope = self.stage.as_mut().unwrap_or(&mut self.globals);
         match value {
             Some(value) => scope.insert(name.to_owned(), value),
@@ -163,31 +185,48 @@ impl Build<'_> {
         let known = resolved.as_ref().is_ok_and(is_stage);
         self.earlier.extend(stage_name(from));
         self.stage = Some(Variables::new());
-        if known { Ok(()) } else { self.reading.image(self.lines.at(&from.image.span), written, resolved) }
+        if known { Ok(()) } else { self.image(written, from.image.span.clone(), resolved) }
+    }
+
+    fn image(
+        &mut self,
+        text: &str,
+        within: Range<usize>,
+        resolved: Result<String, Unresolved>,
+    ) -> Result<(), SourceError> {
+        self.reading.image(&Written { line: self.lines.at(&within), text, within, prefix: "" }, resolved)
     }
 
     fn copy_flag(&mut self, flag: &Flag<'_>) -> Result<(), SourceError> {
         match &flag.value {
-            Some(value) if flag.name.value == "from" => self.copied_from(&value.value, value),
+            Some(value) if flag.name.value == "from" => self.copied_from(&value.value, value.span.clone()),
             _ => Ok(()),
         }
     }
 
     fn run_flag(&mut self, flag: &Flag<'_>) -> Result<(), SourceError> {
         let Some(value) = flag.value.as_ref().filter(|_| flag.name.value == "mount") else { return Ok(()) };
-        let pairs = value.value.split(',').filter_map(|field| field.split_once('='));
-        pairs
-            .filter(|(key, _)| key.eq_ignore_ascii_case("from"))
-            .try_for_each(|(_, from)| self.copied_from(from, value))
+        // Escapes and continued lines within the value leave no telling where a field of it stands.
+        let verbatim = self.text.get(value.span.clone()) == Some(&*value.value);
+        let mut start = value.span.start;
+        for field in value.value.split(',') {
+            let end = start + field.len();
+            if let Some((key, from)) = field.split_once('=').filter(|(key, _)| key.eq_ignore_ascii_case("from")) {
+                let within = if verbatim { start + key.len() + 1..end } else { value.span.start..value.span.start };
+                self.copied_from(from, within)?;
+            }
+            start = end + 1;
+        }
+        Ok(())
     }
 
     /// A stage by name or number, or an image.
-    fn copied_from(&mut self, written: &str, whole: &UnescapedString<'_>) -> Result<(), SourceError> {
-        let line = self.lines.at(&whole.span);
+    fn copied_from(&mut self, written: &str, within: Range<usize>) -> Result<(), SourceError> {
         let resolved = expand(written, self.syntax, &self.in_scope());
-        let Ok(name) = &resolved else { return self.reading.image(line, written, resolved) };
+        let Ok(name) = &resolved else { return self.image(written, within, resolved) };
         if let Ok(index) = name.parse::<u64>() {
             if index >= self.stages.count {
+                let line = self.lines.at(&within);
                 self.reading.leave_out(line, &format!("there is no stage {index}: stages count from 0"));
             }
             return Ok(());
@@ -195,7 +234,7 @@ impl Build<'_> {
         if name == "scratch" || self.stages.names.contains(&name.to_lowercase()) {
             return Ok(());
         }
-        self.reading.image(line, written, resolved)
+        self.image(written, within, resolved)
     }
 }
 

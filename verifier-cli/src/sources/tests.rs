@@ -4,11 +4,16 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{Found, FoundImage, MAX_FILE, Problem, SourceError, read_from, walk::kind_by_name};
+use super::{Found, FoundImage, MAX_FILE, Options, Problem, SourceError, read_bytes, read_from};
 
 /// Reads `text` as a file of this name; without a kind in the name, by its content.
 pub fn read_text(name: &str, text: &str) -> Result<Found, SourceError> {
-    read_from(&mut text.as_bytes(), name.to_owned(), kind_by_name(Path::new(name)))
+    read_text_with(name, text, &Options::default())
+}
+
+/// As [`read_text`], with more said about the file.
+pub fn read_text_with(name: &str, text: &str, options: &Options) -> Result<Found, SourceError> {
+    read_bytes(Path::new(name), text.as_bytes(), options)
 }
 
 /// Line and reference of each image, and line and reason of each note.
@@ -55,7 +60,7 @@ fn byte_order_marks_and_other_bytes() {
     assert_eq!(summary("Dockerfile", "\u{feff}# escape=`\r\nFROM `\r\n  a\r\n").0, ["3 docker.io/library/a"]);
     assert_eq!(summary("-", "\u{feff}FROM a").0, ["1 docker.io/library/a"]);
     assert_eq!(summary("x.yaml", "\u{feff}services:\r\n  a:\r\n    image: b\r\n").0, ["3 docker.io/library/b"]);
-    let latin = read_from(&mut &b"FROM \xe4"[..], "Dockerfile".to_owned(), None).unwrap_err();
+    let latin = read_bytes(Path::new("Dockerfile"), b"FROM \xe4", &Options::default()).unwrap_err();
     assert_eq!(latin.problem, Problem::NotText);
 }
 
@@ -67,8 +72,23 @@ fn files_over_the_limit_are_refused() {
     assert_eq!(refusal("Dockerfile", &padded(most + 1)), (1, Problem::TooLarge));
     assert_eq!(refusal("x.yaml", &"a: b\n".repeat(1 << 20)), (1, Problem::TooLarge));
     // An endless input ends as well.
-    let endless = read_from(&mut std::io::repeat(b'#'), "-".to_owned(), None).unwrap_err();
+    let endless = read_from(&mut std::io::repeat(b'#'), Path::new("-"), &Options::default()).unwrap_err();
     assert_eq!(endless.problem, Problem::TooLarge);
+}
+
+#[test]
+fn a_file_is_read_once_however_it_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    std::fs::create_dir(at("sub")).unwrap();
+    std::fs::write(at("sub/Dockerfile"), "FROM a\nCOPY --from=$X / /\n").unwrap();
+    std::fs::write(at("broken.yaml"), "x: [\n").unwrap();
+    let named = [at("sub/../sub/Dockerfile"), directory.path().to_owned(), at("sub"), at("sub/Dockerfile")];
+    let found = super::read(&named).unwrap();
+    assert_eq!((found.images.len(), found.left_out.len()), (1, 2), "{found:?}");
+    assert_eq!(found.images[0].place.file, named[0].display().to_string());
+    // What a directory's walk leaves out with a note, whoever names it gets as an error.
+    assert!(super::read(&[directory.path().to_owned(), at("broken.yaml")]).is_err());
 }
 
 #[test]
@@ -82,7 +102,7 @@ fn what_is_printed_is_one_line() {
 }
 
 /// Pieces that make the parsers do something.
-fn pieces() -> impl Strategy<Value = String> {
+pub fn pieces() -> impl Strategy<Value = String> {
     let known = prop::sample::select(vec![
         "FROM ",
         "COPY --from=",

@@ -13,6 +13,8 @@ pub enum Kind {
     Dockerfile,
     /// YAML with the name of a Compose file.
     Compose,
+    /// YAML with the name of a GitLab CI pipeline, or of a part of one.
+    Pipeline,
     /// YAML whose documents must say what they are.
     Yaml,
 }
@@ -27,8 +29,13 @@ pub fn kind_by_name(path: &Path) -> Option<Kind> {
     if !(lower.ends_with(".yaml") || lower.ends_with(".yml")) {
         return None;
     }
-    let compose = lower.starts_with("compose") || lower.starts_with("docker-compose");
-    Some(if compose { Kind::Compose } else { Kind::Yaml })
+    Some(if lower.starts_with("compose") || lower.starts_with("docker-compose") {
+        Kind::Compose
+    } else if lower.ends_with(".gitlab-ci.yml") || lower.ends_with(".gitlab-ci.yaml") {
+        Kind::Pipeline
+    } else {
+        Kind::Yaml
+    })
 }
 
 /// `Dockerfile`, `Dockerfile.dev`, `app.Dockerfile`; `dockerfile`, but not `dockerfile.go`, which is no such file.
@@ -54,16 +61,19 @@ pub fn candidates(directory: &Path) -> impl Iterator<Item = Result<PathBuf, Sour
         Ok(entry) if entry.file_type().is_file() && kind_by_name(entry.path()).is_some() => Some(Ok(entry.into_path())),
         Ok(_) => None,
         Err(error) => {
-            let path = error.path().unwrap_or(Path::new("")).display().to_string();
             let reason = error.io_error().map_or_else(|| error.to_string(), ToString::to_string);
-            Some(Err(unreadable(&path, &reason)))
+            Some(Err(unreadable(error.path().unwrap_or(Path::new("")), &reason)))
         }
     })
 }
 
+/// Hidden directories that hold pipelines.
+const PIPELINES: [&str; 2] = [".github", ".gitlab"];
+
 /// The directory that was named is walked whatever its name is (as `.`).
 fn is_walked(entry: &DirEntry) -> bool {
     let name = entry.file_name().to_string_lossy();
-    let skipped = entry.file_type().is_dir() && (name.starts_with('.') || name == "node_modules");
+    let hidden = name.starts_with('.') && !PIPELINES.contains(&name.as_ref());
+    let skipped = entry.file_type().is_dir() && (hidden || name == "node_modules");
     entry.depth() == 0 || !skipped
 }

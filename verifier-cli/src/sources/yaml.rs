@@ -5,10 +5,11 @@
 
 use std::{
     collections::{BTreeMap, HashMap, btree_map::Entry},
+    ops::Range,
     rc::Rc,
 };
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError};
+use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 
 use super::Broken;
 
@@ -25,6 +26,7 @@ const MAX_DEPTH: usize = 128;
 pub struct Node {
     /// From 1 on.
     pub line: usize,
+    span: Range<usize>,
     value: Value,
     /// Nodes from here on down, with every alias written out.
     size: usize,
@@ -35,6 +37,8 @@ enum Value {
     Null,
     Text(String),
     Sequence(Vec<Rc<Node>>),
+    /// A sequence tagged `!reference`: the keys that lead to the value.
+    Reference(Vec<Rc<Node>>),
     Mapping(BTreeMap<String, Rc<Node>>),
 }
 
@@ -42,6 +46,11 @@ impl Node {
     /// The text of a scalar, of whatever type YAML thinks it is.
     pub fn text(&self) -> Option<&str> {
         if let Value::Text(text) = &self.value { Some(text) } else { None }
+    }
+
+    /// The bytes of the text that a scalar is written in, with its anchor, tag and quotes.
+    pub fn span(&self) -> Range<usize> {
+        self.span.clone()
     }
 
     /// Whether nothing is written, or `null`.
@@ -54,10 +63,21 @@ impl Node {
         matches!(self.value, Value::Mapping(_))
     }
 
+    /// Whether it is a sequence.
+    pub fn is_sequence(&self) -> bool {
+        matches!(self.value, Value::Sequence(_) | Value::Reference(_))
+    }
+
     /// The items of a sequence; nothing for all else.
     pub fn items(&self) -> impl Iterator<Item = &Node> {
-        let items: &[Rc<Node>] = if let Value::Sequence(items) = &self.value { items } else { &[] };
+        let items: &[Rc<Node>] =
+            if let Value::Sequence(items) | Value::Reference(items) = &self.value { items } else { &[] };
         items.iter().map(Rc::as_ref)
+    }
+
+    /// Whether it is a sequence tagged `!reference`, as GitLab writes what stands elsewhere; its items are the keys to it.
+    pub fn is_reference(&self) -> bool {
+        matches!(self.value, Value::Reference(_))
     }
 
     /// What a mapping has under a key, merge keys (`<<`) included.
@@ -73,9 +93,25 @@ impl Node {
 
     /// The values of a mapping, merge keys included; nothing for all else.
     pub fn values(&self) -> impl Iterator<Item = &Node> {
+        self.entries().map(|(_, value)| value)
+    }
+
+    /// The keys and values of a mapping by key, merge keys included; nothing for all else.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, &Node)> {
         let mut entries = BTreeMap::new();
         self.collect(&mut entries);
-        entries.into_values()
+        entries.into_iter()
+    }
+
+    /// The key, if it has one, and the value of all that is written directly below: a merge key is a key.
+    pub fn children(&self) -> Vec<(Option<&str>, &Node)> {
+        match &self.value {
+            Value::Null | Value::Text(_) => Vec::new(),
+            Value::Sequence(items) | Value::Reference(items) => {
+                items.iter().map(|item| (None, item.as_ref())).collect()
+            }
+            Value::Mapping(own) => own.iter().map(|(key, node)| (Some(key.as_str()), node.as_ref())).collect(),
+        }
     }
 
     fn collect<'a>(&'a self, entries: &mut BTreeMap<&'a str, &'a Node>) {
@@ -108,13 +144,17 @@ pub fn parse(text: &str) -> Result<Vec<Rc<Node>>, Broken> {
         });
     }
     let mut tree = Tree::default();
+    let bytes = ByteOffsets::new(text);
     for event in Parser::new_from_str(text) {
         let (event, span) = event.map_err(syntax_error)?;
         let line = span.start.line();
         match event {
-            Event::Scalar(text, style, anchor, _) => tree.leaf(line, scalar(&text, style), anchor)?,
+            Event::Scalar(text, style, anchor, _) => {
+                let span = bytes.at(span.start.index())..bytes.at(span.end.index());
+                tree.leaf(line, span, scalar(&text, style), anchor)?;
+            }
             Event::Alias(anchor) => tree.alias(line, anchor)?,
-            Event::SequenceStart(anchor, _) => tree.open(line, anchor, Collection::Sequence(Vec::new()))?,
+            Event::SequenceStart(anchor, tag) => tree.open(line, anchor, sequence(tag.as_deref()))?,
             Event::MappingStart(anchor, _) => tree.open(line, anchor, Collection::Mapping(BTreeMap::new(), None))?,
             Event::SequenceEnd | Event::MappingEnd => tree.close()?,
             Event::DocumentEnd => tree.anchors.clear(),
@@ -124,6 +164,27 @@ pub fn parse(text: &str) -> Result<Vec<Rc<Node>>, Broken> {
     Ok(tree.documents)
 }
 
+/// Turns positions in characters, as the parser counts, into positions in bytes.
+struct ByteOffsets<'t> {
+    text: &'t str,
+    /// The byte at which every [`STRIDE`]th character begins.
+    strides: Vec<usize>,
+}
+
+const STRIDE: usize = 64;
+
+impl ByteOffsets<'_> {
+    fn new(text: &str) -> ByteOffsets<'_> {
+        ByteOffsets { text, strides: text.char_indices().step_by(STRIDE).map(|(byte, _)| byte).collect() }
+    }
+
+    fn at(&self, character: usize) -> usize {
+        let stride = self.strides.get(character / STRIDE).copied().unwrap_or(self.text.len());
+        let rest = self.text[stride..].char_indices().nth(character % STRIDE);
+        rest.map_or(self.text.len(), |(byte, _)| stride + byte)
+    }
+}
+
 fn syntax_error(error: ScanError) -> Broken {
     Broken { line: error.marker().line().max(1), reason: format!("broken YAML: {}", error.info()) }
 }
@@ -131,6 +192,14 @@ fn syntax_error(error: ScanError) -> Broken {
 fn scalar(text: &str, style: ScalarStyle) -> Value {
     let null = style == ScalarStyle::Plain && matches!(text, "" | "~" | "null" | "Null" | "NULL");
     if null { Value::Null } else { Value::Text(text.to_owned()) }
+}
+
+fn sequence(tag: Option<&Tag>) -> Collection {
+    if tag.is_some_and(|tag| tag.handle == "!" && tag.suffix == "reference") {
+        Collection::Reference(Vec::new())
+    } else {
+        Collection::Sequence(Vec::new())
+    }
 }
 
 /// The first line where `{{` stands where YAML wants a value: a template, and the reason why the rest is broken.
@@ -152,6 +221,7 @@ struct Open {
 
 enum Collection {
     Sequence(Vec<Rc<Node>>),
+    Reference(Vec<Rc<Node>>),
     /// With the key whose value comes next.
     Mapping(BTreeMap<String, Rc<Node>>, Option<String>),
 }
@@ -167,9 +237,9 @@ struct Tree {
 }
 
 impl Tree {
-    fn leaf(&mut self, line: usize, value: Value, anchor: usize) -> Result<(), Broken> {
+    fn leaf(&mut self, line: usize, span: Range<usize>, value: Value, anchor: usize) -> Result<(), Broken> {
         self.count(line, 1)?;
-        self.add(Node { line, value, size: 1 }, anchor)
+        self.add(Node { line, span, value, size: 1 }, anchor)
     }
 
     fn alias(&mut self, line: usize, anchor: usize) -> Result<(), Broken> {
@@ -193,9 +263,10 @@ impl Tree {
         let Some(Open { line, anchor, size, collection }) = self.open.pop() else { return Ok(()) };
         let value = match collection {
             Collection::Sequence(items) => Value::Sequence(items),
+            Collection::Reference(items) => Value::Reference(items),
             Collection::Mapping(entries, _) => Value::Mapping(entries),
         };
-        self.add(Node { line, value, size }, anchor)
+        self.add(Node { line, span: 0..0, value, size }, anchor)
     }
 
     fn count(&mut self, line: usize, more: usize) -> Result<(), Broken> {
@@ -220,7 +291,7 @@ impl Tree {
         };
         parent.size += node.size;
         match &mut parent.collection {
-            Collection::Sequence(items) => items.push(node),
+            Collection::Sequence(items) | Collection::Reference(items) => items.push(node),
             Collection::Mapping(entries, key) => match key.take() {
                 None => *key = Some(new_key(line, &node, entries)?),
                 Some(key) => drop(entries.insert(key, node)),

@@ -26,9 +26,9 @@ use tokio_util::sync::CancellationToken;
 use super::{
     alarm::{AlarmKind, Alarms},
     clock::Clock,
-    config::{Config, ConfigError, Watch},
+    config::{Config, Watch},
     deliver::Delivery,
-    http::{self, Listener},
+    http,
     progress::Progress,
     push::{Hint, MAX_EVENTS},
     spool::{Guard, Opened, Spool, SpoolError, TagRow},
@@ -46,7 +46,10 @@ use crate::{
         memory::Memory,
         trust::{Trust, TrustError},
     },
+    config_file::ConfigError,
     key::{KeyError, read_key},
+    listener::Listener,
+    parts::Parts,
     registry::{Login, Registry, RegistryError, RegistryOptions},
 };
 
@@ -114,7 +117,7 @@ pub struct Prepared {
     /// The witness's key.
     pub key: Arc<SigningKey>,
     /// The logs, with the way to each.
-    pub logs: Vec<(VerifierKey, LogClient)>,
+    pub logs: Vec<(Trust, LogClient)>,
     /// How long one exchange with a registry may take.
     pub timeout: Duration,
 }
@@ -128,15 +131,19 @@ impl Prepared {
     pub fn read(path: &Path, timeout: Duration) -> Result<Prepared, AgentError> {
         let config = Config::read(path)?;
         let key = Arc::new(read_key(&config.key)?);
-        let mut logs: Vec<(VerifierKey, LogClient)> = Vec::new();
+        let mut logs: Vec<(Trust, LogClient)> = Vec::new();
         for log in &config.logs {
             let trust =
                 Trust::read(&log.trust).map_err(|error| AgentError::Trust { path: log.trust.clone(), error })?;
-            let url = log.url.clone().or(trust.url).ok_or_else(|| AgentError::NoAddress(log.trust.clone()))?;
-            if logs.iter().any(|(other, _)| *other == trust.log) {
+            let url = log
+                .url
+                .clone()
+                .or_else(|| trust.url.clone())
+                .ok_or_else(|| AgentError::NoAddress(log.trust.clone()))?;
+            if logs.iter().any(|(other, _)| other.log == trust.log) {
                 return Err(AgentError::SameLog(trust.log.to_string()));
             }
-            logs.push((trust.log, LogClient::new(&url, timeout + PUBLICATION)?));
+            logs.push((trust, LogClient::new(&url, timeout + PUBLICATION)?));
         }
         Ok(Prepared { config, key, logs, timeout })
     }
@@ -193,7 +200,7 @@ impl Agent {
     pub async fn new(prepared: Prepared, once: bool, progress: &Progress) -> Result<Agent, AgentError> {
         let witness = prepared.witness();
         let Prepared { config, key, logs, timeout } = prepared;
-        let vkeys: Vec<VerifierKey> = logs.iter().map(|(vkey, _)| vkey.clone()).collect();
+        let vkeys: Vec<VerifierKey> = logs.iter().map(|(trust, _)| trust.log.clone()).collect();
         let (spool, guard, opened) = open_spool(&config.state, key.verifier_key(), &vkeys, config.spool_limit).await?;
         let alarms = Alarms::new(spool.clone(), &opened.alarms);
         if let Some(aside) = &opened.salvaged {
@@ -213,8 +220,9 @@ impl Agent {
         let repositories = watched(&config.watches, opened);
         let by_name = |watched: &Arc<Watched>| (watched.repository().to_string(), Arc::clone(watched));
         let by_name: Arc<BTreeMap<_, _>> = Arc::new(repositories.iter().map(by_name).collect());
-        let deliveries = logs.into_iter().zip(log_ids).map(|((log, client), id)| Delivery {
-            log,
+        let deliveries = logs.into_iter().zip(log_ids).map(|((trust, client), id)| Delivery {
+            log: trust.log.clone(),
+            trust,
             id,
             client,
             witness: reporter.key.verifier_key().clone(),
@@ -310,49 +318,6 @@ impl Agent {
         drop((self.hints, self.spool, self.reporter));
         close(self.guard).await;
         Pass { failures, misbehaved }
-    }
-}
-
-/// The tasks of a running agent, each with what it does.
-#[derive(Default)]
-struct Parts(JoinSet<&'static str>);
-
-impl Parts {
-    fn start(&mut self, what: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.0.spawn(async move {
-            task.await;
-            what
-        });
-    }
-
-    /// Waits until all have ended, and stops all when one does so by itself. What has not ended `stop_time` after the
-    /// stop is aborted.
-    async fn run(mut self, stop: &CancellationToken, stop_time: Duration) -> Result<(), String> {
-        let mut outcome = Ok(());
-        let deadline = async {
-            stop.cancelled().await;
-            tokio::time::sleep(stop_time).await;
-        };
-        let mut deadline = std::pin::pin!(deadline);
-        loop {
-            let ended = tokio::select! {
-                ended = self.0.join_next() => ended,
-                () = &mut deadline => {
-                    tracing::warn!("{} tasks did not end in time and are broken off", self.0.len());
-                    self.0.shutdown().await;
-                    return outcome;
-                }
-            };
-            let why = match ended {
-                None => return outcome,
-                Some(Ok(_)) if stop.is_cancelled() => continue,
-                Some(Ok(what)) => format!("{what} has ended by itself"),
-                Some(Err(error)) => format!("a part of the agent has died: {error}"),
-            };
-            tracing::error!("{why}: everything is stopped");
-            stop.cancel();
-            outcome = outcome.and(Err(why));
-        }
     }
 }
 
@@ -479,50 +444,9 @@ async fn look_after_once(spool: &Spool, alarms: &Alarms) -> Result<(), SpoolErro
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
-
     use futures_util::FutureExt as _;
 
     use super::*;
-
-    const PATIENCE: Duration = Duration::from_secs(10);
-
-    /// Parts that end when they are told to.
-    fn obedient(stop: &CancellationToken) -> Parts {
-        let mut parts = Parts::default();
-        for _ in 0..2 {
-            parts.start("obeying", stop.clone().cancelled_owned());
-        }
-        parts
-    }
-
-    async fn outcome(parts: Parts, stop: &CancellationToken, stop_time: Duration) -> Result<(), String> {
-        tokio::time::timeout(PATIENCE, parts.run(stop, stop_time)).await.expect("the parts go on")
-    }
-
-    #[tokio::test]
-    async fn a_part_that_dies_or_ends_by_itself_stops_all() {
-        let stop = CancellationToken::new();
-        let mut parts = obedient(&stop);
-        parts.start("failing", async { panic!("broken") });
-        let why = outcome(parts, &stop, 2 * PATIENCE).await.unwrap_err();
-        assert!(why.contains("died"), "{why}");
-
-        let stop = CancellationToken::new();
-        let mut parts = obedient(&stop);
-        parts.start("lazing", async {});
-        let why = outcome(parts, &stop, 2 * PATIENCE).await.unwrap_err();
-        assert!(why.contains("lazing"), "{why}");
-    }
-
-    #[tokio::test]
-    async fn a_part_that_does_not_stop_is_aborted() {
-        let stop = CancellationToken::new();
-        let mut parts = obedient(&stop);
-        parts.start("going on", pending());
-        stop.cancel();
-        assert_eq!(outcome(parts, &stop, Duration::from_millis(20)).await, Ok(()));
-    }
 
     #[tokio::test]
     async fn a_spool_that_is_in_use_for_a_moment_is_waited_for() {

@@ -76,6 +76,10 @@ pub enum AlarmKind {
     Refused,
     /// A log does not know this witness.
     NotAdmitted,
+    /// Entries wait for a log that has not taken any for long.
+    Undelivered,
+    /// The checkpoint that is remembered of a log cannot be read or replaced.
+    Memory,
     /// The clock cannot be right.
     Clock,
     /// The spool cannot be written.
@@ -86,11 +90,13 @@ pub enum AlarmKind {
 
 impl AlarmKind {
     /// All of them.
-    pub const ALL: [AlarmKind; 7] = [
+    pub const ALL: [AlarmKind; 9] = [
         AlarmKind::Misbehaviour,
         AlarmKind::Unpublished,
         AlarmKind::Refused,
         AlarmKind::NotAdmitted,
+        AlarmKind::Undelivered,
+        AlarmKind::Memory,
         AlarmKind::Clock,
         AlarmKind::Spool,
         AlarmKind::SpoolDamaged,
@@ -103,6 +109,8 @@ impl AlarmKind {
             AlarmKind::Unpublished => "unpublished",
             AlarmKind::Refused => "refused",
             AlarmKind::NotAdmitted => "not-admitted",
+            AlarmKind::Undelivered => "undelivered",
+            AlarmKind::Memory => "memory",
             AlarmKind::Clock => "clock",
             AlarmKind::Spool => "spool",
             AlarmKind::SpoolDamaged => "spool-damaged",

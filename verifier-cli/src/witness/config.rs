@@ -10,46 +10,17 @@ use std::{
     time::Duration,
 };
 
-use serde::{Deserialize, Deserializer, de};
+use serde::Deserialize;
 use taglog_proto::name::{Reference, Repository};
-use thiserror::Error;
 
-use super::{
-    push::{Secret, Source, SourceKind, check_path},
+use super::push::{Secret, Source, SourceKind, check_path};
+use crate::{
+    config_file::{ConfigError, Seconds, parse_toml, read_text, resolve, wrong_value},
     selection::{Pattern, Selection},
 };
-use crate::duration::parse_duration;
 
-/// Why a configuration was refused.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// The file is not there or cannot be read.
-    #[error("cannot read {path}: {error}; 'taglog witness import' makes a watch list to start from")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// The file is no TOML of this shape; the message names line and column.
-    #[error("{path}: {error}")]
-    Toml {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        error: Box<toml::de::Error>,
-    },
-    /// A value that cannot be meant.
-    #[error("{path}: {at}: {why}")]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// Which key.
-        at: String,
-        /// What is wrong, and what to do.
-        why: String,
-    },
-}
+/// What to do when there is no configuration.
+const REMEDY: &str = "'taglog witness import' makes a watch list to start from";
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
@@ -66,7 +37,7 @@ pub struct Config {
     pub gone: Gone,
     /// The most bytes that the spool may take on disk.
     pub spool_limit: u64,
-    /// How long after the log has acknowledged an entry it must be published.
+    /// How long after the log has acknowledged an entry it must be published, and how long it may take nothing.
     pub publish_deadline: Duration,
     /// Where alarms are sent as JSON.
     pub alarm_webhook: Option<String>,
@@ -210,17 +181,6 @@ enum IntervalFile {
     Adaptive { min: Seconds, max: Seconds },
 }
 
-/// A duration such as `90s`, `15m`, `24h`, `7d`.
-#[derive(Clone, Copy)]
-struct Seconds(Duration);
-
-impl<'de> Deserialize<'de> for Seconds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        parse_duration(&text).map(Seconds).map_err(de::Error::custom)
-    }
-}
-
 fn hourly() -> IntervalFile {
     IntervalFile::Fixed(one_hour())
 }
@@ -255,8 +215,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-        Config::parse(&text, path)
+        Config::parse(&read_text(path, REMEDY)?, path)
     }
 
     /// Checks the text of a configuration file that is at `path`.
@@ -264,9 +223,21 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Toml`], [`ConfigError::Value`]; [`ConfigError::Read`] for a secret's file.
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-        let file: File = toml::from_str(text)
-            .map_err(|error| ConfigError::Toml { path: path.to_owned(), error: Box::new(error) })?;
-        Checker { path }.config(file)
+        Checker { path }.config(parse_toml(text, path)?)
+    }
+
+    /// Where the state is, according to a configuration file whose other keys are not looked at: the secrets that it
+    /// names need not be readable by whoever asks how the agent is doing.
+    ///
+    /// # Errors
+    /// [`ConfigError::Read`], [`ConfigError::Toml`].
+    pub fn read_state(path: &Path) -> Result<PathBuf, ConfigError> {
+        #[derive(Deserialize)]
+        struct File {
+            state: PathBuf,
+        }
+        let file: File = parse_toml(&read_text(path, REMEDY)?, path)?;
+        Ok(resolve(path, &file.state))
     }
 
     /// How a registry is asked.
@@ -282,12 +253,11 @@ struct Checker<'a> {
 
 impl Checker<'_> {
     fn error(&self, at: impl ToString, why: impl ToString) -> ConfigError {
-        ConfigError::Value { path: self.path.to_owned(), at: at.to_string(), why: why.to_string() }
+        wrong_value(self.path, at, why)
     }
 
-    /// A path in the file is relative to the file.
     fn resolve(&self, path: &Path) -> PathBuf {
-        self.path.parent().unwrap_or(Path::new("")).join(path)
+        resolve(self.path, path)
     }
 
     fn config(&self, file: File) -> Result<Config, ConfigError> {
@@ -423,8 +393,8 @@ impl Checker<'_> {
 
     fn secret(&self, at: &str, file: &Path) -> Result<Secret, ConfigError> {
         let path = self.resolve(file);
-        let text = std::fs::read_to_string(&path).map_err(|error| ConfigError::Read { path, error })?;
-        Secret::new(&text).map_err(|why| self.error(at, format!("secret-file: {why}")))
+        Secret::new(&read_text(&path, "write the secret that the sender knows into it")?)
+            .map_err(|why| self.error(at, format!("secret-file: {why}")))
     }
 
     fn each_path_once(&self, pushes: &[Source]) -> Result<(), ConfigError> {
@@ -468,6 +438,19 @@ mod tests {
         assert_eq!(config.gone, Gone { looks: 3, interval: Duration::from_secs(300) });
         assert_eq!(config.registry("docker.io"), RegistryConfig::default());
         assert!(!config.watches[0].private && config.pushes.is_empty());
+    }
+
+    #[test]
+    fn the_state_is_found_without_secrets() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("witness.toml");
+        let push = "[[push]]\nkind = \"harbor\"\nregistry = \"r.example\"\nsecret-file = \"nowhere\"";
+        let text = format!("listen = \"127.0.0.1:0\"\n{MINIMAL}\n{push}").replace("/var/lib/taglog-witness", "state");
+        std::fs::write(&path, text).unwrap();
+        assert!(matches!(Config::read(&path), Err(ConfigError::Read { path, .. }) if path.ends_with("nowhere")));
+        assert_eq!(Config::read_state(&path).unwrap(), home.path().join("state"));
+        std::fs::write(&path, "state = 1").unwrap();
+        assert!(matches!(Config::read_state(&path), Err(ConfigError::Toml { .. })));
     }
 
     #[test]

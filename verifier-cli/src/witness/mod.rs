@@ -7,12 +7,12 @@
 //!             when?          what?        durable   checked
 //! ```
 //!
-//! - [`config`] is `witness.toml`; [`selection`] says which tags are meant;
+//! - [`config`] is `witness.toml`; [`crate::selection`] says which tags are meant;
 //! - [`watch`] asks registries, [`push`] makes it ask at once; [`decision`] has the rules by which it reports;
 //!   [`clock`] says whether a look can be dated;
 //! - [`spool`] keeps what was signed; [`deliver`] brings it to logs and checks them;
 //! - [`alarm`] is for people; [`http`], [`progress`] and [`status`] show what goes on;
-//! - [`agent`] puts it all together.
+//! - [`agent`] puts it all together; `parts` are its tasks.
 
 pub mod agent;
 pub mod alarm;
@@ -23,7 +23,6 @@ pub mod deliver;
 pub mod http;
 pub mod progress;
 pub mod push;
-pub mod selection;
 pub mod spool;
 pub mod status;
 pub mod watch;

@@ -6,6 +6,7 @@ use std::{
 };
 
 use axum::{body::Body, response::Response};
+use governor::{Quota, RateLimiter};
 use taglog::registry::{RegistryError, TagList};
 use taglog_proto::name::{Repository, Tag};
 
@@ -55,6 +56,23 @@ async fn pages_are_put_together() {
     let path = "/v2/team/app/tags/list";
     let expected = ["?n=1000", "?n=1000&page=1", "?page=2", "?page=3", "?page=4"];
     assert_eq!(addresses(&fake), expected.map(|query| format!("{path}{query}")));
+}
+
+#[tokio::test]
+async fn each_page_waits_for_its_turn() {
+    let fake = Fake::start(|seen: &Seen, _: &str| match number(seen) {
+        last @ 4 => page(&[&last.to_string()], None),
+        number => page(&[&number.to_string()], Some(&format!("?page={}", number + 1))),
+    })
+    .await;
+    let period = Duration::from_millis(50);
+    let limiter = RateLimiter::direct(Quota::with_period(period).unwrap());
+    let started = Instant::now();
+    // Less than all pages together wait: the timeout is for each page, and not for its turn.
+    let registry = client_with(&no_config(), 2 * period);
+    let listed = registry.tags_in_turn(&fake.repository(), 10, &limiter).await.unwrap();
+    assert_eq!((listed.tags.len(), fake.seen().len()), (5, 5));
+    assert!(started.elapsed() >= 4 * period, "{:?}", started.elapsed());
 }
 
 #[tokio::test]

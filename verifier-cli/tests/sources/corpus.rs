@@ -10,6 +10,12 @@ use std::{
 use taglog::sources::{Found, Problem, read};
 
 const IMAGES: &str = "\
+.github/workflows/build.yml:11 docker.io/library/golang:1.23-bookworm
+.github/workflows/build.yml:14 docker.io/library/postgres:16.4
+.github/workflows/build.yml:19 registry.example/tools/licences:v3
+.gitlab-ci.yml:10 docker.io/library/golang:1.23-bookworm
+.gitlab-ci.yml:15 docker.io/library/docker:27-dind
+.gitlab-ci.yml:23 registry.example/tools/trace:7
 app/Containerfile.windows:2 mcr.microsoft.com/windows/nanoserver:ltsc2022
 app/Containerfile.windows:6 mcr.microsoft.com/powershell:lts-nanoserver-ltsc2022
 app/Dockerfile:6 docker.io/library/golang:1.23-bookworm
@@ -31,6 +37,8 @@ deploy/list.yml:21 docker.io/fluent/fluent-bit:3.1
 ";
 
 const LEFT_OUT: &str = "\
+.github/workflows/build.yml:26 an expression
+.gitlab-ci.yml:30 variable CI_REGISTRY_IMAGE
 app/compose.yaml:17 variable REPORT_TAG
 app/tools.Dockerfile:2 variable BASE
 helm/templates/deployment.yaml:4 a template

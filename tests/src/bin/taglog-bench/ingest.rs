@@ -170,6 +170,12 @@ impl Ingest {
         })
     }
 
+    /// Goes on with the same log after a new start of its server.
+    pub fn turn_to(&mut self, server: &Server) {
+        self.server = server.id();
+        self.url = format!("{}/api/v1/entries", server.url);
+    }
+
     /// Signs the next `count` observations, then submits them as fast as the log takes them.
     pub async fn run(&mut self, what: &str, count: u64, deadline: Instant) -> Outcome<Progress> {
         eprint!("{what}: signing {count} observations …");
@@ -289,13 +295,29 @@ fn describe_threads(before: &Usage, after: &Usage, entries: u64) -> String {
     format!("by threads: {} µs", shown.join(", "))
 }
 
+/// What a client that submits one observation waits for.
+#[derive(Clone, Copy)]
+pub enum Wait {
+    /// That it is durable, under a signed checkpoint.
+    Acknowledged,
+    /// That it is published: cosigned too.
+    Published,
+}
+
 /// Clients that submit one observation each, wait for the answer, and submit the next.
-pub async fn one_at_a_time(ingest: &mut Ingest, server: &Server, clients: usize, window: Duration) -> Outcome<Latency> {
+pub async fn one_at_a_time(
+    ingest: &mut Ingest,
+    server: &Server,
+    clients: usize,
+    window: Duration,
+    wait: Wait,
+) -> Outcome<Latency> {
     let client = client(false)?;
     let shared = Rc::new(RefCell::new((Latency::new()?, ingest.entries)));
     let end = Instant::now() + window;
     let tasks = LocalSet::new();
-    let url = format!("{}/api/v1/entries", server.url);
+    let query = if let Wait::Published = wait { "?wait=published" } else { "" };
+    let url = format!("{}/api/v1/entries{query}", server.url);
     let spawn = |_| {
         let (client, url, workload) = (client.clone(), url.clone(), ingest.workload.clone());
         tasks.spawn_local(submit_singly(client, url, workload, Rc::clone(&shared), end))

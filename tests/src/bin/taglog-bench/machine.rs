@@ -28,6 +28,8 @@ pub struct Machine {
     pub strict_all_cores: f64,
     /// Signatures per second in batches of 256 on one core.
     pub batch_one_core: f64,
+    /// The same on all cores at once.
+    pub batch_all_cores: f64,
     /// SHA-256 tree nodes (65 bytes each) per second on one core.
     pub tree_nodes: f64,
     /// Median milliseconds of writing 4 KiB and fsync.
@@ -41,15 +43,12 @@ impl Machine {
     pub fn measure(directory: &Path, probe: Duration) -> Outcome<Machine> {
         let cores = thread::available_parallelism()?.get();
         let signed = Signed::new(BATCH);
-        let all_cores = thread::scope(|scope| {
-            let threads: Vec<_> = (0..cores).map(|_| scope.spawn(|| signed.strict_rate(probe))).collect();
-            threads.into_iter().map(|thread| thread.join().unwrap_or(0.0)).sum()
-        });
         Ok(Machine {
             cores,
             strict_one_core: signed.strict_rate(probe),
-            strict_all_cores: all_cores,
+            strict_all_cores: on_all_cores(cores, || signed.strict_rate(probe)),
             batch_one_core: signed.batch_rate(probe),
+            batch_all_cores: on_all_cores(cores, || signed.batch_rate(probe)),
             tree_nodes: tree_nodes(probe),
             fsync_ms: fsync_ms(directory, probe)?,
             write_mb: write_mb(directory, probe)?,
@@ -60,6 +59,14 @@ impl Machine {
     pub fn verifications(&self, rate: f64) -> String {
         format!("{:.0} % of strict Ed25519, {} cores", 100.0 * rate / self.strict_all_cores, self.cores)
     }
+}
+
+/// The sum of the rates of as many threads as there are cores.
+fn on_all_cores(cores: usize, rate: impl Fn() -> f64 + Sync) -> f64 {
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(&rate)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or(0.0)).sum()
+    })
 }
 
 /// Messages as long as an observation's text, signed by a few keys.

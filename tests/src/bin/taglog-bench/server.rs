@@ -29,6 +29,27 @@ pub struct Settings<'a> {
     pub batch_interval_ms: u64,
     /// Connections that the benchmark opens.
     pub connections: u16,
+    /// Where it is to listen.
+    pub listen: String,
+    /// The cosigner that it starts without.
+    pub without_cosigner: Option<&'a str>,
+}
+
+/// Any free port.
+pub const ANYWHERE: &str = "127.0.0.1:0";
+
+impl Settings<'_> {
+    fn data(&self) -> PathBuf {
+        self.directory.join("log")
+    }
+
+    /// From the next start on, checkpoints are published when this policy's quorum has cosigned them.
+    pub fn demand(&self, policy: &str) -> Outcome<()> {
+        fs::write(self.data().join("policy"), policy)?;
+        let config = self.data().join("taglog-server.toml");
+        let text = fs::read_to_string(&config)?;
+        Ok(fs::write(config, format!("policy = \"policy\"\n{text}"))?)
+    }
 }
 
 /// A running server; killed when dropped.
@@ -47,14 +68,16 @@ pub struct Server {
 impl Server {
     /// Makes the data directory if there is none, starts the server, and waits until it serves.
     pub fn start(settings: &Settings<'_>) -> Outcome<Server> {
-        let data = settings.directory.join("log");
+        let data = settings.data();
         if !data.exists() {
             init(settings, &data)?;
         }
         let errors = settings.directory.join("server.stderr");
         let start = Instant::now();
         let mut child = Command::new(settings.program)
-            .args(["run", "--listen", "127.0.0.1:0", "--batch-interval-ms", &settings.batch_interval_ms.to_string()])
+            .args(["run", "--listen", &settings.listen])
+            .args(["--batch-interval-ms", &settings.batch_interval_ms.to_string()])
+            .args(settings.without_cosigner.iter().flat_map(|name| ["--without-cosigner", *name]))
             .arg("--data")
             .arg(&data)
             .env("RUST_LOG", "warn")

@@ -183,14 +183,19 @@ async fn ask(watch: &Watch, registry: &Registry) -> Result<(), RegistryError> {
 
 fn to_text(prepared: &Prepared, rows: &[(Watch, Publicity)]) -> String {
     let mut lines = vec![format!("witness {}", prepared.witness())];
-    lines.extend(prepared.logs.iter().map(|(vkey, client)| format!("reports to {} at {}", vkey.name(), client.url())));
+    lines.extend(
+        prepared.logs.iter().map(|(trust, client)| format!("reports to {} at {}", trust.log.name(), client.url())),
+    );
     lines.extend(rows.iter().map(|(watch, publicity)| format!("{}  {}", watch.repository, publicity.describe())));
     lines.join("\n") + "\n"
 }
 
 fn to_json(prepared: &Prepared, rows: &[(Watch, Publicity)]) -> Value {
-    let logs: Vec<Value> =
-        prepared.logs.iter().map(|(vkey, client)| json!({ "origin": vkey.name(), "url": client.url() })).collect();
+    let logs: Vec<Value> = prepared
+        .logs
+        .iter()
+        .map(|(trust, client)| json!({ "origin": trust.log.name(), "url": client.url() }))
+        .collect();
     let repositories: Vec<Value> = rows
         .iter()
         .map(|(watch, publicity)| {

@@ -11,11 +11,11 @@ use serde_json::json;
 use taglog_proto::name::{Repository, Tag};
 
 use crate::{
-    commands::{Failure, Format, Global, Report},
+    commands::{Failure, Format, Global, Report, source_options::SourceOptions},
     sources::{self, Found, FoundImage, LeftOut, Place},
 };
 
-/// Make a watch list from Dockerfiles, Compose files and Kubernetes manifests
+/// Make a watch list from the files that name images
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -23,18 +23,21 @@ Examples:
   taglog witness import -f deploy/
   helm template ./chart | taglog witness import -f -
 
-Of a directory those files are read whose names look like one of the kinds: Dockerfile*,
+Dockerfiles, Compose files, Kubernetes manifests, GitHub Actions and GitLab CI are understood. Of
+a directory those files are read whose names look like one of the kinds: Dockerfile*,
 *.Dockerfile, Containerfile*, *.yaml, *.yml. An image without a tag counts as 'latest'. What cannot
 be told from the files alone, such as a variable without a default, is left out with a note.")]
 pub struct ImportArgs {
     /// A file, a directory, or '-' for standard input; may be repeated
     #[arg(short, long = "file", required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    sources: SourceOptions,
 }
 
 /// Prints the watch list: the `[[watch]]` part of `witness.toml`.
 pub fn run(global: &Global, args: &ImportArgs) -> Result<Report, Failure> {
-    let found = sources::read(&args.files).map_err(Failure::usage)?;
+    let found = sources::read_with(&args.files, &args.sources.options()).map_err(Failure::usage)?;
     let list = WatchList::new(found);
     let output = match global.output {
         Format::Json => list.json(),
@@ -75,19 +78,14 @@ impl WatchList {
         list
     }
 
-    fn add(&mut self, FoundImage { place, reference, .. }: FoundImage) {
-        let tag = match (reference.tag, reference.digest) {
-            (Some(tag), _) => Ok(tag),
-            (None, Some(_)) => Err("named by its digest alone: it has no tag to watch".to_owned()),
-            (None, None) => Tag::parse("latest").map_err(|error| error.to_string()),
-        };
-        match tag {
-            Ok(tag) => {
-                let watch = self.watches.entry(reference.repository).or_default();
-                watch.tags.insert(tag);
-                watch.from.insert(place);
+    fn add(&mut self, found: FoundImage) {
+        match found.image() {
+            Ok(image) => {
+                let watch = self.watches.entry(image.repository).or_default();
+                watch.tags.insert(image.tag);
+                watch.from.insert(found.place);
             }
-            Err(reason) => self.left_out.push(LeftOut { place, reason }),
+            Err(digest_only) => self.left_out.push(LeftOut { place: found.place, reason: digest_only.to_string() }),
         }
     }
 

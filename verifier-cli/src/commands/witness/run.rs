@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use sd_notify::NotifyState;
 use tokio::{
@@ -15,13 +15,16 @@ use tokio::{
     task::{JoinError, JoinHandle},
 };
 use tokio_util::sync::CancellationToken;
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::fmt::MakeWriter;
 
 use crate::{
-    commands::{Failure, Global, Report, exit},
+    commands::{
+        Failure, Global, Report, exit,
+        running::{LogFormat, notify, start_logging},
+    },
+    listener::Listener,
     witness::{
         agent::{Agent, AgentError, Prepared},
-        http::Listener,
         progress::Progress,
     },
 };
@@ -50,18 +53,10 @@ pub struct RunArgs {
     log_format: LogFormat,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
 /// Runs the agent.
 pub async fn run(global: &Global, args: &RunArgs) -> Result<Report, Failure> {
     let progress = if std::io::stderr().is_terminal() { Progress::shown() } else { Progress::hidden() };
-    start_logging(args.log_format, &progress);
+    start_logging(args.log_format, MakeLines(progress.clone()));
     let prepared = Prepared::read(&args.config, global.timeout()).map_err(failure)?;
     if args.once {
         return pass(prepared, &progress).await;
@@ -190,12 +185,6 @@ fn announce(witness: &str, agent: &Agent, listener: Option<&Listener>, progress:
     })
 }
 
-fn notify(state: &[NotifyState]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "systemd cannot be told");
-    }
-}
-
 /// What the agent was asked to do.
 enum Asked {
     Stop,
@@ -248,14 +237,5 @@ impl<'a> MakeWriter<'a> for MakeLines {
 
     fn make_writer(&'a self) -> Lines {
         Lines(self.0.clone())
-    }
-}
-
-fn start_logging(format: LogFormat, progress: &Progress) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(MakeLines(progress.clone()));
-    match format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => lines.json().init(),
     }
 }

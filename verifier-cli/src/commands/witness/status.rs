@@ -23,7 +23,7 @@ Exit codes:
   3  the agent is not running, or an alarm is up
   4  a log misbehaves: it gave a false proof, or contradicts what it signed before")]
 pub struct StatusArgs {
-    /// The configuration
+    /// The configuration, of which only 'state' is read
     #[arg(long, value_name = "FILE", default_value = "witness.toml")]
     config: PathBuf,
     /// Show every tag, not only those that cannot be looked at
@@ -36,13 +36,13 @@ pub struct StatusArgs {
 
 /// Reads the spool; the agent may be running.
 pub fn run(global: &Global, args: &StatusArgs) -> Result<Report, Failure> {
-    let config = Config::read(&args.config).map_err(Failure::usage)?;
+    let state = Config::read_state(&args.config).map_err(Failure::usage)?;
     let mut notes = Vec::new();
     if args.acknowledge {
-        let count = acknowledge_alarms(&config.state).map_err(Failure::failed)?;
+        let count = acknowledge_alarms(&state).map_err(Failure::failed)?;
         notes.push(format!("{count} alarms ended"));
     }
-    let status = Status::read(&config.state).map_err(Failure::failed)?;
+    let status = Status::read(&state).map_err(Failure::failed)?;
     let output = match global.output {
         Format::Json => format!("{}\n", status.to_json()),
         Format::Text => status.to_text(args.all),

@@ -11,7 +11,7 @@ mod outcome;
 use std::{
     collections::BTreeMap,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use backon::{BackoffBuilder as _, ExponentialBuilder};
@@ -30,6 +30,8 @@ use crate::client::{
     ClientError, LogClient, Submitted,
     lookup::{LookupError, MISBEHAVIOUR, check_growth},
     memory::{Memory, MemoryError},
+    receipt::ReceiptChecker,
+    trust::{Distrust, Trust},
 };
 use outcome::Outcome;
 
@@ -57,6 +59,8 @@ enum Trouble {
     #[error("THE LOG MISBEHAVES: {0}")]
     Misbehaved(String),
     #[error(transparent)]
+    Distrust(#[from] Distrust),
+    #[error(transparent)]
     Memory(#[from] MemoryError),
     #[error(transparent)]
     Spool(#[from] SpoolError),
@@ -75,6 +79,8 @@ enum Round {
 pub struct Delivery {
     /// The log's key.
     pub log: VerifierKey,
+    /// Who must have cosigned what it publishes.
+    pub trust: Trust,
     /// Its number in the spool.
     pub id: LogId,
     /// The way to it.
@@ -87,7 +93,7 @@ pub struct Delivery {
     pub memory: Memory,
     /// Where misbehaviour is reported.
     pub alarms: Alarms,
-    /// How long after its acknowledgement an entry must be published.
+    /// How long after its acknowledgement an entry must be published, and how long the log may take nothing.
     pub publish_deadline: Duration,
     /// What is watched, by the names of repositories.
     pub repositories: Arc<BTreeMap<String, Arc<Watched>>>,
@@ -109,11 +115,12 @@ impl Delivery {
 
     /// Entries go first; manifests when no entry waits, or none that can go.
     async fn keep_delivering(&self, mut recorded: watch::Receiver<u64>) {
-        let mut backoff = backoff();
+        let (mut backoff, mut stuck_since) = (backoff(), None);
         loop {
             recorded.mark_unchanged();
             let outcome = self.round().await;
             self.remember(&outcome);
+            self.take_note(&outcome, &mut stuck_since).await;
             match outcome {
                 Ok(Round::Delivered(_)) => backoff = self::backoff(),
                 Ok(Round::Empty) => match self.upload_some().await {
@@ -121,7 +128,7 @@ impl Delivery {
                     Ok(0) => drop(recorded.changed().await),
                     Ok(_) => backoff = self::backoff(),
                     Err(error) => {
-                        tracing::warn!(log = self.log.name(), "manifests are not kept by the log yet: {error}");
+                        self.warn_of_manifests(&error);
                         let pause = tokio::time::sleep(backoff.next().unwrap_or_default());
                         tokio::select! {
                             () = pause => {}
@@ -133,12 +140,40 @@ impl Delivery {
                 // The log is well: whatever else comes must not wait for long.
                 Err(Trouble::NotNow { .. }) => {
                     if let Err(error) = self.upload_some().await {
-                        tracing::warn!(log = self.log.name(), "manifests are not kept by the log yet: {error}");
+                        self.warn_of_manifests(&error);
                     }
                     tokio::time::sleep(NOT_NOW).await;
                 }
                 Err(_) => tokio::time::sleep(backoff.next().unwrap_or_default()).await,
             }
+        }
+    }
+
+    fn warn_of_manifests(&self, error: &Trouble) {
+        tracing::warn!(log = self.log.name(), "manifests are not kept by the log yet: {error}");
+    }
+
+    /// Raises or ends the alarms about a log that takes nothing. `stuck_since`: since when it has not.
+    async fn take_note(&self, outcome: &Result<Round, Trouble>, stuck_since: &mut Option<Instant>) {
+        match outcome {
+            Ok(_) => {
+                *stuck_since = None;
+                self.alarms.clear(self.log.name(), AlarmKind::Undelivered).await;
+                self.alarms.clear(self.log.name(), AlarmKind::Memory).await;
+            }
+            Err(error @ (Trouble::Client(_) | Trouble::Distrust(_) | Trouble::NotNow { .. })) => {
+                let since = stuck_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= self.publish_deadline {
+                    let message = format!("entries wait, and the log has taken none for long: {error}");
+                    self.alarms.raise(self.log.name(), AlarmKind::Undelivered, &message, None).await;
+                }
+            }
+            Err(Trouble::Memory(error)) => {
+                let message = format!("nothing is delivered to this log: {error}");
+                self.alarms.raise(self.log.name(), AlarmKind::Memory, &message, None).await;
+            }
+            // These have alarms of their own.
+            Err(Trouble::NotPublished | Trouble::Misbehaved(_) | Trouble::Spool(_)) => {}
         }
     }
 
@@ -182,7 +217,7 @@ impl Delivery {
     async fn round(&self) -> Result<Round, Trouble> {
         let waiting = self.spool.pending(self.id, WINDOW).await?;
         let nothing_waits = waiting.is_empty();
-        let bundle = self.intact(bundle::choose(waiting, BUNDLE)).await?;
+        let bundle = bundle::choose(waiting, BUNDLE);
         if bundle.is_empty() {
             return Ok(if nothing_waits { Round::Empty } else { Round::Delivered(0) });
         }
@@ -191,33 +226,41 @@ impl Delivery {
         let remembered = self.memory.load(&self.log)?;
         let answers = match self.submit(&bundle, true).await {
             Err(error) if may_have_been_taken(&error) => return Err(self.hold_to_word(&bundle).await?),
-            answers => answers?,
+            // What is damaged may be why the log does not understand the rest.
+            Err(error) => {
+                self.let_go_of_damaged(&bundle).await?;
+                return Err(error.into());
+            }
+            Ok(answers) => answers,
         };
         let outcomes = self.judged(&bundle, &answers).await;
         match self.check_checkpoints(remembered.as_ref(), &outcomes).await {
-            // A log that does not prove that it has only grown is held to its word, and to the deadline.
-            Err(Trouble::Client(error)) => {
+            // A log that does not prove that it has only grown, or lacks cosigners, is held to its word, and to the
+            // deadline.
+            Err(error @ (Trouble::Client(_) | Trouble::Distrust(_))) => {
                 self.settle_as_word(&bundle, &outcomes).await?;
-                return Err(error.into());
+                return Err(error);
             }
             checked => checked?,
         }
         self.settle(&bundle, &outcomes).await
     }
 
-    /// Takes out what the disk has changed: the signature no longer holds.
-    async fn intact(&self, bundle: Vec<Pending>) -> Result<Vec<Pending>, Trouble> {
-        let (intact, damaged): (Vec<_>, Vec<_>) =
-            bundle.into_iter().partition(|entry| bundle::is_intact(entry, &self.witness));
-        if !damaged.is_empty() {
-            let message =
-                format!("{} entries in the spool no longer have the signature they were stored with", damaged.len());
-            damaged.iter().for_each(|entry| self.owe(entry));
-            let refused = |entry: &Pending| (entry.seq, Settlement::Refused("damaged in the spool".to_owned()));
-            self.spool.settle(self.id, damaged.iter().map(refused).collect(), now()).await?;
-            self.alarms.raise("spool", AlarmKind::SpoolDamaged, &message, None).await;
+    /// Lets go of what the disk has changed: the signature no longer holds.
+    async fn let_go_of_damaged(&self, bundle: &[Pending]) -> Result<(), Trouble> {
+        let damaged: Vec<&Pending> = bundle.iter().filter(|entry| !bundle::is_intact(entry, &self.witness)).collect();
+        let refused = |entry: &&Pending| (entry.seq, Settlement::Refused(Outcome::Damaged.to_string()));
+        self.spool.settle(self.id, damaged.iter().map(refused).collect(), now()).await?;
+        for entry in damaged {
+            self.is_damaged(entry).await;
         }
-        Ok(intact)
+        Ok(())
+    }
+
+    async fn is_damaged(&self, entry: &Pending) {
+        self.owe(entry);
+        let message = format!("{} no longer has the signature it was stored with", bundle::subject(entry));
+        self.alarms.raise("spool", AlarmKind::SpoolDamaged, &message, None).await;
     }
 
     async fn submit(&self, bundle: &[Pending], wait: bool) -> Result<Vec<Submitted>, ClientError> {
@@ -246,16 +289,19 @@ impl Delivery {
     /// Asks for the entries' indices without waiting for publication, and remembers them.
     async fn hold_to_word(&self, bundle: &[Pending]) -> Result<Trouble, Trouble> {
         let answers = self.submit(bundle, false).await?;
-        let mut settled = Vec::new();
+        let (mut settled, mut changed) = (Vec::new(), None);
         for (entry, answer) in bundle.iter().zip(&answers) {
-            let Submitted::Accepted { index, .. } = answer else { continue };
-            if let Some(why) = outcome::changed_index(entry, *index) {
-                return Err(self.misbehaved(&why, entry, answer).await);
+            changed = changed.or_else(|| Some((outcome::changed_index(entry, answer)?, entry, answer)));
+            if let Submitted::Accepted { index, .. } = answer {
+                // The first index stays, whatever comes later.
+                settled.push((entry.seq, Settlement::Acknowledged(*index)));
             }
-            settled.push((entry.seq, Settlement::Acknowledged(*index)));
         }
         self.spool.settle(self.id, settled, now()).await?;
-        Ok(Trouble::NotPublished)
+        match changed {
+            Some((why, entry, answer)) => Err(self.misbehaved(&why, entry, answer).await),
+            None => Ok(Trouble::NotPublished),
+        }
     }
 
     fn is_overdue(&self, acknowledged: Timestamp) -> bool {
@@ -263,17 +309,21 @@ impl Delivery {
         Duration::from_secs(age) >= self.publish_deadline
     }
 
-    /// What each answer means. The first false one raises an alarm; the entry of every false one stays.
+    /// What each answer means. The first false one raises an alarm; the entry of every false one stays. An entry that
+    /// has got another index than was said before is no false answer: the receipt proves where it is. But somebody may
+    /// have relied on the other index, so that this raises the alarm too.
     async fn judged(&self, bundle: &[Pending], answers: &[Submitted]) -> Vec<Outcome> {
-        let judge = |(entry, answer)| outcome::judge(entry, answer, &self.log, &self.witness, &self.client);
+        let mut receipts = ReceiptChecker::new(&self.log, &self.witness);
+        let judge = |(entry, answer)| outcome::judge(entry, answer, &mut receipts, &self.witness, &self.client);
         let outcomes: Vec<Outcome> = bundle.iter().zip(answers).map(judge).collect();
         let mut all = bundle.iter().zip(answers).zip(&outcomes);
         let false_one = all.find_map(|((entry, answer), outcome)| match outcome {
-            Outcome::False(why) => Some((why, entry, answer)),
-            _ => None,
+            Outcome::False(why) => Some((why.clone(), entry, answer)),
+            Outcome::Damaged => None,
+            _ => Some((outcome::changed_index(entry, answer)?, entry, answer)),
         });
         if let Some((why, entry, answer)) = false_one {
-            self.misbehaved(why, entry, answer).await;
+            self.misbehaved(&why, entry, answer).await;
         }
         outcomes
     }
@@ -288,15 +338,23 @@ impl Delivery {
         let mut checkpoints: Vec<&SignedCheckpoint> = outcomes.iter().filter_map(Outcome::checkpoint).collect();
         checkpoints.sort_by_key(|checkpoint| checkpoint.unverified().size);
         checkpoints.dedup_by(|one, other| one.unverified() == other.unverified());
-        let mut last = remembered;
+        let (mut last, mut judged) = (remembered, None);
         for checkpoint in checkpoints {
             match check_growth(&self.client, last, checkpoint).await {
                 Ok(()) => last = Some(checkpoint),
                 Err(LookupError::Client(error)) => return Err(error.into()),
+                Err(LookupError::Distrust(error)) => return Err(error.into()),
                 Err(LookupError::Misbehaved(misbehaviour)) => {
                     let (why, evidence) = (misbehaviour.error.to_string(), misbehaviour.evidence);
                     return Err(self.raise_misbehaviour(&why, &evidence).await);
                 }
+            }
+        }
+        for receipt in outcomes.iter().filter_map(Outcome::checkpoint) {
+            // Checkpoints of one size may differ in who cosigned; most receipts of a bundle share one.
+            if judged != Some(receipt) {
+                self.trust.check(receipt)?;
+                judged = Some(receipt);
             }
         }
         if let Some(newest) = last {
@@ -310,15 +368,19 @@ impl Delivery {
     async fn settle(&self, bundle: &[Pending], outcomes: &[Outcome]) -> Result<Round, Trouble> {
         let settled = bundle.iter().zip(outcomes).filter_map(|(entry, outcome)| match outcome {
             Outcome::Delivered(_) => Some((entry.seq, Settlement::Delivered)),
-            Outcome::Never(why) => Some((entry.seq, Settlement::Refused(why.clone()))),
+            Outcome::Never(_) | Outcome::Damaged => Some((entry.seq, Settlement::Refused(outcome.to_string()))),
             Outcome::NotNow(..) | Outcome::False(_) => None,
         });
         self.spool.settle(self.id, settled.collect(), now()).await?;
         for (entry, outcome) in bundle.iter().zip(outcomes) {
-            if let Outcome::Never(why) = outcome {
-                self.owe(entry);
-                let message = format!("{} will never be logged: {why}", bundle::subject(entry));
-                self.alarms.raise(self.log.name(), AlarmKind::Refused, &message, None).await;
+            match outcome {
+                Outcome::Never(why) => {
+                    self.owe(entry);
+                    let message = format!("{} will never be logged: {why}", bundle::subject(entry));
+                    self.alarms.raise(self.log.name(), AlarmKind::Refused, &message, None).await;
+                }
+                Outcome::Damaged => self.is_damaged(entry).await,
+                Outcome::Delivered(_) | Outcome::NotNow(..) | Outcome::False(_) => {}
             }
         }
         let delivered = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Delivered(_))).count();

@@ -17,6 +17,7 @@ mod thread;
 use std::{
     fs::{File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rusqlite::{Connection, ErrorCode};
@@ -262,7 +263,28 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`]; then none is settled.
     pub async fn settle(&self, log: LogId, settled: Vec<(i64, Settlement)>, at: Timestamp) -> Result<(), SpoolError> {
-        self.thread.call(move |connection| rows::settle(connection, log, &settled, at)).await
+        // What a log has acknowledged takes a little more room, and must be kept for what it gives back to get that far.
+        self.call_even_if_full(move |connection| rows::settle(connection, log, &settled, at)).await
+    }
+
+    /// Does what must find room even where there is none.
+    async fn call_even_if_full(
+        &self,
+        work: impl Fn(&Connection) -> Result<(), SpoolError> + Send + Sync + 'static,
+    ) -> Result<(), SpoolError> {
+        let work = Arc::new(work);
+        let again = Arc::clone(&work);
+        match self.thread.call(move |connection| work(connection)).await {
+            Err(SpoolError::Full) => {
+                self.reserve.release();
+                // So that the reserve is taken back.
+                self.thread.note_failure();
+                self.thread
+                    .call_alone(move |connection| schema::with_more_pages(connection, || again(connection)))
+                    .await
+            }
+            outcome => outcome,
+        }
     }
 
     /// Remembers how it stands with a log: the size of the checkpoint that was verified at `at`, or the error.
@@ -292,17 +314,8 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`].
     pub async fn raise(&self, alarm: Alarm) -> Result<(), SpoolError> {
-        let again = alarm.clone();
-        match self.thread.call(move |connection| rows::raise(connection, &alarm)).await {
-            // That there is no room is the last thing that must find some.
-            Err(SpoolError::Full) => {
-                self.reserve.release();
-                self.thread
-                    .call(move |connection| schema::with_more_pages(connection, || rows::raise(connection, &again)))
-                    .await
-            }
-            outcome => outcome,
-        }
+        // That there is no room is the last thing that must find some.
+        self.call_even_if_full(move |connection| rows::raise(connection, &alarm)).await
     }
 
     /// Ends an alarm.

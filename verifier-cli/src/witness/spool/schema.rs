@@ -15,7 +15,10 @@ const BUSY: Duration = Duration::from_secs(10);
 /// How many bytes of the write-ahead log are kept between commits.
 const WAL_LIMIT: i64 = 16 << 20;
 
-/// Pages beyond the limit for alarms about it.
+/// How many statements are kept prepared: more than there are.
+const STATEMENTS: usize = 64;
+
+/// Pages beyond the limit for what must find room all the same.
 const RESERVED_PAGES: u32 = 16;
 
 const TABLES: &str = "
@@ -102,6 +105,7 @@ CREATE TABLE alarm (
 pub(super) fn open(path: &Path, limit: u64) -> Result<Connection, SpoolError> {
     let connection = Connection::open(path)?;
     connection.busy_timeout(BUSY)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
     connection.pragma_update(None, "journal_mode", "WAL")?;
     // With WAL, FULL is what makes a commit survive a power cut.
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -136,10 +140,10 @@ pub(super) fn with_more_pages<T>(
 
 /// Whether there is room for so many bytes that are wanted but not needed: half of the limit is kept for entries.
 pub(super) fn has_room_for_extra(connection: &Connection, bytes: usize) -> Result<bool, SpoolError> {
-    let number = |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
-    let page_size = number("page_size")?;
-    let used = (number("page_count")? - number("freelist_count")?) * page_size;
-    let limit = number("max_page_count")?.saturating_mul(page_size);
+    let number = |pragma: &str| connection.prepare_cached(pragma)?.query_row([], |row| row.get::<_, i64>(0));
+    let page_size = number("PRAGMA page_size")?;
+    let used = (number("PRAGMA page_count")? - number("PRAGMA freelist_count")?) * page_size;
+    let limit = number("PRAGMA max_page_count")?.saturating_mul(page_size);
     Ok(i64::try_from(bytes).is_ok_and(|bytes| used + bytes < limit / 2))
 }
 

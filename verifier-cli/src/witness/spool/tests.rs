@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 
+use futures_util::future::join_all;
 use taglog_proto::{entry::Seen, note::SigningKey};
 
 use super::*;
@@ -188,13 +189,21 @@ async fn a_full_spool_refuses_whole_entries_and_goes_on_when_there_is_room() {
         last: at(0),
         count: 1,
     };
-    spool.raise(alarm).await.unwrap();
+    spool.raise(alarm.clone()).await.unwrap();
     assert_eq!(Snapshot::read(home.0.path()).unwrap().alarms.len(), 1, "that it is full can be said");
+    // SQLite undoes a transaction for one that finds no room; no such one may take the alarm along.
+    let others = (0..100).map(|number| spool.record(observation(&format!("o{number}"), "o", 0), None));
+    let (raised, others) = tokio::join!(spool.raise(Alarm { subject: "other".into(), ..alarm }), join_all(others));
+    assert!(others.iter().all(Result::is_err), "{others:?}");
+    raised.expect("others that find no room take no alarm along");
+    assert_eq!(Snapshot::read(home.0.path()).unwrap().alarms.len(), 2);
     let refused = spool.record(observation("more", "more", 0), None).await;
     assert!(matches!(refused, Err(SpoolError::Full)), "the limit holds still");
     let pending = spool.pending(opened.logs[0], 3000).await.unwrap();
     let tags: Vec<String> = pending.iter().filter_map(|entry| entry.tag.clone()).collect();
     assert_eq!(tags, kept, "what was refused left nothing behind");
+    let acknowledged = pending.iter().map(|entry| (entry.seq, Settlement::Acknowledged(1 << 40))).collect();
+    spool.settle(opened.logs[0], acknowledged, at(0)).await.expect("a log's word always finds room");
     let delivered = pending.iter().map(|entry| (entry.seq, Settlement::Delivered)).collect();
     spool.settle(opened.logs[0], delivered, at(0)).await.unwrap();
     spool.record(observation("again", "x", 0), None).await.unwrap();

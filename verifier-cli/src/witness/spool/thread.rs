@@ -32,6 +32,8 @@ struct Job {
     work: Work,
     /// Whether somebody waits for the commit.
     urgent: bool,
+    /// Whether it has a transaction of its own: SQLite may undo a whole transaction for one job that finds no room.
+    alone: bool,
 }
 
 /// Sends work to the thread. The thread ends once the last of these is dropped and all work is done.
@@ -61,6 +63,22 @@ impl Thread {
         &self,
         work: impl FnOnce(&Connection) -> Result<T, SpoolError> + Send + 'static,
     ) -> Result<T, SpoolError> {
+        self.call_in(false, work).await
+    }
+
+    /// The same, in a transaction that no other job can spoil.
+    pub(super) async fn call_alone<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Connection) -> Result<T, SpoolError> + Send + 'static,
+    ) -> Result<T, SpoolError> {
+        self.call_in(true, work).await
+    }
+
+    async fn call_in<T: Send + 'static>(
+        &self,
+        alone: bool,
+        work: impl FnOnce(&Connection) -> Result<T, SpoolError> + Send + 'static,
+    ) -> Result<T, SpoolError> {
         let (answer, wait) = oneshot::channel();
         let work: Work = Box::new(move |connection| match connection.and_then(work) {
             // Nobody listens any more when the waiting task was given up; the work is done all the same.
@@ -72,13 +90,18 @@ impl Thread {
                 None
             }
         });
-        self.jobs.send(Job { work, urgent: true }).map_err(|_| SpoolError::Closed)?;
+        self.jobs.send(Job { work, urgent: true, alone }).map_err(|_| SpoolError::Closed)?;
         wait.await.unwrap_or(Err(SpoolError::Closed))
     }
 
     /// Whether something that nobody waits for could not be done, since this was last asked.
     pub(super) fn has_failed(&self) -> bool {
         self.failing.swap(false, Relaxed)
+    }
+
+    /// Lets [`Thread::has_failed`] know of a failure.
+    pub(super) fn note_failure(&self) {
+        self.failing.store(true, Relaxed);
     }
 
     /// Does the work soon; if it fails, [`Thread::has_failed`] knows.
@@ -98,7 +121,7 @@ impl Thread {
             }
         });
         // After the thread's end there is nothing to remember it in.
-        let _ = self.jobs.send(Job { work, urgent: false });
+        let _ = self.jobs.send(Job { work, urgent: false, alone: false });
     }
 }
 
@@ -107,16 +130,30 @@ fn serve(connection: &Connection, jobs: &mpsc::Receiver<Job>) {
     let mut last_commit = Instant::now();
     loop {
         let first = match jobs.recv_timeout(IDLE) {
-            Err(RecvTimeoutError::Disconnected) => return commit(connection, waiting),
+            Err(RecvTimeoutError::Disconnected) => return commit_in_order(connection, waiting),
             other => other.ok(),
         };
         waiting.extend(first.into_iter().chain(jobs.try_iter().take(GROUP - 1)));
         let urgent = waiting.iter().any(|job| job.urgent);
         if urgent || waiting.len() >= LAZY || last_commit.elapsed() >= IDLE {
-            commit(connection, std::mem::take(&mut waiting));
+            commit_in_order(connection, std::mem::take(&mut waiting));
             last_commit = Instant::now();
         }
     }
+}
+
+/// Does all jobs in their order, together as far as they may be.
+fn commit_in_order(connection: &Connection, jobs: Vec<Job>) {
+    let mut together = Vec::new();
+    for job in jobs {
+        if job.alone {
+            commit(connection, std::mem::take(&mut together));
+            commit(connection, vec![job]);
+        } else {
+            together.push(job);
+        }
+    }
+    commit(connection, together);
 }
 
 /// Does all jobs in one transaction; one that fails takes no other along.
@@ -148,14 +185,19 @@ fn rolled_back(connection: &Connection) -> bool {
 fn within_savepoint(connection: &Connection, job: Job) -> Option<Reply> {
     let begun = match rolled_back(connection) {
         true => Err(SpoolError::Full),
-        false => connection.execute_batch("SAVEPOINT job").map_err(SpoolError::from),
+        false => execute(connection, "SAVEPOINT job").map_err(SpoolError::from),
     };
     if let Err(error) = begun {
         return (job.work)(Err(error));
     }
     let reply = (job.work)(Ok(connection));
-    let end = if reply.is_some() { "RELEASE job" } else { "ROLLBACK TO job; RELEASE job" };
+    let end = if reply.is_some() { &["RELEASE job"][..] } else { &["ROLLBACK TO job", "RELEASE job"] };
     // Fails only when the whole transaction is gone, which `commit` sees.
-    let _ = connection.execute_batch(end);
+    let _ = end.iter().try_for_each(|statement| execute(connection, statement));
     reply
+}
+
+/// Executes a statement that is needed for every job, and so is kept prepared.
+fn execute(connection: &Connection, statement: &str) -> rusqlite::Result<()> {
+    connection.prepare_cached(statement)?.execute([]).map(drop)
 }

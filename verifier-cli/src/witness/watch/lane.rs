@@ -9,7 +9,7 @@ use std::{
 use taglog_proto::{name::Tag, time::Timestamp};
 use tokio::{
     sync::mpsc,
-    task::{JoinError, JoinSet},
+    task::{self, JoinError, JoinSet},
     time::Instant,
 };
 use tokio_util::sync::CancellationToken;
@@ -39,11 +39,16 @@ const AFTER_HINT: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(5
 /// By how much times are scattered, as a part of the interval, so that not everything is asked at once.
 const JITTER: f64 = 0.1;
 
+/// What is said of a job that panicked.
+const DIED: &str = "ended unexpectedly: this is a fault of taglog, please report it with the log of the agent";
+
 /// How a job ended.
 enum Done {
     /// With when it was begun.
     Listed(Result<Vec<Tag>, RegistryError>, Instant),
     Looked(Ended),
+    /// By a fault of this program, which has said so.
+    Died,
 }
 
 /// What follows from it.
@@ -61,6 +66,8 @@ pub struct Lane {
     by_path: HashMap<String, u32>,
     hints: mpsc::Receiver<Hint>,
     queue: Queue,
+    /// What each task is about: one that dies cannot say so.
+    tasks: HashMap<task::Id, Job>,
     concurrency: usize,
     /// Whether pushes tell of changes in this registry.
     told: bool,
@@ -84,8 +91,8 @@ impl Lane {
     ) -> Lane {
         let path = |(watched, number): (&Arc<Watched>, u32)| (watched.repository().path().to_owned(), number);
         let by_path = repositories.iter().zip(0..).map(path).collect();
-        let (queue, failures) = (Queue::default(), Vec::new());
-        Lane { looker, repositories, by_path, hints, queue, concurrency, told, once, progress, failures }
+        let (queue, tasks, failures) = (Queue::default(), HashMap::new(), Vec::new());
+        Lane { looker, repositories, by_path, hints, queue, tasks, concurrency, told, once, progress, failures }
     }
 
     fn watched(&self, number: u32) -> Arc<Watched> {
@@ -96,7 +103,7 @@ impl Lane {
     /// Returns what a single pass could not find out.
     pub async fn run(mut self, stop: CancellationToken) -> Vec<String> {
         self.fill();
-        let mut under_way: JoinSet<(Job, Done)> = JoinSet::new();
+        let mut under_way: JoinSet<Done> = JoinSet::new();
         loop {
             self.start_due(&mut under_way);
             if self.once && under_way.is_empty() && (self.queue.is_empty() || self.is_paused_for_long()) {
@@ -104,13 +111,13 @@ impl Lane {
             }
             let wake = self.next_start().filter(|_| under_way.len() < self.concurrency);
             tokio::select! {
-                Some(done) = under_way.join_next(), if !under_way.is_empty() => self.finish(done),
+                Some(done) = under_way.join_next_with_id(), if !under_way.is_empty() => self.finish(done),
                 Some(hint) = self.hints.recv() => self.take_hint(hint),
                 () = sleep_until(wake) => {}
                 () = stop.cancelled() => break,
             }
         }
-        while let Some(done) = under_way.join_next().await {
+        while let Some(done) = under_way.join_next_with_id().await {
             self.finish(done);
         }
         self.failures
@@ -162,35 +169,37 @@ impl Lane {
         true
     }
 
-    fn start_due(&mut self, under_way: &mut JoinSet<(Job, Done)>) {
+    fn start_due(&mut self, under_way: &mut JoinSet<Done>) {
         while under_way.len() < self.concurrency && self.looker.pace.paused_until().is_none() {
             let Some(job) = self.queue.start(Instant::now()) else { return };
             let (looker, watched) = (Arc::clone(&self.looker), self.watched(job.repository()));
-            under_way.spawn(async move {
-                let done = match &job {
+            let asked = job.clone();
+            let task = under_way.spawn(async move {
+                match &asked {
                     Job::List(_) => {
                         let started = Instant::now();
                         Done::Listed(looker.list(&watched, MOST_TAGS).await, started)
                     }
                     Job::Look(_, tag) => Done::Looked(looker.look(&watched, tag).await),
-                };
-                (job, done)
+                }
             });
+            self.tasks.insert(task.id(), job);
         }
     }
 
-    fn finish(&mut self, done: Result<(Job, Done), JoinError>) {
-        let Ok((job, done)) = done else {
-            // It has said why; its job stays under way, so that it does not do so again and again.
-            self.failures.push("a look ended unexpectedly".to_owned());
-            return;
-        };
+    fn finish(&mut self, done: Result<(task::Id, Done), JoinError>) {
+        let (id, done) = done.unwrap_or_else(|died| (died.id(), Done::Died));
+        // Every task has been entered when it was started.
+        let Some(job) = self.tasks.remove(&id) else { return };
         let watched = self.watched(job.repository());
-        let (next, interval) = match done {
-            Done::Listed(outcome, started) => {
-                (self.listed(&job, &watched, outcome, started), fixed(watched.watch.list_interval))
-            }
-            Done::Looked(ended) => (looked(ended), watched.watch.interval),
+        let interval = match &job {
+            Job::List(_) => fixed(watched.watch.list_interval),
+            Job::Look(_, tag) => watched.interval(tag, self.looker.reporter.confirm),
+        };
+        let next = match done {
+            Done::Listed(outcome, started) => self.listed(&job, &watched, outcome, started),
+            Done::Looked(ended) => looked(ended),
+            Done::Died => self.died(&job, &watched),
         };
         let Some(slot) = self.queue.finish(&job) else { return };
         let is_stranger = match &job {
@@ -224,9 +233,12 @@ impl Lane {
         let spool = self.looker.reporter.spool.clone();
         match outcome {
             Ok(tags) => {
-                watched.take_list(&tags);
+                let back = watched.take_list(&tags);
                 spool.remember_list(watched.repository().clone(), None);
                 self.ask_for_tags(job.repository());
+                for tag in back {
+                    self.queue.ask(Job::Look(job.repository(), tag), Instant::now());
+                }
                 Next::Settled { changed: false }
             }
             Err(error) => {
@@ -236,6 +248,21 @@ impl Lane {
                 failed(&error)
             }
         }
+    }
+
+    /// Remembers that this program is at fault. What it was about is asked again like anything that fails.
+    fn died(&self, job: &Job, watched: &Watched) -> Next {
+        let why = match job {
+            Job::List(_) => format!("the list of {}'s tags {DIED}", watched.repository()),
+            Job::Look(_, tag) => format!("the look at {} {DIED}", watched.image(tag)),
+        };
+        let spool = &self.looker.reporter.spool;
+        match job {
+            Job::List(_) => spool.remember_list(watched.repository().clone(), Some(why.clone())),
+            Job::Look(_, tag) => spool.remember(watched.image(tag), watched.state(tag), Some(why.clone())),
+        }
+        tracing::error!("{why}");
+        Next::Failed { whole_registry: false, why }
     }
 
     /// Looks now where a hint says so and the tag is watched, or is to be.
@@ -333,7 +360,20 @@ async fn sleep_until(wake: Option<Instant>) {
 
 #[cfg(test)]
 mod tests {
+    use taglog_proto::{name::Repository, note::SigningKey};
+
     use super::*;
+    use crate::{
+        registry::{Registry, RegistryOptions},
+        selection::{Pattern, Selection},
+        witness::{
+            alarm::Alarms,
+            clock::Clock,
+            config::{Gone, RegistryConfig, Watch},
+            spool::Spool,
+            watch::{look::Reporter, pace::Pace},
+        },
+    };
 
     const MINUTE: Duration = Duration::from_secs(60);
     const ADAPTIVE: Interval = Interval { min: MINUTE, max: Duration::from_secs(240) };
@@ -378,6 +418,55 @@ mod tests {
         assert_eq!(next_time(&mut slot, failure(true), ADAPTIVE), ADAPTIVE.max);
         next_time(&mut slot, settled(false), ADAPTIVE);
         assert_eq!(next_time(&mut slot, failure(false), ADAPTIVE).as_secs(), 5, "begins anew after an answer");
+    }
+
+    /// A lane with one tag of a registry that nobody is at.
+    fn lane(once: bool) -> (Lane, Job, tempfile::TempDir) {
+        let home = tempfile::tempdir().unwrap();
+        let key = Arc::new(SigningKey::from_seed("w.example/a", &[1; 32]).unwrap());
+        let (spool, _guard, opened) = Spool::open(home.path(), key.verifier_key(), &[], 64 << 20).unwrap();
+        let reporter = Reporter {
+            alarms: Alarms::new(spool.clone(), &opened.alarms),
+            key,
+            spool,
+            clock: Clock::start(),
+            gone: Gone { looks: 3, interval: MINUTE },
+            confirm: 1440 * MINUTE,
+            recorded: tokio::sync::watch::Sender::new(0),
+        };
+        let registry = Registry::new(RegistryOptions::default()).unwrap();
+        let (host, pace) = ("127.0.0.1:1".to_owned(), Pace::new(RegistryConfig::default()));
+        let looker = Arc::new(Looker::new(host, registry.clone(), registry, pace, reporter));
+        let watch = Watch {
+            repository: Repository::parse("127.0.0.1:1/team/app").unwrap(),
+            selection: Selection { include: vec![Pattern::parse("1.0").unwrap()], exclude: Vec::new(), newest: None },
+            interval: fixed(60 * MINUTE),
+            list_interval: 60 * MINUTE,
+            private: false,
+        };
+        let watched = Arc::new(Watched::new(watch, Vec::new(), None, true));
+        let hints = mpsc::channel(1).1;
+        let lane = Lane::new(looker, vec![watched], hints, 1, false, once, Progress::hidden());
+        (lane, Job::Look(0, Tag::parse("1.0").unwrap()), home)
+    }
+
+    #[tokio::test]
+    async fn what_died_is_asked_again_after_a_while() {
+        for once in [false, true] {
+            let (mut lane, job, _home) = lane(once);
+            lane.fill();
+            let mut spawned: JoinSet<Done> = JoinSet::new();
+            assert_eq!(lane.queue.start(Instant::now()), Some(job.clone()));
+            let task = spawned.spawn(async { panic!("broken") });
+            lane.tasks.insert(task.id(), job);
+            let died = spawned.join_next_with_id().await.unwrap();
+            assert!(died.is_err());
+            lane.finish(died);
+            let next = lane.queue.next_due().map(|due| (due - Instant::now()).as_secs_f64().ceil());
+            assert_eq!(next, (!once).then_some(5.0), "not at once, and not never");
+            let named = lane.failures.iter().any(|why| why.contains("team/app:1.0"));
+            assert_eq!(named, once, "{:?}", lane.failures);
+        }
     }
 
     #[test]

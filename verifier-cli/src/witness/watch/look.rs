@@ -155,8 +155,7 @@ impl Looker {
     /// # Errors
     /// [`RegistryError`].
     pub async fn list(&self, watched: &Watched, most: usize) -> Result<Vec<Tag>, RegistryError> {
-        self.pace.ready().await;
-        let listed = self.registry(watched).tags(watched.repository(), most);
+        let listed = self.registry(watched).tags_in_turn(watched.repository(), most, self.pace.limiter());
         let list = tokio::time::timeout(LIST_TIME, listed).await.map_err(|_| RegistryError::Timeout {
             target: watched.repository().to_string(),
             registry: self.host.clone(),
@@ -358,7 +357,10 @@ impl Looker {
         if let Some(error) = &error {
             tracing::warn!(image = %watched.image(tag), "{error}");
         }
-        self.reporter.spool.remember(watched.image(tag), state, error);
+        // A report has put its state into the spool already.
+        if outcome != "report" {
+            self.reporter.spool.remember(watched.image(tag), state, error);
+        }
     }
 }
 

@@ -16,16 +16,22 @@ use std::{
 };
 
 use taglog_proto::{
+    entry::Seen,
     name::{Image, Repository, Tag},
     time::Timestamp,
 };
 use tokio::sync::RwLock;
 
 use super::{
-    config::Watch,
-    decision::{Freshness, TagState, confirmable},
+    config::{Interval, Watch},
+    decision::{Freshness, Reported, TagState, confirmable},
     spool::TagRow,
 };
+
+/// A tag that is gone and stays so is looked at more and more rarely, down to once in this part of the time after which
+/// repositories are confirmed. Less often, and its repository could not be confirmed as a whole in time: each look that
+/// is scattered by a tenth must fall well within the grace of [`Watched::freshness`].
+const GONE_LOOKS_A_CONFIRMATION: u32 = 5;
 
 /// How soon a tag that a log has refused is reported again once more.
 const OWED_AGAIN: Duration = Duration::from_secs(3600);
@@ -146,6 +152,17 @@ impl Watched {
         }
     }
 
+    /// How often a tag is looked at.
+    pub fn interval(&self, tag: &Tag, confirm: Duration) -> Interval {
+        let interval = self.watch.interval;
+        match self.state(tag).reported {
+            Some(Reported { seen: Seen::Gone, .. }) => {
+                Interval { max: interval.max.max(confirm / GONE_LOOKS_A_CONFIRMATION), ..interval }
+            }
+            _ => interval,
+        }
+    }
+
     /// When what is unchanged is said again.
     pub fn freshness(&self, confirm: Duration) -> Freshness {
         let known = self.known();
@@ -163,8 +180,9 @@ impl Watched {
     }
 
     /// Takes the registry's list of tags: what the selection makes of it is watched from now on, and whatever was
-    /// reported before and is covered still. What was never reported and is listed no more is forgotten.
-    pub fn take_list(&self, listed: &[Tag]) {
+    /// reported before and is covered still. What was never reported and is listed no more is forgotten. Returns what is
+    /// listed again although it was reported as gone.
+    pub fn take_list(&self, listed: &[Tag]) -> Vec<Tag> {
         let selection = &self.watch.selection;
         let selected = selection.select(listed);
         let mut known = self.known();
@@ -177,6 +195,11 @@ impl Watched {
         }
         known.tags.retain(|_, entry| entry.watched || entry.state.reported.is_some());
         known.count_unwatched();
+        let is_back = |tag: &&Tag| {
+            let entry = known.tags.get(*tag).filter(|entry| entry.watched);
+            entry.and_then(|entry| entry.state.reported).is_some_and(|reported| reported.seen == Seen::Gone)
+        };
+        listed.iter().filter(is_back).cloned().collect()
     }
 
     /// The time that the repository can be confirmed for now.
@@ -195,14 +218,10 @@ impl Watched {
 
 #[cfg(test)]
 mod tests {
-    use taglog_proto::{entry::Seen, name::Digest};
+    use taglog_proto::name::Digest;
 
     use super::*;
-    use crate::witness::{
-        config::Interval,
-        decision::Reported,
-        selection::{Pattern, Selection},
-    };
+    use crate::selection::{Pattern, Selection};
 
     fn tag(text: &str) -> Tag {
         Tag::parse(text).unwrap()
@@ -254,6 +273,27 @@ mod tests {
         watched.set_state(&tag("1.1"), state);
         watched.owe(&tag("1.1"));
         assert!(!watched.state(&tag("1.1")).again);
+    }
+
+    #[test]
+    fn what_is_gone_is_looked_at_rarely_and_soon_when_it_is_listed_again() {
+        let watched = watched(&["latest", "glob:1.*"], None, &["1.1", "1.2", "0.9"]);
+        let day = Duration::from_secs(86_400);
+        let state = watched.state(&tag("1.1"));
+        let gone = Reported { seen: Seen::Gone, ..state.reported.unwrap() };
+        for gone_one in ["1.1", "0.9"] {
+            watched.set_state(&tag(gone_one), TagState { reported: Some(gone), ..state });
+        }
+        let usual = watched.watch.interval;
+        assert_eq!(watched.interval(&tag("1.2"), day), usual);
+        let rare = watched.interval(&tag("1.1"), day);
+        assert_eq!((rare.min, rare.max), (usual.min, day / 5));
+        assert_eq!(watched.interval(&tag("1.1"), Duration::from_secs(5)), usual, "no more often than others");
+        // Scattered by a tenth, it must not make single observations of what a confirmation could have said.
+        let freshness = watched.freshness(day);
+        assert!(rare.max + rare.max / 10 < freshness.grace);
+        assert_eq!(watched.take_list(&["1.2"].map(tag)), []);
+        assert_eq!(watched.take_list(&["0.9", "1.1", "1.2"].map(tag)), ["1.1"].map(tag), "0.9 is not covered");
     }
 
     #[test]

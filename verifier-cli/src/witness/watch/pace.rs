@@ -56,6 +56,11 @@ impl Pace {
         self.limiter.until_ready().await;
     }
 
+    /// What makes requests wait for their turn.
+    pub fn limiter(&self) -> &DefaultDirectRateLimiter {
+        &self.limiter
+    }
+
     /// Until when nothing is to be asked.
     pub fn paused_until(&self) -> Option<Instant> {
         self.state().paused_until.filter(|until| *until > Instant::now())

@@ -18,7 +18,7 @@ use self::{fake::FakeRegistry, limit::Limit, run::Scan};
 use crate::{
     Outcome, process,
     report::{Bound, Report, Row},
-    server::{Server, Settings},
+    server::{ANYWHERE, Server, Settings},
 };
 
 /// Requests under way at once, of the agent and of what it is compared with.
@@ -58,7 +58,17 @@ impl Part<'_> {
         let directory = tempfile::tempdir_in(self.directory)?.keep();
         let witnesses = vec![witness.vkey().to_string()];
         let program = self.server;
-        Server::start(&Settings { program, directory: &directory, witnesses, batch_interval_ms, connections: 64 })
+        let listen = ANYWHERE.to_owned();
+        let settings = Settings {
+            program,
+            directory: &directory,
+            witnesses,
+            batch_interval_ms,
+            connections: 64,
+            listen,
+            without_cosigner: None,
+        };
+        Server::start(&settings)
     }
 
     /// First scans of a real registry.

@@ -1,4 +1,4 @@
-//! Which tags of a repository are watched.
+//! Which tags of a repository are meant.
 //!
 //! A tag is named as it is (`1.36.1`), or by a pattern that the registry's list of tags is held against:
 //! `glob:1.36*`, `regex:^v[0-9]+$` (anywhere in the tag unless anchored), `semver:>=1.30, <2` (a leading `v`
@@ -12,7 +12,7 @@ use semver::{BuildMetadata, Prerelease, Version, VersionReq};
 use taglog_proto::name::Tag;
 
 /// The most memory that a compiled regex may take, in bytes; real ones take a few kilobytes.
-const REGEX_LIMIT: usize = 1 << 20;
+pub const REGEX_LIMIT: usize = 1 << 20;
 
 /// A tag, or what tags must look like.
 #[derive(Clone, Debug)]
@@ -49,7 +49,8 @@ impl Pattern {
         }
     }
 
-    fn matches(&self, tag: &Tag) -> bool {
+    /// Whether the pattern means this tag.
+    pub fn matches(&self, tag: &Tag) -> bool {
         match self {
             Pattern::Tag(own) => own == tag,
             Pattern::Glob(glob) => glob.is_match(tag.as_str()),

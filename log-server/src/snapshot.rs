@@ -1,0 +1,62 @@
+//! The log as of one commit.
+
+use std::sync::Arc;
+
+use taglog_proto::{
+    checkpoint::SignedCheckpoint,
+    entry::{Entry, Roster, Seal},
+    tag_proof::LookupSource,
+};
+
+use crate::store::{StoreError, View};
+
+/// A commit's checkpoint with everything that it covers. A snapshot of the store is pinned as long
+/// as this lives, so few are held for long: the published one, and the one that cosigners are asked
+/// for.
+pub struct Snapshot {
+    /// The checkpoint, signed by the log alone.
+    pub checkpoint: SignedCheckpoint,
+    /// The seal that it ends in.
+    pub seal: Seal,
+    /// The roster in force, whose log index the seal names.
+    pub roster: Arc<Roster>,
+    /// The store as of the commit.
+    pub view: View,
+}
+
+impl Snapshot {
+    /// Reads what a view says of itself; `None` for an empty log. If the roster is the one of
+    /// `before`, it is not parsed again.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn read(view: View, before: Option<&Snapshot>) -> Result<Option<Snapshot>, StoreError> {
+        let Some(checkpoint) = view.checkpoint()? else { return Ok(None) };
+        // Size 0 does not parse.
+        let seal = read_seal(&view, checkpoint.unverified().size - 1)?;
+        let roster = match before.filter(|before| before.seal.roster == seal.roster) {
+            Some(before) => Arc::clone(&before.roster),
+            None => Arc::new(read_roster(&view, seal.roster)?),
+        };
+        Ok(Some(Snapshot { checkpoint, seal, roster, view }))
+    }
+
+    /// The number of entries.
+    pub fn size(&self) -> u64 {
+        self.checkpoint.unverified().size
+    }
+}
+
+fn read_seal(view: &View, index: u64) -> Result<Seal, StoreError> {
+    match Entry::parse(&view.entry(index)?) {
+        Ok(Entry::Seal(seal)) if seal.size == index => Ok(seal),
+        _ => Err(StoreError::Corrupt(format!("entry {index}, which must be the seal of its checkpoint,"))),
+    }
+}
+
+fn read_roster(view: &View, index: u64) -> Result<Roster, StoreError> {
+    match Entry::parse(&view.entry(index)?) {
+        Ok(Entry::Roster(roster)) => Ok(roster),
+        _ => Err(StoreError::Corrupt(format!("entry {index}, which must be the roster that the seal names,"))),
+    }
+}

@@ -1,0 +1,370 @@
+//! Verifiers who ask for cosigners: `verify`, `history`, `observe`, `inspect` and the witness agent take what k of n
+//! have cosigned, and nothing less; nothing too old, and no seal from after the cosignatures.
+
+// A test fails where it unwraps.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod cli_common;
+mod witness_scene;
+
+use std::sync::{Arc, Mutex};
+
+use cli_common::{APP, Ran, User, add, pinned, proxy::Proxy};
+use serde_json::Value;
+use taglog_proto::{
+    checkpoint::SignedCheckpoint,
+    cosignature::{Algorithm, CosignerSigningKey},
+    receipt::Receipt,
+};
+use taglog_tests::{
+    Server, Witness,
+    witness::{now, time},
+};
+use witness_scene::{HEALTHY, Scene, pending};
+
+/// One who cosigns everything that passes, in this many seconds from now.
+struct Cosigner {
+    key: CosignerSigningKey,
+    offset: i64,
+    /// Signs something else than it says.
+    lies: bool,
+}
+
+fn cosigner(number: u8, offset: i64) -> Cosigner {
+    // The last one signs with ML-DSA-44.
+    let algorithm = if number == 3 { Algorithm::MlDsa44 } else { Algorithm::Ed25519 };
+    let key = CosignerSigningKey::from_seed(&format!("cosigner.example/{number}"), algorithm, &[number; 32]).unwrap();
+    Cosigner { key, offset, lies: false }
+}
+
+type Cosigners = Arc<Mutex<Vec<Cosigner>>>;
+
+fn cosign(cosigners: &Cosigners, signed: &SignedCheckpoint) -> SignedCheckpoint {
+    let lines = cosigners
+        .lock()
+        .unwrap()
+        .iter()
+        .map(|Cosigner { key, offset, lies }| {
+            let mut line = key.cosign(signed, time(now() + offset)).unwrap();
+            *line.signature.last_mut().unwrap() ^= u8::from(*lies);
+            line
+        })
+        .collect::<Vec<_>>();
+    signed.with_signatures(lines)
+}
+
+/// The same text with its checkpoint cosigned, if it is a checkpoint or a receipt.
+fn cosigned_text(cosigners: &Cosigners, text: &str) -> Option<String> {
+    if let Ok(mut receipt) = Receipt::parse(text.as_bytes()) {
+        receipt.checkpoint = cosign(cosigners, &receipt.checkpoint);
+        return Some(receipt.to_string());
+    }
+    let signed = SignedCheckpoint::parse(text.as_bytes()).ok()?;
+    Some(cosign(cosigners, &signed).to_string())
+}
+
+fn cosign_json(cosigners: &Cosigners, value: &mut Value) {
+    match value {
+        Value::String(text) => *text = cosigned_text(cosigners, text).unwrap_or_else(|| std::mem::take(text)),
+        Value::Array(values) => values.iter_mut().for_each(|value| cosign_json(cosigners, value)),
+        Value::Object(fields) => fields.values_mut().for_each(|value| cosign_json(cosigners, value)),
+        _ => {}
+    }
+}
+
+/// A relay that lets every checkpoint be cosigned, wherever it stands.
+fn cosigning(server: &Server) -> (Proxy, Cosigners) {
+    let cosigners = Cosigners::default();
+    let present = Arc::clone(&cosigners);
+    let proxy = Proxy::answering(server, move |_, body| {
+        if let Ok(mut value) = serde_json::from_slice::<Value>(&body) {
+            cosign_json(&present, &mut value);
+            return serde_json::to_vec(&value).unwrap();
+        }
+        let text = std::str::from_utf8(&body).ok().and_then(|text| cosigned_text(&present, text));
+        text.map_or(body, String::into_bytes)
+    });
+    (proxy, cosigners)
+}
+
+/// A trust file that asks for 2 of 3 cosigners.
+fn two_of_three(server: &Server, url: &str) -> String {
+    let vkey = |number| cosigner(number, 0).key.key().to_string();
+    format!(
+        "log {} {url}\nwitness ams {}\nwitness fra {}\nwitness lon {}\ngroup two 2 ams fra lon\nquorum two\n",
+        server.vkey,
+        vkey(1),
+        vkey(2),
+        vkey(3)
+    )
+}
+
+struct Log {
+    proxy: Proxy,
+    cosigners: Cosigners,
+    user: User,
+    // Last: the relay stands before it.
+    server: Server,
+}
+
+impl Log {
+    fn new() -> Log {
+        let witness = Witness::new(1);
+        let server = Server::start(&[&witness], "");
+        add(&server, &[witness.observe(APP, "a", now())]);
+        let (proxy, cosigners) = cosigning(&server);
+        let user = User::new();
+        user.write("trust", two_of_three(&server, &proxy.url));
+        user.use_key(&witness);
+        Log { proxy, cosigners, user, server }
+    }
+
+    /// Who cosigns from now on.
+    fn cosigned_by(&self, cosigners: Vec<Cosigner>) {
+        *self.cosigners.lock().unwrap() = cosigners;
+    }
+
+    fn verify(&self, more: &[&str]) -> Ran {
+        self.user.run(&[&["verify", &pinned(APP, "a")], more].concat())
+    }
+}
+
+/// What is said when too few stand behind a checkpoint: no verdict, and nothing is remembered.
+fn is_refused(ran: Ran, words: &[&str]) {
+    ran.exits(3).says(words);
+}
+
+#[test]
+fn k_of_n_are_enough_and_fewer_are_not() {
+    let log = Log::new();
+    let want = "2 of (ams, fra, lon)";
+    for few in
+        [vec![], vec![cosigner(1, 0)], vec![cosigner(3, 0)], vec![cosigner(7, 0), cosigner(8, 0), cosigner(1, 0)]]
+    {
+        log.cosigned_by(few);
+        is_refused(log.verify(&[]), &[want]);
+        is_refused(log.user.run(&["history", APP]), &[want]);
+        assert_eq!(log.user.remembered(), Vec::<String>::new());
+    }
+    for enough in [
+        vec![cosigner(1, 0), cosigner(2, 0)],
+        vec![cosigner(1, 0), cosigner(3, 0)],
+        vec![cosigner(3, 0), cosigner(2, 0), cosigner(9, 0)],
+    ] {
+        log.cosigned_by(enough);
+        log.verify(&[]).exits(0).says(&["cosigned by", "quorum as of"]);
+    }
+    log.user.run(&["history", APP]).exits(0).says(&["cosigned by lon at", "cosigned by fra at"]);
+    // What is remembered is what was cosigned.
+    let remembered = SignedCheckpoint::parse(log.user.remembered()[0].as_bytes()).unwrap();
+    assert!(cosigner(1, 0).key.key().cosigned(&remembered).unwrap().is_some());
+    // One whose line is false does not count, and is named.
+    log.cosigned_by(vec![cosigner(1, 0), Cosigner { lies: true, ..cosigner(2, 0) }]);
+    is_refused(log.verify(&[]), &[want, "the lines of fra do not verify"]);
+    log.cosigned_by(vec![cosigner(1, 0), Cosigner { lies: true, ..cosigner(2, 0) }, cosigner(3, 0)]);
+    log.verify(&[]).exits(0).says(&["in the name of fra does not verify"]);
+}
+
+#[test]
+fn too_old_is_too_old_by_the_quorum() {
+    let log = Log::new();
+    // The third one's word is fresh, and needs a second one's.
+    log.cosigned_by(vec![cosigner(1, -250), cosigner(2, -200), cosigner(3, 0)]);
+    log.verify(&[]).exits(0);
+    log.verify(&["--max-age", "150s"]).exits(1).says(&["stale", "quorum of cosignatures is 20"]);
+    log.verify(&["--max-age", "230s"]).exits(0);
+    let answer = log.user.run_json(&["verify", &pinned(APP, "a")]).exits(0).json();
+    let cosignatures = answer["logs"][0]["cosignatures"].as_array().unwrap();
+    let names: Vec<&str> = cosignatures.iter().map(|row| row["cosigner"].as_str().unwrap()).collect();
+    assert_eq!(names, ["ams", "fra", "lon"]);
+    assert_eq!(answer["logs"][0]["freshAsOf"], cosignatures[1]["time"]);
+    let age = answer["logs"][0]["ageSeconds"].as_i64().unwrap();
+    assert!((200..230).contains(&age), "{age}");
+    let history = log.user.run_json(&["history", APP]).exits(0).json();
+    assert_eq!(history["log"]["cosignatures"].as_array().unwrap().len(), 3, "{history}");
+    // Dated ahead of all clocks, it would stay fresh for ever.
+    log.cosigned_by(vec![cosigner(1, 1000), cosigner(2, 1000)]);
+    log.verify(&[]).exits(1).says(&["stale", "in the future"]);
+}
+
+#[test]
+fn a_seal_from_after_the_cosignatures() {
+    let log = Log::new();
+    log.cosigned_by(vec![cosigner(1, -900), cosigner(2, -400)]);
+    for command in [&["verify", &pinned(APP, "a")][..], &["history", APP]] {
+        is_refused(log.user.run(command), &["the log's seal is dated", "not to be trusted"]);
+    }
+    log.cosigned_by(vec![cosigner(1, -900), cosigner(2, -100)]);
+    log.verify(&[]).exits(0);
+}
+
+#[test]
+fn observe_takes_no_receipt_that_too_few_have_cosigned() {
+    let log = Log::new();
+    let digest = taglog_proto::name::Digest::sha256(b"b").to_string();
+    let observe = ["observe", "registry.example/team/other:1.0", "--digest", &digest];
+    log.cosigned_by(vec![cosigner(1, 0)]);
+    is_refused(log.user.run(&observe), &["2 of (ams, fra, lon)", "according to the log"]);
+    assert_eq!(log.user.remembered(), Vec::<String>::new());
+    log.cosigned_by(vec![cosigner(1, 0), cosigner(3, 0)]);
+    let answer = log.user.run_json(&observe).exits(0).json();
+    assert_eq!(answer[0]["cosignatures"][1]["cosigner"], "lon", "{answer}");
+    assert_eq!(log.user.remembered().len(), 1);
+}
+
+#[test]
+fn saved_proofs_carry_the_cosignatures() {
+    let log = Log::new();
+    let file = log.user.argument("app.tagproof");
+    log.cosigned_by(vec![cosigner(1, -100), cosigner(3, -50)]);
+    log.verify(&["--save", &file]).exits(0);
+    let offline = ["verify", "--offline", &file];
+    log.user.run(&offline).exits(0).says(&["cosigned by ams at", "cosigned by lon at", "quorum as of"]);
+    log.user.run(&[&offline[..], &["--max-age", "60s"]].concat()).exits(1).says(&["stale"]);
+    log.user.run(&["inspect", &file]).exits(0).says(&["verified under", "cosigned by lon at"]);
+    // Without network, and without the cosigners' lines, it is worth nothing.
+    let checkpoint = log.user.path("stripped.tagproof");
+    let mut proof: Value = serde_json::from_str(&log.user.read("app.tagproof")).unwrap();
+    let signed = SignedCheckpoint::parse(proof["checkpoint"].as_str().unwrap().as_bytes()).unwrap();
+    assert_eq!(signed.note().signatures.len(), 3);
+    let stripped: Vec<String> = signed.to_string().lines().take(5).map(|line| format!("{line}\n")).collect();
+    proof["checkpoint"] = stripped.concat().into();
+    std::fs::write(&checkpoint, proof.to_string()).unwrap();
+    let stripped = checkpoint.to_str().unwrap();
+    is_refused(log.user.run(&["verify", "--offline", stripped]), &["2 of (ams, fra, lon)"]);
+    log.user.run(&["inspect", stripped]).exits(4).says(&["DOES NOT VERIFY", "2 of (ams, fra, lon)"]);
+}
+
+#[test]
+fn init_asks_for_cosigners() {
+    let log = Log::new();
+    let user = User::new();
+    let vkeys = [1, 2, 3].map(|number| cosigner(number, 0).key.key().to_string());
+    let cosigners: Vec<&str> = vkeys.iter().flat_map(|vkey| ["--cosigner", vkey.as_str()]).collect();
+    let init = [&["init", &log.proxy.url, "--yes", "--quorum", "2"], &cosigners[..]].concat();
+    log.cosigned_by(vec![cosigner(2, 0)]);
+    is_refused(user.run(&init), &["2 of (cosigner.example/1"]);
+    assert!(!user.path("trust").exists());
+    log.cosigned_by(vec![cosigner(2, 0), cosigner(3, 0)]);
+    user.run(&init).exits(0).says(&["Cosigners    2 of (cosigner.example/1"]);
+    user.run(&["verify", &pinned(APP, "a")]).exits(0);
+    // Who asks for cosigners is not talked out of it.
+    user.run(&["init", &log.proxy.url, "--yes"]).exits(2).says(&["--replace"]);
+    log.cosigned_by(vec![]);
+    is_refused(user.run(&["verify", &pinned(APP, "a")]), &["2 of (cosigner.example/1"]);
+}
+
+#[test]
+fn a_cosigner_gets_its_keys() {
+    let user = User::new();
+    for (more, algorithm) in [(&[][..], Algorithm::Ed25519), (&["--ml-dsa"], Algorithm::MlDsa44)] {
+        let file = user.argument(&format!("{algorithm:?}.key"));
+        let keygen = [&["keygen", "--cosigner", "cosigner.example/a", "--key", &file], more].concat();
+        let vkey = user.run(&keygen).exits(0).stdout;
+        let key: CosignerSigningKey = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+        assert_eq!((key.key().to_string(), key.key().algorithm()), (vkey.trim().to_owned(), algorithm));
+        user.run(&keygen).exits(2).prints_nothing();
+    }
+    user.run(&["keygen", "--ml-dsa", "witness.example/a"]).exits(2);
+    user.run(&["keygen"]).exits(2);
+}
+
+/// The agent keeps an entry until its receipt has the quorum.
+#[test]
+fn the_witness_agent_waits_for_the_quorum() {
+    let mut scene = Scene::new();
+    let (proxy, cosigners) = cosigning(&scene.server);
+    scene.agent.write("trust", &two_of_three(&scene.server, &proxy.url));
+    *cosigners.lock().unwrap() = vec![cosigner(1, 0)];
+    scene.configure(&[("publish-deadline", "\"1s\"")], &[]);
+    scene.start();
+    // The log has them, which is not enough.
+    scene.wait_healthy_logged(&["one"]);
+    let status = scene.agent.wait_until("the alarm", |status| status.alarms().contains(&"unpublished"));
+    assert_eq!(pending(&status, &scene.server), 2, "let go before the quorum: {status:?}");
+    assert!(status.log(&scene.server.vkey).to_string().contains("2 of (ams, fra, lon)"), "{status:?}");
+    *cosigners.lock().unwrap() = vec![cosigner(1, 0), cosigner(3, 0)];
+    let server = &scene.server;
+    scene.agent.wait_until("delivery", |status| pending(status, server) == 0);
+    assert_eq!(scene.logged(HEALTHY).len(), 1, "no second entry was made of it");
+}
+
+/// An audit does not even begin under a checkpoint that lacks the quorum.
+#[test]
+fn audits_believe_what_two_of_three_have_cosigned() {
+    let log = Log::new();
+    log.cosigned_by(vec![cosigner(1, 0)]);
+    log.user
+        .run(&["audit"])
+        .exits(3)
+        .prints_nothing()
+        .says(&["not to be trusted", "want 2 of (ams, fra, lon); cosigned by ams"]);
+    assert!(log.user.remembered().is_empty());
+    log.cosigned_by(vec![cosigner(1, 0), cosigner(3, 0)]);
+    let audited = log.user.run_json(&["audit"]).exits(0).json();
+    assert_eq!(audited["counts"]["observations"], 1, "{audited}");
+}
+
+/// A copy's readers would not believe what too few have cosigned, so it replaces nothing.
+#[test]
+fn mirrors_take_what_two_of_three_have_cosigned() {
+    let log = Log::new();
+    let mirror = ["mirror", "--directory", "copy"];
+    log.cosigned_by(vec![cosigner(1, 0)]);
+    is_refused(log.user.run(&mirror), &["not to be trusted", "want 2 of (ams, fra, lon); cosigned by ams"]);
+    assert!(!log.user.path("copy/checkpoint").exists() && !log.user.path("copy/tile").exists());
+    log.cosigned_by(vec![cosigner(1, -50), cosigner(3, -40)]);
+    log.user.run(&mirror).exits(0);
+    let (good, copy) = (log.user.read("copy/checkpoint"), || log.user.read("copy/checkpoint"));
+    // Cosignatures that are older, gone or false are no news of the same checkpoint; newer ones are.
+    for worse in [
+        vec![cosigner(1, -500), cosigner(3, -500)],
+        vec![cosigner(1, 0), cosigner(3, -500)],
+        vec![cosigner(1, 0), cosigner(2, 0)],
+        vec![cosigner(1, 0), cosigner(2, 0), Cosigner { lies: true, ..cosigner(3, 0) }],
+    ] {
+        log.cosigned_by(worse);
+        log.user.run(&mirror).exits(0);
+        assert_eq!(copy(), good);
+    }
+    log.cosigned_by(vec![cosigner(1, 0), cosigner(2, 0), cosigner(3, 0)]);
+    log.user.run(&mirror).exits(0);
+    let better = copy();
+    assert_ne!(better, good);
+    // What is new counts only with the quorum; the copy stays whole and trusted.
+    add(&log.server, &[Witness::new(1).observe(APP, "b", now())]);
+    log.cosigned_by(vec![cosigner(3, 0)]);
+    is_refused(log.user.run(&mirror), &["cosigned by lon"]);
+    assert_eq!(copy(), better);
+    log.user.run(&["mirror", "--directory", "copy", "--check"]).exits(0);
+    // Whoever asks for more than those who made the copy is told so.
+    let strict = log.user.read("trust").replace("group two 2", "group two all");
+    log.user.write(
+        "strict",
+        strict
+            .replace("witness lon", &format!("witness ber {}\nwitness lon", cosigner(4, 0).key.key()))
+            .replace("ams fra lon", "ams fra lon ber"),
+    );
+    is_refused(log.user.run(&["mirror", "--directory", "copy", "--check", "--trust", "strict"]), &["ber"]);
+    log.cosigned_by(vec![cosigner(1, 0), cosigner(2, 0)]);
+    log.user.run(&mirror).exits(0);
+    assert_ne!(copy(), better);
+}
+
+/// Two histories convict, however few have cosigned the one or the other; that too few have is said besides.
+#[test]
+fn views_are_compared_whoever_cosigned_them() {
+    let log = Log::new();
+    log.cosigned_by(vec![cosigner(1, 0), cosigner(2, 0)]);
+    log.user.run(&["mirror", "--directory", "copy"]).exits(0);
+    let compare = ["evidence", "compare", "--with", "copy"];
+    log.user.run(&compare).exits(0);
+    log.cosigned_by(vec![cosigner(1, 0)]);
+    is_refused(log.user.run(&compare), &["same", "2 of (ams, fra, lon)"]);
+    assert!(log.user.evidence().is_empty());
+    let twin = cli_common::same_key(&log.server, &[&Witness::new(1)]).start();
+    add(&twin, &[Witness::new(1).observe(APP, "evil", now())]);
+    log.user.run(&[&compare[..], &["--log", &twin.url]].concat()).exits(4).says(&["THE LOG MISBEHAVES"]);
+    log.user.run(&["mirror", &twin.url, "--directory", "copy"]).exits(4).says(&["THE LOG MISBEHAVES"]);
+    assert_eq!(log.user.evidence().len(), 1);
+}

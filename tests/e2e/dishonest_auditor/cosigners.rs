@@ -1,0 +1,274 @@
+//! What cosigners cosign, and what not: plain ones vouch that the log only ever appends, auditing ones for all of it.
+
+use std::{path::PathBuf, process::Command};
+
+use taglog_proto::cosignature::{Algorithm, CosignerSigningKey};
+use taglog_tests::{
+    DishonestLog, Process, Witness, binary,
+    dishonest::{
+        Attack, History, Lie, Withholding,
+        attack::{self, APP, OTHER},
+        cosigning::Asked,
+    },
+    process::PATIENCE,
+    witness::now,
+};
+use tempfile::TempDir;
+
+use crate::{
+    cli_common::{User, other_digest, pinned},
+    convicts, user_of,
+};
+
+/// `taglog cosign serve` in a home of its own.
+struct Cosigner {
+    // First, so that the process is gone before its directory is.
+    _process: Process,
+    url: String,
+    vkey: String,
+    home: TempDir,
+}
+
+impl Cosigner {
+    fn start(log: &DishonestLog, audit: bool) -> Cosigner {
+        let home = tempfile::tempdir().unwrap();
+        let key = CosignerSigningKey::from_seed("cosigner.example/a", Algorithm::Ed25519, &[5; 32]).unwrap();
+        let write = |name: &str, content: String| std::fs::write(home.path().join(name), content).unwrap();
+        write("cosigner.key", format!("{}\n", key.to_secret_string()));
+        let (vkey, url) = (log.vkey(), &log.url);
+        let keys = format!("key = [\"cosigner.key\"]\nstate = \"state\"\nlisten = \"127.0.0.1:0\"\naudit = {audit}\n");
+        write("cosigner.toml", format!("{keys}[[log]]\nvkey = [\"{vkey}\"]\nurl = \"{url}\"\n"));
+        let mut command = Command::new(binary("taglog"));
+        command.env_clear().env("HOME", home.path()).current_dir(home.path());
+        let process = Process::spawn(command.args(["cosign", "serve", "--config", "cosigner.toml"]));
+        let line = process.line(PATIENCE).unwrap_or_else(|| panic!("it does not start: {}", process.stderr()));
+        let (_, url) = line.rsplit_once(" at ").unwrap_or_else(|| panic!("announced {line:?}"));
+        Cosigner { url: url.to_owned(), vkey: key.key().to_string(), _process: process, home }
+    }
+
+    /// Somebody who believes the log what this cosigner has cosigned, and nothing else.
+    fn user(&self, log: &DishonestLog) -> User {
+        let user = User::new();
+        let (vkey, url) = (log.vkey(), &log.url);
+        user.write("trust", format!("log {vkey} {url}\nwitness cosigner {}\nquorum cosigner\n", self.vkey));
+        user
+    }
+
+    fn evidence(&self) -> Vec<PathBuf> {
+        let files = std::fs::read_dir(self.home.path().join("state/evidence")).into_iter().flatten();
+        files.map(|file| file.unwrap().path()).collect()
+    }
+}
+
+/// A log whose cosigner has cosigned all that there is.
+fn cosigned(audit: bool) -> (DishonestLog, Cosigner) {
+    let log = attack::begun();
+    let cosigner = Cosigner::start(&log, audit);
+    log.set_cosigners(std::slice::from_ref(&cosigner.url));
+    is_cosigned(&log);
+    (log, cosigner)
+}
+
+fn ask(log: &DishonestLog) -> Asked {
+    log.publish().pop().unwrap()
+}
+
+fn is_cosigned(log: &DishonestLog) {
+    let asked = ask(log);
+    assert_eq!(asked.status, 200, "{asked:?}");
+    assert!(asked.cosignatures().contains("cosigner.example/a"), "{asked:?}");
+    assert_eq!(log.checkpoint().note().signatures.len(), 2, "the log's signature, and the cosigner's");
+}
+
+/// Nothing is cosigned, now or later; what was kept convicts the log, of one of these kinds.
+fn is_not_cosigned(log: &DishonestLog, cosigner: &Cosigner, statuses: &[u16], kinds: &[&str]) {
+    for _ in 0..2 {
+        let asked = ask(log);
+        assert!(statuses.contains(&asked.status), "{asked:?}");
+        assert_eq!((asked.cosignatures(), log.checkpoint().note().signatures.len()), ("", 1));
+    }
+    for file in &cosigner.evidence() {
+        let text = std::fs::read_to_string(file).unwrap();
+        let kind = kinds.iter().find(|kind| text.contains(&format!("/{kind}@v1")));
+        convicts(log, file, kind.unwrap_or_else(|| panic!("none of {kinds:?}: {text}")));
+    }
+}
+
+/// The auditing cosigner refuses for ever, so that whoever demands it is told nothing false; the plain one has no reason
+/// to refuse.
+fn only_an_auditing_cosigner_refuses(attack: Attack, kinds: &[&str]) {
+    let (log, cosigner) = cosigned(true);
+    let user = cosigner.user(&log);
+    user.run(&["verify", &pinned(APP, "a")]).exits(0);
+    let remembered = user.remembered();
+    attack.commit(&log);
+    is_not_cosigned(&log, &cosigner, &[422], kinds);
+    assert_eq!(cosigner.evidence().is_empty(), kinds.is_empty(), "what convicts is kept: {attack:?}");
+    log.add(&[Witness::new(1).observe(OTHER, "more", now() - 100)]);
+    is_not_cosigned(&log, &cosigner, &[422], kinds);
+    let ran = user.run(&["verify", &pinned(APP, "a")]);
+    assert!(matches!(ran.code, 3 | 4), "what is not cosigned was believed: {ran:?}");
+    assert_eq!(user.remembered(), remembered, "the remembered checkpoint moved");
+
+    let (log, cosigner) = cosigned(false);
+    attack.commit(&log);
+    is_cosigned(&log);
+    assert!(cosigner.evidence().is_empty());
+}
+
+/// Both refuse what is no continuation.
+fn every_cosigner_refuses(commit: impl Fn(&DishonestLog), statuses: &[u16]) -> Vec<(DishonestLog, Cosigner)> {
+    let refused = |audit| {
+        let (log, cosigner) = cosigned(audit);
+        commit(&log);
+        is_not_cosigned(&log, &cosigner, statuses, &["fork"]);
+        (log, cosigner)
+    };
+    [false, true].map(refused).into()
+}
+
+#[test]
+fn what_is_true_is_cosigned_as_it_grows() {
+    for audit in [false, true] {
+        let (log, cosigner) = cosigned(audit);
+        for i in 0..5 {
+            log.add(&[Witness::new(1).observe(APP, &format!("content {i}"), now() - 100 + i)]);
+            assert_eq!(log.checkpoint().note().signatures.len(), 2, "each one is cosigned before it is published");
+        }
+        is_cosigned(&log);
+        assert!(cosigner.evidence().is_empty());
+    }
+}
+
+#[test]
+fn omits_a_sighting_from_the_index() {
+    only_an_auditing_cosigner_refuses(Attack::OmitsASightingFromTheIndex, &["false-seal"]);
+}
+
+#[test]
+fn omits_a_sighting_from_a_list() {
+    only_an_auditing_cosigner_refuses(Attack::OmitsASightingFromAList, &["false-seal"]);
+}
+
+#[test]
+fn cites_what_was_not_said() {
+    only_an_auditing_cosigner_refuses(Attack::CitesWhatWasNotSaid, &["false-seal"]);
+}
+
+#[test]
+fn forges_an_index_root() {
+    only_an_auditing_cosigner_refuses(Attack::ForgesAnIndexRoot, &["false-seal"]);
+}
+
+#[test]
+fn replays_an_old_seal() {
+    only_an_auditing_cosigner_refuses(Attack::ReplaysAnOldSeal, &["false-seal", "no-seal"]);
+}
+
+#[test]
+fn signs_without_a_seal() {
+    only_an_auditing_cosigner_refuses(Attack::SignsWithoutASeal, &["no-seal"]);
+}
+
+#[test]
+fn breaks_a_witnesss_order() {
+    only_an_auditing_cosigner_refuses(Attack::BreaksAWitnesssOrder, &["false-seal"]);
+}
+
+#[test]
+fn back_dates_an_observation() {
+    only_an_auditing_cosigner_refuses(Attack::BackDatesAnObservation, &["false-seal"]);
+}
+
+#[test]
+fn seals_before_the_last_seal() {
+    only_an_auditing_cosigner_refuses(Attack::SealsBeforeTheLastSeal, &["false-seal"]);
+}
+
+#[test]
+fn misspells_an_entry() {
+    only_an_auditing_cosigner_refuses(Attack::MisspellsAnEntry, &["false-seal"]);
+}
+
+#[test]
+fn admits_a_stranger() {
+    only_an_auditing_cosigner_refuses(Attack::AdmitsAStranger, &["false-entry"]);
+}
+
+#[test]
+fn forges_a_signature() {
+    only_an_auditing_cosigner_refuses(Attack::ForgesASignature, &["false-entry"]);
+}
+
+#[test]
+fn reorders_what_is_published() {
+    for (_log, cosigner) in every_cosigner_refuses(|log| Attack::ReordersWhatIsPublished.commit(log), &[422]) {
+        assert!(!cosigner.evidence().is_empty(), "two roots for one size convict");
+    }
+}
+
+/// Smaller than what was cosigned: a conflict, and no evidence, because the smaller tree may be a prefix.
+#[test]
+fn rolls_back() {
+    for (_log, cosigner) in every_cosigner_refuses(|log| Attack::RollsBack.commit(log), &[409]) {
+        assert!(cosigner.evidence().is_empty());
+    }
+}
+
+#[test]
+fn equivocates() {
+    for audit in [false, true] {
+        let (log, cosigner) = cosigned(audit);
+        let twin = log.twin();
+        twin.set_cosigners(std::slice::from_ref(&cosigner.url));
+        log.add(&[Witness::new(1).observe(OTHER, "a", now() - 500)]);
+        twin.add(&[Witness::new(1).observe(OTHER, "b", now() - 500)]);
+        is_not_cosigned(&twin, &cosigner, &[422], &["fork"]);
+        assert!(!cosigner.evidence().is_empty(), "two roots for one size convict");
+        // Somebody who has seen nothing before, and is shown the second view, is told nothing false.
+        let newcomer = cosigner.user(&twin);
+        newcomer.run(&["verify", &pinned(OTHER, "b")]).exits(3).says(&["not to be trusted"]);
+        assert!(newcomer.remembered().is_empty());
+    }
+}
+
+/// A cosigner's clock bounds the log's.
+#[test]
+fn seals_in_the_future() {
+    let (log, cosigner) = cosigned(false);
+    Attack::SealsInTheFuture.commit(&log);
+    is_cosigned(&log);
+    let user = cosigner.user(&log);
+    user.run(&["verify", &pinned(APP, "a")]).exits(3).says(&["the log's seal is dated", "not to be trusted"]);
+}
+
+/// A receipt that was given in secret was never cosigned.
+#[test]
+fn withholds_what_it_gave_a_receipt_for() {
+    let (log, cosigner) = cosigned(false);
+    let user = cosigner.user(&log);
+    user.use_key(&Witness::new(1));
+    log.withhold(Some(Withholding::GivesReceipt));
+    let digest = other_digest().to_string();
+    user.run(&["observe", "--digest", &digest, OTHER]).exits(3).says(&["not to be trusted"]);
+}
+
+/// As long as nothing newer is shown to cosigners, the old checkpoint is the newest that there is, and their word is
+/// fresh. That seals are missing shows all the same; that entries are, to their witnesses.
+#[test]
+fn freezes() {
+    let (one, two) = (Witness::new(1), Witness::new(2));
+    let hours = |hours: i64| now() - hours * 3600;
+    let mut history = History::begun_at(&[&one, &two], hours(5));
+    history.close(&[one.observe(APP, "a", hours(5))], Some(&Lie::SealsAt(hours(2))));
+    let log = DishonestLog::with(history);
+    let cosigner = Cosigner::start(&log, false);
+    log.set_cosigners(std::slice::from_ref(&cosigner.url));
+    log.freeze();
+    log.force(&[one.observe(APP, "b", now())]);
+    is_cosigned(&log);
+    let user = cosigner.user(&log);
+    user.run(&["verify", &pinned(APP, "a")]).exits(1).says(&["stale", "sealed nothing since", "cosigned by"]);
+    assert_eq!(user.verdict(&["--max-age", "3h", &pinned(APP, "a")]), "ok", "whoever asks for less gets less");
+    user_of(&log).run(&["verify", &pinned(APP, "a")]).exits(1).says(&["stale"]);
+}

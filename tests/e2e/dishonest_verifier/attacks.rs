@@ -1,0 +1,214 @@
+//! What `verify`, `history` and `observe` notice by themselves, of somebody who has verified the log before the attack.
+
+use std::path::{Path, PathBuf};
+
+use taglog_proto::{
+    entry::{Limits, Roster},
+    evidence::Evidence,
+};
+use taglog_tests::{
+    DishonestLog, Witness,
+    dishonest::{
+        Attack, History,
+        attack::{APP, OTHER},
+    },
+    witness::{now, time},
+};
+
+use crate::{
+    Scene,
+    cli_common::{User, other_digest, pinned},
+};
+
+impl Scene {
+    /// The user has verified the log, and then it lies.
+    fn after(attack: Attack) -> Scene {
+        let scene = Scene::new();
+        assert_eq!(scene.user.verdict(&[&pinned(APP, "a")]), "ok");
+        attack.commit(&scene.log);
+        scene
+    }
+
+    /// Every command that looks the image up says that the log misbehaves; the user's memory does not move. Returns
+    /// what `verify` kept.
+    fn is_caught(&self, image: &str) -> PathBuf {
+        let remembered = self.user.remembered();
+        let caught = self.user.run(&["verify", &pinned(image, "a")]).exits(4).says(&["misbehaved", "kept in"]);
+        let kept = self.user.evidence().into_iter().find(|path| caught.stderr.contains(path.to_str().unwrap()));
+        self.user.run(&["history", image]).exits(4).prints_nothing().says(&["THE LOG MISBEHAVES"]);
+        self.user.run(&["verify", "--print-digest", &pinned(image, "a")]).exits(4).prints_nothing();
+        assert_eq!(self.user.remembered(), remembered, "the remembered checkpoint moved");
+        kept.unwrap_or_else(|| panic!("the file is not named: {caught:?}"))
+    }
+
+    /// What was kept convicts the log by itself, of this kind.
+    fn convicts(&self, kept: &Path, kind: &str) {
+        let bytes = std::fs::read(kept).unwrap();
+        let text = String::from_utf8_lossy(&bytes).into_owned();
+        assert!(text.contains(kind), "not {kind}: {text}");
+        Evidence::from_json(&bytes).unwrap().convict(self.log.vkey()).unwrap();
+    }
+
+    /// Verifiers cannot see it: it is for auditors, or for an auditing cosigner in the quorum.
+    fn is_not_noticed(&self) {
+        assert_eq!(self.user.verdict(&[&pinned(APP, "a")]), "ok");
+        assert!(self.user.evidence().is_empty());
+    }
+}
+
+#[test]
+fn omits_a_sighting_from_the_index() {
+    Scene::after(Attack::OmitsASightingFromTheIndex).is_not_noticed();
+}
+
+#[test]
+fn omits_a_sighting_from_a_list() {
+    Scene::after(Attack::OmitsASightingFromAList).is_not_noticed();
+}
+
+#[test]
+fn cites_what_was_not_said() {
+    Scene::after(Attack::CitesWhatWasNotSaid).is_caught(APP);
+}
+
+#[test]
+fn forges_an_index_root() {
+    Scene::after(Attack::ForgesAnIndexRoot).is_caught(APP);
+}
+
+#[test]
+fn replays_an_old_seal() {
+    Scene::after(Attack::ReplaysAnOldSeal).is_caught(APP);
+}
+
+#[test]
+fn signs_without_a_seal() {
+    Scene::after(Attack::SignsWithoutASeal).is_caught(APP);
+}
+
+#[test]
+fn breaks_a_witnesss_order() {
+    Scene::after(Attack::BreaksAWitnesssOrder).is_caught(APP);
+}
+
+#[test]
+fn reorders_what_is_published() {
+    Scene::after(Attack::ReordersWhatIsPublished).is_caught(APP);
+}
+
+#[test]
+fn rolls_back() {
+    let scene = Scene::new();
+    let one = Witness::new(1);
+    scene.log.add(&[one.observe(APP, "a", now() - 600)]);
+    assert_eq!(scene.user.verdict(&[&pinned(APP, "a")]), "ok");
+    scene.log.roll_back(1);
+    scene.is_caught(APP);
+    // Once it is as long again it is another history, and both checkpoints of one size convict it.
+    scene.log.add(&[one.observe(OTHER, "instead", now() - 500)]);
+    let kept = scene.is_caught(APP);
+    scene.convicts(&kept, "taglog/evidence/fork@v1");
+    scene.log.add(&[one.observe(OTHER, "instead", now() - 400)]);
+    scene.is_caught(APP);
+}
+
+#[test]
+fn equivocates() {
+    let scene = Scene::new();
+    let twin = scene.log.twin();
+    let one = Witness::new(1);
+    scene.log.add(&[one.observe(APP, "a", now() - 500)]);
+    twin.add(&[one.observe(OTHER, "a", now() - 500)]);
+    assert_eq!(scene.user.verdict(&[&pinned(APP, "a")]), "ok");
+    // Whoever has only ever seen the other view cannot tell: that is what cosigners are for.
+    let newcomer = User::new();
+    newcomer.trust(twin.vkey(), &twin.url);
+    assert_eq!(newcomer.verdict(&[&pinned(APP, "a")]), "ok");
+
+    scene.user.trust(twin.vkey(), &twin.url);
+    let kept = scene.is_caught(APP);
+    scene.convicts(&kept, "taglog/evidence/fork@v1");
+    let observe = ["observe", "--digest", &other_digest().to_string(), APP].map(str::to_owned);
+    let observe: Vec<&str> = observe.iter().map(String::as_str).collect();
+    scene.user.run(&observe).exits(4).says(&["THE LOG MISBEHAVES"]);
+}
+
+#[test]
+fn back_dates_an_observation() {
+    Scene::after(Attack::BackDatesAnObservation).is_not_noticed();
+}
+
+#[test]
+fn seals_before_the_last_seal() {
+    Scene::after(Attack::SealsBeforeTheLastSeal).is_not_noticed();
+}
+
+#[test]
+fn misspells_an_entry() {
+    Scene::after(Attack::MisspellsAnEntry).is_not_noticed();
+}
+
+/// A date that is not yet is as useless as one that is long past: freshness would count from it for ever.
+#[test]
+fn seals_in_the_future() {
+    let scene = Scene::after(Attack::SealsInTheFuture);
+    assert_eq!(scene.user.verdict(&[&pinned(APP, "a")]), "stale");
+    scene.user.run(&["verify", &pinned(APP, "a")]).exits(1).says(&["in the future"]);
+}
+
+#[test]
+fn forges_a_signature() {
+    Scene::after(Attack::ForgesASignature).is_caught(OTHER);
+}
+
+/// Nobody has checked the signature of a witness who is not in the roster: a verifier has no key for it.
+#[test]
+fn admits_a_stranger() {
+    let scene = Scene::after(Attack::AdmitsAStranger);
+    let stranger = Witness::new(9).id().to_string();
+    for more in [&[][..], &["--witness", &stranger], &["--moving", "1.0"]] {
+        let ran = scene.user.run(&[&["verify", &pinned(OTHER, "a")], more].concat());
+        assert!(ran.code != 0, "the word of a witness outside the roster counted: {ran:?}");
+    }
+}
+
+/// The log takes a witness out of the roster, and goes on to speak in its name.
+#[test]
+fn forges_the_word_of_a_witness_who_has_left() {
+    let scene = Scene::new();
+    let (one, two) = (Witness::new(1), Witness::new(2));
+    let limits = Limits { future: 300, past: 7_776_000, quiet: 600 };
+    let roster = Roster::new(time(now()), limits, vec![two.vkey().clone()]).unwrap();
+    let mut forged = String::from_utf8(one.observe(OTHER, "a", now())).unwrap();
+    let signature = forged.rfind(' ').unwrap() + 20;
+    let other = if forged.as_bytes()[signature] == b'A' { "B" } else { "A" };
+    forged.replace_range(signature..=signature, other);
+    scene.log.force(&[roster.to_string().into_bytes(), forged.into_bytes()]);
+    let id = one.id().to_string();
+    let ran = scene.user.run(&["verify", "--witness", &id, &pinned(OTHER, "a")]);
+    assert!(ran.code != 0, "a signature that nobody has checked counted: {ran:?}");
+}
+
+/// Without new seals, the last one grows old.
+#[test]
+fn freezes() {
+    let (one, two) = (Witness::new(1), Witness::new(2));
+    let hours = |hours: i64| now() - hours * 3600;
+    let mut history = History::begun_at(&[&one, &two], hours(5));
+    let observed = [one.observe(APP, "a", hours(5)), two.observe(APP, "a", hours(5))];
+    history.close(&observed, Some(&taglog_tests::dishonest::Lie::SealsAt(hours(2))));
+    let log = DishonestLog::with(history);
+    log.freeze();
+    log.force(&[one.observe(APP, "b", now())]);
+    let user = User::new();
+    user.trust(log.vkey(), &log.url);
+    assert_eq!(user.verdict(&[&pinned(APP, "a")]), "stale");
+    user.run(&["verify", &pinned(APP, "a")]).exits(1).says(&["may be frozen"]);
+    assert_eq!(user.verdict(&["--max-age", "3h", &pinned(APP, "a")]), "ok", "whoever asks for less gets less");
+    user.use_key(&one);
+    let observe = ["observe", "--digest", &other_digest().to_string(), APP].map(str::to_owned);
+    let observe: Vec<&str> = observe.iter().map(String::as_str).collect();
+    user.run(&observe).exits(3).says(&["not-published"]);
+    log.thaw();
+    assert_eq!(user.verdict(&[&pinned(APP, "a")]), "retagged");
+}

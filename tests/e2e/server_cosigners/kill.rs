@@ -1,0 +1,91 @@
+//! Crashes: the server is killed at random moments while cosigners are asked. No cosigner ever sees a fork.
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use taglog_proto::merkle::Hash;
+use taglog_tests::{Answer, Server, cosigner::Behaviour, process::Process, replay, replay::assert_prefix};
+
+use super::common::{SETTINGS, Scene};
+
+const ROUNDS: u64 = 25;
+
+/// xorshift64*: enough to choose moments by.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, limit: u64) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
+    }
+}
+
+/// Submits until the server is gone; keeps what it was told and every checkpoint that was published.
+async fn submit(
+    scene: &Scene,
+    server: &Server,
+    next: &mut usize,
+    acknowledged: &mut BTreeMap<u64, Vec<u8>>,
+    roots: &mut BTreeMap<u64, Hash>,
+) {
+    loop {
+        *next += 1;
+        let note = scene.observation(*next);
+        let Some(outcomes) = server.try_submit_bundle(std::slice::from_ref(&note)).await else { return };
+        acknowledged.insert(outcomes[0].index(), note);
+        let Ok(answer) = Answer::try_of(server.request("GET", "/checkpoint")).await else { return };
+        if answer.status != 200 {
+            continue;
+        }
+        let checkpoint = taglog_proto::checkpoint::SignedCheckpoint::parse(&answer.body).unwrap();
+        assert!(scene.judge(&checkpoint).cosignatures.len() >= 2);
+        let (size, root) = (checkpoint.unverified().size, checkpoint.unverified().root);
+        let largest = roots.last_key_value().map_or(0, |(size, _)| *size);
+        assert!(size >= largest, "the published size went back from {largest} to {size}");
+        assert_eq!(*roots.entry(size).or_insert(root), root, "two roots of size {size}: a fork");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn killed_at_any_moment_no_cosigner_sees_a_fork() {
+    let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
+    println!("seed {seed}");
+    let mut random = Random(seed | 1);
+    let scene = Scene::with(&format!("{SETTINGS}\n[quota]\nentries-per-second = 1000000"));
+    let (mut next, mut acknowledged, mut roots) = (0, BTreeMap::new(), BTreeMap::new());
+    for round in 0..ROUNDS {
+        if round % 5 == 4 {
+            let mut process = Process::spawn(&mut scene.data.run_command());
+            std::thread::sleep(Duration::from_millis(random.below(100)));
+            process.kill();
+        }
+        let slow = Behaviour::Slow(Duration::from_millis(random.below(60)));
+        scene.cosigners[(round % 3) as usize].behave(slow);
+        let server = scene.data.start();
+        let life = Duration::from_millis(5 + random.below(300));
+        let kill = async {
+            // The moment is the point of the test; there is no condition to wait for.
+            tokio::time::sleep(life).await;
+            std::process::Command::new("kill").args(["-KILL", &server.id().to_string()]).status().unwrap();
+        };
+        tokio::join!(submit(&scene, &server, &mut next, &mut acknowledged, &mut roots), kill);
+    }
+    let server = scene.data.start();
+    // Once this is published, and only seals follow, what cosigners have seen before is covered.
+    let cosigned: Vec<_> = scene.cosigners.iter().map(|cosigner| cosigner.checkpoint().unwrap()).collect();
+    scene.publish(&server, next + 1).await;
+    let log = replay(&server).await;
+    for (index, note) in &acknowledged {
+        assert!(log.entries()[*index as usize] == *note, "entry {index} was acknowledged and is lost");
+    }
+    cosigned.iter().for_each(|checkpoint| assert_prefix(checkpoint, &log));
+    for cosigner in &scene.cosigners {
+        assert_eq!(cosigner.refuted(), 0, "{} was shown a fork", cosigner.name);
+    }
+    println!("{} entries acknowledged, {} checkpoints seen", acknowledged.len(), roots.len());
+    assert!(acknowledged.len() > 5 && roots.len() > 5, "the test did not get going");
+}

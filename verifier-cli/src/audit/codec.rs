@@ -1,0 +1,128 @@
+//! The stored form of what witnesses have reported of a tag or a repository. Integers are little-endian.
+
+use taglog_proto::{entry::Seen, merkle::Hash, name::Digest, record::Confirmed, time::Timestamp};
+
+use super::index::{LineState, RepositoryLineState};
+
+/// The bytes of a digest; none for `gone`.
+pub(super) fn seen_bytes(seen: &Seen) -> &[u8] {
+    match seen {
+        Seen::Digest(Digest::Sha256(digest)) => digest,
+        Seen::Digest(Digest::Sha512(digest)) => digest,
+        Seen::Gone => &[],
+    }
+}
+
+/// Reads what [`seen_bytes`] gives.
+pub(super) fn seen_from(bytes: &[u8]) -> Option<Seen> {
+    match bytes.len() {
+        0 => Some(Seen::Gone),
+        32 => Some(Seen::Digest(Digest::Sha256(bytes.try_into().ok()?))),
+        64 => Some(Seen::Digest(Digest::Sha512(bytes.try_into().ok()?))),
+        _ => None,
+    }
+}
+
+/// The lines of a tag.
+pub(super) fn tag_lines(lines: &[LineState]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(112 * lines.len());
+    for line in lines {
+        bytes.extend_from_slice(&line.witness.to_le_bytes());
+        for number in [line.observations, line.sightings, line.index] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        bytes.extend_from_slice(&line.observed.unix().to_le_bytes());
+        let seen = seen_bytes(&line.seen);
+        // 0, 32 or 64 bytes, and at most 64 nodes.
+        bytes.push(seen.len() as u8);
+        bytes.extend_from_slice(seen);
+        bytes.push(line.edge.len() as u8);
+        line.edge.iter().for_each(|node| bytes.extend_from_slice(&node.0));
+    }
+    bytes
+}
+
+/// Reads what [`tag_lines`] gives.
+pub(super) fn tag_lines_from(bytes: &[u8]) -> Option<Vec<LineState>> {
+    let mut reader = Reader(bytes);
+    let mut lines = Vec::new();
+    while !reader.0.is_empty() {
+        let witness = reader.u32()?;
+        let (observations, sightings, index) = (reader.u64()?, reader.u64()?, reader.u64()?);
+        let observed = reader.time()?;
+        let length = reader.u8()?;
+        let seen = seen_from(reader.take(length.into())?)?;
+        let nodes = reader.u8()?;
+        let edge = (0..nodes).map(|_| reader.hash()).collect::<Option<Box<[Hash]>>>()?;
+        if edge.len() != sightings.count_ones() as usize {
+            return None;
+        }
+        lines.push(LineState { witness, observations, sightings, index, observed, seen, edge });
+    }
+    Some(lines)
+}
+
+/// The lines of a repository.
+pub(super) fn repository_lines(lines: &[RepositoryLineState]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(32 * lines.len());
+    for line in lines {
+        bytes.extend_from_slice(&line.witness.to_le_bytes());
+        bytes.extend_from_slice(&line.tags.to_le_bytes());
+        bytes.push(line.confirmed.is_some().into());
+        if let Some(Confirmed { index, observed }) = line.confirmed {
+            bytes.extend_from_slice(&index.to_le_bytes());
+            bytes.extend_from_slice(&observed.unix().to_le_bytes());
+        }
+    }
+    bytes
+}
+
+/// Reads what [`repository_lines`] gives.
+pub(super) fn repository_lines_from(bytes: &[u8]) -> Option<Vec<RepositoryLineState>> {
+    let mut reader = Reader(bytes);
+    let mut lines = Vec::new();
+    while !reader.0.is_empty() {
+        let (witness, tags) = (reader.u32()?, reader.u64()?);
+        let confirmed = match reader.u8()? {
+            0 => None,
+            1 => Some(Confirmed { index: reader.u64()?, observed: reader.time()? }),
+            _ => return None,
+        };
+        lines.push(RepositoryLineState { witness, tags, confirmed });
+    }
+    Some(lines)
+}
+
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(length)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.take(N)?.try_into().ok()
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        Some(u8::from_le_bytes(self.array()?))
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_le_bytes(self.array()?))
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_le_bytes(self.array()?))
+    }
+
+    fn time(&mut self) -> Option<Timestamp> {
+        Timestamp::from_unix(i64::from_le_bytes(self.array()?))
+    }
+
+    fn hash(&mut self) -> Option<Hash> {
+        Some(Hash(self.array()?))
+    }
+}

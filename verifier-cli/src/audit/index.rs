@@ -1,0 +1,407 @@
+//! The tag index in memory, in compact form: every record as of the last seal, and the prefix tree over them.
+
+use std::{collections::HashMap, convert::Infallible};
+
+use taglog_proto::{
+    entry::Seen,
+    index::{NewSightings, RecordChanges, RecordReader, commitment},
+    merkle::{Frontier, Hash},
+    name::{Digest, Image, Repository, Tag, WitnessId},
+    prefix_tree::{Key, Leaf, PrefixProof},
+    record::{Confirmed, RepositoryLine, RepositoryRecord, TagLine, TagRecord, repository_key, tag_key},
+    time::Timestamp,
+};
+
+use super::trie::{TooLarge, Trie};
+
+/// What one witness has reported of one tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LineState {
+    pub witness: u32,
+    pub observations: u64,
+    pub sightings: u64,
+    pub index: u64,
+    pub observed: Timestamp,
+    pub seen: Seen,
+    /// The right edge of its list of sightings.
+    pub edge: Box<[Hash]>,
+}
+
+/// What witnesses have reported of one tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct TagState {
+    pub repository: u32,
+    pub tag: Tag,
+    /// A hash of the first digest that any witness has sighted.
+    pub first: Option<Hash>,
+    /// The log index of the sighting that was the first of a second digest.
+    pub retagged: Option<u64>,
+    pub lines: Vec<LineState>,
+    /// Whether it is on the list of what the next commit writes.
+    pub dirty: bool,
+}
+
+/// What one witness has reported of one repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RepositoryLineState {
+    pub witness: u32,
+    pub tags: u64,
+    pub confirmed: Option<Confirmed>,
+}
+
+/// Who has reported tags of one repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct RepositoryState {
+    pub name: Repository,
+    pub lines: Vec<RepositoryLineState>,
+    pub dirty: bool,
+}
+
+/// Every record, and the tree over them.
+#[derive(Debug, Default)]
+pub struct Index {
+    pub(super) witnesses: Vec<WitnessId>,
+    witness_places: HashMap<WitnessId, u32>,
+    pub(super) repositories: Vec<RepositoryState>,
+    repository_places: HashMap<Repository, u32>,
+    pub(super) tags: Vec<TagState>,
+    /// For each repository, its tags.
+    tag_places: Vec<HashMap<Tag, u32>>,
+    trie: Trie,
+    /// What has changed since the last commit.
+    pub(super) dirty_tags: Vec<u32>,
+    pub(super) dirty_repositories: Vec<u32>,
+}
+
+/// A tag as the index has it.
+#[derive(Clone, Copy, Debug)]
+pub struct TagView<'a> {
+    index: &'a Index,
+    state: &'a TagState,
+}
+
+/// What a witness saw last.
+#[derive(Clone, Debug)]
+pub struct Current<'a> {
+    /// Who.
+    pub witness: &'a WitnessId,
+    /// The log index of its latest observation.
+    pub index: u64,
+    /// When it looked.
+    pub observed: Timestamp,
+    /// What it saw.
+    pub seen: Seen,
+    /// How often what it saw was not what it had seen before.
+    pub sightings: u64,
+}
+
+impl TagView<'_> {
+    /// Repository and tag.
+    pub fn image(&self) -> Image {
+        self.index.image(self.state)
+    }
+
+    /// The log index of the observation with which the tag was retagged: the first sighting by any witness of a digest
+    /// that is not the first one ever sighted.
+    pub fn retagged(&self) -> Option<u64> {
+        self.state.retagged
+    }
+
+    /// What each witness that ever reported the tag saw last.
+    pub fn current(&self) -> impl Iterator<Item = Current<'_>> {
+        self.state.lines.iter().map(|line| Current {
+            witness: &self.index.witnesses[line.witness as usize],
+            index: line.index,
+            observed: line.observed,
+            seen: line.seen,
+            sightings: line.sightings,
+        })
+    }
+}
+
+impl Index {
+    /// The root of the tag index.
+    pub(super) fn root(&self) -> Hash {
+        self.trie.root()
+    }
+
+    /// All tags, in the order in which they were first reported.
+    pub fn tags(&self) -> impl Iterator<Item = TagView<'_>> {
+        self.tags.iter().map(|state| TagView { index: self, state })
+    }
+
+    /// A tag, if any witness has reported it.
+    pub fn tag(&self, image: &Image) -> Option<TagView<'_>> {
+        self.tag_state(image).map(|state| TagView { index: self, state })
+    }
+
+    /// How many repositories have records.
+    pub fn repositories(&self) -> usize {
+        self.repositories.len()
+    }
+
+    /// How many witnesses have reported anything.
+    pub fn witnesses(&self) -> usize {
+        self.witnesses.len()
+    }
+
+    /// What the tree holds under a key, with its proof.
+    pub(super) fn prove(&self, key: &Key) -> PrefixProof {
+        self.trie.prove(key)
+    }
+
+    /// Hashes the changed records into the tree. [`Index::take`] or [`Index::forget`] must follow.
+    pub(super) fn propose(&mut self, changes: &RecordChanges) -> Result<Hash, TooLarge> {
+        let tags = changes.tag_records.iter();
+        let tags = tags.map(|record| Leaf { key: tag_key(&record.image), commitment: commitment(record) });
+        let repositories = changes
+            .repository_records
+            .iter()
+            .map(|record| Leaf { key: repository_key(&record.repository), commitment: commitment(record) });
+        self.trie.update(tags.chain(repositories).collect())?;
+        Ok(self.trie.root())
+    }
+
+    /// Leaves the tree as it was before [`Index::propose`].
+    pub(super) fn forget(&mut self) {
+        self.trie.undo();
+    }
+
+    /// Takes the changed records whose hashes are in the tree already.
+    pub(super) fn take(&mut self, changes: &RecordChanges) {
+        for record in &changes.repository_records {
+            self.take_repository(record);
+        }
+        for record in &changes.tag_records {
+            self.take_tag(record);
+        }
+        for ((image, witness), list) in &changes.sightings {
+            self.take_list(image, witness, list);
+        }
+    }
+
+    fn take_repository(&mut self, record: &RepositoryRecord) {
+        let place = self.repository_place(&record.repository);
+        let lines = record.lines().iter().map(|line| RepositoryLineState {
+            witness: self.witness_place(&line.witness),
+            tags: line.tags,
+            confirmed: line.confirmed,
+        });
+        let lines = lines.collect();
+        let state = &mut self.repositories[place as usize];
+        state.lines = lines;
+        if !std::mem::replace(&mut state.dirty, true) {
+            self.dirty_repositories.push(place);
+        }
+    }
+
+    fn take_tag(&mut self, record: &TagRecord) {
+        let place = self.tag_place(&record.image);
+        for line in record.lines() {
+            let witness = self.witness_place(&line.witness);
+            let lines = &mut self.tags[place as usize].lines;
+            let at = lines.iter().position(|old| old.witness == witness).unwrap_or_else(|| {
+                // Most tags have few witnesses, and there are many tags.
+                lines.reserve_exact(1);
+                lines.push(LineState {
+                    witness,
+                    observations: 0,
+                    sightings: 0,
+                    index: 0,
+                    observed: line.observed,
+                    seen: line.seen,
+                    edge: Box::default(),
+                });
+                lines.len() - 1
+            });
+            let state = &mut lines[at];
+            (state.observations, state.sightings) = (line.observations, line.sightings);
+            (state.index, state.observed, state.seen) = (line.index, line.observed, line.seen);
+        }
+        self.mark_tag(place);
+    }
+
+    fn take_list(&mut self, image: &Image, witness: &WitnessId, list: &NewSightings) {
+        let (place, witness) = (self.tag_place(image), self.witness_place(witness));
+        let state = &mut self.tags[place as usize];
+        if let Some(line) = state.lines.iter_mut().find(|line| line.witness == witness) {
+            line.edge = list.frontier.nodes().into();
+        }
+    }
+
+    /// Remembers whether a second digest was sighted; sightings come in the order of the log.
+    pub(super) fn sighted(&mut self, image: &Image, index: u64, seen: &Seen) -> u32 {
+        let place = self.tag_place(image);
+        let state = &mut self.tags[place as usize];
+        if let Some(digest) = digest_hash(seen) {
+            let first = *state.first.get_or_insert(digest);
+            if first != digest && state.retagged.is_none() {
+                state.retagged = Some(index);
+            }
+        }
+        place
+    }
+
+    fn mark_tag(&mut self, place: u32) {
+        if !std::mem::replace(&mut self.tags[place as usize].dirty, true) {
+            self.dirty_tags.push(place);
+        }
+    }
+
+    /// Forgets what was changed: it is on disk.
+    pub(super) fn committed(&mut self) {
+        for place in self.dirty_tags.drain(..) {
+            self.tags[place as usize].dirty = false;
+        }
+        for place in self.dirty_repositories.drain(..) {
+            self.repositories[place as usize].dirty = false;
+        }
+    }
+
+    /// The number of this witness.
+    pub(super) fn witness_place(&mut self, witness: &WitnessId) -> u32 {
+        if let Some(place) = self.witness_places.get(witness) {
+            return *place;
+        }
+        self.witnesses.push(witness.clone());
+        // There are no more of them than names in the trie, which are counted.
+        let place = (self.witnesses.len() - 1) as u32;
+        self.witness_places.insert(witness.clone(), place);
+        place
+    }
+
+    fn repository_place(&mut self, name: &Repository) -> u32 {
+        if let Some(place) = self.repository_places.get(name) {
+            return *place;
+        }
+        let place = self.repositories.len() as u32;
+        self.repositories.push(RepositoryState { name: name.clone(), lines: Vec::new(), dirty: false });
+        self.tag_places.push(HashMap::new());
+        self.repository_places.insert(name.clone(), place);
+        place
+    }
+
+    fn tag_place(&mut self, image: &Image) -> u32 {
+        let repository = self.repository_place(&image.repository);
+        let places = &mut self.tag_places[repository as usize];
+        if let Some(place) = places.get(&image.tag) {
+            return *place;
+        }
+        let (place, tag) = (self.tags.len() as u32, image.tag.clone());
+        places.insert(tag.clone(), place);
+        self.tags.push(TagState { repository, tag, first: None, retagged: None, lines: Vec::new(), dirty: false });
+        place
+    }
+
+    pub(super) fn image(&self, state: &TagState) -> Image {
+        Image { repository: self.repositories[state.repository as usize].name.clone(), tag: state.tag.clone() }
+    }
+
+    /// The number of a tag, as sightings are stored by.
+    pub(super) fn number(&self, image: &Image) -> Option<u32> {
+        let repository = self.repository_places.get(&image.repository)?;
+        self.tag_places[*repository as usize].get(&image.tag).copied()
+    }
+
+    fn tag_state(&self, image: &Image) -> Option<&TagState> {
+        self.number(image).map(|place| &self.tags[place as usize])
+    }
+
+    fn tag_line(&self, line: &LineState) -> TagLine {
+        TagLine {
+            witness: self.witnesses[line.witness as usize].clone(),
+            observations: line.observations,
+            sightings: line.sightings,
+            root: frontier(line).root(),
+            index: line.index,
+            observed: line.observed,
+            seen: line.seen,
+        }
+    }
+
+    /// The record of a tag.
+    fn record(&self, state: &TagState) -> TagRecord {
+        TagRecord::from_lines(self.image(state), state.lines.iter().map(|line| self.tag_line(line)).collect())
+    }
+
+    fn repository(&self, state: &RepositoryState) -> RepositoryRecord {
+        let lines = state.lines.iter().map(|line| RepositoryLine {
+            witness: self.witnesses[line.witness as usize].clone(),
+            tags: line.tags,
+            confirmed: line.confirmed,
+        });
+        RepositoryRecord::from_lines(state.name.clone(), lines.collect())
+    }
+
+    /// An index from its stored parts; `None` when they do not fit together.
+    pub(super) fn from_parts(
+        witnesses: Vec<WitnessId>,
+        repositories: Vec<RepositoryState>,
+        tags: Vec<TagState>,
+    ) -> Option<Index> {
+        let mut index = Index { witnesses, repositories, tags, ..Index::default() };
+        let numbered = |length: usize| 0..length as u32;
+        index.witness_places = index.witnesses.iter().cloned().zip(numbered(index.witnesses.len())).collect();
+        let names = index.repositories.iter().map(|state| state.name.clone());
+        index.repository_places = names.zip(numbered(index.repositories.len())).collect();
+        if index.tags.iter().any(|state| state.repository as usize >= index.repositories.len()) {
+            return None;
+        }
+        let witness_known = |witness: u32| (witness as usize) < index.witnesses.len();
+        let tags_known = index.tags.iter().flat_map(|tag| &tag.lines).all(|line| witness_known(line.witness));
+        let repositories_known =
+            index.repositories.iter().flat_map(|state| &state.lines).all(|line| witness_known(line.witness));
+        if !tags_known || !repositories_known {
+            return None;
+        }
+        index.tag_places.resize_with(index.repositories.len(), HashMap::new);
+        for (state, place) in index.tags.iter().zip(0..) {
+            index.tag_places[state.repository as usize].insert(state.tag.clone(), place);
+        }
+        let tags = index.tags.iter().map(|state| {
+            let record = index.record(state);
+            Leaf { key: tag_key(&record.image), commitment: commitment(&record) }
+        });
+        let repositories = index.repositories.iter().map(|state| {
+            let record = index.repository(state);
+            Leaf { key: repository_key(&record.repository), commitment: commitment(&record) }
+        });
+        let leaves = tags.chain(repositories).collect();
+        index.trie.update(leaves).ok()?;
+        Some(index)
+    }
+}
+
+fn frontier(line: &LineState) -> Frontier {
+    Frontier::from_parts(line.sightings, line.edge.to_vec()).unwrap_or_default()
+}
+
+/// 32 bytes for each digest.
+fn digest_hash(seen: &Seen) -> Option<Hash> {
+    match seen {
+        Seen::Digest(Digest::Sha256(digest)) => Some(Hash(*digest)),
+        Seen::Digest(Digest::Sha512(digest)) => Some(Hash::of(digest)),
+        Seen::Gone => None,
+    }
+}
+
+impl RecordReader for Index {
+    type Error = Infallible;
+
+    fn tag_record(&self, image: &Image) -> Result<Option<TagRecord>, Infallible> {
+        Ok(self.tag_state(image).map(|state| self.record(state)))
+    }
+
+    fn repository_record(&self, repository: &Repository) -> Result<Option<RepositoryRecord>, Infallible> {
+        let place = self.repository_places.get(repository);
+        Ok(place.map(|place| self.repository(&self.repositories[*place as usize])))
+    }
+
+    fn sightings_frontier(&self, image: &Image, line: &TagLine) -> Result<Frontier, Infallible> {
+        let state = self.tag_state(image);
+        let stored = state.and_then(|state| {
+            state.lines.iter().find(|stored| self.witnesses[stored.witness as usize] == line.witness)
+        });
+        Ok(stored.map(frontier).unwrap_or_default())
+    }
+}

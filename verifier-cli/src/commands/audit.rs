@@ -1,0 +1,162 @@
+//! `taglog audit`: re-derives everything that a log claims, from public data alone.
+
+use std::{
+    io::{BufWriter, ErrorKind},
+    path::PathBuf,
+    time::Instant,
+};
+
+use clap::Args;
+use taglog_proto::{checkpoint::SignedCheckpoint, note::VerifierKey};
+
+use super::{
+    Failure, Format, Global, Report,
+    audit_classes::Classes,
+    audit_report::AuditReport,
+    running::progress_bar,
+    session::{self, Session, now},
+};
+use crate::{
+    audit::{Anew, Auditor, AuditorError, Outcome, Run, RunError},
+    client::{
+        static_log::{StaticError, StaticLog},
+        trust::Trust,
+    },
+};
+
+/// Audit a whole log: every entry, signature, rule, seal, tile and checkpoint
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taglog audit                                   the log of the trust file
+  taglog audit https://mirror.example/taglog     a mirror of it
+  taglog audit /srv/taglog-mirror                a directory with 'checkpoint' and 'tile/'
+  taglog audit --policy deploy/taglog.toml
+  taglog audit --output json | jq '.retagged[] | select(.passes | not)'
+
+Retagged tags are listed with the verdict that policy has on their history, as 'taglog verify' would judge it: whose \
+word counts, what may move (rules, then the shipped profiles), what was approved in taglog.lock. It is judged as of the \
+log's last seal and by the log alone: no registry is asked, so there is no 'behind' or 'mismatch', and no manifest is \
+compared, so what is 'retagged' here 'taglog verify' may find 'rebuilt'. No verdict changes the exit code.
+
+What was audited is kept in the state directory: the next audit goes on from there, also after an interruption. Every \
+checkpoint that was ever verified is kept as well, so a log that is cut back or forked is caught. What convicts the log \
+goes into files in 'evidence' in the state directory, which 'taglog evidence verify' checks with nothing but the \
+log's key.
+
+Exit code 3: something could not be had, or needs a newer taglog; that is no misbehaviour.
+Exit code 4: the log broke a rule, forked, or shrank.")]
+pub struct AuditArgs {
+    /// Where to read the log: a URL or a directory [default: the log of the trust file]
+    location: Option<String>,
+    /// Audit from the first entry on, whatever was audited before
+    #[arg(long)]
+    full: bool,
+}
+
+/// One audit from checkpoint to report.
+pub async fn run(global: &Global, args: AuditArgs) -> Result<Report, Failure> {
+    let policy = session::policy(global)?;
+    let (_, lock) = session::lock(&policy)?;
+    let session = Session::open_under(global, &policy)?;
+    let log_key = &session.trust.log;
+    let location = match &args.location {
+        Some(location) => location.clone(),
+        None => session.client()?.url().to_owned(),
+    };
+    let log = StaticLog::open(&location, global.timeout()).map_err(Failure::usage)?;
+    let checkpoint = fetch_checkpoint(&log, &session.trust).await?;
+    let remembered = session.memory.load(log_key).map_err(Failure::usage)?;
+
+    let directory = session.memory.audit_directory(log_key);
+    let (anew, auditor) = open(directory, log_key, args.full)?;
+    let progress = progress_bar("auditing");
+    let begin = Instant::now();
+    let seen = remembered.iter().cloned().collect();
+    let run = Run { log: &log, checkpoint: &checkpoint, seen, progress: progress.clone(), follower: None };
+    let (auditor, outcome) = run.audit(auditor).await.map_err(run_failure)?;
+    let elapsed = begin.elapsed();
+    progress.finish_and_clear();
+
+    let auditor = match anew {
+        Some(anew) if outcome.complete => anew.replace(auditor).map_err(auditor_failure)?,
+        _ => auditor,
+    };
+    if outcome.complete && outcome.behind.is_none() {
+        session.memory.advance(log_key, remembered.as_ref(), &checkpoint).map_err(Failure::usage)?;
+    }
+    let classes = Classes::judge(&auditor, &policy, &lock).map_err(auditor_failure)?;
+    let report = AuditReport {
+        auditor: &auditor,
+        checkpoint: checkpoint.unverified(),
+        location: &location,
+        outcome: &outcome,
+        evidence: keep_evidence(&session, &outcome),
+        classes: &classes,
+        policy: &policy,
+        is_copy: args.location.is_some(),
+        elapsed,
+        now: now(),
+    };
+    let output = match global.output {
+        Format::Json => {
+            print_json(&report)?;
+            String::new()
+        }
+        Format::Text => report.text().map_err(auditor_failure)?,
+    };
+    Ok(Report { output, notes: report.notes(), exit: report.exit() })
+}
+
+fn print_json(report: &AuditReport<'_>) -> Result<(), Failure> {
+    match report.write_json(&mut BufWriter::new(std::io::stdout().lock())) {
+        // A reader that has seen enough is no error.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            Err(Failure::failed(format!("cannot write the report: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The checkpoint that is served, signed by the log and by the quorum of the trust file.
+async fn fetch_checkpoint(log: &StaticLog, trust: &Trust) -> Result<SignedCheckpoint, Failure> {
+    let bytes = log.checkpoint().await.map_err(static_failure)?;
+    let misbehaved = |error| Failure::misbehaved(format!("the checkpoint of {} is false: {error}", log.location()));
+    let checkpoint = SignedCheckpoint::parse(&bytes).map_err(misbehaved)?;
+    checkpoint.verify(&trust.log).map_err(misbehaved)?;
+    trust.check(&checkpoint).map_err(Failure::failed)?;
+    Ok(checkpoint)
+}
+
+fn static_failure(error: StaticError) -> Failure {
+    Failure::failed(format!("{error} (unavailable, not evidence)"))
+}
+
+fn open(directory: PathBuf, log: &VerifierKey, full: bool) -> Result<(Option<Anew>, Auditor), Failure> {
+    if full {
+        let (anew, auditor) = Anew::open(&directory, log).map_err(auditor_failure)?;
+        return Ok((Some(anew), auditor));
+    }
+    Ok((None, Auditor::open(&directory, log).map_err(auditor_failure)?))
+}
+
+fn auditor_failure(error: AuditorError) -> Failure {
+    Failure::usage(error)
+}
+
+fn run_failure(error: RunError) -> Failure {
+    match error {
+        RunError::Auditor(error) => auditor_failure(error),
+        RunError::Thread(_) | RunError::Follower(_) => Failure::failed(error),
+    }
+}
+
+/// For each finding where its evidence is kept, if there is any.
+fn keep_evidence(session: &Session, outcome: &Outcome) -> Vec<Option<String>> {
+    let findings = outcome.findings.iter().map(|finding| {
+        let evidence = finding.evidence.as_ref()?;
+        let kept = session.memory.keep_evidence(finding.kind.word(), evidence.to_json().as_bytes());
+        Some(kept.map_or_else(|error| format!("(could not be kept: {error})"), |path| path.display().to_string()))
+    });
+    findings.collect()
+}

@@ -1,0 +1,70 @@
+//! What a policy thinks of each retagged tag of an audited log.
+
+use std::collections::{BTreeMap, HashMap};
+
+use taglog_proto::{
+    name::{Digest, Image},
+    tag_proof::ImageReport,
+    time::Timestamp,
+};
+
+use crate::{
+    audit::{Auditor, AuditorError, retags::retagged},
+    policy::{Case, Demands, Ignore, Policy, Verdict, judge_history, lock::Lock},
+};
+
+/// What is thought of one retagged tag, by what the log alone can tell.
+#[derive(Clone, Debug)]
+pub struct Class {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Whether it may be deployed by that.
+    pub passes: bool,
+    /// One sentence for people.
+    pub reason: Box<str>,
+    /// Policy lets it pass whatever the verdict, for a while.
+    pub ignored: Option<Box<Ignore>>,
+}
+
+/// The classes of all retagged tags, by the log index of the retag.
+#[derive(Debug, Default)]
+pub struct Classes(HashMap<u64, Class>);
+
+impl Classes {
+    /// Judges every retagged tag as of the log's last seal: the same log and the same policy give the same classes.
+    ///
+    /// # Errors
+    /// [`AuditorError`] when the state cannot be read.
+    pub fn judge(auditor: &Auditor, policy: &Policy, lock: &Lock) -> Result<Classes, AuditorError> {
+        let mut classes = Classes::default();
+        let Some(now) = auditor.seal().map(|seal| seal.time) else { return Ok(classes) };
+        let mut approved: HashMap<&Image, Vec<Digest>> = HashMap::new();
+        for approval in lock.approvals() {
+            approved.entry(&approval.image).or_default().push(approval.digest);
+        }
+        retagged(auditor, |index, report| {
+            let approved = approved.get(&report.image).map_or(&[][..], Vec::as_slice);
+            let demands = policy.demands(&report.image).in_log(auditor.log().name());
+            classes.0.insert(index, class(&report, demands, approved, now));
+        })?;
+        Ok(classes)
+    }
+
+    /// The class of the tag that was retagged with this entry.
+    pub fn of(&self, index: u64) -> Option<&Class> {
+        self.0.get(&index)
+    }
+
+    /// How many tags are of each class, by the names of the verdicts.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let mut counts = BTreeMap::new();
+        self.0.values().for_each(|class| *counts.entry(class.verdict.name()).or_default() += 1);
+        counts
+    }
+}
+
+fn class(report: &ImageReport, demands: Demands, approved: &[Digest], now: Timestamp) -> Class {
+    let judgement = judge_history(&Case { report, served: None, demands: &demands, approved, now });
+    let ignored = demands.ignore.filter(|ignore| ignore.applies(now)).map(Box::new);
+    Class { verdict: judgement.verdict, passes: judgement.passes, reason: judgement.reason.into(), ignored }
+}

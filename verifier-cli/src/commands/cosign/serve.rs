@@ -1,0 +1,124 @@
+//! `taglog cosign serve`: cosigns until it is told to stop.
+
+use std::{collections::BTreeMap, io::Write as _, path::PathBuf, sync::Arc, time::Duration};
+
+use clap::Args;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use sd_notify::NotifyState;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    audit::Auditor,
+    commands::{
+        Failure, Global, Report,
+        running::{LogFormat, notify, start_logging, stop_on_signals},
+    },
+    cosigner::{
+        audit::{AuditGate, Source, follow},
+        config::Config,
+        http,
+        log::origin_hash,
+        service::Cosigner,
+        store::Store,
+    },
+    listener::Listener,
+    parts::Parts,
+};
+
+/// How long requests that are under way may take to end when the cosigner stops.
+const STOP_TIME: Duration = Duration::from_secs(5);
+
+/// Cosign the checkpoints of the configured logs, until told to stop
+#[derive(Debug, Args)]
+#[command(after_help = format!("\
+Examples:
+  taglog keygen --cosigner cosigner.example/a --key cosigner.key
+  taglog cosign serve --config cosigner.toml
+  taglog cosign serve --config auditor.toml --audit     # replays every entry and seal first
+
+The configuration:
+  key = [\"cosigner.key\"]                # one or more; an auditing cosigner has keys of its own
+  state = \"state\"                       # what was cosigned; never lose it, never put back an old copy
+  listen = \"127.0.0.1:8530\"
+  [[log]]
+  vkey = [\"log.example/taglog+...\"]
+  url = \"https://log.example/taglog\"    # for --audit
+
+SIGTERM and SIGINT end it. RUST_LOG=debug says more, RUST_LOG=warn less. --trust, --log and --state are for other
+commands.
+
+{}", crate::commands::EXIT_CODES))]
+pub struct ServeArgs {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "cosigner.toml")]
+    config: PathBuf,
+    /// Replay every entry and seal before a checkpoint is cosigned
+    #[arg(long)]
+    audit: bool,
+    /// How to write the log on standard error
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+/// Runs the cosigner.
+pub async fn run(global: &Global, args: &ServeArgs) -> Result<Report, Failure> {
+    start_logging(args.log_format, std::io::stderr);
+    let config = Config::read(&args.config, args.audit).map_err(Failure::usage)?;
+    let keys = config.keys().map_err(Failure::usage)?;
+    // Before anything is started, so that no signal finds the program without an answer to it.
+    let stop = stop_on_signals().map_err(Failure::failed)?;
+    let metrics = PrometheusBuilder::new().install_recorder().map_err(Failure::failed)?;
+    let public: Vec<_> = keys.iter().map(|key| key.key()).collect();
+    let (store, guard, known) = Store::open(&config.state, &public, config.audit).map_err(Failure::failed)?;
+    let audits = audits(&config, global.timeout())?;
+    let cosigner = Arc::new(Cosigner::new(&config, keys, store, &known, audits));
+    let listener = Listener::bind(config.listen);
+    let listener = listener.map_err(|error| Failure::failed(format!("cannot listen at {}: {error}", config.listen)))?;
+    let listener = Arc::new(listener);
+    let tasks = TaskTracker::new();
+    let router = http::router(Arc::clone(&cosigner), tasks.clone(), metrics);
+    let mut parts = Parts::default();
+    parts.start("serving", {
+        let (listener, stop) = (Arc::clone(&listener), stop.clone());
+        async move {
+            if let Err(error) = listener.serve(router, stop).await {
+                tracing::error!(%error, "no longer serving");
+            }
+        }
+    });
+    announce(&cosigner, &listener).map_err(Failure::failed)?;
+    notify(&[NotifyState::Ready]);
+    let ended = parts.run(&stop, STOP_TIME).await;
+    notify(&[NotifyState::Stopping]);
+    // What does not end in time is cut off: an answer that was not given was not needed.
+    tasks.close();
+    let _ = tokio::time::timeout(STOP_TIME, tasks.wait()).await;
+    drop(cosigner);
+    let _ = tokio::time::timeout(STOP_TIME, guard.close()).await;
+    ended.map(|()| Report::done("")).map_err(Failure::failed)
+}
+
+/// Opens what was audited of each log, and goes on from there; nothing where it does not audit.
+fn audits(config: &Config, timeout: Duration) -> Result<BTreeMap<String, AuditGate>, Failure> {
+    let mut audits = BTreeMap::new();
+    for (origin, log) in config.logs.iter().filter(|_| config.audit) {
+        let named = |why: &dyn std::fmt::Display| format!("{origin}: {why}");
+        let url = log.url.as_deref().unwrap_or_default();
+        let source = Source::new(url, timeout).map_err(|why| Failure::usage(named(&why)))?;
+        let key = log.keys.ed25519().first();
+        let key = key.ok_or_else(|| Failure::usage(named(&"an auditing cosigner needs the log's Ed25519 key")))?;
+        let directory = config.state.join("audit").join(origin_hash(origin));
+        let auditor = Auditor::open(&directory, key).map_err(|error| Failure::failed(named(&error)))?;
+        audits.insert(origin.clone(), follow(log.keys.clone(), source, auditor, config.state.clone()));
+    }
+    Ok(audits)
+}
+
+fn announce(cosigner: &Cosigner, listener: &Listener) -> std::io::Result<()> {
+    let address = listener.address()?;
+    let mut out = std::io::stdout().lock();
+    for key in cosigner.keys() {
+        writeln!(out, "cosigner: {key} at http://{address}")?;
+    }
+    out.flush()
+}

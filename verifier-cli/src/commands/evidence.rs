@@ -1,0 +1,285 @@
+//! `taglog evidence`: judges evidence of misbehaviour, and looks for more.
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use taglog_proto::{
+    checkpoint::SignedCheckpoint,
+    evidence::{Evidence, EvidenceError, MAX_EVIDENCE},
+    note::VerifierKey,
+    tag_proof::MAX_TAG_PROOF,
+};
+
+use super::{Failure, Format, Global, Report, exit, running::progress_bar, session::Session};
+use crate::{
+    client::{
+        lookup::{MISBEHAVIOUR, origin},
+        memory::Memory,
+        printable,
+        static_log::StaticLog,
+    },
+    evidence::{
+        from_tag_proof::{Comparer, Finding},
+        split_view::Comparison,
+        views::{Compared, View, compare_with},
+    },
+    verifier::saved::parse_proofs,
+};
+
+/// Judge evidence of misbehaviour, and look for more
+#[derive(Debug, Args)]
+pub struct EvidenceArgs {
+    #[command(subcommand)]
+    command: EvidenceCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum EvidenceCommand {
+    Verify(VerifyArgs),
+    Compare(CompareArgs),
+    FromProof(FromProofArgs),
+}
+
+/// Judge an evidence file, offline, with nothing but the log's key
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taglog evidence verify misbehaviour-1f0c2a.json
+  taglog evidence verify --vkey log.example/taglog+53d1a4be+AYY... fork.json
+
+Exit codes: 0 the evidence convicts the log, 1 it does not, 2 the file is no evidence file.")]
+struct VerifyArgs {
+    /// The evidence file, or - for standard input
+    file: PathBuf,
+    /// The log's public key [default: the trust file's]
+    #[arg(long, value_name = "VKEY")]
+    vkey: Option<VerifierKey>,
+}
+
+/// Compare what the log shows with what mirrors and cosigners were shown: whether all see one history
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taglog evidence compare --with https://mirror.example/taglog --with https://cosigner.example
+  taglog evidence compare --checkpoint saved-last-year --with https://mirror.example/taglog
+
+Compared are the log's checkpoint, the one remembered here, and those at the addresses given; cosigners that the trust
+file names with an address are asked too. Two histories under the log's Ed25519 signature convict it, whether or not its
+ML-DSA-44 key and cosigners have signed both; the evidence is kept in the state directory (exit code 4).
+Exit code 3 says that something could not be compared, or that what the log shows now lacks a signature that the trust
+file asks for: that is no evidence, and worth another try.")]
+struct CompareArgs {
+    /// A mirror's address or directory, or a cosigner's submission prefix; may be repeated
+    #[arg(long, value_name = "LOCATION")]
+    with: Vec<String>,
+    /// A checkpoint that you or others were given; may be repeated
+    #[arg(long, value_name = "FILE")]
+    checkpoint: Vec<PathBuf>,
+}
+
+/// Compare a saved tag proof with the log's entries: whether it leaves out or makes up observations
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taglog evidence from-proof app.tagproof
+  taglog evidence from-proof app.tagproof --from /srv/taglog-mirror
+
+All entries up to the proof's checkpoint are read, so a mirror's directory is the best place to read them from.
+Evidence is kept in the state directory (exit code 4).")]
+struct FromProofArgs {
+    /// The saved tag proof
+    file: PathBuf,
+    /// Where entries and tiles are read: a log, a mirror or a directory [default: the trust file's log]
+    #[arg(long, value_name = "LOCATION")]
+    from: Option<String>,
+}
+
+/// Judges, compares, or looks for more.
+pub async fn run(global: &Global, args: EvidenceArgs) -> Result<Report, Failure> {
+    match args.command {
+        EvidenceCommand::Verify(args) => verify(global, &args),
+        EvidenceCommand::Compare(args) => compare(global, &args).await,
+        EvidenceCommand::FromProof(args) => from_proof(global, &args).await,
+    }
+}
+
+fn verify(global: &Global, args: &VerifyArgs) -> Result<Report, Failure> {
+    let log = match &args.vkey {
+        Some(vkey) => vkey.clone(),
+        None => {
+            let session = Session::open(global);
+            session.map_err(|failure| Failure::usage(format!("{}; or give --vkey", failure.message)))?.trust.log
+        }
+    };
+    let bytes = read(&args.file, MAX_EVIDENCE)?;
+    let judged = match Evidence::from_json(&bytes) {
+        Ok(evidence) => evidence.convict(&log),
+        // What 'taglog' kept of a false answer is no evidence for others, and is no broken file either.
+        Err(EvidenceError::Json(_)) if is_kept_answer(&bytes) => {
+            Err(EvidenceError::Incomplete("a second statement by the log: this is a false answer that was kept".into()))
+        }
+        Err(error) => {
+            return Err(Failure::usage(format!("{}: {}", args.file.display(), printable(&error.to_string()))));
+        }
+    };
+    let (convicts, says) = match judged {
+        Ok(accusation) => (true, printable(&accusation)),
+        Err(error) => (false, printable(&error.to_string())),
+    };
+    let mut report = Report::done(match (global.output, convicts) {
+        (Format::Text, true) => format!("CONVICTS: {says}\n"),
+        (Format::Text, false) => format!("does not convict {}: {says}\n", log.name()),
+        (Format::Json, _) => {
+            let key = if convicts { "accusation" } else { "reason" };
+            format!("{}\n", json!({ "convicts": convicts, "log": log.name(), "kind": kind(&bytes), key: says }))
+        }
+    });
+    report.exit = if convicts { exit::OK } else { exit::VERDICT };
+    Ok(report)
+}
+
+fn is_kept_answer(bytes: &[u8]) -> bool {
+    kind(bytes).as_deref() == Some(MISBEHAVIOUR)
+}
+
+fn kind(bytes: &[u8]) -> Option<String> {
+    let value: Value = serde_json::from_slice(bytes).ok()?;
+    value["type"].as_str().map(printable)
+}
+
+fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
+    let error = |error: std::io::Error| Failure::usage(format!("{}: {error}", path.display()));
+    let reader: Box<dyn std::io::Read> = match path.as_os_str().to_str() {
+        Some("-") => Box::new(std::io::stdin()),
+        _ => Box::new(std::fs::File::open(path).map_err(error)?),
+    };
+    let mut bytes = Vec::new();
+    reader.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(error)?;
+    if bytes.len() > limit {
+        return Err(Failure::usage(format!("{}: it is over {limit} bytes", path.display())));
+    }
+    Ok(bytes)
+}
+
+async fn compare(global: &Global, args: &CompareArgs) -> Result<Report, Failure> {
+    let session = Session::open(global)?;
+    let log = &session.trust.log;
+    let url = session.address()?;
+    let tiles = StaticLog::open(url, global.timeout()).map_err(Failure::usage)?;
+    let checkpoint = tiles.checkpoint().await.map_err(Failure::failed)?;
+    let checkpoint = parse_checkpoint(&checkpoint, log).map_err(|error| Failure::failed(format!("{url}: {error}")))?;
+    let own = View { source: url.to_owned(), checkpoint, tiles: Some(tiles) };
+    let mut given = Vec::new();
+    for path in &args.checkpoint {
+        let checkpoint = parse_checkpoint(&read(path, taglog_proto::note::MAX_NOTE)?, log);
+        let checkpoint = checkpoint.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        given.push(View { source: path.display().to_string(), checkpoint, tiles: None });
+    }
+    if let Some(checkpoint) = session.memory.load(log).map_err(Failure::usage)? {
+        given.push(View { source: "remembered".to_owned(), checkpoint, tiles: None });
+    }
+    let cosigners = session.trust.policy().cosigners().iter().filter_map(|cosigner| cosigner.url.clone());
+    let locations: Vec<String> = args.with.iter().cloned().chain(cosigners).collect();
+    if locations.is_empty() && given.is_empty() {
+        return Err(Failure::usage("nothing to compare with: give --with LOCATION or --checkpoint FILE"));
+    }
+    let compared = compare_with(&own, given, &locations, log, global.timeout()).await;
+    let mut report = compare_report(global.output, &own, &compared, &session.memory)?;
+    // Two histories convict by the log's Ed25519 signature alone, so they were looked for first.
+    if let Err(distrust) = session.trust.check(&own.checkpoint) {
+        report.notes.push(distrust.to_string());
+        report.exit = report.exit.max(exit::FAILED);
+    }
+    Ok(report)
+}
+
+fn parse_checkpoint(bytes: &[u8], log: &VerifierKey) -> Result<SignedCheckpoint, String> {
+    let checkpoint = SignedCheckpoint::parse(bytes).map_err(|error| error.to_string())?;
+    checkpoint.verify(log).map_err(|error| error.to_string())?;
+    Ok(checkpoint)
+}
+
+fn compare_report(format: Format, own: &View, compared: &[Compared], memory: &Memory) -> Result<Report, Failure> {
+    let size = own.checkpoint.unverified().size;
+    let mut report = Report::done("");
+    let mut rows = Vec::new();
+    for Compared { source, size, outcome } in compared {
+        let (result, detail) = match outcome {
+            Ok(Comparison::Same) => ("same", None),
+            Ok(Comparison::Consistent) => ("consistent", None),
+            Ok(Comparison::Split(split)) => {
+                report.exit = exit::MISBEHAVED;
+                let path = memory.keep_evidence("split-view", split.evidence.to_json().as_bytes());
+                let path = path.map_err(Failure::failed)?;
+                report.notes.push(format!("THE LOG MISBEHAVES: {}; evidence: {}", split.accusation, path.display()));
+                ("split", Some(path.display().to_string()))
+            }
+            Err(error) => {
+                report.exit = report.exit.max(exit::FAILED);
+                ("unknown", Some(printable(error)))
+            }
+        };
+        rows.push((printable(source), *size, result, detail));
+    }
+    report.output = match format {
+        Format::Text => {
+            let line = |(source, size, result, detail): &(String, Option<u64>, &str, Option<String>)| {
+                let size = size.map_or_else(|| "-".to_owned(), |size| size.to_string());
+                let detail = detail.as_ref().map(|detail| format!("  {detail}")).unwrap_or_default();
+                format!("{result:<10}  {size:>10}  {source}{detail}\n")
+            };
+            let own = format!("{:<10}  {size:>10}  {}\n", "log", own.source);
+            own + &rows.iter().map(line).collect::<String>()
+        }
+        Format::Json => {
+            let row = |(source, size, result, detail): &(String, Option<u64>, &str, Option<String>)| json!({ "source": source, "size": size, "result": result, "detail": detail });
+            let rows: Vec<Value> = rows.iter().map(row).collect();
+            format!("{}\n", json!({ "log": own.source, "size": size, "compared": rows }))
+        }
+    };
+    Ok(report)
+}
+
+async fn from_proof(global: &Global, args: &FromProofArgs) -> Result<Report, Failure> {
+    let session = Session::open(global)?;
+    let log = &session.trust.log;
+    let text = String::from_utf8(read(&args.file, MAX_TAG_PROOF)?).unwrap_or_default();
+    let bad_file = |error: String| Failure::usage(format!("{}: {}", args.file.display(), printable(&error)));
+    let mut proofs = parse_proofs(&text).map_err(bad_file)?;
+    proofs.retain(|proof| origin(proof) == log.name());
+    if proofs.is_empty() {
+        return Err(bad_file(format!("it has no proof of {}", log.name())));
+    }
+    let location = args.from.as_deref().map_or_else(|| session.address(), Ok)?;
+    let tiles = StaticLog::open(location, global.timeout()).map_err(Failure::usage)?;
+    let progress = progress_bar("reading");
+    let mut findings = Vec::new();
+    for proof in &proofs {
+        let comparer = Comparer::new(log, proof, &proofs, &tiles);
+        let mut comparer = comparer.map_err(|error| bad_file(error.to_string()))?;
+        findings.extend(comparer.phantoms().await.map_err(Failure::failed)?);
+        findings.extend(comparer.omissions(&progress).await.map_err(Failure::failed)?);
+    }
+    findings_report(global.output, &findings, &session.memory)
+}
+
+fn findings_report(format: Format, findings: &[Finding], memory: &Memory) -> Result<Report, Failure> {
+    let mut report = Report::done("");
+    let mut rows = Vec::new();
+    for Finding { evidence, accusation } in findings {
+        let path = memory.keep_evidence("tag-proof", evidence.to_json().as_bytes()).map_err(Failure::failed)?;
+        report.exit = exit::MISBEHAVED;
+        report.notes.push(format!("THE LOG MISBEHAVES: {accusation}; evidence: {}", path.display()));
+        rows.push(json!({ "accusation": accusation, "evidence": path.display().to_string() }));
+    }
+    report.output = match format {
+        Format::Text if findings.is_empty() => "the proof tells what the log's entries say\n".to_owned(),
+        Format::Text => String::new(),
+        Format::Json => format!("{}\n", json!({ "findings": rows })),
+    };
+    Ok(report)
+}

@@ -1,0 +1,75 @@
+//! `taglog monitor`: keeps auditing a log, and alerts people.
+
+mod check_config;
+mod run;
+mod test_alert;
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::{Failure, Global, Report};
+use crate::monitor::prepared::MonitorError;
+
+/// Keep auditing a log, and alert on what matters to you
+#[derive(Debug, Args)]
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "\
+Examples:
+  taglog monitor --config monitor.toml
+  taglog monitor --config monitor.toml --once        # for cron
+  taglog monitor check-config --config monitor.toml
+  taglog monitor test-alert --config monitor.toml    # does every sink work?
+
+Alerts on retags, new tags, witnesses that disagree or fall silent, a log that is stale, frozen or away, and on anything
+that a log must not do. MONITOR.md says how to configure it. SIGTERM and SIGINT end it. RUST_LOG=debug says more,
+RUST_LOG=warn less. Log and state are those of the configuration: --trust, --log and --state are for other commands.
+
+Exit codes:
+  0  it was told to stop; with --once: nothing is new
+  1  with --once: alerts were raised
+  2  wrong usage, or the configuration is wrong
+  3  it cannot go on; with --once: the log could not be audited, or a sink not be reached
+  4  with --once: the log misbehaves"
+)]
+pub struct MonitorArgs {
+    #[command(subcommand)]
+    command: Option<MonitorCommand>,
+    #[command(flatten)]
+    run: run::RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum MonitorCommand {
+    CheckConfig(check_config::CheckArgs),
+    TestAlert(test_alert::TestArgs),
+}
+
+/// Where the configuration is.
+#[derive(Debug, Args)]
+struct ConfigFile {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "monitor.toml")]
+    config: PathBuf,
+}
+
+/// Runs the monitor, or one of its commands.
+pub async fn run(global: &Global, args: MonitorArgs) -> Result<Report, Failure> {
+    match args.command {
+        None => run::run(global, &args.run).await,
+        Some(MonitorCommand::CheckConfig(args)) => check_config::run(global, &args),
+        Some(MonitorCommand::TestAlert(args)) => test_alert::run(global, &args).await,
+    }
+}
+
+fn failure(error: MonitorError) -> Failure {
+    match error {
+        MonitorError::Config(_)
+        | MonitorError::Trust { .. }
+        | MonitorError::NoAddress(_)
+        | MonitorError::Location(_)
+        | MonitorError::Sink { .. } => Failure::usage(error),
+        _ => Failure::failed(error),
+    }
+}

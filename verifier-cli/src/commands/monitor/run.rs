@@ -1,0 +1,79 @@
+//! `taglog monitor`: audits and alerts until it is told to stop, or once.
+
+use std::sync::Arc;
+
+use clap::Args;
+use metrics_exporter_prometheus::PrometheusBuilder;
+use sd_notify::NotifyState;
+
+use super::{ConfigFile, failure};
+use crate::{
+    commands::{
+        Failure, Global, Report, exit,
+        running::{LogFormat, notify, progress_bar, start_logging, stop_on_signals},
+    },
+    listener::Listener,
+    monitor::{
+        prepared::{MonitorError, Prepared},
+        run::{Monitor, Pass},
+    },
+};
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Audit up to the newest checkpoint, deliver everything, and end
+    #[arg(long)]
+    once: bool,
+    /// At the first start, alert on what the log had before as well
+    #[arg(long)]
+    from_start: bool,
+    /// How to write the log on standard error
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: LogFormat,
+}
+
+/// Runs the monitor.
+pub async fn run(global: &Global, args: &RunArgs) -> Result<Report, Failure> {
+    start_logging(args.log_format, std::io::stderr);
+    let prepared = Prepared::read(&args.file.config, global.timeout()).map_err(failure)?;
+    if args.once {
+        return once(prepared, args.from_start).await;
+    }
+    // Before anything is started, so that no signal finds the program without an answer to it.
+    let stop = stop_on_signals().map_err(Failure::failed)?;
+    let metrics = PrometheusBuilder::new().install_recorder().map_err(Failure::failed)?;
+    let listener = listen(&prepared).map_err(failure)?;
+    let (origin, location) = (prepared.trust.log.name().to_owned(), prepared.log.location());
+    let monitor = Monitor::open(prepared, args.from_start, progress_bar("auditing")).await.map_err(failure)?;
+    tracing::info!("monitoring {origin} at {location}");
+    if let Some(listener) = &listener {
+        tracing::info!("listening on http://{}", listener.address().map_err(Failure::failed)?);
+    }
+    notify(&[NotifyState::Ready]);
+    let ended = monitor.run(listener, metrics, stop).await;
+    notify(&[NotifyState::Stopping]);
+    ended.map_err(failure)?;
+    Ok(Report::done(""))
+}
+
+async fn once(prepared: Prepared, from_start: bool) -> Result<Report, Failure> {
+    let monitor = Monitor::open(prepared, from_start, progress_bar("auditing")).await.map_err(failure)?;
+    let Pass { raised, failures, misbehaves } = monitor.pass().await.map_err(failure)?;
+    let exit = match (misbehaves, failures.is_empty(), raised) {
+        (true, _, _) => exit::MISBEHAVED,
+        (false, false, _) => exit::FAILED,
+        (false, true, 1..) => exit::VERDICT,
+        (false, true, 0) => exit::OK,
+    };
+    Ok(Report { output: String::new(), notes: failures, exit })
+}
+
+fn listen(prepared: &Prepared) -> Result<Option<Arc<Listener>>, MonitorError> {
+    let bind = |address| match Listener::bind(address) {
+        Ok(listener) => Ok(Arc::new(listener)),
+        Err(error) => Err(MonitorError::Listen { address, error }),
+    };
+    prepared.config.listen.map(bind).transpose()
+}

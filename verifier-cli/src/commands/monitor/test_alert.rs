@@ -1,0 +1,65 @@
+//! `taglog monitor test-alert`: does every sink work?
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{ConfigFile, failure};
+use crate::{
+    commands::{Failure, Format, Global, Report, exit, session::now},
+    monitor::{
+        alert::{Alert, AlertKind, Numbered},
+        prepared::Prepared,
+        sinks::Sink,
+    },
+};
+
+/// Send a test alert to every sink
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taglog monitor test-alert --config monitor.toml
+
+A feed is not written to: it is made of the alerts that there are.
+
+Exit codes:
+  0  every sink has taken it
+  2  the configuration is wrong
+  3  a sink has not taken it")]
+pub struct TestArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+}
+
+/// Sends the alert to one sink after the other.
+pub async fn run(global: &Global, args: &TestArgs) -> Result<Report, Failure> {
+    let prepared = Prepared::read(&args.file.config, global.timeout()).map_err(failure)?;
+    let time = now();
+    let message = format!("a test alert about {}: nothing has happened", prepared.trust.log.name());
+    let alert = Alert::event(&prepared.trust.log, AlertKind::Test, &[&time.to_string()], time, message);
+    let alert = Numbered { sequence: 0, alert };
+    let mut outcomes = Vec::new();
+    for (name, sink) in &prepared.sinks {
+        let outcome = match sink {
+            Sink::Feed(_) => Ok("not written to"),
+            _ => sink
+                .send(std::slice::from_ref(&alert))
+                .await
+                .map(|()| "has taken it")
+                .map_err(|e| e.reason().to_owned()),
+        };
+        outcomes.push((name, outcome));
+    }
+    let failed = outcomes.iter().any(|(_, outcome)| outcome.is_err());
+    let said = outcomes.iter().map(|(name, outcome)| match outcome {
+        Ok(done) => (name, true, (*done).to_owned()),
+        Err(why) => (name, false, format!("HAS NOT taken it: {why}")),
+    });
+    let output = match global.output {
+        Format::Text => said.map(|(name, _, text)| format!("sink {name}: {text}\n")).collect(),
+        Format::Json => {
+            let rows = said.map(|(name, ok, text)| json!({ "sink": name, "ok": ok, "message": text }));
+            format!("{}\n", Value::Array(rows.collect()))
+        }
+    };
+    Ok(Report { output, notes: Vec::new(), exit: if failed { exit::FAILED } else { exit::OK } })
+}

@@ -1,0 +1,181 @@
+//! `taglog pin`: digests into the files that name images.
+
+use std::{
+    collections::BTreeSet,
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+use indicatif::ProgressBar;
+
+use super::{
+    Failure, Global, Report, ReportFormat, exit, judging,
+    pin_report::{Manner, Outcome, Row, report},
+    session::{self, Logs},
+    source_options::SourceOptions,
+};
+use crate::{
+    pin::{
+        decide::{Decisions, Fate, Mode, Named, decide},
+        rewrite::rewritten,
+        write::{Change, replace_all},
+    },
+    sources::{self, FoundImage, LeftOut, Options, SourceFile},
+    verifier::Rules,
+};
+
+/// Write the digests of images into the files that name them
+#[derive(Debug, Args)]
+#[command(after_help = format!("\
+Examples:
+  taglog pin -f Dockerfile -f compose.yaml -f k8s/
+  taglog pin -f . --dry-run
+  taglog pin -f . --check
+  taglog pin -f . --update
+  helm template chart | taglog pin -f - | kubectl apply -f -
+
+repository:tag becomes repository:tag@sha256:…, and every other byte of the files stays. Only digests
+that verify are written, as 'taglog verify' has it; if one image does not verify, no file is
+touched. Each file is replaced whole.
+
+Without --update the images that are pinned already are verified, and stay. With it a pin moves on
+to the newest digest that has settled (was first seen 'min-age' ago, else 24 h), where policy lets
+the tag move, or to the digest that a person approved.
+
+Images that are made of variables cannot be pinned in place: the digest to write is shown.
+
+{}", super::EXIT_CODES))]
+pub struct PinArgs {
+    /// A file, a directory, or '-' for standard input, rewritten to standard output; may be repeated
+    #[arg(short, long = "file", required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Write nothing; fail unless every image is pinned, and every pin verifies
+    #[arg(long, conflicts_with_all = ["update", "dry_run"])]
+    check: bool,
+    /// Also move pins on, where the tag may move and the new digest verifies and has settled
+    #[arg(long)]
+    update: bool,
+    /// Write nothing; print what would change as a patch
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    sources: SourceOptions,
+}
+
+impl PinArgs {
+    fn mode(&self) -> Mode {
+        match (self.check, self.update) {
+            (true, _) => Mode::Check,
+            (_, true) => Mode::Update,
+            _ => Mode::Pin,
+        }
+    }
+}
+
+/// What was read: the files that name images, and what cannot be told from all of them.
+struct Read {
+    files: Vec<SourceFile>,
+    left_out: Vec<LeftOut>,
+}
+
+/// Reads the files, decides about every image, and only then writes.
+pub async fn run(global: &Global, args: PinArgs) -> Result<Report, Failure> {
+    if !(args.check || matches!(global.report, ReportFormat::Text | ReportFormat::Json)) {
+        return Err(Failure::usage(
+            "--output sarif, junit and github are for 'pin --check': without it give text or json",
+        ));
+    }
+    let piped = args.files.iter().any(|path| path == Path::new("-")) && !args.check && !args.dry_run;
+    if piped && (args.files.len() > 1 || global.report != ReportFormat::Text) {
+        let want = "name it alone and without --output, or give --check or --dry-run";
+        return Err(Failure::usage(format!("'-' is rewritten to standard output: {want}")));
+    }
+    let options = args.sources.options();
+    let Read { files, left_out } = read(&args.files, &options)?;
+    let decisions = decided(global, args.mode(), &files).await?;
+    let rows: Vec<Row> = files.iter().flat_map(|file| &file.found.images).map(|image| row(image, &decisions)).collect();
+    let blocked = !decisions.misbehaviour.is_empty() || rows.iter().any(Row::blocks);
+    let changes = if blocked || args.check { Vec::new() } else { changes(&files, &options, &decisions)? };
+    if !args.dry_run && !piped {
+        replace_all(&changes).map_err(Failure::usage)?;
+    }
+    let manner = Manner { format: global.report, dry_run: args.dry_run, check: args.check };
+    let report = report(manner, &rows, &left_out, &changes, decisions.misbehaviour)?;
+    if piped { filtered(report, files, changes) } else { Ok(report) }
+}
+
+fn read(paths: &[PathBuf], options: &Options) -> Result<Read, Failure> {
+    let (mut files, mut left_out) = (Vec::new(), Vec::new());
+    let more = sources::read_each(paths, options, |file| {
+        left_out.extend(file.found.left_out.iter().cloned());
+        files.push(file);
+    });
+    left_out.extend(more.map_err(Failure::usage)?);
+    Ok(Read { files, left_out })
+}
+
+/// What a file names, as a question; `None` for a digest without a tag.
+fn named(image: &FoundImage) -> Option<Named> {
+    Some(Named { image: image.image().ok()?, pin: image.reference.digest })
+}
+
+async fn decided(global: &Global, mode: Mode, files: &[SourceFile]) -> Result<Decisions, Failure> {
+    let all: BTreeSet<Named> = files.iter().flat_map(|file| &file.found.images).filter_map(named).collect();
+    if all.is_empty() {
+        return Ok(Decisions::default());
+    }
+    let policy = session::policy(global)?;
+    let (_, lock) = session::lock(&policy)?;
+    let logs = Logs::open(global, &policy)?;
+    let rules = Rules { policy, lock, locked: false, settled: false, platform: None };
+    let verifier = judging::verifier(global, &logs, rules)?.showing(progress(all.len()));
+    Ok(decide(&verifier, mode, &all).await?)
+}
+
+/// A progress bar where it helps: on a terminal, for more than a handful of images.
+fn progress(count: usize) -> ProgressBar {
+    if count > 4 && std::io::stderr().is_terminal() { ProgressBar::new(count as u64) } else { ProgressBar::hidden() }
+}
+
+fn row(image: &FoundImage, decisions: &Decisions) -> Row {
+    let decision = named(image).and_then(|named| decisions.of.get(&named)).cloned();
+    let outcome = match decision.as_ref().map(|decision| decision.fate) {
+        None => Outcome::DigestAlone,
+        Some(Fate::Write(digest)) if image.span.is_none() => Outcome::ByHand(digest),
+        Some(Fate::Write(digest)) if image.reference.digest.is_some() => Outcome::Updated(digest),
+        Some(Fate::Write(digest)) => Outcome::Pinned(digest),
+        Some(Fate::Keep) => Outcome::Kept,
+        Some(Fate::Unpinned) => Outcome::NotPinned,
+        Some(Fate::Ignored) => Outcome::Ignored,
+        Some(Fate::Refused) => Outcome::Refused,
+        Some(Fate::Unanswered) => Outcome::Unanswered,
+    };
+    Row { found: image.clone(), outcome, decision }
+}
+
+fn changes(files: &[SourceFile], options: &Options, decisions: &Decisions) -> Result<Vec<Change>, Failure> {
+    let digest_of = |image: &FoundImage| match decisions.of.get(&named(image)?)?.fate {
+        Fate::Write(digest) => Some(digest),
+        _ => None,
+    };
+    let mut changes = Vec::new();
+    for file in files {
+        let after = rewritten(file, options, digest_of).map_err(Failure::usage)?;
+        if after != file.bytes {
+            changes.push(Change { path: file.path.clone(), before: file.bytes.clone(), after });
+        }
+    }
+    Ok(changes)
+}
+
+/// Standard input, rewritten, on standard output, and nothing of it unless every image is pinned; what there is to say
+/// is a note.
+fn filtered(report: Report, files: Vec<SourceFile>, changes: Vec<Change>) -> Result<Report, Failure> {
+    let mut notes: Vec<String> = report.output.lines().map(str::to_owned).collect();
+    notes.extend(report.notes);
+    let changed = changes.into_iter().map(|change| change.after);
+    let bytes = changed.chain(files.into_iter().map(|file| file.bytes)).next().filter(|_| report.exit == exit::OK);
+    let output = String::from_utf8(bytes.unwrap_or_default()).map_err(Failure::usage)?;
+    Ok(Report { output, notes, exit: report.exit })
+}

@@ -1,0 +1,78 @@
+//! `taglog search`: which tags ever had a digest, from the state of the last audit.
+
+use std::fmt::Write as _;
+
+use clap::Args;
+use serde_json::{Value, json};
+use taglog_proto::{entry::Seen, name::Digest};
+
+use super::{
+    Failure, Format, Global, Report, exit,
+    output::age,
+    session::{self, Session, now},
+};
+use crate::audit::{Searched, search};
+
+/// Find every tag that ever had a digest, in what was audited
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  taglog audit && taglog search sha256:9a3e0c0d…
+
+Answers from the state of 'taglog audit' and asks nobody. Each line is a witness that saw the tag change to the digest: \
+when, at which log index, and whether the digest is still what it sees.
+Exit code 1 says that no tag ever had it, as far as the log was audited.")]
+pub struct SearchArgs {
+    /// The digest: sha256: or sha512: and lower-case hex
+    digest: Digest,
+}
+
+/// One query of the state.
+pub fn run(global: &Global, args: &SearchArgs) -> Result<Report, Failure> {
+    let session = Session::open_under(global, &session::policy(global)?)?;
+    let log = &session.trust.log;
+    let directory = session.memory.audit_directory(log);
+    let searched = search(&directory, log, &Seen::Digest(args.digest)).map_err(Failure::usage)?;
+    let output = match global.output {
+        Format::Json => format!("{}\n", to_json(args.digest, &searched)),
+        Format::Text => to_text(args.digest, &searched),
+    };
+    let exit = if searched.found.is_empty() { exit::VERDICT } else { exit::OK };
+    Ok(Report { output, notes: Vec::new(), exit })
+}
+
+fn to_json(digest: Digest, searched: &Searched) -> Value {
+    let found = searched.found.iter().map(|found| {
+        json!({
+            "image": found.image.to_string(),
+            "witness": found.witness.to_string(),
+            "observed": found.observed.to_string(),
+            "index": found.index,
+            "current": found.current,
+        })
+    });
+    json!({
+        "digest": digest.to_string(),
+        "found": found.collect::<Vec<_>>(),
+        "size": searched.seal.map_or(0, |seal| seal.size + 1),
+        "sealed": searched.seal.map(|seal| seal.time.to_string()),
+    })
+}
+
+fn to_text(digest: Digest, searched: &Searched) -> String {
+    let mut text = String::new();
+    for found in &searched.found {
+        let current = if found.current { "still current" } else { "no longer" };
+        // Writing to a String cannot fail.
+        let _ =
+            writeln!(text, "{}  {}  {}  entry {}  {current}", found.image, found.observed, found.witness, found.index);
+    }
+    if searched.found.is_empty() {
+        let _ = writeln!(text, "{digest}: no tag ever had it");
+    }
+    if let Some(seal) = searched.seal {
+        let (size, age) = (seal.size + 1, age(seal.time, now()));
+        let _ = writeln!(text, "audited: {size} entries, sealed {} ({age})", seal.time);
+    }
+    text
+}

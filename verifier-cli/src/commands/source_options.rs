@@ -1,0 +1,31 @@
+//! What people say about the files that name images: the same options in every command that reads them.
+
+use clap::Args;
+
+use crate::sources::{CrdPath, Options};
+
+/// What is known about the files beyond what is in them.
+#[derive(Debug, Args)]
+pub struct SourceOptions {
+    /// The value of a variable (ARG) of Dockerfiles, as for 'docker build'; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
+    build_arg: Vec<(String, String)>,
+    /// Where custom kinds of Kubernetes objects have pods, containers or images, such as
+    /// argoproj.io/Rollout:spec.template.spec; may be repeated
+    #[arg(long, value_name = "[GROUP/]KIND:PATH")]
+    crd: Vec<CrdPath>,
+}
+
+impl SourceOptions {
+    /// For [`crate::sources::read_with`].
+    pub fn options(&self) -> Options {
+        Options { build_args: self.build_arg.iter().cloned().collect(), crd_paths: self.crd.clone() }
+    }
+}
+
+fn name_and_value(text: &str) -> Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("want NAME=VALUE: values from the environment are not read")?;
+    let is_name =
+        |name: &str| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    if is_name(name) { Ok((name.to_owned(), value.to_owned())) } else { Err("want NAME=VALUE".to_owned()) }
+}

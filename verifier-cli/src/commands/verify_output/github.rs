@@ -1,0 +1,51 @@
+//! Workflow commands of GitHub Actions: what does not pass is shown beside its line.
+
+use super::{
+    item::{Item, Level},
+    totals::Totals,
+};
+use crate::sources::Place;
+
+/// One command a line, and the totals. `quiet` leaves out what passes with a warning.
+pub fn render(items: &[Item], totals: &Totals, quiet: bool) -> String {
+    let mut text = String::new();
+    for item in items {
+        let command = match item.level {
+            Level::Failure | Level::Problem => "error",
+            Level::Warning if !quiet => "warning",
+            Level::Ignored if !quiet => "notice",
+            Level::Pass | Level::Warning | Level::Ignored => continue,
+        };
+        if item.places.is_empty() {
+            text += &annotation(command, item, None);
+        }
+        for place in &item.places {
+            text += &annotation(command, item, Some(place));
+        }
+    }
+    if !quiet {
+        text += &format!("{totals}\n");
+    }
+    text
+}
+
+fn annotation(command: &str, item: &Item, place: Option<&Place>) -> String {
+    let place = place.filter(|place| place.file != "-").map(|place| {
+        let file = place.file.strip_prefix("./").unwrap_or(&place.file);
+        format!("file={},line={},", property(file), place.line)
+    });
+    let title = property(&format!("taglog: {}", item.rule));
+    format!("::{command} {}title={title}::{}\n", place.unwrap_or_default(), data(&item.text()))
+}
+
+/// The message of a command. Lines are clean already, [`Item::text`] sees to it.
+fn data(text: &str) -> String {
+    text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
+}
+
+/// The value of a property, in which colons and commas mean something too.
+fn property(text: &str) -> String {
+    let text: String =
+        text.chars().map(|c| if c.is_control() && !matches!(c, '\r' | '\n') { '?' } else { c }).collect();
+    data(&text).replace(':', "%3A").replace(',', "%2C")
+}

@@ -1,0 +1,69 @@
+//! How many images came out how.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::item::{Item, Level};
+
+/// How many images came out how.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Totals {
+    /// Those that pass, with a warning or without.
+    pub passed: usize,
+    /// Those of `passed` with a warning.
+    pub warnings: usize,
+    /// Those that would fail, and that policy ignores for a while.
+    pub ignored: usize,
+    /// Those that do not pass.
+    pub failed: usize,
+    /// Those of which nothing can be said.
+    pub problems: usize,
+}
+
+impl Totals {
+    /// Counts.
+    pub fn of(items: &[Item]) -> Totals {
+        let mut totals = Totals::default();
+        for item in items {
+            match item.level {
+                Level::Pass => totals.passed += 1,
+                Level::Warning => (totals.passed, totals.warnings) = (totals.passed + 1, totals.warnings + 1),
+                Level::Ignored => totals.ignored += 1,
+                Level::Failure => totals.failed += 1,
+                Level::Problem => totals.problems += 1,
+            }
+        }
+        totals
+    }
+}
+
+impl fmt::Display for Totals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Totals { passed, warnings, ignored, failed, problems } = *self;
+        let all = passed + ignored + failed + problems;
+        write!(f, "{all} {}: {passed} {}", if all == 1 { "image" } else { "images" }, verb(passed, "pass"))?;
+        if warnings > 0 {
+            write!(f, " ({warnings} with a warning)")?;
+        }
+        for (count, word) in [(ignored, "ignored"), (problems, "could not be told")] {
+            if count > 0 {
+                write!(f, ", {count} {word}")?;
+            }
+        }
+        if failed > 0 {
+            write!(f, ", {failed} {}", verb(failed, "fail"))?;
+        }
+        Ok(())
+    }
+}
+
+fn verb(count: usize, verb: &str) -> String {
+    if count == 1 && verb.ends_with("ss") {
+        format!("{verb}es")
+    } else if count == 1 {
+        format!("{verb}s")
+    } else {
+        verb.to_owned()
+    }
+}

@@ -1,0 +1,85 @@
+//! What the configuration files of long-running commands have in common: how they are read, how their errors name
+//! the place, and what a path and a duration in them mean.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned},
+};
+use thiserror::Error;
+
+use crate::duration::parse_duration;
+
+/// Why a configuration was refused.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file is not there or cannot be read.
+    #[error("cannot read {path}: {error}; {remedy}")]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The file is no TOML of this shape; the message names line and column.
+    #[error("{path}: {error}")]
+    Toml {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        error: Box<toml::de::Error>,
+    },
+    /// A value that cannot be meant.
+    #[error("{path}: {at}: {why}")]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// Which key.
+        at: String,
+        /// What is wrong, and what to do.
+        why: String,
+    },
+}
+
+/// The text of a file; `remedy` says what to do when there is none.
+///
+/// # Errors
+/// [`ConfigError::Read`].
+pub fn read_text(path: &Path, remedy: &'static str) -> Result<String, ConfigError> {
+    std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error, remedy })
+}
+
+/// What the text of the file at `path` says.
+///
+/// # Errors
+/// [`ConfigError::Toml`].
+pub fn parse_toml<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
+    toml::from_str(text).map_err(|error| ConfigError::Toml { path: path.to_owned(), error: Box::new(error) })
+}
+
+/// The error for a value at `at` in the file at `path`.
+pub fn wrong_value(path: &Path, at: impl ToString, why: impl ToString) -> ConfigError {
+    ConfigError::Value { path: path.to_owned(), at: at.to_string(), why: why.to_string() }
+}
+
+/// A path that the configuration at `path` names: it is relative to the file.
+pub fn resolve(path: &Path, named: &Path) -> PathBuf {
+    path.parent().unwrap_or(Path::new("")).join(named)
+}
+
+/// A duration as it is written: `90s`, `15m`, `24h`, `7d`.
+#[derive(Clone, Copy, Debug)]
+pub struct Seconds(pub Duration);
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        parse_duration(&text).map(Seconds).map_err(de::Error::custom)
+    }
+}

@@ -1,0 +1,543 @@
+//! What was cosigned, on disk: one record for each log, in one SQLite file that one thread owns.
+//!
+//! A cosigner that forgets can be made to cosign two histories. So a record changes only from the very one that the
+//! caller has seen, in one transaction, and nothing is answered before that is on disk; what arrives at the same time
+//! shares a commit. A file that is damaged, or gone from a directory where there was one, is never replaced by a fresh
+//! one.
+
+use std::{
+    collections::HashMap,
+    fs::{File, OpenOptions, TryLockError},
+    io::{Read as _, Write as _},
+    path::{Path, PathBuf},
+    sync::mpsc,
+};
+
+use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+use taglog_proto::{checkpoint::SignedCheckpoint, cosignature::CosignerKey, merkle::empty_root, time::Timestamp};
+use thiserror::Error;
+use tokio::sync::oneshot;
+
+use super::evidence::Violation;
+
+/// The database in the state directory.
+const FILE: &str = "cosigner.sqlite";
+/// The lock in the state directory; once there is a database, it says so.
+const LOCK: &str = "cosigner.lock";
+/// Changes with every change of the tables; another number is refused, not guessed at.
+const VERSION: i64 = 1;
+/// The most changes that share one commit.
+const GROUP: usize = 64;
+/// The most changes that wait for the thread.
+const QUEUE: usize = 256;
+
+const TABLES: &str = "
+-- The latest checkpoint that was cosigned of each log: the log's lines and the cosignatures that were returned. A
+-- record stays when its log is no longer configured.
+CREATE TABLE record (origin TEXT PRIMARY KEY, note TEXT NOT NULL, cosigned INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+-- Every key that ever cosigned here, and whether its cosignature says that it has audited.
+CREATE TABLE signer (vkey TEXT PRIMARY KEY, audits INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+-- A log that broke a rule is never cosigned again.
+CREATE TABLE violation (origin TEXT PRIMARY KEY, reason TEXT NOT NULL, evidence TEXT) STRICT, WITHOUT ROWID;
+";
+
+/// Why the state cannot be used.
+#[derive(Clone, Debug, Error)]
+pub enum StoreError {
+    /// A file operation failed.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// Another cosigner runs on the same state.
+    #[error("{0} is in use by another cosigner: one state directory is for one process")]
+    InUse(PathBuf),
+    /// It was made by another version.
+    #[error("{path} was written by another version of taglog (tables of version {version}): use that one")]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// The version of its tables.
+        version: i64,
+    },
+    /// There was a database, and it is gone.
+    #[error(
+        "{0} is gone, and with it the memory of what was cosigned: put it back as it last was; if it is lost for good, \
+         make a new key and a new state directory, because this key must not cosign without its memory"
+    )]
+    Gone(PathBuf),
+    /// What is in the file does not hold together.
+    #[error(
+        "{path} is damaged ({why}): put back an intact copy of exactly this state; if there is none, make a new key and \
+         a new state directory, because this key must not cosign without its memory"
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// A key that promised something else before.
+    #[error("{vkey} has cosigned {before} here, and a key stands for one statement: make another key for {now}")]
+    OtherStatement {
+        /// The key.
+        vkey: String,
+        /// What its cosignatures said.
+        before: &'static str,
+        /// What they would say now.
+        now: &'static str,
+    },
+    /// The database failed in another way; nothing was changed.
+    #[error("the state cannot be read or written: {0}")]
+    Database(String),
+    /// The thread has ended.
+    #[error("the state is closed")]
+    Closed,
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> StoreError {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
+                StoreError::Damaged { path: FILE.into(), why: error.to_string() }
+            }
+            _ => StoreError::Database(error.to_string()),
+        }
+    }
+}
+
+/// The latest checkpoint of a log that was cosigned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The checkpoint, with the log's lines and the cosignatures that were returned.
+    pub signed: SignedCheckpoint,
+    /// The time of these cosignatures.
+    pub cosigned: Timestamp,
+}
+
+impl Record {
+    /// The size of its tree.
+    pub fn size(&self) -> u64 {
+        self.signed.unverified().size
+    }
+}
+
+/// What is known of one log.
+#[derive(Clone, Debug, Default)]
+pub struct Known {
+    /// The latest record.
+    pub record: Option<Record>,
+    /// The rule that it broke.
+    pub violation: Option<Violation>,
+}
+
+/// A change, and whom to tell of it once it is on disk.
+struct Job {
+    change: Change,
+    reply: oneshot::Sender<Result<Done, StoreError>>,
+}
+
+/// From what a record may be changed, and to what.
+struct Step {
+    from: Option<Record>,
+    to: Record,
+}
+
+enum Change {
+    Advance { origin: String, step: Box<Step> },
+    Convict { origin: String, violation: Violation },
+}
+
+/// What came of a change.
+enum Done {
+    Changed,
+    /// The record is another than was said, this one.
+    Other(Option<Record>),
+}
+
+/// The way to the state. The file is closed once the last of these is dropped and [`Guard::close`] returns.
+#[derive(Clone, Debug)]
+pub struct Store {
+    jobs: mpsc::SyncSender<Job>,
+}
+
+impl std::fmt::Debug for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Job")
+    }
+}
+
+/// Held for as long as the state is in use.
+#[derive(Debug)]
+pub struct Guard {
+    closed: oneshot::Receiver<()>,
+    _lock: File,
+}
+
+impl Guard {
+    /// Waits until the file is closed, which it is once every [`Store`] was dropped.
+    pub async fn close(self) {
+        // Nothing is ever sent: what counts is that the thread has dropped its end, even by a panic.
+        let _ = self.closed.await;
+    }
+}
+
+impl Store {
+    /// Opens the state in a directory, making both if they have never been there. `audits` is what the keys say
+    /// with a cosignature.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn open(
+        directory: &Path,
+        keys: &[&CosignerKey],
+        audits: bool,
+    ) -> Result<(Store, Guard, HashMap<String, Known>), StoreError> {
+        std::fs::create_dir_all(directory).map_err(file_error(directory))?;
+        let mut lock = lock(directory)?;
+        let path = directory.join(FILE);
+        let named = |error| match error {
+            StoreError::Damaged { why, .. } => StoreError::Damaged { path: path.clone(), why },
+            other => other,
+        };
+        let connection = open(&path, &mut lock, directory).map_err(named)?;
+        claim(&connection, keys, audits).map_err(named)?;
+        let known = read_all(&connection, keys).map_err(named)?;
+        let (jobs, receiver) = mpsc::sync_channel(QUEUE);
+        let builder = std::thread::Builder::new().name("cosigner state".to_owned());
+        let (closing, closed) = oneshot::channel();
+        let own = move || {
+            serve(&connection, &receiver);
+            drop(connection);
+            drop(closing);
+        };
+        builder.spawn(own).map_err(file_error(&path))?;
+        Ok((Store { jobs }, Guard { closed, _lock: lock }, known))
+    }
+
+    /// Replaces the record `from` of a log by `to`. When this returns, it is on disk. The inner error is the record
+    /// that there is instead of `from`; then nothing is changed.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then nothing is changed, or, if the disk failed in the middle, nobody knows.
+    pub async fn advance(
+        &self,
+        origin: &str,
+        from: Option<Record>,
+        to: Record,
+    ) -> Result<Result<(), Option<Record>>, StoreError> {
+        match self.call(Change::Advance { origin: origin.to_owned(), step: Box::new(Step { from, to }) }).await? {
+            Done::Changed => Ok(Ok(())),
+            Done::Other(record) => Ok(Err(record)),
+        }
+    }
+
+    /// Remembers for ever that a log broke a rule. The first violation stays.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub async fn convict(&self, origin: &str, violation: Violation) -> Result<(), StoreError> {
+        self.call(Change::Convict { origin: origin.to_owned(), violation }).await.map(drop)
+    }
+
+    async fn call(&self, change: Change) -> Result<Done, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        // Callers hold the lock of their log, so that no more wait than there are logs; still, never block the runtime.
+        self.jobs.try_send(Job { change, reply }).map_err(|error| match error {
+            mpsc::TrySendError::Full(_) => StoreError::Database("too many changes at once".to_owned()),
+            mpsc::TrySendError::Disconnected(_) => StoreError::Closed,
+        })?;
+        answer.await.unwrap_or(Err(StoreError::Closed))
+    }
+}
+
+fn file_error(path: &Path) -> impl Fn(std::io::Error) -> StoreError {
+    let path = path.to_owned();
+    move |error| StoreError::File { path: path.clone(), reason: error.to_string() }
+}
+
+/// One process for a state directory: the lock is held until the file is closed.
+fn lock(directory: &Path) -> Result<File, StoreError> {
+    let path = directory.join(LOCK);
+    let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+    let file = open.map_err(file_error(&path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(directory.to_owned())),
+        Err(TryLockError::Error(error)) => Err(file_error(&path)(error)),
+    }
+}
+
+fn open(path: &Path, lock: &mut File, directory: &Path) -> Result<Connection, StoreError> {
+    let lock_path = directory.join(LOCK);
+    let lock_error = file_error(&lock_path);
+    let mut said = String::new();
+    lock.read_to_string(&mut said).map_err(&lock_error)?;
+    if !said.is_empty() && !path.exists() {
+        return Err(StoreError::Gone(path.to_owned()));
+    }
+    let connection = Connection::open(path)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // With WAL, FULL is what makes a commit survive a power cut.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    match connection.pragma_query_value(None, "user_version", |row| row.get(0))? {
+        // A crash before the line below leaves a file without tables, in which nothing was ever promised.
+        0i64 if said.is_empty() => {
+            connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+        }
+        0 => return Err(StoreError::Damaged { path: path.to_owned(), why: "it has no tables".to_owned() }),
+        VERSION => check(&connection, path)?,
+        version => return Err(StoreError::Version { path: path.to_owned(), version }),
+    }
+    if said.is_empty() {
+        let mut write = || {
+            lock.write_all(format!("{FILE} belongs here\n").as_bytes())?;
+            lock.sync_all()?;
+            File::open(directory)?.sync_all()
+        };
+        write().map_err(lock_error)?;
+    }
+    Ok(connection)
+}
+
+/// Finds damage now rather than in the middle of the work.
+fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
+    let found: String = connection.pragma_query_value(None, "integrity_check", |row| row.get(0))?;
+    if found == "ok" { Ok(()) } else { Err(StoreError::Damaged { path: path.to_owned(), why: found }) }
+}
+
+/// A key stands for one statement for ever (c2sp.org/tlog-cosignature, "Additional statements").
+fn claim(connection: &Connection, keys: &[&CosignerKey], audits: bool) -> Result<(), StoreError> {
+    let statement = |audits| if audits { "as an auditor" } else { "without auditing" };
+    for vkey in keys.iter().map(ToString::to_string) {
+        connection.execute("INSERT OR IGNORE INTO signer (vkey, audits) VALUES (?1, ?2)", params![vkey, audits])?;
+        let before: bool =
+            connection.query_row("SELECT audits FROM signer WHERE vkey = ?1", params![vkey], |row| row.get(0))?;
+        if before != audits {
+            return Err(StoreError::OtherStatement { vkey, before: statement(before), now: statement(audits) });
+        }
+    }
+    Ok(())
+}
+
+fn read_all(connection: &Connection, keys: &[&CosignerKey]) -> Result<HashMap<String, Known>, StoreError> {
+    let mut known: HashMap<String, Known> = HashMap::new();
+    let mut statement = connection.prepare("SELECT origin FROM record")?;
+    for origin in statement.query_map([], |row| row.get::<_, String>(0))? {
+        let origin = origin?;
+        let record = read(connection, &origin)?;
+        let good = record.as_ref().is_none_or(|record| keys.iter().all(|key| key.cosigned(&record.signed).is_ok()));
+        if !good {
+            return Err(damaged(&origin, "its cosignature does not verify"));
+        }
+        known.entry(origin).or_default().record = record;
+    }
+    let mut statement = connection.prepare("SELECT origin, reason, evidence FROM violation")?;
+    let violation = |row: &rusqlite::Row<'_>| {
+        let violation =
+            Violation { reason: row.get(1)?, evidence: row.get::<_, Option<String>>(2)?.map(PathBuf::from) };
+        Ok((row.get::<_, String>(0)?, violation))
+    };
+    for row in statement.query_map([], violation)? {
+        let (origin, violation) = row?;
+        known.entry(origin).or_default().violation = Some(violation);
+    }
+    Ok(known)
+}
+
+fn damaged(origin: &str, why: &str) -> StoreError {
+    StoreError::Damaged { path: FILE.into(), why: format!("record of {origin:?}: {why}") }
+}
+
+/// The record of a log, which holds together.
+fn read(connection: &Connection, origin: &str) -> Result<Option<Record>, StoreError> {
+    let mut statement = connection.prepare_cached("SELECT note, cosigned FROM record WHERE origin = ?1")?;
+    let row = statement.query_row([origin], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).optional()?;
+    let Some((note, cosigned)) = row else { return Ok(None) };
+    let signed = SignedCheckpoint::parse_any(note.as_bytes()).map_err(|error| damaged(origin, &error.to_string()))?;
+    let cosigned = Timestamp::from_unix(cosigned).ok_or_else(|| damaged(origin, "it has no time"))?;
+    let checkpoint = signed.unverified();
+    if checkpoint.origin != origin || (checkpoint.size == 0 && checkpoint.root != empty_root()) {
+        return Err(damaged(origin, "it is of another log, or of no tree"));
+    }
+    Ok(Some(Record { signed, cosigned }))
+}
+
+fn serve(connection: &Connection, jobs: &mpsc::Receiver<Job>) {
+    while let Ok(first) = jobs.recv() {
+        let group: Vec<Job> = std::iter::once(first).chain(jobs.try_iter().take(GROUP - 1)).collect();
+        commit(connection, group);
+    }
+}
+
+/// Makes all changes in one transaction, or none.
+fn commit(connection: &Connection, jobs: Vec<Job>) {
+    let (changes, replies): (Vec<Change>, Vec<_>) = jobs.into_iter().map(|job| (job.change, job.reply)).unzip();
+    let outcome = within_transaction(connection, &changes);
+    // Whoever no longer listens will ask again, and find what is there.
+    match outcome {
+        Ok(done) => replies.into_iter().zip(done).for_each(|(reply, done)| drop(reply.send(Ok(done)))),
+        Err(error) => {
+            // If even this fails, the next BEGIN does too, and says so.
+            let _ = connection.execute_batch("ROLLBACK");
+            replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone()))));
+        }
+    }
+}
+
+fn within_transaction(connection: &Connection, changes: &[Change]) -> Result<Vec<Done>, StoreError> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    let done = changes.iter().map(|change| make(connection, change)).collect::<Result<Vec<Done>, StoreError>>()?;
+    connection.execute_batch("COMMIT")?;
+    Ok(done)
+}
+
+fn make(connection: &Connection, change: &Change) -> Result<Done, StoreError> {
+    match change {
+        Change::Advance { origin, step } => advance(connection, origin, step.from.as_ref(), &step.to),
+        Change::Convict { origin, violation: Violation { reason, evidence } } => {
+            let evidence = evidence.as_ref().map(|path| path.display().to_string());
+            let sql = "INSERT OR IGNORE INTO violation (origin, reason, evidence) VALUES (?1, ?2, ?3)";
+            connection.prepare_cached(sql)?.execute(params![origin, reason, evidence])?;
+            Ok(Done::Changed)
+        }
+    }
+}
+
+fn advance(connection: &Connection, origin: &str, from: Option<&Record>, to: &Record) -> Result<Done, StoreError> {
+    let there = read(connection, origin)?;
+    if there.as_ref() != from {
+        return Ok(Done::Other(there));
+    }
+    let sql = "INSERT OR REPLACE INTO record (origin, note, cosigned) VALUES (?1, ?2, ?3)";
+    connection.prepare_cached(sql)?.execute(params![origin, to.signed.to_string(), to.cosigned.unix()])?;
+    Ok(Done::Changed)
+}
+
+#[cfg(test)]
+mod tests {
+    use taglog_proto::{
+        checkpoint::Checkpoint,
+        cosignature::{Algorithm, CosignerSigningKey},
+        merkle::Hash,
+        note::SigningKey,
+    };
+    use tempfile::TempDir;
+
+    use super::*;
+
+    const ORIGIN: &str = "log.example/a";
+
+    fn key() -> CosignerSigningKey {
+        CosignerSigningKey::from_seed("cosigner.example/a", Algorithm::Ed25519, &[7; 32]).unwrap()
+    }
+
+    fn record(size: u64) -> Record {
+        let log = SigningKey::from_seed(ORIGIN, &[1; 32]).unwrap();
+        let cosigned = Timestamp::from_unix(1_000_000 + size as i64).unwrap();
+        let signed = Checkpoint { origin: ORIGIN.to_owned(), size, root: Hash::of(b"x") }.sign(&log);
+        let line = key().cosign(&signed, cosigned).unwrap();
+        Record { signed: signed.with_signatures([line]), cosigned }
+    }
+
+    fn open_as(directory: &TempDir, audits: bool) -> Result<(Store, Guard, HashMap<String, Known>), StoreError> {
+        Store::open(&directory.path().join("state"), &[key().key()], audits)
+    }
+
+    fn open(directory: &TempDir) -> (Store, Guard, Known) {
+        let (store, guard, mut known) = open_as(directory, false).unwrap();
+        (store, guard, known.remove(ORIGIN).unwrap_or_default())
+    }
+
+    fn close(store: Store, guard: Guard) {
+        drop(store);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(guard.close());
+    }
+
+    fn refusal(directory: &TempDir) -> String {
+        open_as(directory, false).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn a_record_changes_only_from_what_is_there() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, guard, known) = open(&directory);
+        assert_eq!(known.record, None);
+        assert_eq!(store.advance(ORIGIN, None, record(5)).await.unwrap(), Ok(()));
+        assert_eq!(store.advance(ORIGIN, None, record(6)).await.unwrap(), Err(Some(record(5))));
+        assert_eq!(store.advance(ORIGIN, Some(record(4)), record(6)).await.unwrap(), Err(Some(record(5))));
+        let racing = (6..40).map(|size| store.advance(ORIGIN, Some(record(5)), record(size)));
+        let won = futures_util::future::join_all(racing).await;
+        assert_eq!(won.iter().filter(|outcome| matches!(outcome, Ok(Ok(())))).count(), 1);
+        let Ok(Err(Some(there))) = &won[1] else { panic!("{won:?}") };
+        let there = there.clone();
+        close(store, guard);
+        let (_store, _guard, known) = open(&directory);
+        assert_eq!(known.record, Some(there), "it is on disk");
+    }
+
+    #[tokio::test]
+    async fn the_first_violation_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, guard, _) = open(&directory);
+        let violation = |reason: &str| Violation { reason: reason.to_owned(), evidence: None };
+        store.convict(ORIGIN, violation("first")).await.unwrap();
+        store.convict(ORIGIN, violation("second")).await.unwrap();
+        close(store, guard);
+        let (_store, _guard, known) = open(&directory);
+        assert_eq!(known.violation, Some(violation("first")));
+    }
+
+    #[tokio::test]
+    async fn a_key_stands_for_one_statement() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, guard, _) = open(&directory);
+        close(store, guard);
+        let error = open_as(&directory, true).map(|_| ()).unwrap_err();
+        assert!(matches!(error, StoreError::OtherStatement { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn one_process_for_a_directory() {
+        let directory = tempfile::tempdir().unwrap();
+        let (_store, _guard, _) = open(&directory);
+        assert!(refusal(&directory).contains("in use by another cosigner"));
+    }
+
+    #[tokio::test]
+    async fn what_is_damaged_or_gone_is_never_begun_afresh() {
+        let directory = tempfile::tempdir().unwrap();
+        let (store, guard, _) = open(&directory);
+        store.advance(ORIGIN, None, record(5)).await.unwrap().unwrap();
+        close(store, guard);
+        let path = directory.path().join("state").join(FILE);
+        let good = std::fs::read(&path).unwrap();
+        let sql = |sql: &str| {
+            let connection = Connection::open(&path).unwrap();
+            connection.execute_batch(sql).unwrap();
+        };
+        sql("UPDATE record SET note = replace(note, char(10) || '5' || char(10), char(10) || '4' || char(10))");
+        assert!(refusal(&directory).contains("does not verify"), "another size under the cosignature");
+        sql("UPDATE record SET note = 'x'");
+        assert!(refusal(&directory).contains("is damaged"), "no note");
+        sql("PRAGMA user_version = 2");
+        assert!(refusal(&directory).contains("another version"));
+        std::fs::write(&path, &good[..good.len() / 2]).unwrap();
+        assert!(refusal(&directory).contains("is damaged"), "cut");
+        std::fs::write(&path, "no database at all, but some text that is long enough").unwrap();
+        assert!(refusal(&directory).contains("is damaged"), "text");
+        std::fs::write(&path, "").unwrap();
+        assert!(refusal(&directory).contains("it has no tables"), "emptied");
+        std::fs::remove_file(&path).unwrap();
+        assert!(refusal(&directory).contains("is gone"), "removed");
+        std::fs::write(&path, good).unwrap();
+        let (_store, _guard, known) = open(&directory);
+        assert_eq!(known.record, Some(record(5)), "put back");
+    }
+}

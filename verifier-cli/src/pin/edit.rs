@@ -1,0 +1,105 @@
+//! Text in place of text, and every other byte as it was.
+
+use std::ops::Range;
+
+use thiserror::Error;
+
+/// New text for some bytes of a file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edit {
+    /// Where the bytes begin, and where what comes after them begins.
+    pub start: usize,
+    /// The end of the bytes, exclusive.
+    pub end: usize,
+    /// What stands there instead.
+    pub text: String,
+}
+
+impl Edit {
+    /// `text` in place of the bytes at `span`.
+    pub fn new(span: Range<usize>, text: String) -> Edit {
+        Edit { start: span.start, end: span.end, text }
+    }
+}
+
+/// Edits that do not fit a file, or one another.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[error("two edits of the same bytes, or one beyond the end of the file")]
+pub struct Misfit;
+
+/// The bytes with every edit made. The same edit twice is made once: two aliases share one anchor.
+///
+/// # Errors
+/// [`Misfit`].
+pub fn apply(bytes: &[u8], mut edits: Vec<Edit>) -> Result<Vec<u8>, Misfit> {
+    edits.sort();
+    edits.dedup();
+    let mut edited = Vec::with_capacity(bytes.len());
+    let mut done = 0;
+    for edit in edits {
+        if edit.start < done || edit.end < edit.start {
+            return Err(Misfit);
+        }
+        edited.extend_from_slice(bytes.get(done..edit.start).ok_or(Misfit)?);
+        edited.extend_from_slice(edit.text.as_bytes());
+        done = edit.end;
+    }
+    edited.extend_from_slice(bytes.get(done..).ok_or(Misfit)?);
+    Ok(edited)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn edited(edits: &[(Range<usize>, &str)]) -> Result<String, Misfit> {
+        let edits = edits.iter().map(|(span, text)| Edit::new(span.clone(), (*text).to_owned())).collect();
+        apply(b"0123456789", edits).map(|bytes| String::from_utf8(bytes).unwrap())
+    }
+
+    #[test]
+    fn edits_in_any_order() {
+        assert_eq!(edited(&[]).as_deref(), Ok("0123456789"));
+        assert_eq!(edited(&[(8..10, "z"), (0..1, "aaa"), (3..3, "-")]).as_deref(), Ok("aaa12-34567z"));
+        assert_eq!(edited(&[(2..4, "x"), (2..4, "x"), (4..5, "y")]).as_deref(), Ok("01xy56789"));
+    }
+
+    #[test]
+    #[allow(clippy::reversed_empty_ranges)]
+    fn misfits() {
+        for edits in [&[(2..4, "x"), (2..4, "y")][..], &[(2..4, "x"), (3..5, "y")], &[(9..11, "")], &[(4..2, "")]] {
+            assert_eq!(edited(edits), Err(Misfit), "{edits:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_outside_the_edits_stays(bytes: Vec<u8>, cuts in prop::collection::vec((any::<usize>(), 0..9usize, "[a-z]{0,9}"), 0..9)) {
+            let edits: Vec<Edit> = cuts
+                .iter()
+                .map(|(at, length, text)| {
+                    let start = at % (bytes.len() + 1);
+                    Edit::new(start..(start + length).min(bytes.len()), text.clone())
+                })
+                .collect();
+            if let Ok(edited) = apply(&bytes, edits.clone()) {
+                let mut sorted = edits;
+                sorted.sort();
+                sorted.dedup();
+                // Undone from the first to the last, the new text gives the old bytes back.
+                let (mut undone, mut at, mut done) = (Vec::new(), 0, 0);
+                for edit in sorted {
+                    let kept = edit.start - done;
+                    undone.extend_from_slice(&edited[at..at + kept]);
+                    prop_assert_eq!(&edited[at + kept..at + kept + edit.text.len()], edit.text.as_bytes());
+                    undone.extend_from_slice(&bytes[edit.start..edit.end]);
+                    (at, done) = (at + kept + edit.text.len(), edit.end);
+                }
+                undone.extend_from_slice(&edited[at..]);
+                prop_assert_eq!(undone, bytes);
+            }
+        }
+    }
+}
