@@ -12,13 +12,16 @@ pub fn is_compose(document: &Node) -> bool {
     document.get("services").is_some_and(Node::is_mapping)
 }
 
+/// How the whole of several files is had.
+const WHOLE: &str = "which is not read: give the whole, as with 'docker compose config | taglog … -f -'";
+
 /// Finds the images of the services. What other files say is not read, but noted.
 ///
 /// # Errors
 /// An image with a template in it.
 pub fn read(document: &Node, reading: &mut Reading) -> Result<(), SourceError> {
     if let Some(include) = document.get("include").filter(|include| !include.is_null()) {
-        reading.leave_out(include.line, "included files are not read: name them too");
+        reading.leave_out(include.line, &format!("more services come from what is included, {WHOLE}"));
     }
     document.get("services").into_iter().flat_map(Node::values).try_for_each(|service| read_service(service, reading))
 }
@@ -33,7 +36,7 @@ fn read_service(service: &Node, reading: &mut Reading) -> Result<(), SourceError
     }
     let extended = service.at(&["extends", "file"]).filter(|_| written("build").is_none());
     if let Some(file) = extended {
-        reading.leave_out(file.line, "the image comes from the file that is extended, which is not read: name it too");
+        reading.leave_out(file.line, &format!("the image comes from the file that is extended, {WHOLE}"));
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Dockerfiles and Containerfiles: `FROM`, `COPY --from` and `RUN --mount=from=`.
+//! Dockerfiles and Containerfiles: the frontend that `# syntax=` names, `FROM`, `COPY --from` and `RUN --mount=from=`.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -15,6 +15,11 @@ use super::{
 
 /// More variables than any Dockerfile has; what bounds the memory for their values.
 const MAX_VARIABLES: usize = 1000;
+
+/// The build argument that names another frontend than the file does, and its value for the one that BuildKit has built in
+/// (docs.docker.com, "BuildKit built-in build args").
+const SYNTAX: &str = "BUILDKIT_SYNTAX";
+const BUILT_IN: &str = "dockerfile.v0";
 
 /// Variables that a build knows without an `ARG` (docs.docker.com, "Automatic platform ARGs in the global scope").
 const PLATFORM: [&str; 8] = [
@@ -41,6 +46,7 @@ pub fn read(text: &str, build_args: &BTreeMap<String, String>, reading: &mut Rea
     let globals = platform.map(|(name, value)| (name.clone(), value.clone())).collect();
     let earlier = HashSet::new();
     let mut build = Build { text, stages, lines, syntax, build_args, globals, stage: None, earlier, reading };
+    build.frontend()?;
     for instruction in instructions(&plain) {
         let instruction = instruction.map_err(|broken| broken_or_template(text, broken, build.reading))?;
         build.instruction(&instruction)?;
@@ -77,6 +83,29 @@ fn escape_character(text: &str) -> Result<char, Broken> {
     let probe: String = top.flat_map(|line| [line, "\n"]).chain(["FROM scratch"]).collect();
     let parsed = parse_dockerfile::parse(&probe).map_err(syntax_error)?;
     Ok(parsed.parser_directives.escape.map_or('\\', |directive| directive.value.value))
+}
+
+/// Where the image is named that BuildKit runs to read the file (docs.docker.com, "Custom Dockerfile syntax"): among the
+/// directives at the top, of which there may be a line for a shell before them. What follows the name is for the frontend.
+fn syntax_directive(text: &str) -> Option<Range<usize>> {
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        let shell = at == 0 && line.starts_with("#!");
+        if !shell {
+            let (name, value) = line.strip_prefix('#')?.split_once('=')?;
+            let value = Some(value.trim()).filter(|value| !value.is_empty())?;
+            match name.trim().to_ascii_lowercase().as_str() {
+                "syntax" => {
+                    let start = at + line.rfind(value)?;
+                    return Some(start..start + value.find(' ').unwrap_or(value.len()));
+                }
+                "escape" | "check" => {}
+                _ => return None,
+            }
+        }
+        at += line.len();
+    }
+    None
 }
 
 fn instructions(plain: &str) -> impl Iterator<Item = Result<Instruction<'_>, Broken>> {
@@ -132,6 +161,17 @@ struct Build<'a, 't> {
 }
 
 impl Build<'_, '_> {
+    /// The image that reads the file, and so decides what the others are.
+    fn frontend(&mut self) -> Result<(), SourceError> {
+        let text = self.text;
+        let asked = self.build_args.get(SYNTAX).map(|value| value.trim().split(' ').next().unwrap_or_default());
+        match (asked, syntax_directive(text)) {
+            (Some(BUILT_IN), _) | (None, None) => Ok(()),
+            (Some(image), _) => self.image(image, 0..0, Ok(image.to_owned())),
+            (None, Some(within)) => self.image(&text[within.clone()], within.clone(), Ok(text[within].to_owned())),
+        }
+    }
+
     fn instruction(&mut self, instruction: &Instruction<'_>) -> Result<(), SourceError> {
         match instruction {
             Instruction::Arg(arg) => self.arg(arg),
@@ -255,7 +295,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        Problem,
+        Options, Problem, read_bytes,
         tests::{refusal, summary},
     };
 
@@ -285,10 +325,56 @@ COPY --chown=1 --from=busybox:1.36 /a /b
 FROM later
 FROM a AS later
 ";
-        let want = ["2 docker.io/library/golang:1.23", "8 docker.io/library/busybox:1.36", "9 docker.io/library/later"];
-        assert_eq!(images(text), [&want[..], &["10 docker.io/library/a"]].concat());
+        let names = [
+            "1 docker/dockerfile:1",
+            "2 library/golang:1.23",
+            "8 library/busybox:1.36",
+            "9 library/later",
+            "10 library/a",
+        ];
+        assert_eq!(images(text), names.map(|name| name.replacen(' ', " docker.io/", 1)));
         let none = notes("FROM scratch\nCOPY --from=1 /a /b\n");
         assert!(none.len() == 1 && none[0].starts_with("2 there is no stage 1"), "{none:?}");
+    }
+
+    /// As BuildKit detects it (moby/buildkit, frontend/dockerfile/parser/directives.go).
+    #[test]
+    fn the_frontend_is_an_image() {
+        let frontend = |top: &str| images(&format!("{top}FROM scratch\n"));
+        for top in [
+            "#syntax=a/b:1\n",
+            "# Syntax\t= \t a/b:1  \r\n",
+            "# escape=`\n# check=skip=all\n# syntax=a/b:1 --more x\n",
+            "#!/usr/bin/env x\n# syntax=a/b:1\n",
+            "# syntax=a/b:1\n# about=it\n# syntax=c\n",
+        ] {
+            let line = top.lines().position(|line| line.contains("a/b")).unwrap() + 1;
+            assert_eq!(frontend(top), [format!("{line} docker.io/a/b:1")], "{top}");
+        }
+        for top in [
+            "# about\n# syntax=a\n",
+            "\n# syntax=a\n",
+            " # syntax=a\n",
+            "# x=1\n# syntax=a\n",
+            "# syntax a\n",
+            "# syntax= \n",
+        ] {
+            assert_eq!(frontend(top), [""; 0], "{top}");
+        }
+        assert!(notes("# syntax=A b\nFROM scratch\n")[0].starts_with("1 "));
+    }
+
+    #[test]
+    fn a_build_argument_names_another_frontend() {
+        let found = |syntax: &str| {
+            let options =
+                Options { build_args: [("BUILDKIT_SYNTAX".into(), syntax.into())].into(), ..Options::default() };
+            let text = "# syntax=a:1\nFROM scratch\n";
+            let found = read_bytes("Dockerfile".as_ref(), text.as_bytes(), &options).unwrap();
+            found.images.into_iter().map(|image| (image.written, image.span)).collect::<Vec<_>>()
+        };
+        assert_eq!(found(" b/c:2 --x"), [("b/c:2".to_owned(), None)]);
+        assert_eq!(found("dockerfile.v0"), []);
     }
 
     #[test]

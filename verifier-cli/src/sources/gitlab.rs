@@ -32,7 +32,12 @@ pub fn is_pipeline(document: &Node) -> bool {
 /// An image with a template in it.
 pub fn read(document: &Node, reading: &mut Reading) -> Result<(), SourceError> {
     if let Some(include) = document.get("include").filter(|include| !include.is_null()) {
-        reading.leave_out(include.line, "included files are not read: name them too");
+        // Jobs, defaults and variables of one file are changed by the others: read alone, each would give wrong names.
+        reading.leave_out(
+            include.line,
+            "included files change what this one means: give the merged pipeline, as with 'glab ci config compile | \
+             taglog … -f -'",
+        );
     }
     let pipeline = Pipeline { document, global: document.get("variables") };
     pipeline.read_images(document, None, reading)?;

@@ -18,6 +18,7 @@ const IMAGES: &str = "\
 .gitlab-ci.yml:23 registry.example/tools/trace:7
 app/Containerfile.windows:2 mcr.microsoft.com/windows/nanoserver:ltsc2022
 app/Containerfile.windows:6 mcr.microsoft.com/powershell:lts-nanoserver-ltsc2022
+app/Dockerfile:1 docker.io/docker/dockerfile:1
 app/Dockerfile:6 docker.io/library/golang:1.23-bookworm
 app/Dockerfile:14 registry.example/tools/licences:v3
 app/Dockerfile:20 gcr.io/distroless/static-debian12:nonroot
