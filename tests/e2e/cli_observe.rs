@@ -36,7 +36,9 @@ fn a_key_is_made_once_and_kept_secret() {
     user.run(&["keygen", "witness.example/ams-1"]).exits(2).says(&["exists", &user.argument("key")]);
     assert_eq!(user.read("key"), secret, "an existing key is never overwritten");
     let other = user.argument("new/directory/other.key");
-    user.run(&["keygen", "witness.example/ams-2", "--key", &other]).exits(0);
+    let made = user.run_json(&["keygen", "witness.example/ams-2", "--key", &other]).exits(0).json();
+    assert_eq!(made["key"], other);
+    assert!(made["vkey"].as_str().unwrap().starts_with("witness.example/ams-2+"), "{made}");
     assert_ne!(user.read("new/directory/other.key"), secret);
 }
 

@@ -62,6 +62,7 @@ impl Scene {
             registry: Registry::new(RegistryOptions::default()).unwrap(),
             rules,
         })
+        .unwrap()
     }
 }
 

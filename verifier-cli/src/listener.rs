@@ -127,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const PATIENCE: Duration = Duration::from_secs(60);
     const REQUEST: &[u8] = b"GET /healthz HTTP/1.1\r\nhost: agent\r\n\r\n";
 
     struct Served {

@@ -61,7 +61,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(10);
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     /// Parts that end when they are told to.
     fn obedient(stop: &CancellationToken) -> Parts {

@@ -15,7 +15,8 @@ use crate::{
 
 /// A verifier with these rules.
 pub fn verifier(global: &Global, logs: &Logs, rules: Rules) -> Result<Verifier, Failure> {
-    Ok(Verifier::new(Parts { logs: logs.clients()?, memory: logs.memory.clone(), registry: registry(global)?, rules }))
+    let parts = Parts { logs: logs.clients()?, memory: logs.memory.clone(), registry: registry(global)?, rules };
+    Verifier::new(parts).map_err(Failure::usage)
 }
 
 impl From<VerifyError> for Failure {
@@ -23,7 +24,9 @@ impl From<VerifyError> for Failure {
         match error {
             VerifyError::Misbehaved(_) => Failure::misbehaved(error),
             VerifyError::Memory(error) => Failure::usage(error),
-            VerifyError::Client { .. } | VerifyError::Distrust { .. } => Failure::failed(error),
+            VerifyError::Client { .. } | VerifyError::Distrust { .. } | VerifyError::Several(_) => {
+                Failure::failed(error)
+            }
         }
     }
 }

@@ -8,13 +8,14 @@ use std::{
 };
 
 use clap::Args;
+use serde_json::json;
 use taglog_proto::{
     cosignature::{Algorithm, CosignerSigningKey},
     name::WitnessName,
     note::SigningKey,
 };
 
-use super::{Failure, Report, session::config_path};
+use super::{Failure, Format, Global, Report, session::config_path};
 
 /// Make a witness's or a cosigner's key: the secret goes to a file, the public vkey to standard output
 #[derive(Debug, Args)]
@@ -49,7 +50,7 @@ struct Made {
 }
 
 /// Makes a key. An existing file is never overwritten.
-pub fn run(args: KeygenArgs) -> Result<Report, Failure> {
+pub fn run(global: &Global, args: KeygenArgs) -> Result<Report, Failure> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(Failure::failed)?;
     let made = match (&args.name, &args.cosigner) {
@@ -58,7 +59,10 @@ pub fn run(args: KeygenArgs) -> Result<Report, Failure> {
     };
     let path = args.key.map_or_else(|| config_path(made.file), Ok)?;
     write_secret(&path, &made.secret).map_err(|error| unwritten(&path, &error))?;
-    let mut report = Report::done(format!("{}\n", made.vkey));
+    let mut report = Report::done(match global.output {
+        Format::Text => format!("{}\n", made.vkey),
+        Format::Json => format!("{}\n", json!({ "vkey": made.vkey, "key": path.display().to_string() })),
+    });
     report.notes = vec![
         format!("the secret key is in {}; keep a copy where nobody else can read it", path.display()),
         made.next.to_owned(),

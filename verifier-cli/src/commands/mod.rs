@@ -227,7 +227,7 @@ pub async fn run(cli: Cli) -> Report {
     }
     let outcome = match command {
         Command::Init(args) => init::run(&global, args).await,
-        Command::Keygen(args) => keygen::run(args),
+        Command::Keygen(args) => keygen::run(&global, args),
         Command::Observe(args) => observe::run(&global, args).await,
         Command::Verify(args) => verify::run(&global, args).await,
         Command::Approve(args) => approve::run(&global, args).await,

@@ -95,7 +95,7 @@ async fn check(global: &Global, args: &CheckArgs) -> Result<Report, Failure> {
     let none = || format!("there is no {FILE_NAME} here, nor in a directory above: name one");
     let path = policy.path().ok_or_else(|| Failure::usage(none()))?.to_owned();
     if let Some(trust) = policy.trust_path() {
-        session::check_until(&policy, &session::trust_file(&trust)?).map_err(Failure::usage)?;
+        session::check_until(&policy, &session::trust_file(&trust)?)?;
     }
     let (_, lock) = session::lock(&policy)?;
     let roster = if args.online { Some(roster(global, &policy).await?) } else { None };

@@ -80,7 +80,7 @@ impl Logs {
     pub fn open(global: &Global, policy: &Policy) -> Result<Logs, Failure> {
         let path = trust_path_under(global, policy)?;
         let file = trust_file(&path)?;
-        check_until(policy, &file).map_err(Failure::usage)?;
+        check_until(policy, &file)?;
         let file = file.chosen(global.log.as_deref()).map_err(|error| trust_failure(&path, error))?;
         Ok(Logs { trusted: file.logs().to_vec(), memory: memory(global)?, timeout: global.timeout() })
     }
@@ -94,17 +94,9 @@ impl Logs {
     }
 }
 
-/// An index is one in one log: where there are several, policy must say in which one it is.
-pub fn check_until(policy: &Policy, file: &TrustFile) -> Result<(), String> {
-    match policy.until_in_any_log().filter(|_| file.logs().len() > 1) {
-        Some(id) => Err(format!(
-            "{}: of {id} entries count 'until' an index, and the trust file names several logs: say in which log that \
-             is, as in until = {{ \"{}\" = 120000 }}",
-            policy.path().map(|path| path.display().to_string()).unwrap_or_default(),
-            file.logs()[0].origin()
-        )),
-        None => Ok(()),
-    }
+/// Whether the policy means something for all logs of the file, also for those that `--log` leaves out.
+pub fn check_until(policy: &Policy, file: &TrustFile) -> Result<(), Failure> {
+    policy.check_until(file.logs().iter().map(Trust::origin)).map_err(Failure::usage)
 }
 
 /// The trust file at this path.
@@ -157,7 +149,7 @@ impl Session {
     /// As [`open`](Self::open), with the trust file that a policy names, unless the command line names another one.
     pub fn open_under(global: &Global, policy: &Policy) -> Result<Session, Failure> {
         let path = trust_path_under(global, policy)?;
-        check_until(policy, &trust_file(&path)?).map_err(Failure::usage)?;
+        check_until(policy, &trust_file(&path)?)?;
         Session::open_at(global, &path)
     }
 

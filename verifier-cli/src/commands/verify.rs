@@ -173,7 +173,9 @@ async fn offline(
 ) -> Result<Verification, Failure> {
     let answered = saved::verify(path, &logs.trusted, rules, questions.all, args.max_age).await;
     answered.map_err(|error| match &error {
-        FileError::Unusable { .. } | FileError::Missing { .. } | FileError::NoProof { .. } => Failure::usage(error),
+        FileError::Unusable { .. } | FileError::Missing { .. } | FileError::NoProof { .. } | FileError::Policy(_) => {
+            Failure::usage(error)
+        }
         FileError::Distrust { .. } => Failure::failed(error),
     })
 }

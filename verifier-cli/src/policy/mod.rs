@@ -27,6 +27,7 @@ use std::{
 };
 
 use taglog_proto::name::{Image, Tag, WitnessId};
+use thiserror::Error;
 
 pub use demands::{Demands, Expectation, FRESHNESS, Ignore, MAX_AGE, TrustedWitness, WARN_AGE};
 pub use file::Rule;
@@ -44,6 +45,22 @@ pub const FILE_NAME: &str = "taglog.toml";
 
 /// Why a policy was refused; the message names file, line and remedy.
 pub type PolicyError = ConfigError;
+
+/// A witness counts `until` an index, there are several logs, and the policy does not say in which of them that is.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error(
+    "{}: of {witness} entries count 'until' an index, and there are several logs: say in which log that is, as in \
+     until = {{ \"{log}\" = 120000 }}",
+    policy.display()
+)]
+pub struct UnclearUntil {
+    /// The policy file.
+    pub policy: PathBuf,
+    /// The witness.
+    pub witness: WitnessId,
+    /// The origin of one of the logs.
+    pub log: String,
+}
 
 /// What the command line says in place of the file; what is not given leaves the file as it is.
 #[derive(Clone, Debug, Default)]
@@ -111,12 +128,22 @@ impl Policy {
         self.file.as_ref().map_or_else(|| image.clone(), |file| file.mirrors.logged_name(image))
     }
 
-    /// A witness that counts `until` an index of which it is not said in which log that is: with several logs nobody
-    /// can tell.
-    pub fn until_in_any_log(&self) -> Option<&WitnessId> {
-        let trusted = self.file.iter().flat_map(|file| &file.trusted);
-        let mut unclear = trusted.filter(|witness| witness.until.is_some() && witness.until_in.is_empty());
-        unclear.next().map(|witness| &witness.id)
+    /// Whether each of its rules means something for logs of these origins: an index is one in one log, so where there
+    /// are several, `until` must say in which.
+    ///
+    /// # Errors
+    /// The first witness of which it does not.
+    pub fn check_until<'a>(&self, mut logs: impl Iterator<Item = &'a str>) -> Result<(), UnclearUntil> {
+        let (Some(first), Some(_)) = (logs.next(), logs.next()) else { return Ok(()) };
+        let unclear = |witness: &&TrustedWitness| witness.until.is_some() && witness.until_in.is_empty();
+        match self.trusted().iter().find(unclear) {
+            Some(TrustedWitness { id, .. }) => Err(UnclearUntil {
+                policy: self.path().map(Path::to_owned).unwrap_or_default(),
+                witness: id.clone(),
+                log: first.to_owned(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// The witnesses that the file names, in its order; where it names none, everybody in the log's roster counts.

@@ -32,6 +32,7 @@ use crate::{
         memory::{Memory, MemoryError},
         trust::{Distrust, Trust},
     },
+    policy::UnclearUntil,
     registry::Registry,
 };
 
@@ -68,6 +69,9 @@ pub enum VerifyError {
     /// What is remembered of a log cannot be used.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// Several of the logs gave no answer, each for one of the other reasons.
+    #[error("{}", in_words(.0))]
+    Several(Vec<VerifyError>),
     /// A log could not be asked.
     #[error("log {log}: {error}")]
     Client {
@@ -86,6 +90,10 @@ pub enum VerifyError {
     },
 }
 
+fn in_words(errors: &[VerifyError]) -> String {
+    errors.iter().map(VerifyError::to_string).collect::<Vec<_>>().join("; ")
+}
+
 /// Verifies images. Cheap to clone; clones share connections, log-ins, memory and cache.
 #[derive(Clone)]
 pub struct Verifier {
@@ -97,9 +105,13 @@ pub struct Verifier {
 
 impl Verifier {
     /// A verifier that asks the logs every time. Sends nothing.
-    pub fn new(parts: Parts) -> Verifier {
+    ///
+    /// # Errors
+    /// A policy that leaves open which of the logs it means.
+    pub fn new(parts: Parts) -> Result<Verifier, UnclearUntil> {
+        parts.rules.policy.check_until(parts.logs.iter().map(|log| log.trust.origin()))?;
         let verifier = Verifier { parts: Arc::new(parts), caches: Arc::default(), progress: ProgressBar::hidden() };
-        verifier.keeping(Duration::ZERO)
+        Ok(verifier.keeping(Duration::ZERO))
     }
 
     /// This verifier with a cache of its own, which answers for the logs for as long as `keep`. What counts against
@@ -166,10 +178,14 @@ impl Verifier {
                 Err(error) => errors.push(error),
             }
         }
-        match errors.into_iter().next() {
+        match (errors.pop(), &errors[..]) {
             _ if !alarms.is_empty() => Err(VerifyError::Misbehaved(alarms)),
-            Some(error) => Err(error),
-            None => Ok(answered),
+            (None, _) => Ok(answered),
+            (Some(only), []) => Err(only),
+            (Some(last), _) => {
+                errors.push(last);
+                Err(VerifyError::Several(errors))
+            }
         }
     }
 

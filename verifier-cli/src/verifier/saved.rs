@@ -25,10 +25,13 @@ use super::{
     inquiry::{Inquiry, Record},
     rules::{Moment, Rules},
 };
-use crate::client::{
-    lookup::{Looked, SavedError, SavedFault, verify_saved},
-    printable,
-    trust::{Distrust, Trust},
+use crate::{
+    client::{
+        lookup::{Looked, SavedError, SavedFault, verify_saved},
+        printable,
+        trust::{Distrust, Trust},
+    },
+    policy::UnclearUntil,
 };
 
 /// The `type` of the line beside the proofs.
@@ -46,6 +49,9 @@ pub enum FileError {
         /// What is wrong.
         why: String,
     },
+    /// The policy leaves open which of the logs it means.
+    #[error(transparent)]
+    Policy(#[from] UnclearUntil),
     /// An image that was asked about is not in it, or not by each log.
     #[error("{path} does not answer for {image}: there is no proof of it by {log}")]
     Missing {
@@ -90,6 +96,7 @@ pub async fn verify(
     questions: Vec<Question>,
     max_age: Option<Duration>,
 ) -> Result<Verification, FileError> {
+    rules.policy.check_until(logs.iter().map(Trust::origin))?;
     let Bundle { proofs, beside } = read(path, logs.len())?;
     let claimed = claimed(&proofs);
     let looked = match verify_saved(proofs, logs) {

@@ -132,11 +132,14 @@ fn a_key_counts_until_an_index_of_each_log() {
     };
     let everywhere = with("120000");
     assert_eq!(until(&everywhere, "log.example/x"), (Some(120_000), Some(120_000)));
-    assert_eq!(everywhere.until_in_any_log(), Some(&id("a.example/w")));
+    let (one, two) = (["log.example/x"], ["log.example/x", "log.example/y"]);
+    assert_eq!(everywhere.check_until(one.into_iter()), Ok(()), "there is only one log to mean");
+    let unclear = everywhere.check_until(two.into_iter()).unwrap_err();
+    assert_eq!((&unclear.witness, unclear.log.as_str()), (&id("a.example/w"), "log.example/x"));
     let each = with("{ \"log.example/x\" = 7 }");
     assert_eq!(until(&each, "log.example/x"), (Some(0), Some(7)), "nothing counts where no log is meant");
     assert_eq!(until(&each, "log.example/y"), (Some(0), Some(0)));
-    assert_eq!(each.until_in_any_log(), None);
+    assert_eq!(each.check_until(two.into_iter()), Ok(()));
 }
 
 #[test]
