@@ -114,6 +114,10 @@ struct Log {
     policy: Option<TrustPolicy>,
 }
 
+/// How many times as long as one answer may take the start waits for a cosigner that gives none: one
+/// late answer must not keep a log from starting.
+const AWAY: u32 = 3;
+
 /// Listens first, since an auditing cosigner reads from here what it is asked about; then asks the
 /// cosigners; and only then seals and takes entries.
 async fn serve(log: Log, config: &Config, overrides: &Overrides, metrics: PrometheusHandle) -> Result<(), RunError> {
@@ -148,6 +152,8 @@ async fn serve(log: Log, config: &Config, overrides: &Overrides, metrics: Promet
     let mut sequencer = Sequencer::new(store, keys, recovered.state, clock, quotas, publisher);
     sequencer.ensure_roster(config.limits(), witnesses)?;
     let mut sequenced = spawn_sequencer(sequencer, queue, config)?;
+    // Whoever has read where the log is may stop it at once.
+    let stopping = stop_signal()?;
     intake.open();
     drop(intake);
     announce(&log_key, address);
@@ -159,7 +165,7 @@ async fn serve(log: Log, config: &Config, overrides: &Overrides, metrics: Promet
             return sequencer_outcome(sequenced.await);
         }
         _ = &mut listening => return Err(RunError::System("the listener ended unexpectedly".to_owned())),
-        () = stop_signal()? => {}
+        () = stopping => {}
     }
     drop(stop);
     // A connection's panic is caught where it happens; nothing else can fail.
@@ -184,7 +190,7 @@ async fn start_publishing(
             None => Ok((None, tokio::spawn(std::future::pending()))),
         };
     };
-    let checked = rollback::check(endpoints, last.as_ref(), log, excused, config.cosign_timeout()).await?;
+    let checked = rollback::check(endpoints, last.as_ref(), log, excused, AWAY * config.cosign_timeout()).await?;
     rounds.begin_with(&checked.endpoints, checked.reports)?;
     Ok((checked.newest, tokio::spawn(rounds.run(checked.endpoints))))
 }
