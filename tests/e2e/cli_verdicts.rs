@@ -219,7 +219,7 @@ fn more_images_than_fit_into_one_request_or_one_proof() {
     let started = Instant::now();
     let file = user.argument("many.tagproof");
     let ran = user.run_json(&[&["verify", "--witnesses", "3", "--save", &file], &images[..]].concat()).exits(0);
-    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(120), "{:?}", started.elapsed());
     let answer = ran.json();
     let rows = answer["images"].as_array().unwrap();
     assert_eq!(rows.len(), names.len());

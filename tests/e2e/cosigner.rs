@@ -20,6 +20,7 @@ use taglog_proto::{
 use taglog_tests::{
     Answer,
     cosign::{Cosigner, Growing, log_table},
+    process::PATIENCE,
     witness::now,
 };
 
@@ -426,11 +427,13 @@ async fn killed_at_any_moment_the_record_never_goes_back() {
     let (mut cosigner, mut log) = started(1);
     // The largest size that a cosignature was returned for.
     let returned = AtomicU64::new(0);
-    let deadline = Instant::now() + Duration::from_secs(20);
-    let mut rounds = 0;
-    while Instant::now() < deadline && rounds < 25 {
+    let deadline = Instant::now() + PATIENCE;
+    let mut rounds: u64 = 0;
+    while rounds < 25 || (returned.load(SeqCst) <= 5 && Instant::now() < deadline) {
         rounds += 1;
-        let life = Duration::from_millis(u64::from(std::process::id()) % 7 + 13 * rounds % 97);
+        // A slow machine needs longer lives for anything to happen in them.
+        let longer = 50 * rounds.saturating_sub(25);
+        let life = Duration::from_millis(u64::from(std::process::id()) % 7 + 13 * rounds % 97 + longer);
         let client = async {
             let mut old = returned.load(SeqCst);
             loop {

@@ -10,18 +10,22 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicIsize, AtomicUsize, Ordering::SeqCst},
     },
 };
 
-use cli_common::{User, add, proxy::Proxy, same_key, wait};
+use cli_common::{
+    User, add,
+    proxy::{Own, Proxy},
+    same_key, wait,
+};
 use taglog_proto::{
     evidence::Evidence,
     tile::{FULL_WIDTH, TileKind, TilePath},
 };
 use taglog_tests::{
     Answer, Process, Server, Witness,
-    process::{PATIENCE, wait_for},
+    process::{IDLE, PATIENCE, wait_for},
     witness::now,
 };
 
@@ -46,7 +50,8 @@ impl Mirror {
         let line = process.line(PATIENCE).unwrap_or_else(|| panic!("{}", process.stderr()));
         assert!(process.is_running(), "{}", process.stderr());
         let (_, url) = line.rsplit_once(" at ").unwrap();
-        let client = reqwest::Client::builder().no_proxy().no_gzip().timeout(PATIENCE).build().unwrap();
+        let client =
+            reqwest::Client::builder().no_proxy().no_gzip().timeout(PATIENCE).pool_idle_timeout(IDLE).build().unwrap();
         Mirror { url: url.to_owned(), process, client }
     }
 
@@ -161,19 +166,21 @@ fn killed_at_any_moment_it_goes_on_where_it_was() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
     grow(&server, &witness, 0, BUNDLES * FULL_WIDTH as usize);
-    let asked = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&asked);
+    let (asked, allowed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicIsize::new(0)));
+    let (counter, left) = (Arc::clone(&asked), Arc::clone(&allowed));
+    // What is not allowed yet is held back, so that each pass is killed in the middle.
     let relay = Proxy::instead(&server, move |path| {
-        if path.starts_with("/tile/entries/") && !path.contains(".p/") {
-            counter.fetch_add(1, SeqCst);
-        }
-        None
+        let whole_bundle = path.starts_with("/tile/entries/") && !path.contains(".p/");
+        counter.fetch_add(usize::from(whole_bundle), SeqCst);
+        (whole_bundle && left.fetch_sub(1, SeqCst) <= 0).then_some(Own::Silence)
     });
     let user = User::trusting(&server);
     let copy = user.path("copy");
     let mut kills = 0;
     // Killed when it has one bundle more than at the last kill, until a pass comes through.
-    for wanted in 1.. {
+    for wanted in 1_usize.. {
+        let there = std::fs::read_dir(copy.join("tile/entries")).map_or(0, Iterator::count);
+        allowed.store((2 * wanted).saturating_sub(there) as isize, SeqCst);
         let mut process = Process::spawn(&mut user.command(&["mirror", &relay.url, "--directory", "copy"]));
         let done = wait_for("the pass to get on", PATIENCE, || {
             let bundles = std::fs::read_dir(copy.join("tile/entries")).map_or(0, Iterator::count);

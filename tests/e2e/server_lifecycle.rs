@@ -310,7 +310,12 @@ async fn stopping_under_load_loses_nothing_that_was_acknowledged() {
             }
         };
         let stop = async {
-            tokio::time::sleep(Duration::from_millis(300)).await;
+            let before = acknowledged.lock().unwrap().len();
+            let deadline = std::time::Instant::now() + taglog_tests::process::PATIENCE;
+            while acknowledged.lock().unwrap().len() < before + 40 {
+                assert!(std::time::Instant::now() < deadline, "nothing is acknowledged");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
             server.terminate();
             // Clients go on until nobody answers.
             while server.get_status("/healthz").await.is_some() {}

@@ -223,7 +223,9 @@ impl Story {
     /// The moments are the point; there is no condition to wait for.
     fn kill_at_random(&mut self, random: &mut Random, tags: Range<usize>) {
         for round in 0..KILLS {
-            let choices: Vec<usize> = (0..15).map(|_| tags.start + random.below(tags.len() as u64) as usize).collect();
+            // No tag twice: a look dates what was overwritten while it was answered.
+            let choices: BTreeSet<usize> =
+                (0..15).map(|_| tags.start + random.below(tags.len() as u64) as usize).collect();
             let pushing = runtime().spawn(push(self.moves(choices)));
             std::thread::sleep(Duration::from_millis(random.below(600)));
             if round % 3 == 1 {

@@ -17,7 +17,7 @@ use taglog_proto::{
 use tempfile::TempDir;
 
 use crate::{
-    process::{PATIENCE, Process, binary},
+    process::{IDLE, PATIENCE, Process, binary},
     server::Answer,
 };
 
@@ -45,7 +45,7 @@ impl Cosigner {
             std::fs::write(home.path().join(file), secret.to_secret_string()).unwrap();
         }
         let keys = secrets.map(|secret| secret.key().clone());
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).pool_idle_timeout(IDLE).build().unwrap();
         let cosigner = Cosigner { process: None, url: String::new(), keys, client, home };
         cosigner.configure("key = [\"ed25519.key\", \"ml-dsa.key\"]", tables);
         cosigner

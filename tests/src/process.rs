@@ -10,7 +10,10 @@ use std::{
 };
 
 /// How long anything may take that should take a moment. Generous: machines are shared.
-pub const PATIENCE: Duration = Duration::from_secs(60);
+pub const PATIENCE: Duration = Duration::from_secs(240);
+/// How long a client of ours keeps a connection that it does not use: less than any server of ours does, or both might
+/// use and close it in the same moment.
+pub const IDLE: Duration = Duration::from_secs(5);
 
 /// The program `name`, beside the test executable (`target/<profile>/deps/…`) or beside a binary of
 /// this crate (`target/<profile>/…`).

@@ -25,7 +25,7 @@ use taglog_proto::{
 use tempfile::TempDir;
 
 use crate::{
-    process::{PATIENCE, Process, binary},
+    process::{IDLE, PATIENCE, Process, binary},
     witness::Witness,
 };
 
@@ -199,7 +199,8 @@ impl Data {
         let (_, url) = line.rsplit_once(" at ").unwrap_or_else(|| panic!("announced {line:?}"));
         assert!(line.contains(&self.vkey.to_string()), "announced {line:?}, want {}", self.vkey);
         let address = url.strip_prefix("http://").unwrap().to_owned();
-        let client = reqwest::Client::builder().no_proxy().no_gzip().timeout(PATIENCE).build().unwrap();
+        let client =
+            reqwest::Client::builder().no_proxy().no_gzip().timeout(PATIENCE).pool_idle_timeout(IDLE).build().unwrap();
         let (vkey, url) = (self.vkey.clone(), url.to_owned());
         Ok(Server { process, url, address, vkey, data: self.clone(), client })
     }

@@ -10,7 +10,8 @@ fn a_log_that_freezes_goes_away_and_comes_back() {
     let data = Data::with(&[&witness], "");
     let address = lasting_address();
     let server = data.start_at(&address);
-    let keys = "stale-after = \"4s\"\nfrozen-after = \"4s\"\nunreachable-after = \"1s\"\n[[sink]]\nkind = \"stdout\"\n";
+    let keys =
+        "stale-after = \"10s\"\nfrozen-after = \"10s\"\nunreachable-after = \"1s\"\n[[sink]]\nkind = \"stdout\"\n";
     let scene = Scene::new(&server.vkey, &format!("http://{address}"), keys);
     let monitor = scene.start(&[]);
     // It seals only every ten minutes while nobody says anything.

@@ -86,8 +86,8 @@ fn every_kind_of_change_by_every_way_out() {
     let id = retag["id"].as_str().unwrap();
     wait_for("the mail", PATIENCE, || read(&scene, "outgoing").contains(id).then_some(()));
     assert!(read(&scene, "outgoing").contains("To: ops@example.org\n"), "{}", read(&scene, "outgoing"));
-    let feed = read(&scene, "alerts.xml");
-    assert!(feed.contains(&format!("urn:taglog:alert:{id}")), "{feed}");
+    let in_feed = format!("urn:taglog:alert:{id}");
+    wait_for("the feed", PATIENCE, || read(&scene, "alerts.xml").contains(&in_feed).then_some(()));
     assert_eq!(ids("new-tag").len(), 1, "what is past is silent");
     let metrics =
         wait(async { reqwest::get(format!("http://{address}/metrics")).await.unwrap().text().await.unwrap() });

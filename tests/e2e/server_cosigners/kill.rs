@@ -2,11 +2,17 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use taglog_proto::merkle::Hash;
-use taglog_tests::{Answer, Server, cosigner::Behaviour, process::Process, replay, replay::assert_prefix};
+use taglog_tests::{
+    Answer, Server,
+    cosigner::Behaviour,
+    process::{PATIENCE, Process},
+    replay,
+    replay::assert_prefix,
+};
 
 use super::common::{SETTINGS, Scene};
 
@@ -57,7 +63,8 @@ async fn killed_at_any_moment_no_cosigner_sees_a_fork() {
     let mut random = Random(seed | 1);
     let scene = Scene::with(&format!("{SETTINGS}\n[quota]\nentries-per-second = 1000000"));
     let (mut next, mut acknowledged, mut roots) = (0, BTreeMap::new(), BTreeMap::new());
-    for round in 0..ROUNDS {
+    let (mut round, deadline) = (0, Instant::now() + PATIENCE);
+    while round < ROUNDS || (acknowledged.len().min(roots.len()) <= 5 && Instant::now() < deadline) {
         if round % 5 == 4 {
             let mut process = Process::spawn(&mut scene.data.run_command());
             std::thread::sleep(Duration::from_millis(random.below(100)));
@@ -66,7 +73,9 @@ async fn killed_at_any_moment_no_cosigner_sees_a_fork() {
         let slow = Behaviour::Slow(Duration::from_millis(random.below(60)));
         scene.cosigners[(round % 3) as usize].behave(slow);
         let server = scene.data.start();
-        let life = Duration::from_millis(5 + random.below(300));
+        // A slow machine needs longer lives for anything to happen in them.
+        let life = Duration::from_millis(5 + random.below(300) + 50 * round.saturating_sub(ROUNDS));
+        round += 1;
         let kill = async {
             // The moment is the point of the test; there is no condition to wait for.
             tokio::time::sleep(life).await;

@@ -48,14 +48,14 @@ async fn slow_cosigners_at_a_high_rate_are_asked_for_the_newest() {
     let scene = Scene::new();
     let server = scene.data.start();
     scene.cosigners.iter().for_each(|cosigner| cosigner.behave(Behaviour::Slow(Duration::from_millis(150))));
-    let mut last = 0;
+    let (mut last, begun) = (0, std::time::Instant::now());
     for i in 0..60 {
         last = scene.add(&server, i).await;
     }
     published_beyond(&server, last).await;
     for cosigner in &scene.cosigners {
-        let asked = cosigner.asked();
-        assert!(asked.len() < 40, "{} questions for 60 batches", asked.len());
+        let (asked, one_by_one) = (cosigner.asked(), begun.elapsed().as_millis() / 150);
+        assert!(asked.len() as u128 <= one_by_one + 5, "{} questions in the time of {one_by_one}", asked.len());
         assert!(asked.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{asked:?}");
     }
     replay(&server).await;
@@ -63,14 +63,14 @@ async fn slow_cosigners_at_a_high_rate_are_asked_for_the_newest() {
 
 #[tokio::test]
 async fn one_that_hangs_holds_up_nobody() {
-    let scene = Scene::with("policy = \"policy\"\ncosign-timeout-ms = 4000");
+    let scene = Scene::with("policy = \"policy\"\ncosign-timeout-ms = 10000");
     scene.cosigners[0].behave(Behaviour::Hang);
     let server = scene.data.try_start(&["--without-cosigner", "a"]).ok().unwrap();
     let start = std::time::Instant::now();
     for i in 0..5 {
         scene.publish(&server, i).await;
     }
-    assert!(start.elapsed() < Duration::from_secs(10), "it waits for the one that hangs: {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(30), "it waits for the one that hangs: {:?}", start.elapsed());
     eventually("the readiness detail", || async {
         let (up, problem) = readiness(&server, "a").await;
         (up == Some(false) && problem.contains("no answer within")).then_some(())

@@ -158,11 +158,11 @@ fn is_within(part: &[String], whole: &[&str]) -> bool {
 }
 
 /// Whether each sighting is of a state that was pushed, in the order of the pushes, and from the time between this
-/// push and the next.
+/// push and the next; or from the second after, since a look is dated when its answer has come.
 fn was_so(history: &[Sighting], pushed: &[Pushed]) -> bool {
     let mut states = pushed.iter().zip(pushed.iter().skip(1).map(|next| next.done).chain([i64::MAX]));
     history.iter().all(|(digest, observed)| {
-        states.any(|(state, over)| state.digest == *digest && (state.begun..=over).contains(observed))
+        states.any(|(state, over)| state.digest == *digest && (state.begun..=over.saturating_add(1)).contains(observed))
     })
 }
 
@@ -194,7 +194,7 @@ mod tests {
         );
         assert!(!accepts(&[("c", 12)]), "never pushed");
         assert!(!accepts(&[("a", 9)]), "before it was pushed");
-        assert!(!accepts(&[("b", 32)]), "after it was overwritten");
+        assert!(!accepts(&[("b", 33)]), "after it was overwritten");
         assert!(!accepts(&[("b", 25), ("b", 26)]) && !accepts(&[("b", 25), ("a", 19)]), "in another order");
     }
 

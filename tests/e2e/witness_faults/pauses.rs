@@ -9,12 +9,13 @@ use axum::http::Method;
 use taglog_tests::{
     agent::{registry_table, watch_table},
     hostile_registry::{Canned, HostileRegistry, Manner, Sent, manifest_digest},
+    server::lasting_address,
 };
 
 use crate::witness_scene::{HEALTHY, Scene, digest_of, logged_digests, wait_logged, wait_patiently, watch};
 
 const APP: &str = "team/app:1.0";
-const PAUSE: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_secs(10);
 
 /// A registry that asks for a pause gets it, from all its tags; the others do not.
 #[test]
@@ -73,7 +74,7 @@ fn a_pull_budget_is_not_used_up() {
     scene.registry.set(APP, Manner::serves("one"));
     scene.configure(&[], &[watch(&scene.registry, &[APP], "")]);
     let budget = |registry: &HostileRegistry, left: &str| {
-        registry.states(&[("ratelimit-limit", "100;w=100"), ("ratelimit-remaining", &format!("{left};w=100"))]);
+        registry.states(&[("ratelimit-limit", "100;w=1000"), ("ratelimit-remaining", &format!("{left};w=1000"))]);
     };
     budget(&scene.registry, "3");
     scene.start();
@@ -146,10 +147,8 @@ fn a_broken_registry_is_asked_less_and_less() {
 #[test]
 fn a_registry_that_is_away_comes_back() {
     let mut scene = Scene::new();
-    let away = HostileRegistry::start();
-    let (host, name) = (away.host.clone(), away.name(APP));
-    drop(away);
-    let address: SocketAddr = host.parse().unwrap();
+    let host = lasting_address();
+    let (address, name): (SocketAddr, String) = (host.parse().unwrap(), format!("{host}/{APP}"));
     let tables = [registry_table(&host, 4), watch_table(name.rsplit_once(':').unwrap().0, &["1.0"], "")];
     scene.configure(&[("gone-looks", "2")], &tables);
     scene.start();
@@ -177,12 +176,18 @@ fn a_registry_that_stalls_holds_up_nobody() {
     scene.registry.set(silent, Manner::Stalls);
     scene.registry.set(drops, Manner::Claims(manifest_digest("drops"), Sent::Drops));
     scene.configure(&[], &[watch(&scene.registry, &[silent, drops], "")]);
-    let started = Instant::now();
     scene.start();
     wait_logged(&scene.agent, &scene.server, &scene.other.name(HEALTHY), &["one"]);
     wait_patiently(&scene.agent, "three looks", || (scene.other.looks(HEALTHY) >= 3).then_some(()));
+    wait_patiently(&scene.agent, "the question", || (scene.registry.looks(silent) >= 1).then_some(()));
     // The agent waits five seconds for an answer.
-    assert!(started.elapsed() < Duration::from_secs(5), "the other registry had to wait {:?}", started.elapsed());
+    let looks = |registry: &HostileRegistry, image| {
+        let seen = registry.seen_for(image).into_iter().filter(|seen| seen.method == Method::HEAD);
+        seen.map(|seen| seen.at).collect::<Vec<_>>()
+    };
+    let (asked, third) = (looks(&scene.registry, silent)[0], looks(&scene.other, HEALTHY)[2]);
+    let waited = third.saturating_duration_since(asked);
+    assert!(waited < Duration::from_secs(5), "the other registry had to wait {waited:?}");
     for image in [silent, drops] {
         scene.wait_error(image, &["gave no complete answer", "5 seconds"]);
     }

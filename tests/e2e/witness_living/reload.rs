@@ -130,7 +130,7 @@ fn sigterm_ends_it_soon_even_when_a_registry_stalls() {
     scene.wait_healthy_logged(&["one"]);
     let asked = Instant::now();
     scene.agent.terminate();
-    assert!(asked.elapsed() < Duration::from_secs(15), "it took {:?}", asked.elapsed());
+    assert!(asked.elapsed() < Duration::from_secs(25), "it took {:?}", asked.elapsed());
     // Nothing was lost by it.
     scene.set_healthy("two");
     scene.start();

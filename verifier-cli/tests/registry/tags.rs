@@ -65,7 +65,7 @@ async fn each_page_waits_for_its_turn() {
         number => page(&[&number.to_string()], Some(&format!("?page={}", number + 1))),
     })
     .await;
-    let period = Duration::from_millis(50);
+    let period = Duration::from_secs(1);
     let limiter = RateLimiter::direct(Quota::with_period(period).unwrap());
     let started = Instant::now();
     // Less than all pages together wait: the timeout is for each page, and not for its turn.
@@ -267,7 +267,7 @@ fn late(delay: Duration, answer: Response) -> Response {
 
 #[tokio::test]
 async fn each_page_has_its_own_time() {
-    let (delay, timeout) = (Duration::from_millis(400), Duration::from_millis(1500));
+    let (delay, timeout) = (Duration::from_millis(1500), Duration::from_secs(5));
     let fake = Fake::start(move |seen: &Seen, _: &str| match number(seen) {
         last @ 4 => late(delay, page(&[&format!("v{last}")], None)),
         number => late(delay, page(&[&format!("v{number}")], Some(&format!("?page={}", number + 1)))),
