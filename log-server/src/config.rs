@@ -239,8 +239,8 @@ pub const COMMENTED: &str = r#"# taglog-server configuration. Every key has a de
 #policy = "policy"
 
 # How long a cosigner may take to answer, in milliseconds (the start asks again for three times as
-# long before it gives up); and how often, in seconds, cosigners are
-# asked again while nothing new is committed, so that the times of their cosignatures stay fresh.
+# long before it gives up); and how often, in seconds, cosigners are asked again while nothing new is
+# committed, so that the times of their cosignatures stay fresh.
 #cosign-timeout-ms = 5000
 #cosign-interval = 60
 

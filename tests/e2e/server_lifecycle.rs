@@ -312,7 +312,7 @@ async fn stopping_under_load_loses_nothing_that_was_acknowledged() {
         let stop = async {
             let before = acknowledged.lock().unwrap().len();
             let deadline = std::time::Instant::now() + taglog_tests::process::PATIENCE;
-            while acknowledged.lock().unwrap().len() < before + 40 {
+            while acknowledged.lock().unwrap().len() < before + 200 {
                 assert!(std::time::Instant::now() < deadline, "nothing is acknowledged");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
@@ -325,7 +325,6 @@ async fn stopping_under_load_loses_nothing_that_was_acknowledged() {
         data = server.stop();
     }
     let acknowledged = acknowledged.into_inner().unwrap();
-    assert!(acknowledged.len() > 100, "only {} entries", acknowledged.len());
     let server = data.start();
     let log = replay(&server).await;
     for (note, index) in acknowledged {

@@ -9,7 +9,10 @@ use taglog::{
     client::{LogClient, memory::Memory, trust::Trust},
     policy::{Policy, Verdict, lock::Lock},
     registry::{Registry, RegistryOptions},
-    verifier::{Log, Parts, Question, Rules, Verification, Verifier, VerifyError},
+    verifier::{
+        Log, Parts, Question, Rules, Verification, Verifier, VerifyError,
+        saved::{self, FileError},
+    },
 };
 use taglog_proto::{
     entry::Seen,
@@ -46,23 +49,21 @@ impl Scene {
     }
 
     fn verifier(&self) -> Verifier {
-        let rules = Rules {
-            policy: Policy::without_file(),
-            lock: Lock::default(),
-            locked: false,
-            settled: false,
-            platform: None,
+        Verifier::new(self.parts(1, Policy::without_file())).unwrap()
+    }
+
+    /// What a verifier of so many logs works with; all are this one.
+    fn parts(&self, logs: usize, policy: Policy) -> Parts {
+        let log = Log {
+            client: LogClient::new(&self.server.url, Duration::from_secs(10)).unwrap(),
+            trust: Trust::of_log(self.server.vkey.clone(), None),
         };
-        Verifier::new(Parts {
-            logs: vec![Log {
-                client: LogClient::new(&self.server.url, Duration::from_secs(10)).unwrap(),
-                trust: Trust::of_log(self.server.vkey.clone(), None),
-            }],
+        Parts {
+            logs: vec![log; logs],
             memory: Memory::new(self.state.path().to_owned()),
             registry: Registry::new(RegistryOptions::default()).unwrap(),
-            rules,
-        })
-        .unwrap()
+            rules: Rules { policy, lock: Lock::default(), locked: false, settled: false, platform: None },
+        }
     }
 }
 
@@ -135,4 +136,21 @@ async fn nothing_is_kept_beyond_its_time() {
     let note = scene.witness.see(&one.to_string(), Seen::Digest(manifest_digest("evil")), now());
     scene.server.add(&[note]).await;
     assert_eq!(verdicts(&ask().await.unwrap()), [Verdict::Retagged]);
+}
+
+/// An index is one in one log: with several, nobody can tell which is meant.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_that_may_be_one_of_any_log_is_refused() {
+    let scene = Scene::new();
+    let file = scene.state.path().join("taglog.toml");
+    let text = format!("[witnesses]\ntrusted = [{{ id = \"{}\", until = 7 }}]\n", scene.witness.id());
+    std::fs::write(&file, text).unwrap();
+    let policy = Policy::read(&file).unwrap();
+    assert!(Verifier::new(scene.parts(1, policy.clone())).is_ok(), "there is only one log to mean");
+    let parts = scene.parts(2, policy);
+    let trusted: Vec<Trust> = parts.logs.iter().map(|log| log.trust.clone()).collect();
+    let answered = saved::verify(&scene.state.path().join("none.tagproof"), &trusted, &parts.rules, vec![], None).await;
+    assert!(matches!(answered, Err(FileError::Policy(_))), "{answered:?}");
+    let refused = Verifier::new(parts).err().unwrap();
+    assert_eq!((&refused.witness, refused.policy), (&scene.witness.id(), file));
 }

@@ -41,7 +41,7 @@ pub struct FalseEntry {
 }
 
 /// Entries by index; those that do not parse count against the log, unless of an unknown kind.
-pub(super) type ProvenEntries = BTreeMap<u64, Result<Entry, EntryError>>;
+type ProvenEntries = BTreeMap<u64, Result<Entry, EntryError>>;
 
 /// Proves entries by a multiproof and parses them.
 pub(super) fn proven(

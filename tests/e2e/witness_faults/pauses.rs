@@ -178,15 +178,16 @@ fn a_registry_that_stalls_holds_up_nobody() {
     scene.configure(&[], &[watch(&scene.registry, &[silent, drops], "")]);
     scene.start();
     wait_logged(&scene.agent, &scene.server, &scene.other.name(HEALTHY), &["one"]);
-    wait_patiently(&scene.agent, "three looks", || (scene.other.looks(HEALTHY) >= 3).then_some(()));
-    wait_patiently(&scene.agent, "the question", || (scene.registry.looks(silent) >= 1).then_some(()));
-    // The agent waits five seconds for an answer.
     let looks = |registry: &HostileRegistry, image| {
         let seen = registry.seen_for(image).into_iter().filter(|seen| seen.method == Method::HEAD);
         seen.map(|seen| seen.at).collect::<Vec<_>>()
     };
-    let (asked, third) = (looks(&scene.registry, silent)[0], looks(&scene.other, HEALTHY)[2]);
-    let waited = third.saturating_duration_since(asked);
+    let asked = wait_patiently(&scene.agent, "the question", || looks(&scene.registry, silent).first().copied());
+    let third = wait_patiently(&scene.agent, "three looks after it", || {
+        looks(&scene.other, HEALTHY).into_iter().filter(|at| *at > asked).nth(2)
+    });
+    // The agent waits five seconds for an answer.
+    let waited = third.duration_since(asked);
     assert!(waited < Duration::from_secs(5), "the other registry had to wait {waited:?}");
     for image in [silent, drops] {
         scene.wait_error(image, &["gave no complete answer", "5 seconds"]);

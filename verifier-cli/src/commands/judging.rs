@@ -21,13 +21,20 @@ pub fn verifier(global: &Global, logs: &Logs, rules: Rules) -> Result<Verifier, 
 
 impl From<VerifyError> for Failure {
     fn from(error: VerifyError) -> Failure {
-        match error {
+        match &error {
             VerifyError::Misbehaved(_) => Failure::misbehaved(error),
-            VerifyError::Memory(error) => Failure::usage(error),
-            VerifyError::Client { .. } | VerifyError::Distrust { .. } | VerifyError::Several(_) => {
-                Failure::failed(error)
-            }
+            _ if is_usage(&error) => Failure::usage(error),
+            _ => Failure::failed(error),
         }
+    }
+}
+
+/// Whether the fault is on this side. It is graver than a log that gives no answer.
+fn is_usage(error: &VerifyError) -> bool {
+    match error {
+        VerifyError::Memory { .. } => true,
+        VerifyError::Several(errors) => errors.iter().any(is_usage),
+        VerifyError::Misbehaved(_) | VerifyError::Client { .. } | VerifyError::Distrust { .. } => false,
     }
 }
 

@@ -7,7 +7,7 @@ use crate::sources::{CrdPath, Options};
 /// What is known about the files beyond what is in them.
 #[derive(Debug, Args)]
 pub struct SourceOptions {
-    /// The value of a variable (ARG) of Dockerfiles, as for 'docker build'; may be repeated
+    /// The value of a variable (ARG) of Dockerfiles, as for 'docker build', BUILDKIT_SYNTAX included; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = name_and_value)]
     build_arg: Vec<(String, String)>,
     /// Where custom kinds of Kubernetes objects have pods, containers or images, such as

@@ -454,10 +454,9 @@ mod tests {
         (store, guard, known.remove(ORIGIN).unwrap_or_default())
     }
 
-    fn close(store: Store, guard: Guard) {
+    async fn close(store: Store, guard: Guard) {
         drop(store);
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(guard.close());
+        guard.close().await;
     }
 
     fn refusal(directory: &TempDir) -> String {
@@ -477,7 +476,7 @@ mod tests {
         assert_eq!(won.iter().filter(|outcome| matches!(outcome, Ok(Ok(())))).count(), 1);
         let Ok(Err(Some(there))) = &won[1] else { panic!("{won:?}") };
         let there = there.clone();
-        close(store, guard);
+        close(store, guard).await;
         let (_store, _guard, known) = open(&directory);
         assert_eq!(known.record, Some(there), "it is on disk");
     }
@@ -489,7 +488,7 @@ mod tests {
         let violation = |reason: &str| Violation { reason: reason.to_owned(), evidence: None };
         store.convict(ORIGIN, violation("first")).await.unwrap();
         store.convict(ORIGIN, violation("second")).await.unwrap();
-        close(store, guard);
+        close(store, guard).await;
         let (_store, _guard, known) = open(&directory);
         assert_eq!(known.violation, Some(violation("first")));
     }
@@ -498,7 +497,7 @@ mod tests {
     async fn a_key_stands_for_one_statement() {
         let directory = tempfile::tempdir().unwrap();
         let (store, guard, _) = open(&directory);
-        close(store, guard);
+        close(store, guard).await;
         let error = open_as(&directory, true).map(|_| ()).unwrap_err();
         assert!(matches!(error, StoreError::OtherStatement { .. }), "{error}");
     }
@@ -515,7 +514,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (store, guard, _) = open(&directory);
         store.advance(ORIGIN, None, record(5)).await.unwrap().unwrap();
-        close(store, guard);
+        close(store, guard).await;
         let path = directory.path().join("state").join(FILE);
         let good = std::fs::read(&path).unwrap();
         let sql = |sql: &str| {

@@ -127,7 +127,9 @@ fn dockerfile() -> impl Strategy<Value = String> {
         3 => format!("FROM '{name}'\nRUN --mount=type=bind,from={name},target=/x <<E\nFROM y:1\nE\n"),
         _ => format!("ARG V={name}\nFROM $V\nFROM {name}\nENV A=é\n"),
     });
-    prop::collection::vec(from, 1..5).prop_map(|parts| format!("FROM z\n{}", parts.concat()))
+    let syntax = prop::option::of(name()).prop_map(|name| name.map(|name| format!("# syntax={name} é\n")));
+    (syntax, prop::collection::vec(from, 1..5))
+        .prop_map(|(syntax, parts)| format!("{}FROM z\n{}", syntax.unwrap_or_default(), parts.concat()))
 }
 
 fn compose() -> impl Strategy<Value = String> {

@@ -3,9 +3,12 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     ops::Range,
+    sync::LazyLock,
 };
 
 use parse_dockerfile::{ArgInstruction, Flag, FromInstruction, Instruction, Span};
+
+use regex::Regex;
 
 use super::{
     Broken, Problem, SourceError, heredoc,
@@ -85,6 +88,11 @@ fn escape_character(text: &str) -> Result<char, Broken> {
     Ok(parsed.parser_directives.escape.map_or('\\', |directive| directive.value.value))
 }
 
+/// A directive, and no other comment, to the byte as BuildKit tells them (moby/buildkit,
+/// frontend/dockerfile/parser/directives.go): what it takes for one and we do not would hide all directives below.
+static DIRECTIVE: LazyLock<Option<Regex>> =
+    LazyLock::new(|| Regex::new(r"^([a-zA-Z][a-zA-Z0-9]*)[\t\n\f\r ]*=[\t\n\f\r ]*(.+?)[\t\n\f\r ]*$").ok());
+
 /// Where the image is named that BuildKit runs to read the file (docs.docker.com, "Custom Dockerfile syntax"): among the
 /// directives at the top, of which there may be a line for a shell before them. What follows the name is for the frontend.
 fn syntax_directive(text: &str) -> Option<Range<usize>> {
@@ -92,12 +100,15 @@ fn syntax_directive(text: &str) -> Option<Range<usize>> {
     for line in text.split_inclusive('\n') {
         let shell = at == 0 && line.starts_with("#!");
         if !shell {
-            let (name, value) = line.strip_prefix('#')?.split_once('=')?;
-            let value = Some(value.trim()).filter(|value| !value.is_empty())?;
-            match name.trim().to_ascii_lowercase().as_str() {
+            let line = line.strip_suffix('\n').unwrap_or(line);
+            let line = line.strip_suffix('\r').unwrap_or(line);
+            let comment = line.strip_prefix('#')?.trim_start();
+            let directive = DIRECTIVE.as_ref()?.captures(comment)?;
+            match directive[1].to_ascii_lowercase().as_str() {
                 "syntax" => {
-                    let start = at + line.rfind(value)?;
-                    return Some(start..start + value.find(' ').unwrap_or(value.len()));
+                    let value = directive.get(2)?;
+                    let start = at + line.len() - comment.len() + value.start();
+                    return Some(start..start + value.as_str().find(' ').unwrap_or(value.len()));
                 }
                 "escape" | "check" => {}
                 _ => return None,
@@ -347,6 +358,8 @@ FROM a AS later
             "# escape=`\n# check=skip=all\n# syntax=a/b:1 --more x\n",
             "#!/usr/bin/env x\n# syntax=a/b:1\n",
             "# syntax=a/b:1\n# about=it\n# syntax=c\n",
+            "# check= \n# syntax=a/b:1\n",
+            "# check=\t\n#\u{a0}check=\u{a0}\n# syntax =\ta/b:1 \n",
         ] {
             let line = top.lines().position(|line| line.contains("a/b")).unwrap() + 1;
             assert_eq!(frontend(top), [format!("{line} docker.io/a/b:1")], "{top}");
@@ -362,6 +375,7 @@ FROM a AS later
             assert_eq!(frontend(top), [""; 0], "{top}");
         }
         assert!(notes("# syntax=A b\nFROM scratch\n")[0].starts_with("1 "));
+        assert!(notes("# syntax= \nFROM scratch\n")[0].starts_with("1 the name of the image is empty"));
     }
 
     #[test]

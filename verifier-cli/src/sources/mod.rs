@@ -55,14 +55,14 @@ impl fmt::Display for Place {
 /// An image that a file names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FoundImage {
-    /// Where its name is written.
+    /// Where its name is written; the first line for a frontend that a build argument names.
     pub place: Place,
     /// The name as written, variables and all.
     pub written: String,
     /// What it means, with the defaults that the file gives to its variables.
     pub reference: Reference,
     /// The bytes of the file that are the whole name as one literal, so that others can be put in their place; `None`
-    /// if it is made of variables, or written with escapes.
+    /// if it is made of variables, written with escapes, or not in the file at all.
     pub span: Option<Range<usize>>,
 }
 

@@ -83,6 +83,7 @@ fn names_that_are_not_written_as_they_are_meant() {
 #[test]
 fn dockerfiles() {
     let text = "\
+# syntax = z/y:0 --é
 # é
 FROM --platform=linux/amd64 a:1 AS x
 from \"b:2\"
@@ -98,7 +99,7 @@ FROM z
 EOF
 FROM i
 ";
-    let want = literal(&["a:1", "b:2", "c:3", "d:4", "e:5", "f:6", "g:7", "h:8", "i"]);
+    let want = literal(&["z/y:0", "a:1", "b:2", "c:3", "d:4", "e:5", "f:6", "g:7", "h:8", "i"]);
     for text in [text.to_owned(), text.replace('\n', "\r\n"), format!("\u{feff}{text}")] {
         assert_eq!(spans("Dockerfile", &text), want);
     }

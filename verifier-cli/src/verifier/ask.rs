@@ -67,8 +67,13 @@ pub enum VerifyError {
     #[error("{}", .0.join("; "))]
     Misbehaved(Vec<String>),
     /// What is remembered of a log cannot be used.
-    #[error(transparent)]
-    Memory(#[from] MemoryError),
+    #[error("log {log}: {error}")]
+    Memory {
+        /// The log's origin.
+        log: String,
+        /// What went wrong.
+        error: MemoryError,
+    },
     /// Several of the logs gave no answer, each for one of the other reasons.
     #[error("{}", in_words(.0))]
     Several(Vec<VerifyError>),
@@ -211,11 +216,12 @@ impl Verifier {
         if missing.is_empty() {
             return Ok(Looked { log: trust.origin().to_owned(), proofs: Vec::new(), parts: known });
         }
-        let remembered = memory.load(&trust.log)?;
+        let unusable = |error| VerifyError::Memory { log: trust.origin().to_owned(), error };
+        let remembered = memory.load(&trust.log).map_err(unusable)?;
         let looked = look_up(client, trust, &missing, remembered.as_ref()).await;
         let mut looked = looked.map_err(|error| by(error, trust, memory))?;
         if let Some(newest) = looked.newest() {
-            memory.advance(&trust.log, remembered.as_ref(), newest)?;
+            memory.advance(&trust.log, remembered.as_ref(), newest).map_err(unusable)?;
         }
         cache.keep_parts(&looked.parts);
         looked.parts.extend(known);

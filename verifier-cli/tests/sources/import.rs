@@ -99,7 +99,7 @@ fn toml_and_json_say_the_same() {
     let json = import(&corpus(), &["-f", ".", "--output", "json"], "");
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
     let watched = watched(text(&toml.stdout));
-    assert_eq!(watched.len(), 17);
+    assert_eq!(watched.len(), 18);
     let as_json = json["watch"].as_array().unwrap().iter().map(|watch| (&watch["repository"], &watch["tags"]));
     let as_toml: Vec<_> = watched.iter().map(|(repository, tags)| (json!(repository), json!(tags))).collect();
     assert!(as_json.eq(as_toml.iter().map(|(repository, tags)| (repository, tags))), "{json}");

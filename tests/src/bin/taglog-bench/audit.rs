@@ -43,6 +43,8 @@ pub struct Part<'a> {
     pub tags: u64,
     /// Observations in all.
     pub entries: u64,
+    /// How long each of the machine's limits is measured.
+    pub probe: Duration,
 }
 
 impl Part<'_> {
@@ -54,6 +56,7 @@ impl Part<'_> {
         fs::write(self.directory.join("trust"), format!("log {}\nquorum none\n", made.vkey))?;
         eprintln!("auditing {} entries", made.size);
         let whole = self.audit(&log)?;
+        report.machine.measure_batches_again(self.probe);
         eprintln!("auditing again, with nothing new");
         let again = self.audit(&log)?;
 

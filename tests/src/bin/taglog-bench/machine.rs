@@ -55,6 +55,15 @@ impl Machine {
         })
     }
 
+    /// Measures batches again, and takes the mean with what was measured before: a machine that others share gets faster
+    /// and slower, and what ran in between ran on both.
+    pub fn measure_batches_again(&mut self, probe: Duration) {
+        let signed = Signed::new(BATCH);
+        let mean = |before: f64, after: f64| (before + after) / 2.0;
+        self.batch_one_core = mean(self.batch_one_core, signed.batch_rate(probe));
+        self.batch_all_cores = mean(self.batch_all_cores, on_all_cores(self.cores, || signed.batch_rate(probe)));
+    }
+
     /// How a rate of entries stands beside what strict verification alone would allow.
     pub fn verifications(&self, rate: f64) -> String {
         format!("{:.0} % of strict Ed25519, {} cores", 100.0 * rate / self.strict_all_cores, self.cores)

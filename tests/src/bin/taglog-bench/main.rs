@@ -177,7 +177,7 @@ fn measure(options: &Options) -> Outcome<Report> {
             let program = find_server(options.server.as_deref())?;
             measure_witness(options, &program, directory.path(), &runtime, &mut report)?;
         }
-        Part::Audit => measure_audit(options, directory.path(), &mut report)?,
+        Part::Audit => measure_audit(options, &scale, directory.path(), &mut report)?,
         Part::Cosign => {
             let program = find_server(options.server.as_deref())?;
             let taglog = beside("taglog")?;
@@ -195,10 +195,10 @@ fn measure(options: &Options) -> Outcome<Report> {
     Ok(report)
 }
 
-fn measure_audit(options: &Options, directory: &Path, report: &mut Report) -> Outcome<()> {
+fn measure_audit(options: &Options, scale: &Scale, directory: &Path, report: &mut Report) -> Outcome<()> {
     let entries = options.entries.unwrap_or(if options.quick { 50_000 } else { 1_000_000 });
     let tags = options.tags.unwrap_or(entries / 10).max(1);
-    audit::Part { program: &beside("taglog")?, directory, tags, entries }.measure(report)
+    audit::Part { program: &beside("taglog")?, directory, tags, entries, probe: scale.probe }.measure(report)
 }
 
 fn cosign_part<'a>(
