@@ -8,6 +8,15 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 /// Indices and sizes stay below 2⁵³, so that JSON readers which hold numbers as doubles agree.
 pub const MAX_INDEX: u64 = 1 << 53;
 
+/// A value's text, in one allocation if it is no longer than `usual` bytes.
+pub(crate) fn to_text(value: &impl std::fmt::Display, usual: usize) -> String {
+    use std::fmt::Write as _;
+    let mut text = String::with_capacity(usual);
+    // Only a value's own Display could refuse, and none of ours does.
+    let _ = write!(text, "{value}");
+    text
+}
+
 /// Encodes bytes as RFC 4648 §4 base64 with padding.
 pub fn to_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)

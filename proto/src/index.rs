@@ -90,7 +90,7 @@ pub struct RecordChanges {
     pub tag_records: Vec<TagRecord>,
     /// Changed repository records.
     pub repository_records: Vec<RepositoryRecord>,
-    /// Additions to lists of sightings, each tag and witness once.
+    /// Additions to lists of sightings, each tag and witness once, in the order of `tag_records`.
     pub sightings: Vec<((Image, WitnessId), NewSightings)>,
 }
 
@@ -328,7 +328,7 @@ impl<R: IndexReader> Batch<'_, R> {
 
 /// The commitment to a record: SHA-256 of its text.
 pub fn commitment(record: &impl std::fmt::Display) -> Hash {
-    Hash::of(record.to_string().as_bytes())
+    Hash::of_text(record)
 }
 
 /// The order rule for observations: not before the same witness's previous observation of the tag,

@@ -9,7 +9,7 @@ use std::fmt;
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
 
-use crate::encoding::{from_base64_array, to_base64, write_base64};
+use crate::encoding::{from_base64_array, to_base64, to_text, write_base64};
 
 /// A SHA-256 hash: a leaf, a node or a root.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -22,6 +22,13 @@ impl Hash {
     /// The hash of `bytes`, without a prefix.
     pub fn of(bytes: &[u8]) -> Hash {
         Hash(Sha256::digest(bytes).into())
+    }
+
+    /// The hash of a value's text, without a prefix.
+    pub fn of_text(value: &impl fmt::Display) -> Hash {
+        /// Records with several witnesses fit; longer ones cost a few more allocations.
+        const USUAL: usize = 1024;
+        Hash::of(to_text(value, USUAL).as_bytes())
     }
 
     /// Parses the base64 of 32 bytes.
@@ -163,8 +170,13 @@ impl Frontier {
 
     /// The root over all leaves.
     pub fn root(&self) -> Hash {
-        fold_right(&self.nodes).unwrap_or_else(empty_root)
+        edge_root(&self.nodes)
     }
+}
+
+/// The root of a tree whose right edge these nodes are: [`Frontier::nodes`].
+pub fn edge_root(nodes: &[Hash]) -> Hash {
+    fold_right(nodes).unwrap_or_else(empty_root)
 }
 
 /// Joins the roots of adjacent subtrees, the largest first, as RFC 6962 does: from the right.

@@ -8,7 +8,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::{
-    encoding::{field, from_decimal},
+    encoding::{field, from_decimal, to_text},
     entry::Seen,
     merkle::{Hash, leaf_hash},
     name::{Image, NameError, Repository, WitnessId},
@@ -41,7 +41,7 @@ pub enum RecordError {
 
 /// The key of an image in the tag index: SHA-256 of `repository:tag`.
 pub fn tag_key(image: &Image) -> Key {
-    Hash::of(image.to_string().as_bytes()).0
+    Hash::of_text(image).0
 }
 
 /// The key of a repository in the tag index: SHA-256 of the repository.
@@ -71,7 +71,9 @@ impl Sighting {
 
     /// The hash of the leaf text `<log index> <digest or gone>`, without a newline.
     pub fn leaf_hash(&self) -> Hash {
-        leaf_hash(self.to_string().as_bytes())
+        /// An index and a SHA-512 digest.
+        const LONGEST: usize = 160;
+        leaf_hash(to_text(self, LONGEST).as_bytes())
     }
 }
 

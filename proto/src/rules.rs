@@ -124,7 +124,7 @@ impl SignedText<'_> {
 /// verdicts in order.
 pub fn judge_signatures(signed: &[SignedText<'_>]) -> Vec<SignatureVerdict> {
     /// Larger batches gain little more.
-    const BATCH: usize = 2048;
+    const BATCH: usize = 4096;
     let mut verdicts = Vec::with_capacity(signed.len());
     signed.chunks(BATCH).for_each(|batch| judge_batch(batch, &mut verdicts));
     verdicts

@@ -16,7 +16,7 @@ use thiserror::Error;
 
 use super::{
     batch::{BatchReport, Change, Counts, Prepared, admit_rosters},
-    index::Index,
+    index::{GrownList, Index},
     store::{Commit, Loaded, Store, StoredSighting},
     tree::Tree,
     trie::TooLarge,
@@ -248,31 +248,52 @@ impl Auditor {
         self.tiles_checked = self.tiles_checked.max(size);
     }
 
-    /// Audits every whole batch at the front of `entries`, the bytes from [`Auditor::size`] on, and tells `on_batch` of
-    /// each; entries after the last seal are left for the next call. Returns how many entries were taken. Nothing is
+    /// As [`Auditor::take_reporting`], from the bytes of the entries from [`Auditor::size`] on. Returns how many entries
+    /// were taken; those after the last seal are left for the next call.
+    ///
+    /// # Errors
+    /// As [`Auditor::take`].
+    pub fn push(&mut self, entries: &[&[u8]], on_batch: impl FnMut(BatchReport)) -> Result<usize, PushError> {
+        let mut keys = self.keys.clone();
+        admit_rosters(&mut keys, entries);
+        self.take_reporting(&mut Prepared::new(entries, &keys), on_batch)
+    }
+
+    /// Audits every whole batch at the front of the entries, and tells `on_seal` of each; what is taken is removed from
+    /// `prepared`, and entries after the last seal are left for the next call. Returns how many were taken. Nothing is
     /// durable before [`Auditor::commit`].
     ///
     /// # Errors
     /// [`PushError`]; the batches before the one with the error are taken, and nothing of that one is.
-    pub fn push(&mut self, entries: &[&[u8]], on_batch: impl FnMut(BatchReport)) -> Result<usize, PushError> {
-        let mut keys = self.keys.clone();
-        admit_rosters(&mut keys, entries);
-        self.take(&mut Prepared::new(entries, &keys), on_batch)
+    pub fn take(&mut self, prepared: &mut Prepared, mut on_seal: impl FnMut(&Seal)) -> Result<usize, PushError> {
+        self.take_each(prepared, |_, audited| on_seal(&audited.seal))
     }
 
-    /// As [`Auditor::push`], of entries that were prepared; those that are taken are removed from them.
+    /// As [`Auditor::take`], with all that there is to say of each batch.
     ///
     /// # Errors
-    /// As [`Auditor::push`].
-    pub fn take(&mut self, prepared: &mut Prepared, mut on_batch: impl FnMut(BatchReport)) -> Result<usize, PushError> {
+    /// As [`Auditor::take`].
+    pub fn take_reporting(
+        &mut self,
+        prepared: &mut Prepared,
+        mut on_batch: impl FnMut(BatchReport),
+    ) -> Result<usize, PushError> {
+        self.take_each(prepared, |entries, audited| on_batch(audited.report(entries)))
+    }
+
+    fn take_each(
+        &mut self,
+        prepared: &mut Prepared,
+        mut each: impl FnMut(&mut [JudgedEntry], Audited),
+    ) -> Result<usize, PushError> {
         let (mut taken, mut outcome) = (0, Ok(()));
         while let Some(end) = prepared.judged[taken..].iter().position(JudgedEntry::ends_batch) {
             let range = taken..=taken + end;
             let entries = &mut prepared.judged[range.clone()];
             match self.audit(entries, &prepared.leaves[range]) {
-                Ok(report) => {
+                Ok(audited) => {
                     taken += end + 1;
-                    on_batch(report);
+                    each(entries, audited);
                 }
                 Err(error) => {
                     outcome = Err(error);
@@ -301,7 +322,7 @@ impl Auditor {
     }
 
     /// Audits one batch, whole, and takes it.
-    fn audit(&mut self, entries: &mut [JudgedEntry], leaves: &[Hash]) -> Result<BatchReport, PushError> {
+    fn audit(&mut self, entries: &[JudgedEntry], leaves: &[Hash]) -> Result<Audited, PushError> {
         let batch = audit_judged(&self.state, entries, &self.index).map_err(push_error)?;
         let root = self.index.propose(&batch.records).map_err(AuditorError::from)?;
         if let Err(error) = batch.check_root(&root) {
@@ -309,52 +330,30 @@ impl Auditor {
             return Err(push_error(error));
         }
         let first = self.state.size;
-        let sighted = self.sighted(&batch, entries);
-        self.index.take(&batch.records);
+        let grown = self.index.take(&batch.records);
         leaves.iter().for_each(|leaf| self.tree.append(*leaf));
-        let changes = sighted.into_iter().map(|change| self.remember(change)).collect();
+        let sighted = sighted(&batch, &grown, first);
+        for Sighted { place, tag, witness, new, .. } in &sighted {
+            // Every sighting is of an observation.
+            let Some(Observation { observed, .. }) = observation(&entries[*place]) else { continue };
+            let index = first + *place as u64;
+            self.index.sighted(*tag, index, new);
+            self.sightings.push(StoredSighting {
+                index,
+                tag: *tag,
+                witness: *witness,
+                observed: *observed,
+                seen: *new,
+            });
+        }
         let seal = *batch.seal();
         self.counts.lax_signatures += batch.lax_signatures.len() as u64;
         self.lax.extend(&batch.lax_signatures);
         self.state = batch.state;
-        let entries: Vec<Entry> = entries.iter_mut().filter_map(take_entry).collect();
-        for entry in &entries {
+        for entry in entries.iter().filter_map(|judged| judged.entry.as_ref().ok()) {
             self.count(entry, first);
         }
-        Ok(BatchReport { first, entries, seal, changes, lax_signatures: batch.lax_signatures })
-    }
-
-    /// The sightings of a batch that is not taken yet, in log order.
-    fn sighted(&self, batch: &AuditedBatch, entries: &[JudgedEntry]) -> Vec<Change> {
-        let mut changes = Vec::new();
-        for ((image, witness), list) in &batch.records.sightings {
-            let tag = self.index.tag(image);
-            let new_tag = tag.is_none();
-            let mut old = tag.and_then(|tag| tag.current().find(|line| line.witness == witness).map(|line| line.seen));
-            for sighting in &list.added {
-                let place = usize::try_from(sighting.index - self.state.size).ok();
-                let Some(observation) = place.and_then(|place| observation(&entries[place])) else { continue };
-                changes.push(Change {
-                    index: sighting.index,
-                    image: image.clone(),
-                    witness: witness.clone(),
-                    observed: observation.observed,
-                    old: old.replace(sighting.seen),
-                    new: sighting.seen,
-                    new_tag,
-                });
-            }
-        }
-        changes.sort_unstable_by_key(|change| change.index);
-        changes
-    }
-
-    fn remember(&mut self, change: Change) -> Change {
-        let tag = self.index.sighted(&change.image, change.index, &change.new);
-        let witness = self.index.witness_place(&change.witness);
-        let Change { index, observed, new: seen, .. } = change;
-        self.sightings.push(StoredSighting { index, tag, witness, observed, seen });
-        change
+        Ok(Audited { first, seal, sighted, lax_signatures: batch.lax_signatures })
     }
 
     fn count(&mut self, entry: &Entry, first: u64) {
@@ -452,6 +451,68 @@ impl Auditor {
     pub(super) fn each_retagged_sighting(&self, each: impl FnMut(StoredSighting)) -> Result<(), AuditorError> {
         self.store.each_retagged_sighting(each)
     }
+}
+
+/// A batch that was taken.
+struct Audited {
+    first: u64,
+    seal: Seal,
+    sighted: Vec<Sighted>,
+    lax_signatures: Vec<u64>,
+}
+
+/// A sighting of a batch.
+struct Sighted {
+    /// Where in the batch the observation stands.
+    place: usize,
+    tag: u32,
+    witness: u32,
+    old: Option<Seen>,
+    new: Seen,
+    new_tag: bool,
+}
+
+impl Audited {
+    /// All that there is to say of the batch, with its entries.
+    fn report(self, entries: &mut [JudgedEntry]) -> BatchReport {
+        let Audited { first, seal, sighted, lax_signatures } = self;
+        let change = |Sighted { place, old, new, new_tag, .. }| {
+            let observation = observation(&entries[place])?;
+            Some(Change {
+                index: first + place as u64,
+                image: observation.image.clone(),
+                witness: observation.signature.witness.clone(),
+                observed: observation.observed,
+                old,
+                new,
+                new_tag,
+            })
+        };
+        let changes = sighted.into_iter().filter_map(change).collect();
+        let entries = entries.iter_mut().filter_map(take_entry).collect();
+        BatchReport { first, entries, seal, changes, lax_signatures }
+    }
+}
+
+/// The sightings of a batch that begins at `first`, in log order.
+fn sighted(batch: &AuditedBatch, grown: &[GrownList], first: u64) -> Vec<Sighted> {
+    let mut sighted = Vec::with_capacity(grown.len());
+    for (GrownList { tag, witness, old, new_tag }, (_, list)) in grown.iter().zip(&batch.records.sightings) {
+        let mut old = *old;
+        for sighting in &list.added {
+            sighted.push(Sighted {
+                // No batch has more entries than fit into memory.
+                place: (sighting.index - first) as usize,
+                tag: *tag,
+                witness: *witness,
+                old: old.replace(sighting.seen),
+                new: sighting.seen,
+                new_tag: *new_tag,
+            });
+        }
+    }
+    sighted.sort_unstable_by_key(|sighting| sighting.place);
+    sighted
 }
 
 fn take_entry(judged: &mut JudgedEntry) -> Option<Entry> {

@@ -13,10 +13,10 @@ use tokio::task::{JoinError, spawn, spawn_blocking};
 use super::batch::{Prepared, admit_rosters};
 use crate::client::static_log::{StaticError, StaticLog};
 
-/// Entry bundles in one chunk, whose signatures are judged together.
-const BUNDLES: u64 = 8;
+/// Entry bundles in one chunk, whose signatures are judged together: as many as one batch has.
+const BUNDLES: u64 = 16;
 /// Chunks that are fetched at once.
-const FETCHED: usize = 8;
+const FETCHED: usize = 4;
 /// Files of one chunk that are fetched at once.
 const FILES: usize = 8;
 
@@ -66,7 +66,8 @@ pub(super) fn chunks(
         });
         async { ended(work?.await) }
     });
-    prepared.buffered(cores + 2)
+    // No more than there are cores: the thread that takes them is the slower part, and must not wait for one.
+    prepared.buffered(cores)
 }
 
 /// The outcome of a task. One that has panicked or was given up has none.

@@ -4,8 +4,8 @@ use std::{collections::HashMap, convert::Infallible};
 
 use taglog_proto::{
     entry::Seen,
-    index::{NewSightings, RecordChanges, RecordReader, commitment},
-    merkle::{Frontier, Hash},
+    index::{RecordChanges, RecordReader, commitment},
+    merkle::{Frontier, Hash, edge_root},
     name::{Digest, Image, Repository, Tag, WitnessId},
     prefix_tree::{Key, Leaf, PrefixProof},
     record::{Confirmed, RepositoryLine, RepositoryRecord, TagLine, TagRecord, repository_key, tag_key},
@@ -39,6 +39,28 @@ pub(super) struct TagState {
     pub lines: Vec<LineState>,
     /// Whether it is on the list of what the next commit writes.
     pub dirty: bool,
+}
+
+impl TagState {
+    fn line(&self, witness: u32) -> Option<&LineState> {
+        self.lines.iter().find(|line| line.witness == witness)
+    }
+
+    fn line_mut(&mut self, witness: u32) -> Option<&mut LineState> {
+        self.lines.iter_mut().find(|line| line.witness == witness)
+    }
+}
+
+/// One witness's list of sightings of one tag, which a batch has made longer.
+pub(super) struct GrownList {
+    /// The number of the tag.
+    pub tag: u32,
+    /// The number of the witness.
+    pub witness: u32,
+    /// What the witness had seen last before the batch.
+    pub old: Option<Seen>,
+    /// Whether no witness had reported the tag before the batch.
+    pub new_tag: bool,
 }
 
 /// What one witness has reported of one repository.
@@ -167,17 +189,31 @@ impl Index {
         self.trie.undo();
     }
 
-    /// Takes the changed records whose hashes are in the tree already.
-    pub(super) fn take(&mut self, changes: &RecordChanges) {
+    /// Takes the changed records whose hashes are in the tree already. Says of each list of sightings that has grown, in
+    /// their order, whose it is.
+    pub(super) fn take(&mut self, changes: &RecordChanges) -> Vec<GrownList> {
         for record in &changes.repository_records {
             self.take_repository(record);
         }
+        let mut grown: Vec<GrownList> = Vec::with_capacity(changes.sightings.len());
+        // Lists come in the order of records: no tag is searched for twice.
+        let mut lists = changes.sightings.iter().peekable();
         for record in &changes.tag_records {
-            self.take_tag(record);
+            let (tag, first) = (self.tag_place(&record.image), grown.len());
+            let new_tag = self.tags[tag as usize].lines.is_empty();
+            while let Some(((_, witness), _)) = lists.next_if(|((image, _), _)| *image == record.image) {
+                let witness = self.witness_place(witness);
+                let old = self.tags[tag as usize].line(witness).map(|line| line.seen);
+                grown.push(GrownList { tag, witness, old, new_tag });
+            }
+            self.take_tag(tag, record);
+            for (grown, (_, list)) in grown[first..].iter().zip(&changes.sightings[first..]) {
+                if let Some(line) = self.tags[tag as usize].line_mut(grown.witness) {
+                    line.edge = list.frontier.nodes().into();
+                }
+            }
         }
-        for ((image, witness), list) in &changes.sightings {
-            self.take_list(image, witness, list);
-        }
+        grown
     }
 
     fn take_repository(&mut self, record: &RepositoryRecord) {
@@ -195,8 +231,7 @@ impl Index {
         }
     }
 
-    fn take_tag(&mut self, record: &TagRecord) {
-        let place = self.tag_place(&record.image);
+    fn take_tag(&mut self, place: u32, record: &TagRecord) {
         for line in record.lines() {
             let witness = self.witness_place(&line.witness);
             let lines = &mut self.tags[place as usize].lines;
@@ -221,25 +256,15 @@ impl Index {
         self.mark_tag(place);
     }
 
-    fn take_list(&mut self, image: &Image, witness: &WitnessId, list: &NewSightings) {
-        let (place, witness) = (self.tag_place(image), self.witness_place(witness));
-        let state = &mut self.tags[place as usize];
-        if let Some(line) = state.lines.iter_mut().find(|line| line.witness == witness) {
-            line.edge = list.frontier.nodes().into();
-        }
-    }
-
-    /// Remembers whether a second digest was sighted; sightings come in the order of the log.
-    pub(super) fn sighted(&mut self, image: &Image, index: u64, seen: &Seen) -> u32 {
-        let place = self.tag_place(image);
-        let state = &mut self.tags[place as usize];
+    /// Remembers whether a second digest was sighted under the tag of this number; sightings come in the order of the log.
+    pub(super) fn sighted(&mut self, tag: u32, index: u64, seen: &Seen) {
+        let state = &mut self.tags[tag as usize];
         if let Some(digest) = digest_hash(seen) {
             let first = *state.first.get_or_insert(digest);
             if first != digest && state.retagged.is_none() {
                 state.retagged = Some(index);
             }
         }
-        place
     }
 
     fn mark_tag(&mut self, place: u32) {
@@ -312,7 +337,7 @@ impl Index {
             witness: self.witnesses[line.witness as usize].clone(),
             observations: line.observations,
             sightings: line.sightings,
-            root: frontier(line).root(),
+            root: edge_root(&line.edge),
             index: line.index,
             observed: line.observed,
             seen: line.seen,

@@ -1,7 +1,11 @@
 //! The retagged tags of a log that was audited, each with all that witnesses have said of it, as a look-up would report
 //! it: what a policy judges.
 
-use std::collections::{BTreeSet, HashMap};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    thread,
+};
 
 use taglog_proto::{
     index::RecordReader as _,
@@ -12,45 +16,85 @@ use taglog_proto::{
 
 use super::{
     auditor::{Auditor, AuditorError},
+    index::Index,
     store::StoredSighting,
 };
 
 /// The most sightings of one tag that are held in memory. The lists of a tag that has more are reported as incomplete.
 const MOST_SIGHTINGS: usize = 100_000;
 
-/// Tells `hear` of every retagged tag, as of the last commit: the log index of its retag, and its history. One tag at a
-/// time is in memory, so there may be any number of them.
+/// About so many sightings are judged by one thread at a time.
+const CHUNK: usize = 10_000;
+
+/// All sightings of some tags, tag by tag.
+type Tags = Vec<Vec<StoredSighting>>;
+
+/// What `judge` makes of the history of every retagged tag, as of the last commit, with the log index of the retag, in no
+/// order. Few tags at a time are in memory, so there may be any number of them; all cores judge.
 ///
 /// # Errors
 /// [`AuditorError`] when the state cannot be read.
-pub fn retagged(auditor: &Auditor, mut hear: impl FnMut(u64, ImageReport)) -> Result<(), AuditorError> {
+pub fn retagged<T: Send>(
+    auditor: &Auditor,
+    judge: impl Fn(&ImageReport) -> T + Sync,
+) -> Result<Vec<(u64, T)>, AuditorError> {
     let roster: BTreeSet<WitnessId> = auditor.roster().map(|(_, roster)| roster.ids().collect()).unwrap_or_default();
-    let mut tag: Vec<StoredSighting> = Vec::new();
-    let mut close = |tag: &mut Vec<StoredSighting>| {
-        if let Some((index, report)) = reported(auditor, &roster, tag) {
-            hear(index, report);
-        }
-        tag.clear();
+    let (index, threads) = (auditor.index(), thread::available_parallelism().map_or(1, usize::from));
+    let judged = |tag: &Vec<StoredSighting>| {
+        let (at, report) = reported(index, &roster, tag)?;
+        Some((at, judge(&report)))
     };
+    let (sender, receiver) = mpsc::sync_channel::<Tags>(threads);
+    let receiver = Arc::new(Mutex::new(receiver));
+    let work = &|receiver: Arc<Mutex<mpsc::Receiver<Tags>>>| -> Vec<(u64, T)> {
+        let next = || receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
+        std::iter::from_fn(next).flat_map(|tags| tags.iter().filter_map(judged).collect::<Vec<_>>()).collect()
+    };
+    thread::scope(|scope| {
+        let spawn = |_| {
+            let receiver = Arc::clone(&receiver);
+            scope.spawn(move || work(receiver))
+        };
+        let workers: Vec<_> = (0..threads).map(spawn).collect();
+        drop(receiver);
+        let read = read_tags(auditor, |tags| {
+            // There is nobody to take it only if every worker has panicked, which is told below.
+            let _ = sender.send(tags);
+        });
+        // Without a sender they end.
+        drop(sender);
+        let judged = workers.into_iter().flat_map(|worker| -> Vec<(u64, T)> {
+            worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        });
+        let judged = judged.collect();
+        read.map(|()| judged)
+    })
+}
+
+/// Reads the sightings of all retagged tags and gives them to `hand_on` in chunks.
+fn read_tags(auditor: &Auditor, mut hand_on: impl FnMut(Tags)) -> Result<(), AuditorError> {
+    let (mut tags, mut count) = (Tags::new(), 0);
     auditor.each_retagged_sighting(|sighting| {
-        if tag.first().is_some_and(|first| first.tag != sighting.tag) {
-            close(&mut tag);
+        let same = |tag: &&mut Vec<StoredSighting>| tag.first().is_some_and(|first| first.tag == sighting.tag);
+        match tags.last_mut().filter(same) {
+            Some(tag) if tag.len() >= MOST_SIGHTINGS => {}
+            Some(tag) => tag.push(sighting),
+            None => {
+                if count >= CHUNK {
+                    hand_on(std::mem::take(&mut tags));
+                    count = 0;
+                }
+                tags.push(vec![sighting]);
+            }
         }
-        if tag.len() < MOST_SIGHTINGS {
-            tag.push(sighting);
-        }
+        count += 1;
     })?;
-    close(&mut tag);
+    hand_on(tags);
     Ok(())
 }
 
 /// What all these sightings of one tag, in log order, are the history of.
-fn reported(
-    auditor: &Auditor,
-    roster: &BTreeSet<WitnessId>,
-    sightings: &[StoredSighting],
-) -> Option<(u64, ImageReport)> {
-    let index = auditor.index();
+fn reported(index: &Index, roster: &BTreeSet<WitnessId>, sightings: &[StoredSighting]) -> Option<(u64, ImageReport)> {
     let state = index.tags.get(sightings.first()?.tag as usize)?;
     let image = index.image(state);
     let (Ok(record), Ok(repository)) = (index.tag_record(&image), index.repository_record(&image.repository));

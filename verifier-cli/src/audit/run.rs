@@ -30,7 +30,7 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(4);
 /// How much may wait for a commit.
 const COMMIT_ROWS: usize = 300_000;
 /// Chunks of prepared entries that wait for their turn: enough for the others to go on while a commit is made.
-const WAITING: usize = 32;
+const WAITING: usize = 16;
 /// The most entries that are fetched again for evidence of one batch.
 const MAX_EVIDENCE_ENTRIES: u64 = 200_000;
 
@@ -441,10 +441,7 @@ fn take_all(
         }
         progress.inc(prepared.len() as u64);
         rest.append(prepared);
-        let mut reports = Vec::new();
-        let taken = auditor.take(&mut rest, |report| reports.extend(follower.is_some().then_some(report)));
-        follow(follower, |follower| follower.take(&reports, auditor.index()))?;
-        if let Err(error) = taken {
+        if let Err(error) = take(&mut auditor, &mut rest, follower)? {
             follow(follower, |follower| follower.commit())?;
             return Ok((auditor, Stop::Push(error)));
         }
@@ -456,6 +453,21 @@ fn take_all(
     }
     follow(follower, |follower| follower.commit())?;
     Ok((auditor, if rest.is_empty() { Stop::Done } else { Stop::Unsealed(Box::new(rest)) }))
+}
+
+/// Takes what is whole, and tells the follower of it. The inner result is the log's.
+fn take(
+    auditor: &mut Auditor,
+    rest: &mut Prepared,
+    follower: Option<&SharedFollower>,
+) -> Result<Result<usize, PushError>, RunError> {
+    if follower.is_none() {
+        return Ok(auditor.take(rest, |_| {}));
+    }
+    let mut reports = Vec::new();
+    let taken = auditor.take_reporting(rest, |report| reports.push(report));
+    follow(follower, |follower| follower.take(&reports, auditor.index()))?;
+    Ok(taken)
 }
 
 /// Tells the follower, if there is one.

@@ -36,18 +36,17 @@ impl Classes {
     /// # Errors
     /// [`AuditorError`] when the state cannot be read.
     pub fn judge(auditor: &Auditor, policy: &Policy, lock: &Lock) -> Result<Classes, AuditorError> {
-        let mut classes = Classes::default();
-        let Some(now) = auditor.seal().map(|seal| seal.time) else { return Ok(classes) };
+        let Some(now) = auditor.seal().map(|seal| seal.time) else { return Ok(Classes::default()) };
         let mut approved: HashMap<&Image, Vec<Digest>> = HashMap::new();
         for approval in lock.approvals() {
             approved.entry(&approval.image).or_default().push(approval.digest);
         }
-        retagged(auditor, |index, report| {
+        let log = auditor.log().name();
+        let classes = retagged(auditor, |report| {
             let approved = approved.get(&report.image).map_or(&[][..], Vec::as_slice);
-            let demands = policy.demands(&report.image).in_log(auditor.log().name());
-            classes.0.insert(index, class(&report, demands, approved, now));
+            class(report, policy.demands(&report.image).in_log(log), approved, now)
         })?;
-        Ok(classes)
+        Ok(Classes(classes.into_iter().collect()))
     }
 
     /// The class of the tag that was retagged with this entry.

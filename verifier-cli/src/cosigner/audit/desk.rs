@@ -157,8 +157,8 @@ impl Desk {
             return Err(stop);
         }
         let recent = &mut self.recent;
-        let taken = self.auditor.take(&mut self.rest, |report| {
-            recent.push_back(report.seal.size + 1);
+        let taken = self.auditor.take(&mut self.rest, |seal| {
+            recent.push_back(seal.size + 1);
             if recent.len() > RECENT {
                 recent.pop_front();
             }
