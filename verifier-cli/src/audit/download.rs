@@ -13,12 +13,12 @@ use tokio::task::{JoinError, spawn, spawn_blocking};
 use super::batch::{Prepared, admit_rosters};
 use crate::client::static_log::{StaticError, StaticLog};
 
-/// Entry bundles in one chunk, whose signatures are judged together: as many as one batch has.
+/// Entry bundles in one chunk, whose signatures are judged together: as many as are verified as one.
 const BUNDLES: u64 = 16;
 /// Chunks that are fetched at once.
 const FETCHED: usize = 4;
 /// Files of one chunk that are fetched at once.
-const FILES: usize = 8;
+const FILES: usize = 16;
 
 /// Entries that come next in the log.
 pub(super) struct Chunk {

@@ -213,6 +213,7 @@ impl Index {
                 }
             }
         }
+        debug_assert!(lists.next().is_none(), "a list of sightings without its record");
         grown
     }
 

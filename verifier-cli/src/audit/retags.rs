@@ -23,8 +23,10 @@ use super::{
 /// The most sightings of one tag that are held in memory. The lists of a tag that has more are reported as incomplete.
 const MOST_SIGHTINGS: usize = 100_000;
 
-/// About so many sightings are judged by one thread at a time.
-const CHUNK: usize = 10_000;
+/// About so many sightings are judged by one thread at a time; tests are to meet the borders between chunks.
+const CHUNK: usize = if cfg!(test) { 3 } else { 10_000 };
+/// More threads than this do not help: SQLite reads with one.
+const MOST_THREADS: usize = 8;
 
 /// All sightings of some tags, tag by tag.
 type Tags = Vec<Vec<StoredSighting>>;
@@ -39,12 +41,12 @@ pub fn retagged<T: Send>(
     judge: impl Fn(&ImageReport) -> T + Sync,
 ) -> Result<Vec<(u64, T)>, AuditorError> {
     let roster: BTreeSet<WitnessId> = auditor.roster().map(|(_, roster)| roster.ids().collect()).unwrap_or_default();
-    let (index, threads) = (auditor.index(), thread::available_parallelism().map_or(1, usize::from));
+    let (index, threads) = (auditor.index(), thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS));
     let judged = |tag: &Vec<StoredSighting>| {
         let (at, report) = reported(index, &roster, tag)?;
         Some((at, judge(&report)))
     };
-    let (sender, receiver) = mpsc::sync_channel::<Tags>(threads);
+    let (sender, receiver) = mpsc::sync_channel::<Tags>(1);
     let receiver = Arc::new(Mutex::new(receiver));
     let work = &|receiver: Arc<Mutex<mpsc::Receiver<Tags>>>| -> Vec<(u64, T)> {
         let next = || receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();

@@ -19,15 +19,17 @@ use taglog_proto::{
     note::SigningKey,
     record::TagRecord,
     rules::TimeError,
+    tag_proof::ImageReport,
     tile::{FULL_WIDTH, TileKind, encode_bundle},
 };
 use tempfile::TempDir;
 
-use super::{Auditor, AuditorError, FindingKind, Outcome, PushError, Run, download::tile_path};
+use super::{Auditor, AuditorError, FindingKind, Outcome, PushError, Run, download::tile_path, retags::retagged};
 use crate::client::static_log::StaticLog;
 
 const TEAM: &str = "registry.example/team/app";
 const OTHER: &str = "registry.example/team/app:2.0";
+const NEW: &str = "registry.example/team/app:3.0";
 
 fn open(directory: &TempDir) -> Auditor {
     Auditor::open(directory.path(), &log_vkey()).unwrap()
@@ -62,11 +64,15 @@ fn assert_same(auditor: &Auditor, log: &Log, size: u64) {
             let by = |sighting: &&super::store::StoredSighting| {
                 auditor.index().witnesses[sighting.witness as usize] == line.witness
             };
+            for sighting in stored.iter().filter(by) {
+                let entry = Entry::parse(&log.memory.entries()[sighting.index as usize]);
+                assert!(matches!(entry, Ok(Entry::Observation(entry)) if entry.observed == sighting.observed));
+            }
             let list: Vec<_> = stored.iter().filter(by).map(|sighting| (sighting.index, sighting.seen)).collect();
             let all = log.memory.all_sightings(&record.image, &line.witness).iter();
             assert_eq!(list, all.map(|sighting| (sighting.index, sighting.seen)).collect::<Vec<_>>());
         }
-        assert_eq!(auditor.index().tag(&record.image).unwrap().retagged().is_some(), is_retagged(log, record));
+        assert_eq!(auditor.index().tag(&record.image).unwrap().retagged(), retag(log, record));
         tags += 1;
     }
     assert_eq!(auditor.index().tags().count(), tags);
@@ -75,14 +81,31 @@ fn assert_same(auditor: &Auditor, log: &Log, size: u64) {
     }
 }
 
-/// By the definition: more than one digest, gone aside.
-fn is_retagged(log: &Log, record: &TagRecord) -> bool {
+/// By the definition: where in the log a second digest is sighted first, gone aside.
+fn retag(log: &Log, record: &TagRecord) -> Option<u64> {
     let lists = record.lines().iter().map(|line| log.memory.all_sightings(&record.image, &line.witness));
-    let mut seen: Vec<_> = lists.flatten().map(|sighting| sighting.seen).collect();
-    seen.retain(|seen| *seen != common::seen('-'));
-    seen.sort();
-    seen.dedup();
-    seen.len() > 1
+    let digests = lists.flatten().filter(|sighting| sighting.seen != common::seen('-'));
+    let by_index: BTreeMap<_, _> = digests.map(|sighting| (sighting.index, sighting.seen)).collect();
+    let first = by_index.values().next()?;
+    by_index.iter().find(|(_, seen)| *seen != first).map(|(index, _)| *index)
+}
+
+/// Every retagged tag is reported once, with all that the log has of it.
+fn assert_retags(auditor: &Auditor, log: &Log) {
+    let mut reported = retagged(auditor, |report: &ImageReport| report.clone()).unwrap();
+    reported.sort_by_key(|(index, _)| *index);
+    let records = log.memory.tag_records();
+    let retags = records.filter_map(|record| Some((retag(log, record)?, record)));
+    let expected: BTreeMap<u64, &TagRecord> = retags.collect();
+    assert_eq!(reported.iter().map(|(index, _)| index).collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for ((_, report), record) in reported.iter().zip(expected.values()) {
+        assert_eq!(report.image, record.image);
+        for (witness, line) in report.witnesses.iter().zip(record.lines()) {
+            assert!(witness.complete && witness.line == *line);
+            let sightings: Vec<_> = witness.sightings.iter().map(|sighted| sighted.sighting).collect();
+            assert_eq!(sightings, log.memory.all_sightings(&record.image, &line.witness));
+        }
+    }
 }
 
 /// One statement: witness, image, what is seen (a confirmation if nothing).
@@ -151,23 +174,43 @@ proptest! {
         let kinds = counts.observations + counts.confirmations + counts.seals + counts.rosters;
         prop_assert_eq!(kinds, all.len() as u64);
         assert_same(&auditor, &log, all.len() as u64);
+        assert_retags(&auditor, &log);
     }
 }
 
 #[test]
 fn a_batch_says_what_changed() {
-    let (log, directory) = (honest(), tempfile::tempdir().unwrap());
+    let (mut log, directory) = (honest(), tempfile::tempdir().unwrap());
+    // Two witnesses disagree from the first batch of a tag on.
+    let (first, second) = (witness(1), witness(2));
+    log.batch(30, None, vec![observe(&first, NEW, 'A', 25), observe(&second, NEW, 'B', 26)]);
     let mut auditor = open(&directory);
     let mut reports = Vec::new();
     auditor.push(&entries(&log), |batch| reports.push(batch)).unwrap();
     let firsts: Vec<(u64, usize)> = reports.iter().map(|batch| (batch.first, batch.entries.len())).collect();
-    assert_eq!(firsts, [(0, 2), (2, 4), (6, 4)]);
+    assert_eq!(firsts, [(0, 2), (2, 4), (6, 4), (10, 3)]);
     let changes = reports.iter().flat_map(|batch| &batch.changes);
+    for change in changes.clone() {
+        let entry = Entry::parse(&log.memory.entries()[change.index as usize]).unwrap();
+        let Entry::Observation(entry) = entry else { panic!("{entry}") };
+        assert_eq!(
+            (&change.image, &change.witness, change.observed, change.new),
+            (&entry.image, &entry.signature.witness, entry.observed, entry.seen)
+        );
+    }
     let changes: Vec<_> = changes.map(|change| (change.index, change.old, change.new, change.new_tag)).collect();
     let [a, b, c] = ['A', 'B', 'C'].map(common::seen);
-    let want =
-        [(2, None, a, true), (3, None, a, true), (4, None, c, true), (6, Some(a), b, false), (8, Some(b), a, false)];
+    let want = [
+        (2, None, a, true),
+        (3, None, a, true),
+        (4, None, c, true),
+        (6, Some(a), b, false),
+        (8, Some(b), a, false),
+        (10, None, a, true),
+        (11, None, b, true),
+    ];
     assert_eq!(changes, want);
+    assert_eq!(auditor.index().tag(&common::image(NEW)).unwrap().retagged(), Some(11));
     assert_eq!(auditor.index().tag(&common::image(APP)).unwrap().retagged(), Some(6));
     assert_eq!(auditor.index().tag(&common::image(OTHER)).unwrap().retagged(), None);
 }

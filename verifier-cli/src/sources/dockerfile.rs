@@ -370,7 +370,7 @@ FROM a AS later
             " # syntax=a\n",
             "# x=1\n# syntax=a\n",
             "# syntax a\n",
-            "# syntax= \n",
+            "# syntax=\n",
         ] {
             assert_eq!(frontend(top), [""; 0], "{top}");
         }
