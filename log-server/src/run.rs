@@ -92,17 +92,29 @@ pub fn run(directory: &Path, config: &Config, overrides: &Overrides) -> Result<(
     config.check()?;
     let witnesses = config.witness_keys()?;
     let metrics = http::install_metrics().map_err(RunError::System)?;
-    let data = DataDirectory::open(directory)?;
-    let policy = config.policy.as_ref().map(|path| read_policy(&directory.join(path), &data.keys)).transpose()?;
-    let recovered = recover(data.store.view(), data.keys.verifier_key())?;
-    let runtime = tokio::runtime::Runtime::new().map_err(|error| RunError::System(error.to_string()))?;
-    let store = data.store;
     // The lock is held to the end.
-    let (keys, _lock) = (data.keys, data.lock);
-    let log = Log { keys, store, recovered, witnesses, policy };
-    let outcome = runtime.block_on(serve(log, config, overrides, metrics));
+    let DataDirectory { keys, store, lock: _lock } = DataDirectory::open(directory)?;
+    let policy = config.policy.as_ref().map(|path| directory.join(path));
+    let outcome = run_opened(keys, store, policy.as_deref(), witnesses, config, overrides, metrics);
+    // Also after a start that was refused: RocksDB's threads must not go on while the process ends.
     store.close();
     outcome
+}
+
+fn run_opened(
+    keys: LogKeys,
+    store: Store,
+    policy: Option<&Path>,
+    witnesses: Vec<VerifierKey>,
+    config: &Config,
+    overrides: &Overrides,
+    metrics: PrometheusHandle,
+) -> Result<(), RunError> {
+    let policy = policy.map(|path| read_policy(path, &keys)).transpose()?;
+    let recovered = recover(store.view(), keys.verifier_key())?;
+    let runtime = tokio::runtime::Runtime::new().map_err(|error| RunError::System(error.to_string()))?;
+    let log = Log { keys, store, recovered, witnesses, policy };
+    runtime.block_on(serve(log, config, overrides, metrics))
 }
 
 /// What a server starts from.

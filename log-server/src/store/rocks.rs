@@ -152,7 +152,7 @@ impl Store {
         let cache = Cache::new_lru_cache(BLOCK_CACHE);
         let families = family::ALL.map(|name| ColumnFamilyDescriptor::new(name, options(&cache, name)));
         let store = Store { db: Box::leak(Box::new(DB::open_cf_descriptors(&database, path, families)?)) };
-        store.check_version()?;
+        store.check_version().inspect_err(|_| store.close())?;
         Ok(store)
     }
 
