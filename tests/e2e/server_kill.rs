@@ -4,33 +4,25 @@
 // A test fails where it unwraps.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use taglog_proto::{
     checkpoint::SignedCheckpoint,
     merkle::{Hash, verify_consistency},
 };
-use taglog_tests::{Data, Outcome, Server, Witness, process::Process, replay, replay::assert_prefix, witness::now};
+use taglog_tests::{
+    Data, Outcome, Server, Witness,
+    process::Process,
+    random::{self, Random},
+    replay,
+    replay::assert_prefix,
+    witness::now,
+};
 
 const ROUNDS: u64 = 60;
 const CLIENTS: u8 = 4;
 /// Tags of each client: few, so that tags change and their order matters.
 const TAGS: u64 = 50;
-
-/// xorshift64*: enough to choose moments and sizes by.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
-    }
-}
 
 /// One witness that submits, and remembers what it was told.
 struct Client {
@@ -48,7 +40,7 @@ struct Client {
 
 impl Client {
     fn new(number: u8, seed: u64) -> Client {
-        let random = Random(seed ^ (u64::from(number) << 32) | 1);
+        let random = Random::new(seed ^ (u64::from(number) << 32));
         Client {
             witness: Witness::new(number),
             random,
@@ -137,9 +129,8 @@ fn kill_while_starting(data: &Data, life: Duration) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_the_log_keeps_what_it_acknowledged() {
-    let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-    println!("seed {seed}");
-    let mut random = Random(seed | 1);
+    let seed = random::seed();
+    let mut random = Random::new(seed);
     let mut clients: Vec<Client> = (1..=CLIENTS).map(|number| Client::new(number, seed)).collect();
     let witnesses: Vec<Witness> = (1..=CLIENTS).map(Witness::new).collect();
     let quota = "[quota]\nentries-per-second = 1000000\nsightings-per-tag-per-hour = 1000000";

@@ -11,7 +11,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::TcpListener,
     ops::Range,
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use cli_common::{User, runtime, wait};
@@ -20,6 +20,7 @@ use taglog_tests::{
     Agent, Data, QuickPush, Registry, Server, Status, Witness,
     agent::{log_table, push_table, registry_table, watch_table},
     process::{PATIENCE, wait_for},
+    random::{self, Random},
     replay,
     server::lasting_address,
 };
@@ -33,25 +34,6 @@ const KILLS: usize = 10;
 const QUOTA: &str = "[quota]\nentries-per-second = 1000000\nsightings-per-tag-per-hour = 1000000";
 /// Looks every second, sees tags go after two seconds.
 const IMPATIENT: &str = "interval = \"1s\"\nlist-interval = \"1s\"\ngone-looks = 2\ngone-interval = \"1s\"\n";
-
-/// xorshift64*: enough to choose moments and tags by.
-struct Random(u64);
-
-impl Random {
-    /// Prints the seed, so that a failure can be looked into.
-    fn new() -> Random {
-        let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-        println!("seed {seed}");
-        Random(seed | 1)
-    }
-
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
-    }
-}
 
 /// A repository in a registry of its own.
 struct Repository {
@@ -257,7 +239,7 @@ impl Story {
 
 #[test]
 fn two_hundred_tags_are_followed_through_every_outage() {
-    let mut random = Random::new();
+    let mut random = Random::new(random::seed());
     let mut story = Story::begin();
     let pushed = story.push_unseen(0..TAGS);
     story.ledger.enter(pushed);

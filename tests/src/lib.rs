@@ -24,6 +24,7 @@ pub mod cosigner;
 pub mod dishonest;
 pub mod hostile_registry;
 pub mod process;
+pub mod random;
 pub mod registry;
 pub mod replay;
 pub mod server;

@@ -73,7 +73,7 @@ pub struct Scene {
 pub struct Ran {
     pub code: Option<i32>,
     /// Shown when an assertion fails.
-    #[allow(dead_code)]
+    #[allow(dead_code)] // Read by Debug alone.
     pub stderr: String,
     /// The alerts on standard output.
     pub alerts: Vec<Value>,

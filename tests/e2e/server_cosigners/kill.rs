@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+    time::{Duration, Instant},
 };
 
 use taglog_proto::merkle::Hash;
@@ -10,6 +10,7 @@ use taglog_tests::{
     Answer, Server,
     cosigner::Behaviour,
     process::{PATIENCE, Process},
+    random::{self, Random},
     replay,
     replay::assert_prefix,
 };
@@ -17,18 +18,6 @@ use taglog_tests::{
 use super::common::{SETTINGS, Scene};
 
 const ROUNDS: u64 = 25;
-
-/// xorshift64*: enough to choose moments by.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, limit: u64) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) % limit
-    }
-}
 
 /// Submits until the server is gone; keeps what it was told and every checkpoint that was published.
 async fn submit(
@@ -58,9 +47,7 @@ async fn submit(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn killed_at_any_moment_no_cosigner_sees_a_fork() {
-    let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
-    println!("seed {seed}");
-    let mut random = Random(seed | 1);
+    let mut random = Random::new(random::seed());
     let scene = Scene::with(&format!("{SETTINGS}\n[quota]\nentries-per-second = 1000000"));
     let (mut next, mut acknowledged, mut roots) = (0, BTreeMap::new(), BTreeMap::new());
     let (mut round, deadline) = (0, Instant::now() + PATIENCE);

@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::reversed_empty_ranges)]
+    #[allow(clippy::reversed_empty_ranges)] // One of the misfits is such a range.
     fn misfits() {
         for edits in [&[(2..4, "x"), (2..4, "y")][..], &[(2..4, "x"), (3..5, "y")], &[(9..11, "")], &[(4..2, "")]] {
             assert_eq!(edited(edits), Err(Misfit), "{edits:?}");
