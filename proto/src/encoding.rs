@@ -17,6 +17,23 @@ pub(crate) fn to_text(value: &impl std::fmt::Display, usual: usize) -> String {
     text
 }
 
+/// Whether a value's text is `text`.
+pub(crate) fn is_text(value: &impl std::fmt::Display, text: &str) -> bool {
+    use std::fmt::Write as _;
+    let mut rest = Rest(text);
+    write!(rest, "{value}").is_ok() && rest.0.is_empty()
+}
+
+/// What is left of a text after all that was written, which must be in it.
+struct Rest<'a>(&'a str);
+
+impl std::fmt::Write for Rest<'_> {
+    fn write_str(&mut self, written: &str) -> std::fmt::Result {
+        self.0 = self.0.strip_prefix(written).ok_or(std::fmt::Error)?;
+        Ok(())
+    }
+}
+
 /// Encodes bytes as RFC 4648 §4 base64 with padding.
 pub fn to_base64(bytes: &[u8]) -> String {
     STANDARD.encode(bytes)
@@ -69,6 +86,13 @@ mod tests {
         assert_eq!(from_base64("AAE="), Some(vec![0, 1]));
         for bad in ["AAE", "AAF=", " AAE=", "AAE=\n", "AA E=", "AAE=="] {
             assert_eq!(from_base64(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_the_whole_of_it() {
+        for (text, is) in [("1.23", true), ("1.2", false), ("1.234", false), ("1,23", false), ("", false)] {
+            assert_eq!(is_text(&format_args!("{}.{}", 1, 23), text), is, "{text:?}");
         }
     }
 

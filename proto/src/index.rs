@@ -39,6 +39,23 @@ pub trait RecordReader {
     /// # Errors
     /// When storage fails, or the list is not `line.sightings` long.
     fn sightings_frontier(&self, image: &Image, line: &TagLine) -> Result<Frontier, Self::Error>;
+
+    /// As [`RecordReader::tag_record`], with the number of the tag, if this reader numbers tags and has it: whoever has
+    /// all records in memory need not search for a name again.
+    ///
+    /// # Errors
+    /// When storage fails.
+    fn numbered_record(&self, image: &Image) -> Result<(Option<TagRecord>, Option<u32>), Self::Error> {
+        Ok((self.tag_record(image)?, None))
+    }
+
+    /// As [`RecordReader::sightings_frontier`], with the number that [`RecordReader::numbered_record`] gave.
+    ///
+    /// # Errors
+    /// When storage fails, or the list is not `line.sightings` long.
+    fn numbered_frontier(&self, image: &Image, _: Option<u32>, line: &TagLine) -> Result<Frontier, Self::Error> {
+        self.sightings_frontier(image, line)
+    }
 }
 
 /// Gives the whole index as of the last seal: records, and the pages of the tree over them.
@@ -88,6 +105,8 @@ pub struct RecordChanges {
     pub tags: u64,
     /// Changed tag records.
     pub tag_records: Vec<TagRecord>,
+    /// For each of them the number that [`RecordReader::numbered_record`] gave.
+    pub tag_numbers: Vec<Option<u32>>,
     /// Changed repository records.
     pub repository_records: Vec<RepositoryRecord>,
     /// Additions to lists of sightings, each tag and witness once, in the order of `tag_records`.
@@ -115,6 +134,7 @@ pub struct IndexChanges {
 
 struct TagState {
     record: TagRecord,
+    number: Option<u32>,
     /// What this batch has appended, by witness.
     lists: Vec<(WitnessId, NewSightings)>,
     changed: bool,
@@ -241,14 +261,17 @@ impl<'a, R: RecordReader> Batch<'a, R> {
     pub fn into_records(self) -> RecordChanges {
         let mut changes = RecordChanges {
             tags: self.tags,
-            tag_records: Vec::new(),
+            tag_records: Vec::with_capacity(self.tag_states.values.len()),
+            tag_numbers: Vec::with_capacity(self.tag_states.values.len()),
             repository_records: Vec::new(),
-            sightings: Vec::new(),
+            // Seldom does more than one witness see something new.
+            sightings: Vec::with_capacity(self.tag_states.values.len()),
         };
         for state in self.tag_states.values.into_iter().filter(|state| state.changed) {
             let image = &state.record.image;
             changes.sightings.extend(state.lists.into_iter().map(|(witness, new)| ((image.clone(), witness), new)));
             changes.tag_records.push(state.record);
+            changes.tag_numbers.push(state.number);
         }
         let repositories = self.repository_states.values.into_iter().filter(|state| state.changed);
         changes.repository_records.extend(repositories.map(|state| state.record));
@@ -257,8 +280,9 @@ impl<'a, R: RecordReader> Batch<'a, R> {
 }
 
 fn read_tag<R: RecordReader>(reader: &R, image: &Image) -> Result<TagState, R::Error> {
-    let record = reader.tag_record(image)?.unwrap_or_else(|| TagRecord::new(image.clone()));
-    Ok(TagState { record, lists: Vec::new(), changed: false })
+    let (record, number) = reader.numbered_record(image)?;
+    let record = record.unwrap_or_else(|| TagRecord::new(image.clone()));
+    Ok(TagState { record, number, lists: Vec::new(), changed: false })
 }
 
 fn read_repository<R: RecordReader>(reader: &R, repository: &Repository) -> Result<RepositoryState, R::Error> {
@@ -299,7 +323,7 @@ fn append_sighting<R: RecordReader>(
         Some(place) => place,
         None => {
             let line = tag.record.line(witness);
-            let stored = line.map(|line| reader.sightings_frontier(&entry.image, line)).transpose()?;
+            let stored = line.map(|line| reader.numbered_frontier(&entry.image, tag.number, line)).transpose()?;
             let before = line.map_or(0, |line| line.sightings);
             let list = NewSightings { before, added: Vec::new(), frontier: stored.unwrap_or_default() };
             tag.lists.push((witness.clone(), list));

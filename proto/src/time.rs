@@ -4,9 +4,14 @@ use std::{fmt, str::FromStr, time::SystemTime};
 
 use thiserror::Error;
 
+use crate::encoding::is_text;
+
+/// 0000-01-01T00:00:00Z. Four digits are all that the format has for a year; the last second is jiff's own.
+const FIRST_SECOND: i64 = -62_167_219_200;
+
 /// Seconds since 1970-01-01T00:00:00Z, without leap seconds; between the years 0000 and 9999.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(jiff::Timestamp);
+pub struct Timestamp(i64);
 
 /// A time that is not spelled `YYYY-MM-DDThh:mm:ssZ`, or does not exist.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -15,7 +20,7 @@ pub struct TimestampError(String);
 
 impl Timestamp {
     /// 1970-01-01T00:00:00Z.
-    pub const UNIX_EPOCH: Timestamp = Timestamp(jiff::Timestamp::UNIX_EPOCH);
+    pub const UNIX_EPOCH: Timestamp = Timestamp(0);
 
     /// A system's time in whole seconds; [`Timestamp::UNIX_EPOCH`] for what no entry could say, so
     /// that a clock which is so far off makes everything be refused.
@@ -27,14 +32,13 @@ impl Timestamp {
 
     /// The time that is `seconds` after 1970; `None` outside the years 0000 to 9999.
     pub fn from_unix(seconds: i64) -> Option<Timestamp> {
-        let time = jiff::Timestamp::from_second(seconds).ok()?;
-        // Four digits are all that the format has for a year.
-        (time.to_string().len() == 20).then_some(Timestamp(time))
+        let possible = seconds >= FIRST_SECOND && jiff::Timestamp::from_second(seconds).is_ok();
+        possible.then_some(Timestamp(seconds))
     }
 
     /// Seconds since 1970.
     pub fn unix(self) -> i64 {
-        self.0.as_second()
+        self.0
     }
 }
 
@@ -48,16 +52,14 @@ impl FromStr for Timestamp {
         }
         let time: jiff::Timestamp = text.parse().map_err(|_| error())?;
         // The parser is liberal (leap seconds, lower case); what it prints is the one spelling.
-        if time.to_string() != text {
-            return Err(error());
-        }
-        Ok(Timestamp(time))
+        if is_text(&time, text) { Ok(Timestamp(time.as_second())) } else { Err(error()) }
     }
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        // Every second that one can be made of is one of jiff's.
+        jiff::Timestamp::from_second(self.0).map_err(|_| fmt::Error)?.fmt(f)
     }
 }
 
@@ -70,6 +72,14 @@ mod tests {
         let time: Timestamp = "2026-11-23T02:05:00Z".parse().unwrap();
         assert_eq!(time.to_string(), "2026-11-23T02:05:00Z");
         assert_eq!(Timestamp::from_unix(time.unix()), Some(time));
+        // Every time that can be made is spelled as one that is read.
+        let first = Timestamp::from_unix(FIRST_SECOND).unwrap();
+        assert_eq!((first.to_string().as_str(), first.to_string().parse()), ("0000-01-01T00:00:00Z", Ok(first)));
+        let last = Timestamp::from_unix(253_402_207_200).unwrap();
+        assert_eq!((last.to_string().as_str(), last.to_string().parse()), ("9999-12-30T22:00:00Z", Ok(last)));
+        for beyond in [FIRST_SECOND - 1, 253_402_207_201, i64::MIN, i64::MAX] {
+            assert_eq!(Timestamp::from_unix(beyond), None, "{beyond}");
+        }
         for bad in [
             "",
             "9999-12-30T22:00:01Z",

@@ -707,8 +707,13 @@ impl Forged {
         let mut draft = log.draft(30, None, vec![]);
         draft.changes.tree = prefix_tree::update(&log.memory, &leaves).unwrap();
         (draft.seal.index, draft.seal.roster) = (draft.changes.tree.root, self.roster);
-        draft.changes.records =
-            RecordChanges { tags: 1, tag_records: vec![], repository_records: vec![], sightings: vec![] };
+        draft.changes.records = RecordChanges {
+            tags: 1,
+            tag_records: vec![],
+            tag_numbers: vec![],
+            repository_records: vec![],
+            sightings: vec![],
+        };
         let cited = self.cited();
         log.write(draft);
 

@@ -12,6 +12,7 @@ use std::fmt;
 use thiserror::Error;
 
 use crate::{
+    encoding::is_text,
     name::NameError,
     note::NoteError,
     time::{Timestamp, TimestampError},
@@ -104,7 +105,7 @@ impl Entry {
             _ => return Err(unknown_kind(kind)),
         };
         // The parsers are strict line by line; this makes the one spelling a fact, not a hope.
-        if entry.to_string() == text { Ok(entry) } else { Err(EntryError::Spelling) }
+        if is_text(&entry, text) { Ok(entry) } else { Err(EntryError::Spelling) }
     }
 
     /// The witness's signature, of an observation or a confirmation.

@@ -100,19 +100,19 @@ impl Observation {
     /// # Errors
     /// [`EntryError::Name`] when the key's name is no witness name.
     pub fn sign(image: Image, seen: Seen, observed: Timestamp, key: &SigningKey) -> Result<Observation, EntryError> {
-        let signature = WitnessSignature::sign(&Self::text_of(&image, &seen, observed), key)?;
+        let text = ObservationText { image: &image, seen: &seen, observed }.to_string();
+        let signature = WitnessSignature::sign(&text, key)?;
         Ok(Observation { image, seen, observed, signature })
     }
 
-    fn text_of(image: &Image, seen: &Seen, observed: Timestamp) -> String {
-        let Image { repository, tag } = image;
-        format!("{}\nrepository {repository}\ntag {tag}\ndigest {seen}\nobserved {observed}\n", Self::KIND)
+    fn signed(&self) -> ObservationText<'_> {
+        ObservationText { image: &self.image, seen: &self.seen, observed: self.observed }
     }
 
     /// The text that is signed: all but the empty line and the signature. Two notes with the same
     /// text by the same witness are the same observation (SPEC.md section 6.2).
     pub fn text(&self) -> String {
-        Self::text_of(&self.image, &self.seen, self.observed)
+        self.signed().to_string()
     }
 
     /// Checks the witness's signature in the strict sense.
@@ -135,9 +135,24 @@ impl Observation {
     }
 }
 
+/// What a witness signs of an observation.
+struct ObservationText<'a> {
+    image: &'a Image,
+    seen: &'a Seen,
+    observed: Timestamp,
+}
+
+impl fmt::Display for ObservationText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ObservationText { image: Image { repository, tag }, seen, observed } = self;
+        let kind = Observation::KIND;
+        write!(f, "{kind}\nrepository {repository}\ntag {tag}\ndigest {seen}\nobserved {observed}\n")
+    }
+}
+
 impl fmt::Display for Observation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}\n{}", self.text(), self.signature)
+        write!(f, "{}\n{}", self.signed(), self.signature)
     }
 }
 

@@ -17,7 +17,7 @@ use thiserror::Error;
 use super::{
     batch::{BatchReport, Change, Counts, Prepared, admit_rosters},
     index::{GrownList, Index},
-    store::{Commit, Loaded, Store, StoredSighting},
+    store::{Loaded, Store, StoredSighting, write::Rows},
     tree::Tree,
     trie::TooLarge,
 };
@@ -40,6 +40,12 @@ pub enum AuditorError {
     /// The database failed.
     #[error("the auditor's database: {0}; is the disk full?")]
     Database(#[from] rusqlite::Error),
+    /// There are too many threads on the system.
+    #[error("the system gives this auditor no thread: {0}")]
+    Thread(std::io::Error),
+    /// The thread that writes to the database has ended early.
+    #[error("the auditor can no longer write to its database: start it again")]
+    Writer,
     /// A state that another version wrote.
     #[error("{path} is of version {version}, which this taglog does not know: upgrade, or audit anew with --full")]
     Version {
@@ -124,7 +130,6 @@ pub struct Auditor {
     /// Every roster, and how many of them are on disk.
     rosters: Vec<(u64, Roster)>,
     stored_rosters: usize,
-    stored_witnesses: usize,
     keys: WitnessKeys,
     index: Index,
     tree: Tree,
@@ -163,7 +168,6 @@ impl Auditor {
             state,
             stored_rosters: rosters.len(),
             rosters,
-            stored_witnesses: index.witnesses.len(),
             keys,
             index,
             tree,
@@ -230,7 +234,7 @@ impl Auditor {
 
     /// How many sightings the next commit will write.
     pub fn uncommitted(&self) -> usize {
-        self.sightings.len() + self.index.dirty_tags.len() + self.tree.pending.len()
+        self.sightings.len() + self.index.uncommitted() + self.tree.uncommitted()
     }
 
     /// The right edge of the tree over all audited entries.
@@ -326,7 +330,7 @@ impl Auditor {
         let batch = audit_judged(&self.state, entries, &self.index).map_err(push_error)?;
         let root = self.index.propose(&batch.records).map_err(AuditorError::from)?;
         if let Err(error) = batch.check_root(&root) {
-            self.index.forget();
+            self.index.forget().map_err(AuditorError::from)?;
             return Err(push_error(error));
         }
         let first = self.state.size;
@@ -374,28 +378,35 @@ impl Auditor {
     /// left it.
     ///
     /// # Errors
-    /// [`AuditorError`]; nothing is on disk then, and the call may be repeated.
+    /// [`AuditorError`]; nothing of it is on disk then, and the call may be repeated.
     pub fn commit(&mut self) -> Result<(), AuditorError> {
-        self.store.commit(&Commit {
-            seal: self.state.seal.as_ref(),
-            rosters: &self.rosters[self.stored_rosters..],
-            counts: &self.counts,
+        let rows = self.take_rows();
+        self.store.commit(rows)
+    }
+
+    /// Begins a commit of everything that was taken, and returns once the commit before is durable: another thread writes,
+    /// while more is taken. Whatever reads the state waits for it, and so does [`Auditor::commit`].
+    ///
+    /// # Errors
+    /// [`AuditorError`] when the commit before failed. What it should have written is not lost: the next commit writes it.
+    pub fn begin_commit(&mut self) -> Result<(), AuditorError> {
+        let rows = self.take_rows();
+        self.store.begin_commit(rows)
+    }
+
+    fn take_rows(&mut self) -> Rows {
+        let stored_rosters = std::mem::replace(&mut self.stored_rosters, self.rosters.len());
+        Rows {
+            seal: self.state.seal,
+            counts: self.counts.clone(),
             tiles_checked: self.tiles_checked,
-            index: &self.index,
-            stored_witnesses: self.stored_witnesses,
-            tree: &self.tree,
-            sightings: &self.sightings,
-            lax: &self.lax,
-            checkpoints: &self.checkpoints,
-        })?;
-        self.stored_rosters = self.rosters.len();
-        self.stored_witnesses = self.index.witnesses.len();
-        self.index.committed();
-        self.tree.pending.clear();
-        self.sightings.clear();
-        self.lax.clear();
-        self.checkpoints.clear();
-        Ok(())
+            rosters: self.rosters[stored_rosters..].to_vec(),
+            index: self.index.take_rows(),
+            tiles: self.tree.take_rows(),
+            sightings: std::mem::take(&mut self.sightings),
+            lax: std::mem::take(&mut self.lax),
+            checkpoints: std::mem::take(&mut self.checkpoints),
+        }
     }
 
     /// Remembers, with the next commit, a checkpoint whose signature the caller has verified.

@@ -1,6 +1,12 @@
 //! The stored form of what witnesses have reported of a tag or a repository. Integers are little-endian.
 
-use taglog_proto::{entry::Seen, merkle::Hash, name::Digest, record::Confirmed, time::Timestamp};
+use taglog_proto::{
+    entry::Seen,
+    merkle::{Hash, edge_root},
+    name::Digest,
+    record::Confirmed,
+    time::Timestamp,
+};
 
 use super::index::{LineState, RepositoryLineState};
 
@@ -32,7 +38,8 @@ pub(super) fn tag_lines(lines: &[LineState]) -> Vec<u8> {
             bytes.extend_from_slice(&number.to_le_bytes());
         }
         bytes.extend_from_slice(&line.observed.unix().to_le_bytes());
-        let seen = seen_bytes(&line.seen);
+        let seen = line.seen.get();
+        let seen = seen_bytes(&seen);
         // 0, 32 or 64 bytes, and at most 64 nodes.
         bytes.push(seen.len() as u8);
         bytes.extend_from_slice(seen);
@@ -57,7 +64,8 @@ pub(super) fn tag_lines_from(bytes: &[u8]) -> Option<Vec<LineState>> {
         if edge.len() != sightings.count_ones() as usize {
             return None;
         }
-        lines.push(LineState { witness, observations, sightings, index, observed, seen, edge });
+        let (seen, root) = (seen.into(), edge_root(&edge));
+        lines.push(LineState { witness, observations, sightings, index, observed, seen, edge, root });
     }
     Some(lines)
 }

@@ -5,14 +5,21 @@ use std::{collections::HashMap, convert::Infallible};
 use taglog_proto::{
     entry::Seen,
     index::{RecordChanges, RecordReader, commitment},
-    merkle::{Frontier, Hash, edge_root},
+    merkle::{Frontier, Hash},
     name::{Digest, Image, Repository, Tag, WitnessId},
     prefix_tree::{Key, Leaf, PrefixProof},
     record::{Confirmed, RepositoryLine, RepositoryRecord, TagLine, TagRecord, repository_key, tag_key},
     time::Timestamp,
 };
 
-use super::trie::{TooLarge, Trie};
+use super::{
+    codec,
+    store::write::{IndexRows, RepositoryRow, TagRow},
+    trie::{TooLarge, Trie},
+};
+
+/// How many records are hashed into a new tree at once: all of them need not be in memory twice.
+const AT_ONCE: usize = if cfg!(test) { 3 } else { 1 << 18 };
 
 /// What one witness has reported of one tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,9 +29,39 @@ pub(super) struct LineState {
     pub sightings: u64,
     pub index: u64,
     pub observed: Timestamp,
-    pub seen: Seen,
+    pub seen: StoredSeen,
     /// The right edge of its list of sightings.
     pub edge: Box<[Hash]>,
+    /// The root over it, which every look at the record wants.
+    pub root: Hash,
+}
+
+/// A [`Seen`] in less memory, as digests are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum StoredSeen {
+    Sha256([u8; 32]),
+    Sha512(Box<[u8; 64]>),
+    Gone,
+}
+
+impl From<Seen> for StoredSeen {
+    fn from(seen: Seen) -> StoredSeen {
+        match seen {
+            Seen::Digest(Digest::Sha256(digest)) => StoredSeen::Sha256(digest),
+            Seen::Digest(Digest::Sha512(digest)) => StoredSeen::Sha512(Box::new(digest)),
+            Seen::Gone => StoredSeen::Gone,
+        }
+    }
+}
+
+impl StoredSeen {
+    pub fn get(&self) -> Seen {
+        match self {
+            StoredSeen::Sha256(digest) => Seen::Digest(Digest::Sha256(*digest)),
+            StoredSeen::Sha512(digest) => Seen::Digest(Digest::Sha512(**digest)),
+            StoredSeen::Gone => Seen::Gone,
+        }
+    }
 }
 
 /// What witnesses have reported of one tag.
@@ -91,8 +128,10 @@ pub struct Index {
     tag_places: Vec<HashMap<Tag, u32>>,
     trie: Trie,
     /// What has changed since the last commit.
-    pub(super) dirty_tags: Vec<u32>,
-    pub(super) dirty_repositories: Vec<u32>,
+    dirty_tags: Vec<u32>,
+    dirty_repositories: Vec<u32>,
+    /// How many witnesses no commit needs to write.
+    stored_witnesses: usize,
 }
 
 /// A tag as the index has it.
@@ -135,7 +174,7 @@ impl TagView<'_> {
             witness: &self.index.witnesses[line.witness as usize],
             index: line.index,
             observed: line.observed,
-            seen: line.seen,
+            seen: line.seen.get(),
             sightings: line.sightings,
         })
     }
@@ -174,19 +213,32 @@ impl Index {
 
     /// Hashes the changed records into the tree. [`Index::take`] or [`Index::forget`] must follow.
     pub(super) fn propose(&mut self, changes: &RecordChanges) -> Result<Hash, TooLarge> {
-        let tags = changes.tag_records.iter();
-        let tags = tags.map(|record| Leaf { key: tag_key(&record.image), commitment: commitment(record) });
-        let repositories = changes
-            .repository_records
-            .iter()
-            .map(|record| Leaf { key: repository_key(&record.repository), commitment: commitment(record) });
+        let tags = changes.tag_records.iter().map(tag_leaf);
+        let repositories = changes.repository_records.iter().map(repository_leaf);
         self.trie.update(tags.chain(repositories).collect())?;
         Ok(self.trie.root())
     }
 
-    /// Leaves the tree as it was before [`Index::propose`].
-    pub(super) fn forget(&mut self) {
-        self.trie.undo();
+    /// Leaves the tree as it was before [`Index::propose`]: makes it anew. An audit does so once, when the log is convicted.
+    pub(super) fn forget(&mut self) -> Result<(), TooLarge> {
+        self.trie = Trie::default();
+        self.trie = self.tree()?;
+        Ok(())
+    }
+
+    /// The tree over all records.
+    fn tree(&self) -> Result<Trie, TooLarge> {
+        let tags = self.tags.iter().map(|state| tag_leaf(&self.record(state)));
+        let repositories = self.repositories.iter().map(|state| repository_leaf(&self.repository(state)));
+        let (mut trie, mut leaves) = (Trie::default(), Vec::new());
+        for leaf in tags.chain(repositories) {
+            leaves.push(leaf);
+            if leaves.len() == AT_ONCE {
+                trie.update(std::mem::take(&mut leaves))?;
+            }
+        }
+        trie.update(leaves)?;
+        Ok(trie)
     }
 
     /// Takes the changed records whose hashes are in the tree already. Says of each list of sightings that has grown, in
@@ -198,12 +250,13 @@ impl Index {
         let mut grown: Vec<GrownList> = Vec::with_capacity(changes.sightings.len());
         // Lists come in the order of records: no tag is searched for twice.
         let mut lists = changes.sightings.iter().peekable();
-        for record in &changes.tag_records {
-            let (tag, first) = (self.tag_place(&record.image), grown.len());
+        for (record, number) in changes.tag_records.iter().zip(&changes.tag_numbers) {
+            let tag = number.unwrap_or_else(|| self.tag_place(&record.image));
+            let first = grown.len();
             let new_tag = self.tags[tag as usize].lines.is_empty();
             while let Some(((_, witness), _)) = lists.next_if(|((image, _), _)| *image == record.image) {
                 let witness = self.witness_place(witness);
-                let old = self.tags[tag as usize].line(witness).map(|line| line.seen);
+                let old = self.tags[tag as usize].line(witness).map(|line| line.seen.get());
                 grown.push(GrownList { tag, witness, old, new_tag });
             }
             self.take_tag(tag, record);
@@ -234,27 +287,35 @@ impl Index {
 
     fn take_tag(&mut self, place: u32, record: &TagRecord) {
         for line in record.lines() {
-            let witness = self.witness_place(&line.witness);
-            let lines = &mut self.tags[place as usize].lines;
-            let at = lines.iter().position(|old| old.witness == witness).unwrap_or_else(|| {
-                // Most tags have few witnesses, and there are many tags.
-                lines.reserve_exact(1);
-                lines.push(LineState {
-                    witness,
-                    observations: 0,
-                    sightings: 0,
-                    index: 0,
-                    observed: line.observed,
-                    seen: line.seen,
-                    edge: Box::default(),
-                });
-                lines.len() - 1
-            });
-            let state = &mut lines[at];
+            let (witnesses, lines) = (&self.witnesses, &mut self.tags[place as usize].lines);
+            let state = match lines.iter().position(|state| witnesses[state.witness as usize] == line.witness) {
+                Some(at) => &mut lines[at],
+                None => self.add_line(place, line),
+            };
             (state.observations, state.sightings) = (line.observations, line.sightings);
-            (state.index, state.observed, state.seen) = (line.index, line.observed, line.seen);
+            (state.index, state.observed, state.root) = (line.index, line.observed, line.root);
+            state.seen = line.seen.into();
         }
         self.mark_tag(place);
+    }
+
+    fn add_line(&mut self, place: u32, line: &TagLine) -> &mut LineState {
+        let witness = self.witness_place(&line.witness);
+        let lines = &mut self.tags[place as usize].lines;
+        // Most tags have few witnesses, and there are many tags.
+        lines.reserve_exact(1);
+        lines.push(LineState {
+            witness,
+            observations: 0,
+            sightings: 0,
+            index: 0,
+            observed: line.observed,
+            seen: line.seen.into(),
+            edge: Box::default(),
+            root: line.root,
+        });
+        let last = lines.len() - 1;
+        &mut lines[last]
     }
 
     /// Remembers whether a second digest was sighted under the tag of this number; sightings come in the order of the log.
@@ -274,14 +335,40 @@ impl Index {
         }
     }
 
-    /// Forgets what was changed: it is on disk.
-    pub(super) fn committed(&mut self) {
-        for place in self.dirty_tags.drain(..) {
-            self.tags[place as usize].dirty = false;
-        }
-        for place in self.dirty_repositories.drain(..) {
-            self.repositories[place as usize].dirty = false;
-        }
+    /// How many changed records the next commit writes.
+    pub(super) fn uncommitted(&self) -> usize {
+        self.dirty_tags.len()
+    }
+
+    /// What a commit writes: what is new or has changed since the last one, in the order of the numbers.
+    pub(super) fn take_rows(&mut self) -> IndexRows {
+        let stored = std::mem::replace(&mut self.stored_witnesses, self.witnesses.len());
+        let witnesses =
+            self.witnesses.iter().zip(0..).skip(stored).map(|(witness, id)| (id, witness.clone())).collect();
+        IndexRows { witnesses, repositories: self.take_repository_rows(), tags: self.take_tag_rows() }
+    }
+
+    fn take_repository_rows(&mut self) -> Vec<RepositoryRow> {
+        let mut changed = std::mem::take(&mut self.dirty_repositories);
+        changed.sort_unstable();
+        let row = |id: u32| {
+            let state = &mut self.repositories[id as usize];
+            state.dirty = false;
+            RepositoryRow { id, name: state.name.clone(), lines: codec::repository_lines(&state.lines) }
+        };
+        changed.into_iter().map(row).collect()
+    }
+
+    fn take_tag_rows(&mut self) -> Vec<TagRow> {
+        let mut changed = std::mem::take(&mut self.dirty_tags);
+        changed.sort_unstable();
+        let row = |id: u32| {
+            let TagState { repository, tag, first, retagged, lines, dirty } = &mut self.tags[id as usize];
+            *dirty = false;
+            let (repository, first, retagged) = (*repository, *first, *retagged);
+            TagRow { id, repository, name: tag.clone(), first, retagged, lines: codec::tag_lines(lines) }
+        };
+        changed.into_iter().map(row).collect()
     }
 
     /// The number of this witness.
@@ -338,19 +425,20 @@ impl Index {
             witness: self.witnesses[line.witness as usize].clone(),
             observations: line.observations,
             sightings: line.sightings,
-            root: edge_root(&line.edge),
+            root: line.root,
             index: line.index,
             observed: line.observed,
-            seen: line.seen,
+            seen: line.seen.get(),
         }
     }
 
     /// The record of a tag.
-    fn record(&self, state: &TagState) -> TagRecord {
+    pub(super) fn record(&self, state: &TagState) -> TagRecord {
         TagRecord::from_lines(self.image(state), state.lines.iter().map(|line| self.tag_line(line)).collect())
     }
 
-    fn repository(&self, state: &RepositoryState) -> RepositoryRecord {
+    /// The record of a repository.
+    pub(super) fn repository(&self, state: &RepositoryState) -> RepositoryRecord {
         let lines = state.lines.iter().map(|line| RepositoryLine {
             witness: self.witnesses[line.witness as usize].clone(),
             tags: line.tags,
@@ -365,7 +453,8 @@ impl Index {
         repositories: Vec<RepositoryState>,
         tags: Vec<TagState>,
     ) -> Option<Index> {
-        let mut index = Index { witnesses, repositories, tags, ..Index::default() };
+        let stored_witnesses = witnesses.len();
+        let mut index = Index { witnesses, repositories, tags, stored_witnesses, ..Index::default() };
         let numbered = |length: usize| 0..length as u32;
         index.witness_places = index.witnesses.iter().cloned().zip(numbered(index.witnesses.len())).collect();
         let names = index.repositories.iter().map(|state| state.name.clone());
@@ -384,18 +473,17 @@ impl Index {
         for (state, place) in index.tags.iter().zip(0..) {
             index.tag_places[state.repository as usize].insert(state.tag.clone(), place);
         }
-        let tags = index.tags.iter().map(|state| {
-            let record = index.record(state);
-            Leaf { key: tag_key(&record.image), commitment: commitment(&record) }
-        });
-        let repositories = index.repositories.iter().map(|state| {
-            let record = index.repository(state);
-            Leaf { key: repository_key(&record.repository), commitment: commitment(&record) }
-        });
-        let leaves = tags.chain(repositories).collect();
-        index.trie.update(leaves).ok()?;
+        index.trie = index.tree().ok()?;
         Some(index)
     }
+}
+
+fn tag_leaf(record: &TagRecord) -> Leaf {
+    Leaf { key: tag_key(&record.image), commitment: commitment(record) }
+}
+
+fn repository_leaf(record: &RepositoryRecord) -> Leaf {
+    Leaf { key: repository_key(&record.repository), commitment: commitment(record) }
 }
 
 fn frontier(line: &LineState) -> Frontier {
@@ -415,7 +503,7 @@ impl RecordReader for Index {
     type Error = Infallible;
 
     fn tag_record(&self, image: &Image) -> Result<Option<TagRecord>, Infallible> {
-        Ok(self.tag_state(image).map(|state| self.record(state)))
+        Ok(self.numbered_record(image)?.0)
     }
 
     fn repository_record(&self, repository: &Repository) -> Result<Option<RepositoryRecord>, Infallible> {
@@ -424,10 +512,17 @@ impl RecordReader for Index {
     }
 
     fn sightings_frontier(&self, image: &Image, line: &TagLine) -> Result<Frontier, Infallible> {
-        let state = self.tag_state(image);
-        let stored = state.and_then(|state| {
-            state.lines.iter().find(|stored| self.witnesses[stored.witness as usize] == line.witness)
-        });
-        Ok(stored.map(frontier).unwrap_or_default())
+        self.numbered_frontier(image, self.number(image), line)
+    }
+
+    fn numbered_record(&self, image: &Image) -> Result<(Option<TagRecord>, Option<u32>), Infallible> {
+        let number = self.number(image);
+        Ok((number.map(|number| self.record(&self.tags[number as usize])), number))
+    }
+
+    fn numbered_frontier(&self, _: &Image, number: Option<u32>, line: &TagLine) -> Result<Frontier, Infallible> {
+        let lines = number.and_then(|number| self.tags.get(number as usize)).map(|state| &state.lines);
+        let is_of = |stored: &&LineState| self.witnesses[stored.witness as usize] == line.witness;
+        Ok(lines.and_then(|lines| lines.iter().find(is_of)).map(frontier).unwrap_or_default())
     }
 }

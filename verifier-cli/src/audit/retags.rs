@@ -8,7 +8,6 @@ use std::{
 };
 
 use taglog_proto::{
-    index::RecordReader as _,
     name::WitnessId,
     record::Sighting,
     tag_proof::{ImageReport, Sighted, WitnessReport},
@@ -35,7 +34,7 @@ type Tags = Vec<Vec<StoredSighting>>;
 /// order. Few tags at a time are in memory, so there may be any number of them; all cores judge.
 ///
 /// # Errors
-/// [`AuditorError`] when the state cannot be read.
+/// [`AuditorError`] when the state cannot be read, or the system gives no threads.
 pub fn retagged<T: Send>(
     auditor: &Auditor,
     judge: impl Fn(&ImageReport) -> T + Sync,
@@ -55,9 +54,9 @@ pub fn retagged<T: Send>(
     thread::scope(|scope| {
         let spawn = |_| {
             let receiver = Arc::clone(&receiver);
-            scope.spawn(move || work(receiver))
+            thread::Builder::new().spawn_scoped(scope, move || work(receiver))
         };
-        let workers: Vec<_> = (0..threads).map(spawn).collect();
+        let workers: Vec<_> = (0..threads).map(spawn).collect::<Result<_, _>>().map_err(AuditorError::Thread)?;
         drop(receiver);
         let read = read_tags(auditor, |tags| {
             // There is nobody to take it only if every worker has panicked, which is told below.
@@ -98,15 +97,13 @@ fn read_tags(auditor: &Auditor, mut hand_on: impl FnMut(Tags)) -> Result<(), Aud
 /// What all these sightings of one tag, in log order, are the history of.
 fn reported(index: &Index, roster: &BTreeSet<WitnessId>, sightings: &[StoredSighting]) -> Option<(u64, ImageReport)> {
     let state = index.tags.get(sightings.first()?.tag as usize)?;
-    let image = index.image(state);
-    let (Ok(record), Ok(repository)) = (index.tag_record(&image), index.repository_record(&image.repository));
-    let confirmed = |witness: &WitnessId| repository.as_ref()?.line(witness)?.confirmed;
+    let (record, repository) = (index.record(state), index.repository(&index.repositories[state.repository as usize]));
+    let confirmed = |witness: &WitnessId| repository.line(witness)?.confirmed;
     let mut lists: HashMap<&WitnessId, Vec<Sighted>> = HashMap::new();
     for StoredSighting { index: at, witness, observed, seen, .. } in sightings {
         let sighted = Sighted { sighting: Sighting { index: *at, seen: *seen }, observed: *observed };
         lists.entry(index.witnesses.get(*witness as usize)?).or_default().push(sighted);
     }
-    let record = record?;
     let witnesses = record.lines().iter().map(|line| {
         let sightings = lists.remove(&line.witness).unwrap_or_default();
         WitnessReport {
@@ -118,6 +115,6 @@ fn reported(index: &Index, roster: &BTreeSet<WitnessId>, sightings: &[StoredSigh
             line: line.clone(),
         }
     });
-    let report = ImageReport { witnesses: witnesses.collect(), image, repository_covered: true };
+    let report = ImageReport { witnesses: witnesses.collect(), image: record.image.clone(), repository_covered: true };
     Some((state.retagged?, report))
 }

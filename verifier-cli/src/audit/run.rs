@@ -30,7 +30,7 @@ const COMMIT_INTERVAL: Duration = Duration::from_secs(4);
 /// How much may wait for a commit.
 const COMMIT_ROWS: usize = 300_000;
 /// Chunks of prepared entries that wait for their turn: enough for the others to go on while a commit is made.
-const WAITING: usize = 16;
+const WAITING: usize = 4;
 /// The most entries that are fetched again for evidence of one batch.
 const MAX_EVIDENCE_ENTRIES: u64 = 200_000;
 
@@ -447,11 +447,12 @@ fn take_all(
         }
         if committed.elapsed() >= COMMIT_INTERVAL || auditor.uncommitted() >= COMMIT_ROWS {
             follow(follower, |follower| follower.commit())?;
-            auditor.commit()?;
+            auditor.begin_commit()?;
             committed = Instant::now();
         }
     }
     follow(follower, |follower| follower.commit())?;
+    auditor.begin_commit()?;
     Ok((auditor, if rest.is_empty() { Stop::Done } else { Stop::Unsealed(Box::new(rest)) }))
 }
 

@@ -5,6 +5,7 @@ use taglog_proto::{
     tile::FULL_WIDTH,
 };
 
+use super::store::write::TileRow;
 use crate::client::tile_nodes::perfect_root;
 
 /// Levels of the tree within one tile.
@@ -19,7 +20,7 @@ pub(super) struct Tree {
     /// The leaf hashes after the last full tile.
     open: Vec<Hash>,
     /// Full tiles that the next commit writes, by index.
-    pub pending: Vec<(u64, Vec<Hash>)>,
+    pending: Vec<(u64, Vec<Hash>)>,
 }
 
 impl Tree {
@@ -50,9 +51,20 @@ impl Tree {
         &self.frontier
     }
 
-    /// The leaf hashes after the last full tile.
-    pub fn open(&self) -> &[Hash] {
-        &self.open
+    /// How many full tiles the next commit writes.
+    pub fn uncommitted(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// What a commit writes: the full tiles since the last one, and the leaf hashes after them.
+    pub fn take_rows(&mut self) -> Vec<TileRow> {
+        let full = std::mem::take(&mut self.pending);
+        let rows = full.into_iter().map(|(index, hashes)| TileRow { index, hashes, root: self.tile_root(index) });
+        let mut rows: Vec<TileRow> = rows.collect();
+        if !self.open.is_empty() {
+            rows.push(TileRow { index: self.roots.len() as u64, hashes: self.open.clone(), root: None });
+        }
+        rows
     }
 
     pub fn append(&mut self, leaf: Hash) {
@@ -70,7 +82,7 @@ impl Tree {
     }
 
     /// The root of the full tile at this index.
-    pub fn tile_root(&self, index: u64) -> Option<Hash> {
+    fn tile_root(&self, index: u64) -> Option<Hash> {
         self.roots.get(usize::try_from(index).ok()?).copied()
     }
 

@@ -3,7 +3,7 @@
 
 use taglog_proto::{
     merkle::Hash,
-    prefix_tree::{KEY_BITS, Key, Leaf, PrefixProof, SearchResult, bit, parent_value},
+    prefix_tree::{KEY_BITS, Key, Leaf, PrefixProof, SearchResult, bit, empty_root, parent_value},
 };
 
 /// A child of a parent.
@@ -14,16 +14,12 @@ enum Child {
     Parent(u32),
 }
 
-#[derive(Clone, Debug)]
+/// A parent, with what would otherwise be looked for in two more places of memory.
+#[derive(Clone, Copy, Debug)]
 struct Parent {
-    value: Hash,
     children: [Child; 2],
-}
-
-#[derive(Clone, Debug)]
-struct StoredLeaf {
-    leaf: Leaf,
-    value: Hash,
+    /// The values of the children.
+    values: [Hash; 2],
 }
 
 /// More nodes than fit the address of one: over two billion names.
@@ -31,35 +27,26 @@ struct StoredLeaf {
 #[error("the tag index has more names than this auditor can hold")]
 pub struct TooLarge;
 
-/// What an update has changed, to take it back.
-#[derive(Clone, Debug, Default)]
-struct Undo {
-    parents: Vec<(u32, Parent)>,
-    leaves: Vec<(u32, StoredLeaf)>,
-    lengths: (usize, usize),
-}
-
 /// A prefix tree. Keys are only ever added or given a new commitment.
 #[derive(Clone, Debug)]
 pub struct Trie {
+    root: Hash,
     /// The first is the root.
     parents: Vec<Parent>,
-    leaves: Vec<StoredLeaf>,
-    undo: Undo,
+    leaves: Vec<Leaf>,
 }
 
 impl Default for Trie {
     fn default() -> Trie {
-        let value = parent_value(&Hash::ZERO, &Hash::ZERO);
-        let root = Parent { value, children: [Child::Missing; 2] };
-        Trie { parents: vec![root], leaves: Vec::new(), undo: Undo::default() }
+        let root = Parent { children: [Child::Missing; 2], values: [Hash::ZERO; 2] };
+        Trie { root: empty_root(), parents: vec![root], leaves: Vec::new() }
     }
 }
 
 impl Trie {
     /// The root.
     pub fn root(&self) -> Hash {
-        self.parents[0].value
+        self.root
     }
 
     /// Adds keys, or gives them new commitments, all at once and each at most once: each parent on the way is
@@ -71,89 +58,58 @@ impl Trie {
         if u32::try_from(self.parents.len() + KEY_BITS * leaves.len()).is_err() {
             return Err(TooLarge);
         }
-        self.undo.parents.clear();
-        self.undo.leaves.clear();
-        self.undo.lengths = (self.parents.len(), self.leaves.len());
         leaves.sort_unstable_by_key(|leaf| leaf.key);
         if !leaves.is_empty() {
-            self.update_parent(0, 0, &leaves);
+            self.root = self.update_parent(0, 0, &leaves);
         }
         Ok(())
     }
 
-    /// Takes back the last update.
-    pub fn undo(&mut self) {
-        let Undo { parents, leaves, lengths } = std::mem::take(&mut self.undo);
-        self.parents.truncate(lengths.0);
-        self.leaves.truncate(lengths.1);
-        for (place, parent) in parents.into_iter().rev() {
-            self.parents[place as usize] = parent;
-        }
-        for (place, leaf) in leaves.into_iter().rev() {
-            self.leaves[place as usize] = leaf;
-        }
-        self.undo.lengths = lengths;
-    }
-
-    /// Updates the parent at this place and depth, through which all of `leaves` (sorted, not empty) go.
-    fn update_parent(&mut self, place: u32, depth: usize, leaves: &[Leaf]) {
-        if (place as usize) < self.undo.lengths.0 {
-            self.undo.parents.push((place, self.parents[place as usize].clone()));
-        }
+    /// Updates the parent at this place and depth, through which all of `leaves` (sorted, not empty) go. Returns its value.
+    fn update_parent(&mut self, place: u32, depth: usize, leaves: &[Leaf]) -> Hash {
         let (left, right) = leaves.split_at(leaves.partition_point(|leaf| !bit(&leaf.key, depth)));
         for (side, group) in [left, right].into_iter().enumerate() {
             if !group.is_empty() {
-                let child = self.parents[place as usize].children[side];
-                let child = self.update_child(child, depth + 1, group);
-                self.parents[place as usize].children[side] = child;
+                let Parent { children, values } = self.parents[place as usize];
+                let (child, value) = self.update_child(children[side], values[side], depth + 1, group);
+                let parent = &mut self.parents[place as usize];
+                (parent.children[side], parent.values[side]) = (child, value);
             }
         }
-        let [left, right] = self.parents[place as usize].children;
-        self.parents[place as usize].value = parent_value(&self.value(left), &self.value(right));
+        let [left, right] = &self.parents[place as usize].values;
+        parent_value(left, right)
     }
 
-    /// Updates what stands at this depth, on the way of all of `leaves`.
-    fn update_child(&mut self, child: Child, depth: usize, leaves: &[Leaf]) -> Child {
+    /// Updates what stands at this depth with this value, on the way of all of `leaves`. Returns what stands there now.
+    fn update_child(&mut self, child: Child, value: Hash, depth: usize, leaves: &[Leaf]) -> (Child, Hash) {
         match (child, leaves) {
-            (Child::Parent(place), _) => {
-                self.update_parent(place, depth, leaves);
-                child
+            (Child::Parent(place), _) => (child, self.update_parent(place, depth, leaves)),
+            (Child::Missing, [only]) => (self.add_leaf(*only), only.value()),
+            (Child::Leaf(place), [only]) if self.leaves[place as usize].key == only.key => {
+                self.leaves[place as usize] = *only;
+                (child, only.value())
             }
-            (Child::Missing, [only]) => self.add_leaf(*only),
-            (Child::Leaf(place), [only]) if self.leaves[place as usize].leaf.key == only.key => {
-                let new = StoredLeaf { leaf: *only, value: only.value() };
-                let old = std::mem::replace(&mut self.leaves[place as usize], new);
-                self.undo.leaves.push((place, old));
-                child
-            }
-            _ => self.add_parent(child, depth, leaves),
+            _ => self.add_parent(child, value, depth, leaves),
         }
     }
 
     fn add_leaf(&mut self, leaf: Leaf) -> Child {
-        self.leaves.push(StoredLeaf { leaf, value: leaf.value() });
+        self.leaves.push(leaf);
         // `update` has seen to it that the numbers fit.
         Child::Leaf((self.leaves.len() - 1) as u32)
     }
 
     /// A parent in the place of a leaf or of nothing, with the leaf below it, one level down.
-    fn add_parent(&mut self, child: Child, depth: usize, leaves: &[Leaf]) -> Child {
-        let mut children = [Child::Missing; 2];
+    fn add_parent(&mut self, child: Child, value: Hash, depth: usize, leaves: &[Leaf]) -> (Child, Hash) {
+        let mut parent = Parent { children: [Child::Missing; 2], values: [Hash::ZERO; 2] };
         if let Child::Leaf(place) = child {
-            children[usize::from(bit(&self.leaves[place as usize].leaf.key, depth))] = child;
+            let side = usize::from(bit(&self.leaves[place as usize].key, depth));
+            (parent.children[side], parent.values[side]) = (child, value);
         }
-        self.parents.push(Parent { value: Hash::ZERO, children });
+        self.parents.push(parent);
         let place = (self.parents.len() - 1) as u32;
-        self.update_parent(place, depth, leaves);
-        Child::Parent(place)
-    }
-
-    fn value(&self, child: Child) -> Hash {
-        match child {
-            Child::Missing => Hash::ZERO,
-            Child::Leaf(place) => self.leaves[place as usize].value,
-            Child::Parent(place) => self.parents[place as usize].value,
-        }
+        let value = self.update_parent(place, depth, leaves);
+        (Child::Parent(place), value)
     }
 
     /// Searches for `key` and proves what is there.
@@ -161,12 +117,12 @@ impl Trie {
         let (mut place, mut depth, mut copath) = (0_u32, 0, Vec::new());
         let result = loop {
             let side = usize::from(bit(key, depth));
-            let children = self.parents[place as usize].children;
-            copath.push(self.value(children[1 - side]));
+            let Parent { children, values } = self.parents[place as usize];
+            copath.push(values[1 - side]);
             match children[side] {
                 Child::Missing => break SearchResult::NonInclusionParent,
                 Child::Leaf(found) => {
-                    let leaf = self.leaves[found as usize].leaf;
+                    let leaf = self.leaves[found as usize];
                     break if leaf.key == *key {
                         SearchResult::Inclusion
                     } else {
@@ -221,10 +177,6 @@ mod tests {
                 let changes = update(&stored, &batch).unwrap();
                 stored.0.extend(changes.pages);
                 let leaves: Vec<Leaf> = batch.iter().map(|(key, new)| Leaf { key: *key, commitment: *new }).collect();
-                let before = trie.root();
-                trie.update(leaves.iter().map(|leaf| Leaf { commitment: Hash([7; 32]), ..*leaf }).collect()).unwrap();
-                trie.undo();
-                prop_assert_eq!(trie.root(), before);
                 trie.update(leaves).unwrap();
                 prop_assert_eq!(trie.root(), changes.root);
                 all.extend(batch.into_keys());

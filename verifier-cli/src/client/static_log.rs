@@ -193,8 +193,10 @@ impl StaticLog {
 async fn read_file(path: PathBuf, limit: usize) -> Result<Vec<u8>, StaticError> {
     let what = path.display().to_string();
     let read = move || -> std::io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
-        std::fs::File::open(path)?.take(limit as u64 + 1).read_to_end(&mut bytes)?;
+        let (file, limit) = (std::fs::File::open(path)?, limit as u64 + 1);
+        // One byte more than there are, so that the end is seen without growing.
+        let mut bytes = Vec::with_capacity((file.metadata()?.len() + 1).min(limit) as usize);
+        file.take(limit).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     let read = tokio::task::spawn_blocking(read).await.map_err(|error| StaticError::unavailable(&what, error))?;

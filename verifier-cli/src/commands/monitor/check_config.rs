@@ -40,7 +40,10 @@ fn to_text(prepared: &Prepared) -> String {
     let mut lines = vec![
         format!("audits {} at {}", prepared.trust.log.name(), prepared.log.location()),
         format!("keeps its state in {}", config.state.display()),
-        format!("alerts on changes that {} watches match", config.watches.len()),
+        match config.watches.len() {
+            1 => "alerts on changes that 1 watch matches".to_owned(),
+            count => format!("alerts on changes that {count} watches match"),
+        },
     ];
     if config.watches.is_empty() {
         lines.push("no [[watch]]: it alerts only on what is wrong with the log and its witnesses".to_owned());

@@ -1,4 +1,8 @@
-//! What an auditor knows, in one SQLite file. Everything that a commit writes becomes durable at once or not at all.
+//! What an auditor knows, in one SQLite file. Everything that a commit writes becomes durable at once or not at all, on a
+//! thread of its own ([`write`]); whoever reads waits until it is.
+
+mod search;
+pub(super) mod write;
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -6,12 +10,12 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, params};
+use rusqlite::{Connection, OptionalExtension as _};
 use taglog_proto::{
     checkpoint::SignedCheckpoint,
     entry::{Entry, Roster, Seal, Seen},
     merkle::Hash,
-    name::{Image, Repository, Tag, WitnessId},
+    name::{Repository, Tag, WitnessId},
     note::VerifierKey,
     time::Timestamp,
 };
@@ -23,6 +27,9 @@ use super::{
     index::{Index, RepositoryState, TagState},
     tree::Tree,
 };
+use write::{Rows, Writer};
+
+pub use search::{Found, Searched, search};
 
 /// Changes with every change of the tables; another number is refused, not guessed at.
 const VERSION: i64 = 1;
@@ -85,24 +92,12 @@ pub(super) struct Loaded {
 /// The open file, and the lock that keeps other auditors away.
 #[derive(Debug)]
 pub(super) struct Store {
+    /// Dropped first: the lock must not be given back while something is written.
+    writer: Writer,
+    /// Reads only.
     connection: Connection,
     path: PathBuf,
     _lock: File,
-}
-
-/// All that a commit writes.
-pub(super) struct Commit<'a> {
-    pub seal: Option<&'a Seal>,
-    pub rosters: &'a [(u64, Roster)],
-    pub counts: &'a Counts,
-    pub tiles_checked: u64,
-    pub index: &'a Index,
-    /// How many witnesses are on disk already.
-    pub stored_witnesses: usize,
-    pub tree: &'a Tree,
-    pub sightings: &'a [StoredSighting],
-    pub lax: &'a [u64],
-    pub checkpoints: &'a [SignedCheckpoint],
 }
 
 impl Store {
@@ -115,12 +110,7 @@ impl Store {
         std::fs::create_dir_all(directory).map_err(|error| file_error(directory, &error))?;
         let lock = lock(directory)?;
         let path = directory.join(FILE);
-        let connection = Connection::open(&path)?;
-        connection.busy_timeout(BUSY)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        // With WAL, FULL is what makes a commit survive a power cut.
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        connection.pragma_update(None, "cache_size", -65_536)?;
+        let connection = connect(&path)?;
         let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
         match version {
             0 => {
@@ -131,11 +121,36 @@ impl Store {
             VERSION => {}
             other => return Err(AuditorError::Version { path, version: other }),
         }
-        let store = Store { connection, path, _lock: lock };
+        let writer = Writer::start(connect(&path)?).map_err(AuditorError::Thread)?;
+        let store = Store { writer, connection, path, _lock: lock };
         match store.meta("log")? {
             Some(of) if of == log.to_string() => Ok(store),
             of => Err(AuditorError::OtherLog { path: store.path, of: of.unwrap_or_default() }),
         }
+    }
+
+    /// Hands on what is to be written, and returns once what was handed on before is written.
+    ///
+    /// # Errors
+    /// [`AuditorError`] when that could not be written. Neither is lost: the next commit writes it.
+    pub fn begin_commit(&self, rows: Rows) -> Result<(), AuditorError> {
+        self.writer.begin(rows)
+    }
+
+    /// Writes all of it, durably, or nothing.
+    ///
+    /// # Errors
+    /// [`AuditorError`]; nothing is on disk then, and the next commit writes it.
+    pub fn commit(&self, rows: Rows) -> Result<(), AuditorError> {
+        // If what was handed on before could not be written, this tries it once more.
+        let _ = self.writer.begin(rows);
+        self.writer.settle()
+    }
+
+    /// The file as of all commits that were begun.
+    fn settled(&self) -> Result<&Connection, AuditorError> {
+        self.writer.settle()?;
+        Ok(&self.connection)
     }
 
     fn damaged(&self, what: &str) -> AuditorError {
@@ -144,7 +159,7 @@ impl Store {
 
     fn meta(&self, key: &str) -> Result<Option<String>, AuditorError> {
         let query = "SELECT value FROM meta WHERE key = ?1";
-        Ok(self.connection.query_row(query, [key], |row| row.get(0)).optional()?)
+        Ok(self.settled()?.query_row(query, [key], |row| row.get(0)).optional()?)
     }
 
     fn number(&self, key: &str) -> Result<u64, AuditorError> {
@@ -157,7 +172,7 @@ impl Store {
         query: &str,
         read: impl Fn(&rusqlite::Row<'_>) -> rusqlite::Result<Option<T>>,
     ) -> Result<Vec<T>, AuditorError> {
-        let mut statement = self.connection.prepare(query)?;
+        let mut statement = self.settled()?.prepare(query)?;
         let mut rows = statement.query([])?;
         let mut all = Vec::new();
         while let Some(row) = rows.next()? {
@@ -234,7 +249,7 @@ impl Store {
     /// The leaf hashes of a tile, if it is on disk.
     pub fn tile(&self, tile: u64) -> Result<Option<Vec<Hash>>, AuditorError> {
         let query = "SELECT hashes FROM tile WHERE idx = ?1";
-        let bytes: Option<Vec<u8>> = self.connection.query_row(query, [signed(tile)], |row| row.get(0)).optional()?;
+        let bytes: Option<Vec<u8>> = self.settled()?.query_row(query, [signed(tile)], |row| row.get(0)).optional()?;
         bytes.map(|bytes| hashes(&bytes).ok_or_else(|| self.damaged("a tile"))).transpose()
     }
 
@@ -248,7 +263,7 @@ impl Store {
     /// The sightings of these tags below a log index, in log order.
     pub fn sightings(&self, wanted: &dyn Fn(u32) -> bool, below: u64) -> Result<Vec<StoredSighting>, AuditorError> {
         let mut statement = self
-            .connection
+            .settled()?
             .prepare("SELECT idx, tag, witness, observed, seen FROM sighting WHERE idx < ?1 ORDER BY idx")?;
         let mut rows = statement.query([signed(below)])?;
         let mut found = Vec::new();
@@ -263,7 +278,7 @@ impl Store {
     /// Tells `each` of every sighting of the retagged tags, tag by tag and in log order. SQLite sorts them in a temporary
     /// file, however many there are.
     pub fn each_retagged_sighting(&self, mut each: impl FnMut(StoredSighting)) -> Result<(), AuditorError> {
-        let mut statement = self.connection.prepare(
+        let mut statement = self.settled()?.prepare(
             "SELECT idx, tag, witness, observed, seen FROM sighting
             WHERE tag IN (SELECT id FROM tag WHERE retagged IS NOT NULL) ORDER BY tag, idx",
         )?;
@@ -277,101 +292,19 @@ impl Store {
     /// The sighting at this log index.
     pub fn sighting(&self, index: u64) -> Result<Option<StoredSighting>, AuditorError> {
         let query = "SELECT idx, tag, witness, observed, seen FROM sighting WHERE idx = ?1";
-        let found = self.connection.query_row(query, [signed(index)], sighting).optional()?;
+        let found = self.settled()?.query_row(query, [signed(index)], sighting).optional()?;
         found.map(|found| found.ok_or_else(|| self.damaged("a sighting"))).transpose()
     }
-
-    /// Writes all of it, durably, or nothing.
-    pub fn commit(&mut self, commit: &Commit<'_>) -> Result<(), AuditorError> {
-        let transaction = self.connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        write(&transaction, commit)?;
-        Ok(transaction.commit()?)
-    }
 }
 
-fn write(transaction: &Transaction<'_>, commit: &Commit<'_>) -> Result<(), AuditorError> {
-    write_meta(transaction, commit)?;
-    write_index(transaction, commit)?;
-    write_tree(transaction, commit.tree)?;
-    let mut put = transaction.prepare_cached("INSERT INTO sighting VALUES (?1, ?2, ?3, ?4, ?5)")?;
-    for StoredSighting { index, tag, witness, observed, seen } in commit.sightings {
-        put.execute(params![signed(*index), tag, witness, observed.unix(), codec::seen_bytes(seen)])?;
-    }
-    let mut put = transaction.prepare_cached("INSERT INTO lax VALUES (?1)")?;
-    for index in commit.lax {
-        put.execute([signed(*index)])?;
-    }
-    let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO checkpoint VALUES (?1, ?2, ?3)")?;
-    for checkpoint in commit.checkpoints {
-        let says = checkpoint.unverified();
-        put.execute(params![signed(says.size), says.root.0, checkpoint.to_string()])?;
-    }
-    Ok(())
-}
-
-fn write_meta(transaction: &Transaction<'_>, commit: &Commit<'_>) -> Result<(), AuditorError> {
-    let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;
-    if let Some(seal) = commit.seal {
-        put.execute(["seal", &seal.to_string()])?;
-    }
-    let Counts { observations, confirmations, seals, lax_signatures, rosters: _ } = commit.counts;
-    let numbers = [
-        ("observations", observations),
-        ("confirmations", confirmations),
-        ("seals", seals),
-        ("lax", lax_signatures),
-        ("tiles", &commit.tiles_checked),
-    ];
-    for (key, value) in numbers {
-        put.execute([key, &value.to_string()])?;
-    }
-    let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO roster VALUES (?1, ?2)")?;
-    for (index, roster) in commit.rosters {
-        put.execute(params![signed(*index), roster.to_string()])?;
-    }
-    Ok(())
-}
-
-fn write_index(transaction: &Transaction<'_>, commit: &Commit<'_>) -> Result<(), AuditorError> {
-    let index = commit.index;
-    let mut put = transaction.prepare_cached("INSERT INTO witness VALUES (?1, ?2)")?;
-    for (id, witness) in index.witnesses.iter().enumerate().skip(commit.stored_witnesses) {
-        put.execute(params![signed(id as u64), witness.to_string()])?;
-    }
-    // In the order of the table, which is then written from one end to the other.
-    let mut changed = index.dirty_repositories.clone();
-    changed.sort_unstable();
-    let mut put = transaction.prepare_cached(
-        "INSERT INTO repository VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET lines = excluded.lines",
-    )?;
-    for id in changed {
-        let state = &index.repositories[id as usize];
-        put.execute(params![id, state.name.as_str(), codec::repository_lines(&state.lines)])?;
-    }
-    let mut changed = index.dirty_tags.clone();
-    changed.sort_unstable();
-    let mut put = transaction.prepare_cached(
-        "INSERT INTO tag VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE SET
-        first = excluded.first, retagged = excluded.retagged, lines = excluded.lines",
-    )?;
-    for id in changed {
-        let TagState { repository, tag, first, retagged, lines, dirty: _ } = &index.tags[id as usize];
-        let (first, retagged) = (first.map(|hash| hash.0), retagged.map(signed));
-        put.execute(params![id, repository, tag.as_str(), first, retagged, codec::tag_lines(lines)])?;
-    }
-    Ok(())
-}
-
-fn write_tree(transaction: &Transaction<'_>, tree: &Tree) -> Result<(), AuditorError> {
-    let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO tile VALUES (?1, ?2, ?3)")?;
-    for (tile, hashes) in &tree.pending {
-        put.execute(params![signed(*tile), bytes(hashes), tree.tile_root(*tile).map(|root| root.0)])?;
-    }
-    if !tree.open().is_empty() {
-        let tile = tree.size() / taglog_proto::tile::FULL_WIDTH;
-        put.execute(params![signed(tile), bytes(tree.open()), None::<[u8; 32]>])?;
-    }
-    Ok(())
+fn connect(path: &Path) -> rusqlite::Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // With WAL, FULL is what makes a commit survive a power cut.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "cache_size", -65_536)?;
+    Ok(connection)
 }
 
 /// Indices are below 2⁵³, so this changes none.
@@ -391,10 +324,6 @@ fn sighting(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<StoredSighting>>
     Ok(parts.map(|((index, observed), seen)| StoredSighting { index, tag, witness, observed, seen }))
 }
 
-fn bytes(hashes: &[Hash]) -> Vec<u8> {
-    hashes.iter().flat_map(|hash| hash.0).collect()
-}
-
 fn hashes(bytes: &[u8]) -> Option<Vec<Hash>> {
     let (hashes, rest) = bytes.as_chunks::<32>();
     rest.is_empty().then(|| hashes.iter().map(|hash| Hash(*hash)).collect())
@@ -410,80 +339,4 @@ fn lock(directory: &Path) -> Result<File, AuditorError> {
         Err(TryLockError::WouldBlock) => Err(AuditorError::InUse(directory.to_owned())),
         Err(TryLockError::Error(error)) => Err(file_error(error)),
     }
-}
-
-/// A sighting of a digest that was searched for.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// The tag that had it.
-    pub image: Image,
-    /// Who saw it.
-    pub witness: WitnessId,
-    /// The log index of the sighting.
-    pub index: u64,
-    /// When the witness looked.
-    pub observed: Timestamp,
-    /// Whether it is what this witness saw last.
-    pub current: bool,
-}
-
-/// What a search for a digest found.
-#[derive(Clone, Debug)]
-pub struct Searched {
-    /// The last seal of what was audited, if anything was.
-    pub seal: Option<Seal>,
-    /// Every sighting of the digest, in log order.
-    pub found: Vec<Found>,
-}
-
-/// Every sighting of a digest in the state of an auditor, which may be at work meanwhile.
-///
-/// # Errors
-/// [`AuditorError`].
-pub fn search(directory: &Path, log: &VerifierKey, seen: &Seen) -> Result<Searched, AuditorError> {
-    let path = directory.join(FILE);
-    if !path.exists() {
-        return Err(AuditorError::NotAudited(directory.to_owned()));
-    }
-    let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.busy_timeout(BUSY)?;
-    // One transaction sees one commit.
-    connection.execute_batch("BEGIN")?;
-    let meta = |key: &str| {
-        let value = connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get::<_, String>(0));
-        value.optional()
-    };
-    if meta("log")?.as_deref() != Some(&log.to_string()) {
-        return Err(AuditorError::OtherLog { path, of: meta("log")?.unwrap_or_default() });
-    }
-    let seal = meta("seal")?.and_then(|text| Entry::parse(text.as_bytes()).ok());
-    let seal = if let Some(Entry::Seal(seal)) = seal { Some(seal) } else { None };
-    let mut statement = connection.prepare(
-        "SELECT s.idx, s.observed, s.witness, w.name, r.name, t.name, t.lines FROM sighting s
-        JOIN tag t ON t.id = s.tag JOIN repository r ON r.id = t.repository JOIN witness w ON w.id = s.witness
-        WHERE s.seen = ?1 ORDER BY s.idx",
-    )?;
-    let mut rows = statement.query([codec::seen_bytes(seen)])?;
-    let mut found = Vec::new();
-    while let Some(row) = rows.next()? {
-        let damaged = || AuditorError::Damaged { path: path.clone(), what: "a sighting".to_owned() };
-        found.push(found_row(row, seen)?.ok_or_else(damaged)?);
-    }
-    Ok(Searched { seal, found })
-}
-
-fn found_row(row: &rusqlite::Row<'_>, seen: &Seen) -> rusqlite::Result<Option<Found>> {
-    let (observed, witness): (i64, u32) = (row.get(1)?, row.get(2)?);
-    let (name, repository, tag): (String, String, String) = (row.get(3)?, row.get(4)?, row.get(5)?);
-    let (index, lines) = (index(row, 0)?, codec::tag_lines_from(&row.get::<_, Vec<u8>>(6)?));
-    let found = || {
-        Some(Found {
-            image: Image::parse(&format!("{repository}:{tag}")).ok()?,
-            witness: WitnessId::parse(&name).ok()?,
-            index: index?,
-            observed: Timestamp::from_unix(observed)?,
-            current: lines?.iter().any(|line| line.witness == witness && line.seen == *seen),
-        })
-    };
-    Ok(found())
 }
