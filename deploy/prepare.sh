@@ -29,8 +29,8 @@ install_packages() {
 prepare() {
   command -v cargo >/dev/null || fail "Please install Rust first: see rustup.rs."
   # libclang (not libclang-cpp, which a machine may have alone) and a C++ compiler are for RocksDB's
-  # bindings, the registry and skopeo for real images, faketime for clocks that jump, shellcheck and
-  # xmllint for what CI systems run and read.
+  # bindings, cmake is for the client's allocator, the registry and skopeo are for real images,
+  # faketime for clocks that jump, shellcheck and xmllint for what CI systems run and read.
   install_packages '/usr/lib/llvm-*/lib/libclang.so*=libclang-dev' c++=g++ make=make cmake=cmake curl=curl \
     docker-registry=docker-registry skopeo=skopeo faketime=faketime shellcheck=shellcheck xmllint=libxml2-utils
 }

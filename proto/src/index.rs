@@ -98,15 +98,22 @@ pub struct NewSightings {
     pub frontier: Frontier,
 }
 
+/// A tag record that a batch has changed.
+#[derive(Clone, Debug)]
+pub struct ChangedTag {
+    /// The record after the batch.
+    pub record: TagRecord,
+    /// The number that [`RecordReader::numbered_record`] gave before the batch.
+    pub number: Option<u32>,
+}
+
 /// The records that a batch changes.
 #[derive(Clone, Debug)]
 pub struct RecordChanges {
     /// The number of tag records after the batch.
     pub tags: u64,
     /// Changed tag records.
-    pub tag_records: Vec<TagRecord>,
-    /// For each of them the number that [`RecordReader::numbered_record`] gave.
-    pub tag_numbers: Vec<Option<u32>>,
+    pub tag_records: Vec<ChangedTag>,
     /// Changed repository records.
     pub repository_records: Vec<RepositoryRecord>,
     /// Additions to lists of sightings, each tag and witness once, in the order of `tag_records`.
@@ -116,7 +123,7 @@ pub struct RecordChanges {
 impl RecordChanges {
     /// The leaves of the prefix tree that the changed records stand for.
     pub fn leaves(&self) -> BTreeMap<Key, Hash> {
-        let tags = self.tag_records.iter().map(|record| (tag_key(&record.image), commitment(record)));
+        let tags = self.tag_records.iter().map(|tag| (tag_key(&tag.record.image), commitment(&tag.record)));
         let repositories = self.repository_records.iter();
         let repositories = repositories.map(|record| (repository_key(&record.repository), commitment(record)));
         tags.chain(repositories).collect()
@@ -262,7 +269,6 @@ impl<'a, R: RecordReader> Batch<'a, R> {
         let mut changes = RecordChanges {
             tags: self.tags,
             tag_records: Vec::with_capacity(self.tag_states.values.len()),
-            tag_numbers: Vec::with_capacity(self.tag_states.values.len()),
             repository_records: Vec::new(),
             // Seldom does more than one witness see something new.
             sightings: Vec::with_capacity(self.tag_states.values.len()),
@@ -270,8 +276,7 @@ impl<'a, R: RecordReader> Batch<'a, R> {
         for state in self.tag_states.values.into_iter().filter(|state| state.changed) {
             let image = &state.record.image;
             changes.sightings.extend(state.lists.into_iter().map(|(witness, new)| ((image.clone(), witness), new)));
-            changes.tag_records.push(state.record);
-            changes.tag_numbers.push(state.number);
+            changes.tag_records.push(ChangedTag { record: state.record, number: state.number });
         }
         let repositories = self.repository_states.values.into_iter().filter(|state| state.changed);
         changes.repository_records.extend(repositories.map(|state| state.record));

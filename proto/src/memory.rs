@@ -7,7 +7,7 @@ use thiserror::Error;
 use crate::{
     audit::{AuditError, AuditState, AuditedBatch, audit_batch},
     checkpoint::Checkpoint,
-    index::{RecordChanges, RecordReader},
+    index::{ChangedTag, RecordChanges, RecordReader},
     merkle::{Frontier, Hash, NodeReader, leaf_hash},
     name::{Image, Repository, WitnessId},
     prefix_tree::{self, Page, PagePath, PageReader, TreeChanges},
@@ -63,7 +63,7 @@ impl MemoryLog {
     /// Takes index changes as they are.
     pub fn apply(&mut self, records: &RecordChanges, tree: TreeChanges) {
         self.pages.extend(tree.pages);
-        for record in &records.tag_records {
+        for ChangedTag { record, .. } in &records.tag_records {
             self.tag_records.insert(record.image.clone(), record.clone());
         }
         for record in &records.repository_records {

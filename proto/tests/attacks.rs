@@ -93,7 +93,7 @@ fn hidden_rollback(observations: u64, sightings: u64) -> (Log, VerifiedLookup) {
 
     let mut draft = log.draft(310, None, vec![observe(&a, APP, 'Y', 301)]);
     let old = log.memory.tag_record(&image(APP)).unwrap().unwrap().lines()[0].root;
-    let record = &mut draft.changes.records.tag_records[0];
+    let record = &mut draft.changes.records.tag_records[0].record;
     let honest = format!(" 258 258 {} ", record.lines()[0].root);
     let told = record.to_string().replace(&honest, &format!(" {observations} {sightings} {old} "));
     *record = TagRecord::parse(&told).unwrap();
@@ -707,13 +707,8 @@ impl Forged {
         let mut draft = log.draft(30, None, vec![]);
         draft.changes.tree = prefix_tree::update(&log.memory, &leaves).unwrap();
         (draft.seal.index, draft.seal.roster) = (draft.changes.tree.root, self.roster);
-        draft.changes.records = RecordChanges {
-            tags: 1,
-            tag_records: vec![],
-            tag_numbers: vec![],
-            repository_records: vec![],
-            sightings: vec![],
-        };
+        draft.changes.records =
+            RecordChanges { tags: 1, tag_records: vec![], repository_records: vec![], sightings: vec![] };
         let cited = self.cited();
         log.write(draft);
 

@@ -8,7 +8,7 @@ use rocksdb::{
 };
 use taglog_proto::{
     checkpoint::SignedCheckpoint,
-    index::{NewSightings, RecordReader},
+    index::{ChangedTag, NewSightings, RecordReader},
     merkle::{Frontier, Hash, NodeReader},
     name::{Digest, Image, Repository, WitnessId},
     prefix_tree::{Page, PagePath, PageReader},
@@ -258,7 +258,7 @@ impl Writer {
             self.put(family::PAGES, path.to_bytes(), page.to_bytes())?;
         }
         let records = &commit.index.records;
-        for record in &records.tag_records {
+        for ChangedTag { record, .. } in &records.tag_records {
             self.put(family::TAGS, record.image.to_string(), record.to_string())?;
         }
         for record in &records.repository_records {

@@ -127,7 +127,7 @@ pub struct Auditor {
     log: VerifierKey,
     store: Store,
     state: AuditState,
-    /// Every roster, and how many of them are on disk.
+    /// Every roster, and how many of them no commit needs to write.
     rosters: Vec<(u64, Roster)>,
     stored_rosters: usize,
     keys: WitnessKeys,
@@ -138,6 +138,8 @@ pub struct Auditor {
     lax: Vec<u64>,
     checkpoints: Vec<SignedCheckpoint>,
     tiles_checked: u64,
+    /// [`Auditor::progress`] as of the last commit that was begun.
+    begun: (u64, u64),
 }
 
 impl Auditor {
@@ -156,7 +158,8 @@ impl Auditor {
         if seal.is_some_and(|seal| seal.index != index.root() || seal.tags != index.tags.len() as u64) {
             return damaged("the tag index is not the seal's");
         }
-        let mut state = AuditState { size: tree.size(), seal, ..AuditState::default() };
+        let tree_size = tree.size();
+        let mut state = AuditState { size: tree_size, seal, ..AuditState::default() };
         let mut keys = WitnessKeys::default();
         for (_, roster) in &rosters {
             state.keys.extend(roster.ids().zip(roster.witnesses().iter().map(|key| *key.as_bytes())));
@@ -175,6 +178,7 @@ impl Auditor {
             sightings: Vec::new(),
             lax: Vec::new(),
             checkpoints: Vec::new(),
+            begun: (tree_size, tiles_checked),
             tiles_checked,
             store,
         })
@@ -232,7 +236,7 @@ impl Auditor {
         &self.counts
     }
 
-    /// How many sightings the next commit will write.
+    /// About how many rows the next commit will write; none does not mean that there is nothing to commit.
     pub fn uncommitted(&self) -> usize {
         self.sightings.len() + self.index.uncommitted() + self.tree.uncommitted()
     }
@@ -265,7 +269,7 @@ impl Auditor {
 
     /// Audits every whole batch at the front of the entries, and tells `on_seal` of each; what is taken is removed from
     /// `prepared`, and entries after the last seal are left for the next call. Returns how many were taken. Nothing is
-    /// durable before [`Auditor::commit`].
+    /// durable before a commit.
     ///
     /// # Errors
     /// [`PushError`]; the batches before the one with the error are taken, and nothing of that one is.
@@ -380,21 +384,38 @@ impl Auditor {
     /// # Errors
     /// [`AuditorError`]; nothing of it is on disk then, and the call may be repeated.
     pub fn commit(&mut self) -> Result<(), AuditorError> {
+        if self.begun == self.progress() && self.checkpoints.is_empty() {
+            return self.store.settle();
+        }
         let rows = self.take_rows();
         self.store.commit(rows)
+    }
+
+    /// Waits until every commit that was begun is durable; tries again what could not be written.
+    ///
+    /// # Errors
+    /// [`AuditorError`]; then it is not.
+    pub fn settle(&self) -> Result<(), AuditorError> {
+        self.store.settle()
+    }
+
+    /// What grows with all that there is to commit but checkpoints: how much was audited, and up to where tiles were compared.
+    fn progress(&self) -> (u64, u64) {
+        (self.size(), self.tiles_checked)
     }
 
     /// Begins a commit of everything that was taken, and returns once the commit before is durable: another thread writes,
     /// while more is taken. Whatever reads the state waits for it, and so does [`Auditor::commit`].
     ///
     /// # Errors
-    /// [`AuditorError`] when the commit before failed. What it should have written is not lost: the next commit writes it.
+    /// [`AuditorError`] when the commit before failed; the next one writes what both should have written.
     pub fn begin_commit(&mut self) -> Result<(), AuditorError> {
         let rows = self.take_rows();
         self.store.begin_commit(rows)
     }
 
     fn take_rows(&mut self) -> Rows {
+        self.begun = self.progress();
         let stored_rosters = std::mem::replace(&mut self.stored_rosters, self.rosters.len());
         Rows {
             seal: self.state.seal,

@@ -67,6 +67,8 @@ pub(super) fn tag_lines_from(bytes: &[u8]) -> Option<Vec<LineState>> {
         let (seen, root) = (seen.into(), edge_root(&edge));
         lines.push(LineState { witness, observations, sightings, index, observed, seen, edge, root });
     }
+    // A list that has grown has room to spare, and there is one for each tag.
+    lines.shrink_to_fit();
     Some(lines)
 }
 

@@ -24,7 +24,9 @@ impl Anew {
     pub fn open(directory: &Path, log: &VerifierKey) -> Result<(Anew, Auditor), AuditorError> {
         let seen = match Auditor::open(directory, log) {
             Ok(old) => old.checkpoints()?,
-            Err(error @ (AuditorError::InUse(_) | AuditorError::File { .. })) => return Err(error),
+            Err(error @ (AuditorError::InUse(_) | AuditorError::File { .. } | AuditorError::Thread(_))) => {
+                return Err(error);
+            }
             Err(error) => {
                 tracing::warn!(%error, "the earlier audits cannot be read, and their checkpoints not be compared");
                 Vec::new()

@@ -4,7 +4,7 @@ use std::{collections::HashMap, convert::Infallible};
 
 use taglog_proto::{
     entry::Seen,
-    index::{RecordChanges, RecordReader, commitment},
+    index::{ChangedTag, RecordChanges, RecordReader, commitment},
     merkle::{Frontier, Hash},
     name::{Digest, Image, Repository, Tag, WitnessId},
     prefix_tree::{Key, Leaf, PrefixProof},
@@ -213,13 +213,13 @@ impl Index {
 
     /// Hashes the changed records into the tree. [`Index::take`] or [`Index::forget`] must follow.
     pub(super) fn propose(&mut self, changes: &RecordChanges) -> Result<Hash, TooLarge> {
-        let tags = changes.tag_records.iter().map(tag_leaf);
+        let tags = changes.tag_records.iter().map(|tag| tag_leaf(&tag.record));
         let repositories = changes.repository_records.iter().map(repository_leaf);
         self.trie.update(tags.chain(repositories).collect())?;
         Ok(self.trie.root())
     }
 
-    /// Leaves the tree as it was before [`Index::propose`]: makes it anew. An audit does so once, when the log is convicted.
+    /// Leaves the tree as it was before [`Index::propose`]: makes it anew. That is slow, and ends an audit.
     pub(super) fn forget(&mut self) -> Result<(), TooLarge> {
         self.trie = Trie::default();
         self.trie = self.tree()?;
@@ -250,7 +250,7 @@ impl Index {
         let mut grown: Vec<GrownList> = Vec::with_capacity(changes.sightings.len());
         // Lists come in the order of records: no tag is searched for twice.
         let mut lists = changes.sightings.iter().peekable();
-        for (record, number) in changes.tag_records.iter().zip(&changes.tag_numbers) {
+        for ChangedTag { record, number } in &changes.tag_records {
             let tag = number.unwrap_or_else(|| self.tag_place(&record.image));
             let first = grown.len();
             let new_tag = self.tags[tag as usize].lines.is_empty();
@@ -335,7 +335,7 @@ impl Index {
         }
     }
 
-    /// How many changed records the next commit writes.
+    /// How many changed tags the next commit writes.
     pub(super) fn uncommitted(&self) -> usize {
         self.dirty_tags.len()
     }

@@ -20,7 +20,7 @@ pub mod retags;
 mod run;
 mod store;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tree;
 mod trie;
 

@@ -29,7 +29,8 @@ use crate::client::static_log::{StaticError, StaticLog};
 const COMMIT_INTERVAL: Duration = Duration::from_secs(4);
 /// How much may wait for a commit.
 const COMMIT_ROWS: usize = 300_000;
-/// Chunks of prepared entries that wait for their turn: enough for the others to go on while a commit is made.
+/// Chunks of prepared entries that wait for their turn. The last ones are taken while nothing is left to prepare, so they
+/// are few.
 const WAITING: usize = 4;
 /// The most entries that are fetched again for evidence of one batch.
 const MAX_EVIDENCE_ENTRIES: u64 = 200_000;
@@ -452,7 +453,6 @@ fn take_all(
         }
     }
     follow(follower, |follower| follower.commit())?;
-    auditor.begin_commit()?;
     Ok((auditor, if rest.is_empty() { Stop::Done } else { Stop::Unsealed(Box::new(rest)) }))
 }
 

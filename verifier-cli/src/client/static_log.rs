@@ -195,7 +195,7 @@ async fn read_file(path: PathBuf, limit: usize) -> Result<Vec<u8>, StaticError> 
     let read = move || -> std::io::Result<Vec<u8>> {
         let (file, limit) = (std::fs::File::open(path)?, limit as u64 + 1);
         // One byte more than there are, so that the end is seen without growing.
-        let mut bytes = Vec::with_capacity((file.metadata()?.len() + 1).min(limit) as usize);
+        let mut bytes = Vec::with_capacity(file.metadata()?.len().saturating_add(1).min(limit) as usize);
         file.take(limit).read_to_end(&mut bytes)?;
         Ok(bytes)
     };

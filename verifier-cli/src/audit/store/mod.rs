@@ -94,7 +94,7 @@ pub(super) struct Loaded {
 pub(super) struct Store {
     /// Dropped first: the lock must not be given back while something is written.
     writer: Writer,
-    /// Reads only.
+    /// Makes the tables; reads only from then on.
     connection: Connection,
     path: PathBuf,
     _lock: File,
@@ -132,7 +132,7 @@ impl Store {
     /// Hands on what is to be written, and returns once what was handed on before is written.
     ///
     /// # Errors
-    /// [`AuditorError`] when that could not be written. Neither is lost: the next commit writes it.
+    /// [`AuditorError`] when that could not be written; the next commit writes both.
     pub fn begin_commit(&self, rows: Rows) -> Result<(), AuditorError> {
         self.writer.begin(rows)
     }
@@ -147,9 +147,17 @@ impl Store {
         self.writer.settle()
     }
 
+    /// Waits until all commits that were begun are durable.
+    ///
+    /// # Errors
+    /// [`AuditorError`] when one of them could not be written; the next call tries again.
+    pub fn settle(&self) -> Result<(), AuditorError> {
+        self.writer.settle()
+    }
+
     /// The file as of all commits that were begun.
     fn settled(&self) -> Result<&Connection, AuditorError> {
-        self.writer.settle()?;
+        self.settle()?;
         Ok(&self.connection)
     }
 

@@ -99,7 +99,8 @@ impl Writer {
     /// Hands rows on to be written, once those before are.
     ///
     /// # Errors
-    /// [`AuditorError`] when those before could not be written. Neither they nor these are lost.
+    /// [`AuditorError`] when those before could not be written; what comes next is written with them and with these. After
+    /// [`AuditorError::Writer`] nothing is written any more.
     pub fn begin(&self, rows: Rows) -> Result<(), AuditorError> {
         let before = self.wait();
         self.send(Some(rows))?;

@@ -2,7 +2,7 @@
 
 // The small log of the library's own tests.
 #[path = "../../../../proto/tests/common/mod.rs"]
-mod common;
+pub(crate) mod common;
 mod lies;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
@@ -238,18 +238,18 @@ fn a_commit_that_failed_loses_nothing() {
     let other = rusqlite::Connection::open(directory.path().join(super::store::FILE)).unwrap();
     auditor.push(&all[..2], |_| {}).unwrap();
     auditor.commit().unwrap();
-    other.execute_batch("ALTER TABLE lax RENAME TO away").unwrap();
+    other.execute_batch("ALTER TABLE sighting RENAME TO away").unwrap();
     auditor.push(&all[2..6], |_| {}).unwrap();
     auditor.begin_commit().unwrap();
     auditor.push(&all[6..], |_| {}).unwrap();
     let is_database = |outcome: Result<(), AuditorError>| matches!(outcome, Err(AuditorError::Database(_)));
     assert!(is_database(auditor.begin_commit()), "the commit before has failed");
-    assert!(is_database(auditor.root_at(3).map(|_| ())));
+    assert!(is_database(auditor.sighting(2).map(|_| ())), "what was not written is not read as if it were not there");
     assert!(is_database(auditor.commit()));
     // Nothing of the failed ones is in the file.
     let stored: String = other.query_row("SELECT value FROM meta WHERE key = 'seal'", [], |row| row.get(0)).unwrap();
     assert_eq!(stored.as_bytes(), all[1]);
-    other.execute_batch("ALTER TABLE away RENAME TO lax").unwrap();
+    other.execute_batch("ALTER TABLE away RENAME TO sighting").unwrap();
     assert_same(&auditor, &log, log.size());
     drop(auditor);
     assert_same(&open(&directory), &log, log.size());

@@ -134,7 +134,7 @@ impl Desk {
             let audited = self.audited();
             return Err(Stop::Later(format!("the audit is at {audited} entries, beyond this checkpoint")));
         }
-        Ok(self.commit()?)
+        Ok(self.auditor.commit()?)
     }
 
     /// Audits the entries from [`Desk::next`] on, which the checkpoint vouches for; what was audited is on disk in the
@@ -143,6 +143,8 @@ impl Desk {
     /// # Errors
     /// [`Stop`].
     pub fn take(&mut self, entries: Vec<Vec<u8>>, vouched: &Vouched) -> Result<(), Stop> {
+        // What could not be written waits in memory, which no more shall be added to.
+        self.auditor.settle()?;
         let borrowed: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
         let mut keys = self.auditor.keys().clone();
         admit_rosters(&mut keys, &borrowed);
@@ -166,7 +168,7 @@ impl Desk {
         self.raw.drain(..self.raw.len().saturating_sub(self.rest.len()));
         let is_end = self.next() == vouched.signed.unverified().size;
         if is_end || taken.is_err() || self.auditor.uncommitted() >= UNCOMMITTED {
-            self.commit()?;
+            self.auditor.commit()?;
         }
         taken.map_err(|error| self.stop(error, vouched))?;
         if is_end && !self.rest.is_empty() {
@@ -253,10 +255,6 @@ impl Desk {
         };
         if proven { Ok(()) } else { Err(not_signed(from)) }
     }
-
-    fn commit(&mut self) -> Result<(), AuditorError> {
-        if self.auditor.uncommitted() > 0 { self.auditor.commit() } else { Ok(()) }
-    }
 }
 
 /// Entries that a signed checkpoint does not vouch for.
@@ -273,4 +271,72 @@ fn prepare(entries: &[&[u8]], keys: &WitnessKeys) -> Vec<Prepared> {
         // A thread that has died has no part to give; then the entries do not have the signed root.
         parts.into_iter().filter_map(|part| part.join().ok()).collect()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use taglog_proto::name::Image;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::audit::tests::common::{APP, Log, confirm, image, log_vkey, observe, witness};
+
+    const FILE: &str = "audit.db";
+
+    fn open(directory: &TempDir) -> Auditor {
+        Auditor::open(directory.path(), &log_vkey()).unwrap()
+    }
+
+    fn take(desk: &mut Desk, log: &Log) -> Result<(), Stop> {
+        let entries = log.memory.entries()[desk.next() as usize..].to_vec();
+        desk.take(entries, &Vouched { signed: log.checkpoint(), prefix: Prefix::Proof(Vec::new()) })
+    }
+
+    fn later<T>(outcome: &Result<T, Stop>) -> bool {
+        matches!(outcome, Err(Stop::Later(_)))
+    }
+
+    /// What a cosignature stands for is on disk before it, whether the disk was full in between or not.
+    #[test]
+    fn nothing_is_checked_that_is_not_on_disk() {
+        let (a, directory) = (witness(1), tempfile::tempdir().unwrap());
+        let mut log = Log::new(&[&a]);
+        let mut desk = Desk::new(open(&directory));
+        take(&mut desk, &log).unwrap();
+        let other = rusqlite::Connection::open(directory.path().join(FILE)).unwrap();
+        other.execute_batch("ALTER TABLE sighting RENAME TO away").unwrap();
+        log.batch(10, None, vec![observe(&a, APP, 'A', 5)]);
+        assert!(later(&take(&mut desk, &log)));
+        // All of it was audited, and none of it is on disk.
+        assert_eq!(desk.audited(), log.size());
+        assert!(later(&desk.check(&log.checkpoint())));
+        log.batch(20, None, vec![observe(&a, APP, 'B', 15)]);
+        assert!(later(&take(&mut desk, &log)), "no more is held in memory");
+        assert!(desk.audited() < log.size());
+        other.execute_batch("ALTER TABLE away RENAME TO sighting").unwrap();
+        take(&mut desk, &log).unwrap();
+        desk.check(&log.checkpoint()).unwrap();
+        drop(desk);
+        assert_eq!(open(&directory).size(), log.size());
+    }
+
+    /// A batch changes no tag, or no record at all.
+    #[test]
+    fn batches_without_sightings_are_on_disk_too() {
+        let (a, directory) = (witness(1), tempfile::tempdir().unwrap());
+        let Image { repository, .. } = image(APP);
+        let mut log = Log::new(&[&a]);
+        let mut desk = Desk::new(open(&directory));
+        log.batch(10, None, vec![observe(&a, APP, 'A', 5)]);
+        take(&mut desk, &log).unwrap();
+        for statements in [vec![confirm(&a, repository.as_str(), 15)], vec![]] {
+            log.batch(20, None, statements);
+            take(&mut desk, &log).unwrap();
+            desk.check(&log.checkpoint()).unwrap();
+            let other = rusqlite::Connection::open(directory.path().join(FILE)).unwrap();
+            let query = "SELECT value FROM meta WHERE key = 'seal'";
+            let stored: String = other.query_row(query, [], |row| row.get(0)).unwrap();
+            assert_eq!(Some(stored.as_bytes()), log.memory.entries().last().map(Vec::as_slice));
+        }
+    }
 }
