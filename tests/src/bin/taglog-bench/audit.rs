@@ -54,6 +54,8 @@ impl Part<'_> {
         eprintln!("making a log of {} observations of {} tags", self.entries, self.tags);
         let made = Maker::new(&log, self.tags)?.make(self.entries)?;
         fs::write(self.directory.join("trust"), format!("log {}\nquorum none\n", made.vkey))?;
+        // What is still to be written would be written while the audit is measured.
+        Command::new("sync").arg("--file-system").arg(&log).status()?;
         eprintln!("auditing {} entries", made.size);
         let whole = self.audit(&log)?;
         report.machine.measure_batches_again(self.probe);
