@@ -33,7 +33,7 @@ pub(in crate::audit) struct Rows {
 }
 
 /// What is new or has changed in the tag index.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::audit) struct IndexRows {
     /// New ones, by their numbers.
     pub witnesses: Vec<(u32, WitnessId)>,
@@ -86,6 +86,8 @@ pub(super) struct Writer {
 }
 
 impl Writer {
+    /// Starts the thread, which alone writes to the file of this connection.
+    ///
     /// # Errors
     /// When the system gives no thread.
     pub fn start(connection: Connection) -> io::Result<Writer> {
@@ -120,9 +122,9 @@ impl Writer {
 
     fn send(&self, rows: Option<Rows>) -> Result<(), AuditorError> {
         let sender = self.rows.as_ref().ok_or(AuditorError::Writer)?;
-        sender.send(rows).map_err(|_| AuditorError::Writer)?;
+        // Before anything can go wrong: nothing counts as written until the thread has said so.
         self.state.set(State::Writing);
-        Ok(())
+        sender.send(rows).map_err(|_| AuditorError::Writer)
     }
 
     /// Waits for the write that is under way, if one is.

@@ -1,5 +1,7 @@
 //! The tag index in memory, in compact form: every record as of the last seal, and the prefix tree over them.
 
+mod state;
+
 use std::{collections::HashMap, convert::Infallible};
 
 use taglog_proto::{
@@ -8,7 +10,7 @@ use taglog_proto::{
     merkle::{Frontier, Hash},
     name::{Digest, Image, Repository, Tag, WitnessId},
     prefix_tree::{Key, Leaf, PrefixProof},
-    record::{Confirmed, RepositoryLine, RepositoryRecord, TagLine, TagRecord, repository_key, tag_key},
+    record::{RepositoryLine, RepositoryRecord, TagLine, TagRecord, repository_key, tag_key},
     time::Timestamp,
 };
 
@@ -17,76 +19,10 @@ use super::{
     store::write::{IndexRows, RepositoryRow, TagRow},
     trie::{TooLarge, Trie},
 };
+pub(super) use state::{LineState, RepositoryLineState, RepositoryState, TagState};
 
 /// How many records are hashed into a new tree at once: all of them need not be in memory twice.
 const AT_ONCE: usize = if cfg!(test) { 3 } else { 1 << 18 };
-
-/// What one witness has reported of one tag.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LineState {
-    pub witness: u32,
-    pub observations: u64,
-    pub sightings: u64,
-    pub index: u64,
-    pub observed: Timestamp,
-    pub seen: StoredSeen,
-    /// The right edge of its list of sightings.
-    pub edge: Box<[Hash]>,
-    /// The root over it, which every look at the record wants.
-    pub root: Hash,
-}
-
-/// A [`Seen`] in less memory, as digests are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum StoredSeen {
-    Sha256([u8; 32]),
-    Sha512(Box<[u8; 64]>),
-    Gone,
-}
-
-impl From<Seen> for StoredSeen {
-    fn from(seen: Seen) -> StoredSeen {
-        match seen {
-            Seen::Digest(Digest::Sha256(digest)) => StoredSeen::Sha256(digest),
-            Seen::Digest(Digest::Sha512(digest)) => StoredSeen::Sha512(Box::new(digest)),
-            Seen::Gone => StoredSeen::Gone,
-        }
-    }
-}
-
-impl StoredSeen {
-    pub fn get(&self) -> Seen {
-        match self {
-            StoredSeen::Sha256(digest) => Seen::Digest(Digest::Sha256(*digest)),
-            StoredSeen::Sha512(digest) => Seen::Digest(Digest::Sha512(**digest)),
-            StoredSeen::Gone => Seen::Gone,
-        }
-    }
-}
-
-/// What witnesses have reported of one tag.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct TagState {
-    pub repository: u32,
-    pub tag: Tag,
-    /// A hash of the first digest that any witness has sighted.
-    pub first: Option<Hash>,
-    /// The log index of the sighting that was the first of a second digest.
-    pub retagged: Option<u64>,
-    pub lines: Vec<LineState>,
-    /// Whether it is on the list of what the next commit writes.
-    pub dirty: bool,
-}
-
-impl TagState {
-    fn line(&self, witness: u32) -> Option<&LineState> {
-        self.lines.iter().find(|line| line.witness == witness)
-    }
-
-    fn line_mut(&mut self, witness: u32) -> Option<&mut LineState> {
-        self.lines.iter_mut().find(|line| line.witness == witness)
-    }
-}
 
 /// One witness's list of sightings of one tag, which a batch has made longer.
 pub(super) struct GrownList {
@@ -98,22 +34,6 @@ pub(super) struct GrownList {
     pub old: Option<Seen>,
     /// Whether no witness had reported the tag before the batch.
     pub new_tag: bool,
-}
-
-/// What one witness has reported of one repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RepositoryLineState {
-    pub witness: u32,
-    pub tags: u64,
-    pub confirmed: Option<Confirmed>,
-}
-
-/// Who has reported tags of one repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct RepositoryState {
-    pub name: Repository,
-    pub lines: Vec<RepositoryLineState>,
-    pub dirty: bool,
 }
 
 /// Every record, and the tree over them.
