@@ -1,23 +1,28 @@
 #!/usr/bin/env bash
 # Plays the attack that taglog is for, on this machine, with a real registry and real images.
 #
-#   deploy/quickstart.sh          leaves the log running afterwards, and says where
-#   deploy/quickstart.sh --once   stops everything at the end
+#   deploy/quickstart.sh [--once] [--prebuilt | --from-source]
+#
+#   --once           stops everything at the end; otherwise the log is left running, and the script says where
+#   --prebuilt, --from-source   which RocksDB: see deploy/prepare.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . deploy/prepare.sh
 
-once=
-case "${1:-}" in
-  '') ;;
-  --once) once=1 ;;
-  *) fail "usage: deploy/quickstart.sh [--once]" ;;
-esac
+once='' rocksdb=()
+for argument in "$@"; do
+  case "$argument" in
+    --once) once=1 ;;
+    --prebuilt | --from-source) rocksdb=("$argument") ;;
+    *) fail "usage: deploy/quickstart.sh [--once] $PREPARE_OPTIONS" ;;
+  esac
+done
 
-prepare
-say "Building taglog and taglog-server (the first time this compiles RocksDB: 20 to 40 minutes on two cores)"
-cargo build --release --quiet -p taglog -p taglog-server
-bin="$CARGO_TARGET_DIR/release"
+prepare "${rocksdb[@]}"
+say "Building taglog and taglog-server (minutes the first time)"
+# The profile that the tests use too, so that nothing is compiled twice.
+cargo build --locked -p taglog -p taglog-server
+bin="$CARGO_TARGET_DIR/debug"
 
 if [ -n "$once" ]; then
   home="$(mktemp -d)"

@@ -1,4 +1,6 @@
 //! The formats of taglog and every check on them: no I/O, no async, no clock.
+
+#![warn(missing_docs)]
 //!
 //! taglog is a transparency log for container tags. Witnesses report which digest they saw behind
 //! `repository:tag`; the log records every report in an append-only Merkle tree; anyone can check
@@ -16,7 +18,6 @@
 //! | [`prefix_tree`], [`record`], [`index`] | the tag index |
 //! | [`tag_proof`], [`receipt`] | what a log answers, and how it is verified |
 //! | [`rules`], [`audit`], [`evidence`] | what an auditor checks, and what it can show to others |
-//! | [`memory`] | a log in memory, for tests and small tools |
 //!
 //! Every function of hostile input is total: an error, never a panic.
 
@@ -28,7 +29,6 @@ pub mod encoding;
 pub mod entry;
 pub mod evidence;
 pub mod index;
-pub mod memory;
 pub mod merkle;
 pub mod multiproof;
 pub mod name;

@@ -2,13 +2,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::*;
 use curve25519_dalek::{EdwardsPoint, Scalar, constants::EIGHT_TORSION};
 use sha2::{Digest as _, Sha512};
+use taglog_memory_log::fixtures::*;
 use taglog_proto::{
     audit::{AuditError, AuditState, Violation, audit_batch},
     checkpoint::Checkpoint,
@@ -377,7 +375,7 @@ fn seal_with_a_false_value() {
     assert_eq!(log.violation(&outdated), (5, Violation::Seal("roster")));
 }
 
-fn audit_error(log: &Log, batch: &[Vec<u8>]) -> AuditError<taglog_proto::memory::Missing> {
+fn audit_error(log: &Log, batch: &[Vec<u8>]) -> AuditError<taglog_memory_log::Missing> {
     log.clone().audit(batch).unwrap_err()
 }
 

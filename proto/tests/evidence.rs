@@ -2,10 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
-use common::{build::*, *};
 use serde_json::Value;
+use taglog_memory_log::fixtures::{build::*, *};
 use taglog_proto::{
     entry::{Entry, Seal},
     evidence::{Evidence, EvidenceError, FalseEntry, FalseSeal, Inconsistency, NoSeal, Phantom},

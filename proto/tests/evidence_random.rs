@@ -3,13 +3,11 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::{build::*, *};
 use proptest::prelude::*;
 use serde_json::Value;
+use taglog_memory_log::fixtures::{build::*, *};
 use taglog_proto::{
     entry::Entry,
     evidence::{Evidence, EvidenceError},

@@ -2,12 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
-mod common;
-
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use common::*;
 use serde_json::Value;
+use taglog_memory_log::fixtures::*;
 use taglog_proto::{
     checkpoint::{Checkpoint, SignedCheckpoint},
     entry::Entry,

@@ -14,9 +14,9 @@ use proptest::{prelude::*, sample::subsequence};
 use rs_merkle::{Hasher, MerkleProof};
 use sha2::Sha256;
 use signed_note::{Signer as _, StandardSigner, StandardVerifier, VerifierList};
+use taglog_memory_log::MemoryLog;
 use taglog_proto::{
     checkpoint::{Checkpoint, SignedCheckpoint},
-    memory::MemoryLog,
     merkle::{
         self, Hash, NodeReader, ProofError, consistency_proof, inclusion_proof, leaf_hash, node_hash,
         verify_consistency, verify_inclusion,

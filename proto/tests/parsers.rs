@@ -5,6 +5,7 @@
 use std::{fmt::Display, sync::LazyLock};
 
 use proptest::prelude::*;
+use taglog_memory_log::MemoryLog;
 use taglog_proto::{
     add_checkpoint::{AddCheckpoint, SignSubtree},
     checkpoint::{Checkpoint, SignedCheckpoint},
@@ -12,7 +13,6 @@ use taglog_proto::{
     encoding::{from_base64, from_decimal, to_base64},
     entry::{Entry, Seen},
     evidence::{Evidence, FalseEntry, Inconsistency, NoSeal, Omission},
-    memory::MemoryLog,
     merkle::{Hash, inclusion_proof},
     multiproof,
     name::{Digest, Image, KeyId, Reference, Repository, Tag, WitnessId, WitnessName},

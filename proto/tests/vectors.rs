@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use taglog_memory_log::{MemoryLog, Missing};
 use taglog_proto::{
     audit::AuditState,
     checkpoint::SignedCheckpoint,
     entry::{Confirmation, Entry, Observation},
-    memory::{MemoryLog, Missing},
     merkle::{self, Frontier, Hash, leaf_hash, verify_consistency, verify_inclusion},
     name::{Image, Repository},
     note::{SigningKey, VerifierKey},

@@ -7,10 +7,10 @@ mod cli_common;
 
 use cli_common::{APP, Ran, User, add, same_key, wait};
 use serde_json::Value;
+use taglog_memory_log::MemoryLog;
 use taglog_proto::{
     entry::{Entry, Limits, Roster, Seal},
     index::{Batch, IndexChanges},
-    memory::MemoryLog,
     name::Digest,
     note::SigningKey,
     tag_proof::{self, LookupRequest},

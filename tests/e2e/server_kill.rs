@@ -166,7 +166,7 @@ async fn check_acknowledged(server: &Server, client: &Client, entries: &[Vec<u8>
 }
 
 /// By the server's own proofs and by those from the replayed log.
-async fn check_checkpoints(server: &Server, client: &Client, log: &taglog_proto::memory::MemoryLog) {
+async fn check_checkpoints(server: &Server, client: &Client, log: &taglog_memory_log::MemoryLog) {
     let new = log.checkpoint(server.vkey.name());
     for old in client.checkpoints.values() {
         assert_prefix(old, log);

@@ -6,11 +6,11 @@ use std::{
     time::Duration,
 };
 
+use taglog_memory_log::MemoryLog;
 use taglog_proto::{
     add_checkpoint::AddCheckpoint,
     checkpoint::SignedCheckpoint,
     cosignature::{Algorithm, CosignerKey, CosignerSigningKey},
-    memory::MemoryLog,
     merkle::{Hash, consistency_proof},
     note::SigningKey,
 };

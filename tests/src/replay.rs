@@ -1,8 +1,8 @@
 //! Fetches a whole log and audits it.
 
+use taglog_memory_log::MemoryLog;
 use taglog_proto::{
     checkpoint::SignedCheckpoint,
-    memory::MemoryLog,
     merkle::{NodeReader as _, consistency_proof, verify_consistency},
     tile::{FULL_WIDTH, TileKind, TilePath, decode_bundle},
 };

@@ -6,7 +6,9 @@ use std::{
 };
 
 use clap::Parser as _;
-use taglog::commands::{
+mod commands;
+
+use crate::commands::{
     Cli, Report,
     docker_plugin::{self, Asked},
     run,
@@ -33,7 +35,7 @@ fn main() -> ExitCode {
         // A reader that has seen enough is no error.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             let _ = writeln!(std::io::stderr(), "taglog: cannot write the answer: {error}");
-            ExitCode::from(taglog::commands::exit::FAILED)
+            ExitCode::from(commands::exit::FAILED)
         }
         _ => ExitCode::from(report.exit),
     }

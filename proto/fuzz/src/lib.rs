@@ -3,10 +3,10 @@
 
 use std::{fmt::Display, sync::LazyLock};
 
+use taglog_memory_log::MemoryLog;
 use taglog_proto::{
     audit::AuditState,
     checkpoint::SignedCheckpoint,
-    memory::MemoryLog,
     merkle::Hash,
     name::Image,
     note::SigningKey,

@@ -1,9 +1,9 @@
 //! A log made in memory, whose seals are as old as a test wants: a server's are always new.
 
+use taglog_memory_log::MemoryLog;
 use taglog_proto::{
     entry::{Entry, Limits, Roster, Seal},
     index::Batch,
-    memory::MemoryLog,
     note::{SigningKey, VerifierKey},
     tag_proof::{self, LookupRequest},
 };

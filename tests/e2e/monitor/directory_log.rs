@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use taglog_memory_log::MemoryLog;
 use taglog_proto::{
     entry::{Entry, Limits, Observation, Roster, Seal, Seen},
     index::Batch,
-    memory::MemoryLog,
     merkle::leaf_hash,
     note::{SigningKey, VerifierKey},
     tile::encode_bundle,

@@ -2,11 +2,11 @@
 
 use std::collections::HashSet;
 
+use taglog_memory_log::{MemoryLog, Missing};
 use taglog_proto::{
     checkpoint::{Checkpoint, SignedCheckpoint},
     entry::{Entry, Limits, Observation, Roster, Seal, Seen},
     index::{Batch, RecordChanges, RecordReader},
-    memory::{MemoryLog, Missing},
     merkle::{Frontier, Hash},
     name::{Image, Repository, WitnessId},
     note::SigningKey,

@@ -12,14 +12,12 @@ use super::{
     Failure, Format, Global, Report, exit, judging, output,
     session::{self, Logs, now, parse_reference},
 };
-use crate::{
-    client::lookup::Looked,
-    policy::{
-        Case, Demands, Judgement, Policy, judge,
-        lock::{Approval, Lock},
-    },
-    verifier::Rules,
+use taglog_log_client::lookup::Looked;
+use taglog_policy::{
+    Case, Demands, Judgement, Policy, judge,
+    lock::{Approval, Lock},
 };
+use taglog_verify::Rules;
 
 /// Record that a person has looked at a digest of a tag, and lets it pass
 #[derive(Debug, Args)]

@@ -13,15 +13,14 @@ use super::{
     Failure, Format, Global, Report,
     audit_classes::Classes,
     audit_report::AuditReport,
-    running::progress_bar,
+    progress_bar::Bar,
     session::{self, Session, now},
 };
-use crate::{
-    audit::{Anew, Auditor, AuditorError, Outcome, Run, RunError},
-    client::{
-        static_log::{StaticError, StaticLog},
-        trust::Trust,
-    },
+use taglog_audit::{Anew, Auditor, AuditorError, Outcome, Run, RunError};
+use taglog_base::progress::Progress as _;
+use taglog_log_client::{
+    static_log::{StaticError, StaticLog},
+    trust::Trust,
 };
 
 /// Audit a whole log: every entry, signature, rule, seal, tile and checkpoint
@@ -70,13 +69,13 @@ pub async fn run(global: &Global, args: AuditArgs) -> Result<Report, Failure> {
 
     let directory = session.memory.audit_directory(log_key);
     let (anew, auditor) = open(directory, log_key, args.full)?;
-    let progress = progress_bar("auditing");
+    let progress = Bar::entries("auditing");
     let begin = Instant::now();
     let seen = remembered.iter().cloned().collect();
-    let run = Run { log: &log, checkpoint: &checkpoint, seen, progress: progress.clone(), follower: None };
+    let run = Run { log: &log, checkpoint: &checkpoint, seen, progress: progress.shared(), follower: None };
     let (auditor, outcome) = run.audit(auditor).await.map_err(run_failure)?;
     let elapsed = begin.elapsed();
-    progress.finish_and_clear();
+    progress.finish();
 
     let auditor = match anew {
         Some(anew) if outcome.complete => anew.replace(auditor).map_err(auditor_failure)?,

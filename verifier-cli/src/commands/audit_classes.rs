@@ -8,10 +8,8 @@ use taglog_proto::{
     time::Timestamp,
 };
 
-use crate::{
-    audit::{Auditor, AuditorError, retags::retagged},
-    policy::{Case, Demands, Ignore, Policy, Verdict, judge_history, lock::Lock},
-};
+use taglog_audit::{Auditor, AuditorError, retags::retagged};
+use taglog_policy::{Case, Demands, Ignore, Policy, Verdict, judge_history, lock::Lock};
 
 /// What is thought of one retagged tag, by what the log alone can tell.
 #[derive(Clone, Debug)]

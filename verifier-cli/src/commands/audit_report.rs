@@ -14,11 +14,9 @@ use super::{
     exit,
     output::age,
 };
-use crate::{
-    audit::{Auditor, AuditorError, Counts, Outcome, TagView},
-    client::printable,
-    policy::{Policy, Verdict},
-};
+use taglog_audit::{Auditor, AuditorError, Counts, Outcome, TagView};
+use taglog_log_client::printable;
+use taglog_policy::{Policy, Verdict};
 
 /// Retagged tags that are listed for people; JSON has all of them.
 const SHOWN: usize = 20;

@@ -14,21 +14,19 @@ use taglog_proto::{
     tag_proof::MAX_TAG_PROOF,
 };
 
-use super::{Failure, Format, Global, Report, exit, running::progress_bar, session::Session};
-use crate::{
-    client::{
-        lookup::{MISBEHAVIOUR, origin},
-        memory::Memory,
-        printable,
-        static_log::StaticLog,
-    },
-    evidence::{
-        from_tag_proof::{Comparer, Finding},
-        split_view::Comparison,
-        views::{Compared, View, compare_with},
-    },
-    verifier::saved::parse_proofs,
+use super::{Failure, Format, Global, Report, exit, progress_bar::Bar, session::Session};
+use taglog_evidence::{
+    from_tag_proof::{Comparer, Finding},
+    split_view::Comparison,
+    views::{Compared, View, compare_with},
 };
+use taglog_log_client::{
+    lookup::{MISBEHAVIOUR, origin},
+    memory::Memory,
+    printable,
+    static_log::StaticLog,
+};
+use taglog_verify::saved::parse_proofs;
 
 /// Judge evidence of misbehaviour, and look for more
 #[derive(Debug, Args)]
@@ -256,7 +254,7 @@ async fn from_proof(global: &Global, args: &FromProofArgs) -> Result<Report, Fai
     }
     let location = args.from.as_deref().map_or_else(|| session.address(), Ok)?;
     let tiles = StaticLog::open(location, global.timeout()).map_err(Failure::usage)?;
-    let progress = progress_bar("reading");
+    let progress = Bar::entries("reading");
     let mut findings = Vec::new();
     for proof in &proofs {
         let comparer = Comparer::new(log, proof, &proofs, &tiles);

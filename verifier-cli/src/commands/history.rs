@@ -7,7 +7,7 @@ use super::{
     Failure, Format, Global, Report, exit, output,
     session::{Session, now, parse_reference},
 };
-use crate::client::lookup::look_up;
+use taglog_log_client::lookup::look_up;
 
 /// Show every digest a tag has ever pointed to, who saw it and when, newest last
 #[derive(Debug, Args)]

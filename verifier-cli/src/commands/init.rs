@@ -12,7 +12,7 @@ use taglog_proto::{
 };
 
 use super::{Failure, Format, Global, Report, session::trust_path};
-use crate::client::{
+use taglog_log_client::{
     About, LogClient, printable,
     trust::{Trust, TrustFile},
 };

@@ -22,14 +22,12 @@ use super::{
     Failure, Format, Global, Report, output,
     session::{trust_file, trust_path},
 };
-use crate::{
-    client::{
-        lookup::{MISBEHAVIOUR, Part, origin, verify_saved},
-        printable,
-        trust::{Trust, TrustFile},
-    },
-    verifier::saved::parse_proofs,
+use taglog_log_client::{
+    lookup::{MISBEHAVIOUR, Part, origin, verify_saved},
+    printable,
+    trust::{Trust, TrustFile},
 };
+use taglog_verify::saved::parse_proofs;
 
 /// Show a checkpoint, entry, entry bundle, receipt, tag proof or evidence file to people
 #[derive(Debug, Args)]

@@ -8,10 +8,8 @@ use super::{
     Failure, Global,
     session::{Logs, parse_reference, registry},
 };
-use crate::{
-    sources::{Found, Place},
-    verifier::{Parts, Question, Rules, Untagged, Verifier, VerifyError},
-};
+use taglog_image_sources::{Found, Place};
+use taglog_verify::{Parts, Question, Rules, Untagged, Verifier, VerifyError};
 
 /// A verifier with these rules.
 pub fn verifier(global: &Global, logs: &Logs, rules: Rules) -> Result<Verifier, Failure> {

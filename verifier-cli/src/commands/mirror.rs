@@ -9,21 +9,20 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Failure, Format, Global, Report, exit,
-    running::{LogFormat, progress_bar, start_logging, stop_on_signals},
+    progress_bar::Bar,
+    running::{LogFormat, start_logging, stop_on_signals},
     session::Session,
 };
-use crate::{
-    client::static_log::StaticLog,
-    duration::parse_duration,
-    listener::Listener,
-    mirror::{
-        MirrorError,
-        check::{Checked, check},
-        directory::OwnCheckpoint,
-        pass::{Mirror, Pass},
-        serve::router,
-    },
+use taglog_base::duration::parse_duration;
+use taglog_log_client::static_log::StaticLog;
+use taglog_mirror::{
+    MirrorError,
+    check::{Checked, check},
+    directory::OwnCheckpoint,
+    pass::{Mirror, Pass},
+    serve::router,
 };
+use taglog_service::listener::Listener;
 
 /// How many damaged files are named.
 const NAMED: usize = 20;
@@ -66,15 +65,16 @@ pub async fn run(global: &Global, args: &MirrorArgs) -> Result<Report, Failure> 
     let session = Session::open(global)?;
     let key = session.trust.log.clone();
     if args.check {
-        let checked = check(&args.directory, &session.trust, progress_bar("mirroring")).await.map_err(failure)?;
+        let checked =
+            check(&args.directory, &session.trust, Bar::entries("mirroring").shared()).await.map_err(failure)?;
         let directory = args.directory.display();
         let checked = checked.ok_or_else(|| Failure::usage(format!("{directory}: there is no copy here yet")))?;
         return Ok(check_report(global.output, &checked));
     }
     let location = args.location.as_deref().map_or_else(|| session.address(), Ok)?;
     let log = StaticLog::open(location, global.timeout()).map_err(Failure::usage)?;
-    let mirror =
-        Mirror::open(session.trust.clone(), log, &args.directory, progress_bar("mirroring")).map_err(failure)?;
+    let mirror = Mirror::open(session.trust.clone(), log, &args.directory, Bar::entries("mirroring").shared())
+        .map_err(failure)?;
     let (sender, receiver) = watch::channel(mirror.checkpoint().map_err(failure)?);
     let stop = stop_on_signals().map_err(Failure::failed)?;
     let served = match args.serve {

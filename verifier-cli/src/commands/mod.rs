@@ -21,6 +21,7 @@ mod output;
 mod pin;
 mod pin_report;
 mod policy;
+mod progress_bar;
 mod running;
 mod search;
 mod session;
@@ -32,6 +33,7 @@ mod witness;
 use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use taglog_verify::Conclusion;
 
 /// Exit codes, the same for every command.
 pub mod exit {
@@ -45,6 +47,17 @@ pub mod exit {
     pub const FAILED: u8 = 3;
     /// A proof is false, or a log contradicts what it signed before.
     pub const MISBEHAVED: u8 = 4;
+}
+
+/// The exit code for what was verified.
+fn exit_code(conclusion: Conclusion) -> u8 {
+    match conclusion {
+        Conclusion::Passes => exit::OK,
+        Conclusion::Fails => exit::VERDICT,
+        Conclusion::LeftOut => exit::USAGE,
+        Conclusion::Unanswered => exit::FAILED,
+        Conclusion::Misbehaved => exit::MISBEHAVED,
+    }
 }
 
 const EXIT_CODES: &str = "\

@@ -16,11 +16,9 @@ use super::{
     output::cosignatures_json,
     session::{Session, config_path, now, parse_reference, registry},
 };
-use crate::{
-    client::{LogClient, lookup::check_growth, receipt::ReceiptChecker},
-    key::read_key,
-    registry::{Manifest, ManifestReference, Registry},
-};
+use taglog_log_client::key::read_key;
+use taglog_log_client::{LogClient, lookup::check_growth, receipt::ReceiptChecker};
+use taglog_oci_registry::{Manifest, ManifestReference, Registry};
 
 /// Ask registries what tags point to, and report it to the log as a witness
 #[derive(Debug, Args)]

@@ -5,11 +5,9 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use taglog_proto::{entry::Seen, name::WitnessId, policy::Quorate, tag_proof::ImageReport, time::Timestamp};
 
-use crate::{
-    client::{lookup::Part, printable},
-    duration::in_words,
-    policy::{Judgement, Move, TrustedWitness},
-};
+use taglog_base::duration::in_words;
+use taglog_log_client::{lookup::Part, printable};
+use taglog_policy::{Judgement, Move, TrustedWitness};
 
 /// One sighting of an image, by whom and when.
 pub struct Event<'a> {

@@ -2,28 +2,25 @@
 
 use std::{
     collections::BTreeSet,
-    io::IsTerminal as _,
     path::{Path, PathBuf},
 };
 
 use clap::Args;
-use indicatif::ProgressBar;
 
 use super::{
     Failure, Global, Report, ReportFormat, exit, judging,
     pin_report::{Manner, Outcome, Row, report},
+    progress_bar::Bar,
     session::{self, Logs},
     source_options::SourceOptions,
 };
-use crate::{
-    pin::{
-        decide::{Decisions, Fate, Mode, Named, decide},
-        rewrite::rewritten,
-        write::{Change, replace_all},
-    },
-    sources::{self, FoundImage, LeftOut, Options, SourceFile},
-    verifier::Rules,
+use taglog_image_sources::{self as sources, FoundImage, LeftOut, Options, SourceFile};
+use taglog_pin::{
+    decide::{Decisions, Fate, Mode, Named, decide},
+    rewrite::rewritten,
+    write::{Change, replace_all},
 };
+use taglog_verify::Rules;
 
 /// Write the digests of images into the files that name them
 #[derive(Debug, Args)]
@@ -129,13 +126,8 @@ async fn decided(global: &Global, mode: Mode, files: &[SourceFile]) -> Result<De
     let (_, lock) = session::lock(&policy)?;
     let logs = Logs::open(global, &policy)?;
     let rules = Rules { policy, lock, locked: false, settled: false, platform: None };
-    let verifier = judging::verifier(global, &logs, rules)?.showing(progress(all.len()));
+    let verifier = judging::verifier(global, &logs, rules)?.showing(Bar::images(all.len()));
     Ok(decide(&verifier, mode, &all).await?)
-}
-
-/// A progress bar where it helps: on a terminal, for more than a handful of images.
-fn progress(count: usize) -> ProgressBar {
-    if count > 4 && std::io::stderr().is_terminal() { ProgressBar::new(count as u64) } else { ProgressBar::hidden() }
 }
 
 fn row(image: &FoundImage, decisions: &Decisions) -> Row {

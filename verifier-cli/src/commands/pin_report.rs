@@ -8,11 +8,9 @@ use super::{
     Failure, Report, ReportFormat, exit,
     verify_output::{self, Item, Level},
 };
-use crate::{
-    client::printable,
-    pin::{decide::Decision, rewrite::pinned_name, write::Change},
-    sources::{FoundImage, LeftOut},
-};
+use taglog_image_sources::{FoundImage, LeftOut};
+use taglog_log_client::printable;
+use taglog_pin::{decide::Decision, rewrite::pinned_name, write::Change};
 
 /// What was asked for.
 #[derive(Clone, Copy, Debug)]

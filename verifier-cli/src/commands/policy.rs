@@ -13,16 +13,14 @@ use super::{
     Failure, Format, Global, Report, exit, output,
     session::{self, Logs, now, parse_reference},
 };
-use crate::{
-    client::printable,
-    duration::exactly,
-    policy::{
-        Demands, FILE_NAME, Policy, TrustedWitness, WARN_AGE,
-        check::{Gravity, Remark, remarks, strangers},
-        lock::{Approval, Lock},
-    },
-    verifier::Log,
+use taglog_base::duration::exactly;
+use taglog_log_client::printable;
+use taglog_policy::{
+    Demands, FILE_NAME, Policy, TrustedWitness, WARN_AGE,
+    check::{Gravity, Remark, remarks, strangers},
+    lock::{Approval, Lock},
 };
+use taglog_verify::Log;
 
 /// Check a policy, and show which line of it applies to an image and why
 #[derive(Debug, Args)]

@@ -1,16 +1,13 @@
-//! What commands that run for long share: their log on standard error, the signals that end them, what systemd is
-//! told, and the progress bar.
+//! What commands that run for long share: their log on standard error, the signals that end them, and what
+//! systemd is told.
 
 use std::io::IsTerminal as _;
 
 use clap::ValueEnum;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
-
-const TEMPLATE: &str = "{prefix} {bar:30} {human_pos}/{human_len} entries, {per_sec}, {eta} left";
 
 /// How to write the log on standard error.
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -56,29 +53,5 @@ pub fn stop_on_signals() -> std::io::Result<CancellationToken> {
 pub fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         tracing::warn!(%error, "systemd cannot be told");
-    }
-}
-
-/// A progress bar over entries, for whoever sits at a terminal; `doing` says what is done with them.
-pub fn progress_bar(doing: &'static str) -> ProgressBar {
-    let target = match std::io::stderr().is_terminal() {
-        true => ProgressDrawTarget::stderr(),
-        false => ProgressDrawTarget::hidden(),
-    };
-    let bar = ProgressBar::with_draw_target(None, target).with_prefix(doing);
-    // That the template is one, the test below says.
-    match ProgressStyle::with_template(TEMPLATE) {
-        Ok(style) => bar.with_style(style),
-        Err(_) => bar,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_template_is_one() {
-        assert!(ProgressStyle::with_template(TEMPLATE).is_ok());
     }
 }

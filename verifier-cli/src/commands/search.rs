@@ -11,7 +11,7 @@ use super::{
     output::age,
     session::{self, Session, now},
 };
-use crate::audit::{Searched, search};
+use taglog_audit::{Searched, search};
 
 /// Find every tag that ever had a digest, in what was audited
 #[derive(Debug, Args)]

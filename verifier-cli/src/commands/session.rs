@@ -13,17 +13,15 @@ use taglog_proto::{
 };
 
 use super::{Failure, Global};
-use crate::{
-    client::{
-        LogClient,
-        lookup::{LookupError, MISBEHAVIOUR},
-        memory::Memory,
-        trust::{Trust, TrustError, TrustFile},
-    },
-    policy::{Policy, lock::Lock},
-    registry::{Registry, RegistryOptions},
-    verifier::Log,
+use taglog_log_client::{
+    LogClient,
+    lookup::{LookupError, MISBEHAVIOUR},
+    memory::Memory,
+    trust::{Trust, TrustError, TrustFile},
 };
+use taglog_oci_registry::{Registry, RegistryOptions};
+use taglog_policy::{Policy, lock::Lock};
+use taglog_verify::Log;
 
 /// Where a file of the user's configuration is.
 pub fn config_path(name: &str) -> Result<PathBuf, Failure> {

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use crate::sources::{CrdPath, Options};
+use taglog_image_sources::{CrdPath, Options};
 
 /// What is known about the files beyond what is in them.
 #[derive(Debug, Args)]
@@ -17,7 +17,7 @@ pub struct SourceOptions {
 }
 
 impl SourceOptions {
-    /// For [`crate::sources::read_with`].
+    /// For [`taglog_image_sources::read_with`].
     pub fn options(&self) -> Options {
         Options { build_args: self.build_arg.iter().cloned().collect(), crd_paths: self.crd.clone() }
     }

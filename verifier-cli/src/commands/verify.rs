@@ -1,31 +1,28 @@
 //! `taglog verify`: may these images be deployed?
 
 use std::{
-    io::IsTerminal as _,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use clap::Args;
-use indicatif::ProgressBar;
 use taglog_proto::name::{Tag, WitnessId};
 
 use super::{
     Failure, Global, Report,
     judging::{self, Questions},
+    progress_bar::Bar,
     session::{self, Logs},
     source_options::SourceOptions,
     verify_output::{Manner, ReportArgs, report},
 };
-use crate::{
-    duration::parse_duration,
-    platform::Platform,
-    policy::Overrides,
-    sources,
-    verifier::{
-        Rules, Verification,
-        saved::{self, FileError},
-    },
+use taglog_base::duration::parse_duration;
+use taglog_image_sources as sources;
+use taglog_policy::Overrides;
+use taglog_verify::platform::Platform;
+use taglog_verify::{
+    Rules, Verification,
+    saved::{self, FileError},
 };
 
 /// Check that images are what their tags have always been
@@ -151,17 +148,12 @@ async fn online(
     rules: Rules,
     questions: Questions,
 ) -> Result<Verification, Failure> {
-    let verifier = judging::verifier(global, logs, rules)?.showing(progress(questions.all.len()));
+    let verifier = judging::verifier(global, logs, rules)?.showing(Bar::images(questions.all.len()));
     let verification = verifier.verify(questions.all).await?;
     if let Some(path) = args.save.as_ref().filter(|_| !verification.looked.is_empty()) {
         saved::save(path, &verification).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
     }
     Ok(verification)
-}
-
-/// A progress bar where it helps: on a terminal, for more than a handful of images.
-fn progress(count: usize) -> ProgressBar {
-    if count > 4 && std::io::stderr().is_terminal() { ProgressBar::new(count as u64) } else { ProgressBar::hidden() }
 }
 
 async fn offline(

@@ -8,11 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use taglog_memory_log::MemoryLog;
 use taglog_proto::{
     checkpoint::Checkpoint,
     entry::{Entry, Limits, Roster, Seal},
     index::Batch,
-    memory::MemoryLog,
     merkle::{Frontier, Hash, leaf_hash},
     note::SigningKey,
     tile::{FULL_WIDTH, TileKind, TilePath, decode_bundle, encode_bundle},

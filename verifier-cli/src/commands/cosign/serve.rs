@@ -7,23 +7,21 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use sd_notify::NotifyState;
 use tokio_util::task::TaskTracker;
 
-use crate::{
-    audit::Auditor,
-    commands::{
-        Failure, Global, Report,
-        running::{LogFormat, notify, start_logging, stop_on_signals},
-    },
-    cosigner::{
-        audit::{AuditGate, Source, follow},
-        config::Config,
-        http,
-        log::origin_hash,
-        service::Cosigner,
-        store::Store,
-    },
-    listener::Listener,
-    parts::Parts,
+use crate::commands::{
+    Failure, Global, Report,
+    running::{LogFormat, notify, start_logging, stop_on_signals},
 };
+use taglog_audit::Auditor;
+use taglog_cosigner::{
+    audit::{AuditGate, Source, follow},
+    config::Config,
+    http,
+    log::origin_hash,
+    service::Cosigner,
+    store::Store,
+};
+use taglog_service::listener::Listener;
+use taglog_service::parts::Parts;
 
 /// How long requests that are under way may take to end when the cosigner stops.
 const STOP_TIME: Duration = Duration::from_secs(5);

@@ -4,12 +4,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{ConfigFile, failure};
-use crate::{
-    commands::{Failure, Format, Global, Report},
-    monitor::{
-        config::{SinkConfig, Way},
-        prepared::Prepared,
-    },
+use crate::commands::{Failure, Format, Global, Report};
+use taglog_monitor::{
+    config::{SinkConfig, Way},
+    prepared::Prepared,
 };
 
 /// Check a configuration and what it refers to; nothing is asked and nothing sent

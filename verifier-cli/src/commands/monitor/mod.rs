@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::{Failure, Global, Report};
-use crate::monitor::prepared::MonitorError;
+use taglog_monitor::prepared::MonitorError;
 
 /// Keep auditing a log, and alert on what matters to you
 #[derive(Debug, Args)]

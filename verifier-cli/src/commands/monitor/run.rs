@@ -7,17 +7,16 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use sd_notify::NotifyState;
 
 use super::{ConfigFile, failure};
-use crate::{
-    commands::{
-        Failure, Global, Report, exit,
-        running::{LogFormat, notify, progress_bar, start_logging, stop_on_signals},
-    },
-    listener::Listener,
-    monitor::{
-        prepared::{MonitorError, Prepared},
-        run::{Monitor, Pass},
-    },
+use crate::commands::{
+    Failure, Global, Report, exit,
+    progress_bar::Bar,
+    running::{LogFormat, notify, start_logging, stop_on_signals},
 };
+use taglog_monitor::{
+    prepared::{MonitorError, Prepared},
+    run::{Monitor, Pass},
+};
+use taglog_service::listener::Listener;
 
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -46,7 +45,7 @@ pub async fn run(global: &Global, args: &RunArgs) -> Result<Report, Failure> {
     let metrics = PrometheusBuilder::new().install_recorder().map_err(Failure::failed)?;
     let listener = listen(&prepared).map_err(failure)?;
     let (origin, location) = (prepared.trust.log.name().to_owned(), prepared.log.location());
-    let monitor = Monitor::open(prepared, args.from_start, progress_bar("auditing")).await.map_err(failure)?;
+    let monitor = Monitor::open(prepared, args.from_start, Bar::entries("auditing").shared()).await.map_err(failure)?;
     tracing::info!("monitoring {origin} at {location}");
     if let Some(listener) = &listener {
         tracing::info!("listening on http://{}", listener.address().map_err(Failure::failed)?);
@@ -59,7 +58,7 @@ pub async fn run(global: &Global, args: &RunArgs) -> Result<Report, Failure> {
 }
 
 async fn once(prepared: Prepared, from_start: bool) -> Result<Report, Failure> {
-    let monitor = Monitor::open(prepared, from_start, progress_bar("auditing")).await.map_err(failure)?;
+    let monitor = Monitor::open(prepared, from_start, Bar::entries("auditing").shared()).await.map_err(failure)?;
     let Pass { raised, failures, misbehaves } = monitor.pass().await.map_err(failure)?;
     let exit = match (misbehaves, failures.is_empty(), raised) {
         (true, _, _) => exit::MISBEHAVED,

@@ -4,13 +4,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{ConfigFile, failure};
-use crate::{
-    commands::{Failure, Format, Global, Report, exit, session::now},
-    monitor::{
-        alert::{Alert, AlertKind, Numbered},
-        prepared::Prepared,
-        sinks::Sink,
-    },
+use crate::commands::{Failure, Format, Global, Report, exit, session::now};
+use taglog_monitor::{
+    alert::{Alert, AlertKind, Numbered},
+    prepared::Prepared,
+    sinks::Sink,
 };
 
 /// Send a test alert to every sink

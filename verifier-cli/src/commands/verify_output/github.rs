@@ -4,7 +4,7 @@ use super::{
     item::{Item, Level},
     totals::Totals,
 };
-use crate::sources::Place;
+use taglog_image_sources::Place;
 
 /// One command a line, and the totals. `quiet` leaves out what passes with a warning.
 pub fn render(items: &[Item], totals: &Totals, quiet: bool) -> String {

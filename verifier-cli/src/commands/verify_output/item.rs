@@ -3,7 +3,7 @@
 use taglog_proto::name::Digest;
 
 use super::rules;
-use crate::sources::{LeftOut, Place};
+use taglog_image_sources::{LeftOut, Place};
 
 /// How much an item matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

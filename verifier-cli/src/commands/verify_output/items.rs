@@ -3,11 +3,9 @@
 use taglog_proto::{name::Image, tag_proof::ImageReport};
 
 use super::item::{Item, Level};
-use crate::{
-    commands::output,
-    policy::{Judgement, Verdict},
-    verifier::{Answer, LogAnswer, Unanswered, Untagged, Verification},
-};
+use crate::commands::output;
+use taglog_policy::{Judgement, Verdict};
+use taglog_verify::{Answer, LogAnswer, Unanswered, Untagged, Verification};
 
 /// Sightings that a report lists: the newest.
 const SIGHTINGS: usize = 20;

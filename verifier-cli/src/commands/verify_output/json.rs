@@ -7,12 +7,10 @@ use super::{
     item::{Item, Level},
     totals::Totals,
 };
-use crate::{
-    commands::{exit, output},
-    policy::{Demands, Ignore},
-    sources::{LeftOut, Place},
-    verifier::{Answer, LogAnswer, Unanswered, Untagged, Verification},
-};
+use crate::commands::{exit, exit_code, output};
+use taglog_image_sources::{LeftOut, Place};
+use taglog_policy::{Demands, Ignore};
+use taglog_verify::{Answer, LogAnswer, Unanswered, Untagged, Verification};
 
 /// What this document is. A change that breaks a reader comes with another number.
 const SCHEMA: &str = "taglog/verify@v1";
@@ -24,8 +22,8 @@ pub fn render(verification: &Verification, items: &[Item], now: Timestamp) -> St
     let logs = looked.iter().filter_map(|looked| looked.oldest()).map(|part| output::log_json(part, now));
     let document = json!({
         "schema": SCHEMA,
-        "passes": verification.exit() == exit::OK,
-        "exit": verification.exit(),
+        "passes": exit_code(verification.conclusion()) == exit::OK,
+        "exit": exit_code(verification.conclusion()),
         "totals": Totals::of(items),
         "logs": logs.collect::<Vec<_>>(),
         "images": answers.iter().map(image).collect::<Vec<_>>(),

@@ -3,7 +3,8 @@
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::item::{Item, Level, clean};
-use crate::{commands::Failure, sources::Place};
+use crate::commands::Failure;
+use taglog_image_sources::Place;
 
 /// The suite of what the command line names.
 const COMMAND_LINE: &str = "command line";

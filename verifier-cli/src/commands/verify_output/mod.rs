@@ -31,8 +31,8 @@ pub use item::{Item, Level};
 use taglog_proto::time::Timestamp;
 use totals::Totals;
 
-use super::{Failure, Report, ReportFormat, exit, session::now};
-use crate::verifier::Verification;
+use super::{Failure, Report, ReportFormat, exit, exit_code, session::now};
+use taglog_verify::Verification;
 
 /// How the answers are wanted.
 #[derive(Clone, Debug)]
@@ -96,7 +96,7 @@ pub fn report(manner: &Manner, verification: &Verification) -> Result<Report, Fa
         let text = render(verification, &items, &Rendering { format: *format, quiet: false, colour: false, now })?;
         write(path, &text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
     }
-    let exit = verification.exit();
+    let exit = exit_code(verification.conclusion());
     if manner.print_digest {
         let output = if exit == exit::OK { digests(verification) } else { String::new() };
         return Ok(Report { output, notes: obstacles(&items), exit });
@@ -122,7 +122,7 @@ pub fn render_items(format: ReportFormat, items: &[Item], exit: u8, quiet: bool)
 }
 
 fn render(verification: &Verification, items: &[Item], rendering: &Rendering) -> Result<String, Failure> {
-    let of_items = render_items(rendering.format, items, verification.exit(), rendering.quiet)?;
+    let of_items = render_items(rendering.format, items, exit_code(verification.conclusion()), rendering.quiet)?;
     Ok(of_items.unwrap_or_else(|| match rendering.format {
         ReportFormat::Json => json::render(verification, items, rendering.now),
         _ => table::render(verification, items, rendering),

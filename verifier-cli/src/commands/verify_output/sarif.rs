@@ -10,7 +10,7 @@ use super::{
     rules::{self, RULES, Rule},
     totals::Totals,
 };
-use crate::sources::Place;
+use taglog_image_sources::Place;
 
 /// All but the unreserved characters of RFC 3986 and the slash.
 const NOT_IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');

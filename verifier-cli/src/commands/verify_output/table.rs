@@ -7,7 +7,9 @@ use super::{
     item::{Item, Level, clean},
     totals::Totals,
 };
-use crate::{commands::output, digest::short, verifier::Verification};
+use crate::commands::output;
+use taglog_base::digest::short;
+use taglog_verify::Verification;
 
 /// The width of the first column: that of the longest verdict.
 const VERDICT: usize = 10;

@@ -11,7 +11,9 @@ use super::{
     render_items, rules,
     totals::Totals,
 };
-use crate::{commands::ReportFormat, policy::Verdict, sources::Place};
+use crate::commands::ReportFormat;
+use taglog_image_sources::Place;
+use taglog_policy::Verdict;
 
 /// What would break one format or another, if it were let.
 const HOSTILE: &str = "a\u{1b}[31mb\nc\r::error file=x::gotcha %0A%25 , <![CDATA[&]]></failure>\"'{0}[x](http://y)\\ \u{202e}\u{0}\u{fffe}##[add-mask]x";
@@ -191,7 +193,7 @@ fn every_rule_is_documented() {
 
 fn table(items: &[Item], colour: bool) -> String {
     let rendering = super::Rendering { format: ReportFormat::Text, quiet: false, colour, now: super::now() };
-    super::table::render(&crate::verifier::Verification::default(), items, &rendering)
+    super::table::render(&taglog_verify::Verification::default(), items, &rendering)
 }
 
 /// Verdict, image and the beginning of its digest stand within 80 columns, each in one column, wherever files name them.

@@ -6,13 +6,11 @@ use clap::Args;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use crate::{
-    commands::{Failure, Format, Global, Report, exit},
-    registry::{Login, Registry, RegistryError},
-    witness::{
-        agent::{Prepared, registry},
-        config::Watch,
-    },
+use crate::commands::{Failure, Format, Global, Report, exit};
+use taglog_oci_registry::{Login, Registry, RegistryError};
+use taglog_witness::{
+    agent::{Prepared, registry},
+    config::Watch,
 };
 
 /// Registries asked at once.

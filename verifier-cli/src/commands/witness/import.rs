@@ -10,10 +10,8 @@ use serde::Serialize;
 use serde_json::json;
 use taglog_proto::name::{Repository, Tag};
 
-use crate::{
-    commands::{Failure, Format, Global, Report, source_options::SourceOptions},
-    sources::{self, Found, FoundImage, LeftOut, Place},
-};
+use crate::commands::{Failure, Format, Global, Report, source_options::SourceOptions};
+use taglog_image_sources::{self as sources, Found, FoundImage, LeftOut, Place};
 
 /// Make a watch list from the files that name images
 #[derive(Debug, Args)]

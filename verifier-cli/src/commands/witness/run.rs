@@ -1,7 +1,7 @@
 //! `taglog witness run`: watches until it is told to stop.
 
 use std::{
-    io::{IsTerminal as _, Write as _},
+    io::Write as _,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -17,17 +17,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::{
-    commands::{
-        Failure, Global, Report, exit,
-        running::{LogFormat, notify, start_logging},
-    },
-    listener::Listener,
-    witness::{
-        agent::{Agent, AgentError, Prepared},
-        progress::Progress,
-    },
+use crate::commands::progress_bar::Bar;
+use crate::commands::{
+    Failure, Global, Report, exit,
+    running::{LogFormat, notify, start_logging},
 };
+use taglog_service::listener::Listener;
+use taglog_witness::agent::{Agent, AgentError, Prepared};
 
 /// Watch registries and report what they serve, until told to stop
 #[derive(Debug, Args)]
@@ -55,7 +51,7 @@ pub struct RunArgs {
 
 /// Runs the agent.
 pub async fn run(global: &Global, args: &RunArgs) -> Result<Report, Failure> {
-    let progress = if std::io::stderr().is_terminal() { Progress::shown() } else { Progress::hidden() };
+    let progress = Bar::first_looks();
     start_logging(args.log_format, MakeLines(progress.clone()));
     let prepared = Prepared::read(&args.config, global.timeout()).map_err(failure)?;
     if args.once {
@@ -74,8 +70,8 @@ fn failure(error: AgentError) -> Failure {
     }
 }
 
-async fn pass(prepared: Prepared, progress: &Progress) -> Result<Report, Failure> {
-    let agent = Agent::new(prepared, true, progress).await.map_err(failure)?;
+async fn pass(prepared: Prepared, progress: &Bar) -> Result<Report, Failure> {
+    let agent = Agent::new(prepared, true, progress.shared()).await.map_err(failure)?;
     let pass = agent.pass(CancellationToken::new()).await;
     let mut report = Report::done("");
     report.exit = match (pass.misbehaved, pass.failures.is_empty()) {
@@ -92,12 +88,12 @@ async fn keep_running(
     mut prepared: Prepared,
     mut signals: Signals,
     metrics: PrometheusHandle,
-    progress: &Progress,
+    progress: &Bar,
 ) -> Result<Report, Failure> {
     let mut listener = listen(&prepared, None).map_err(failure)?;
     loop {
         let before = Fixed::of(&prepared);
-        let agent = Agent::new(prepared, false, progress).await.map_err(failure)?;
+        let agent = Agent::new(prepared, false, progress.shared()).await.map_err(failure)?;
         announce(&before.witness, &agent, listener.as_deref(), progress).map_err(Failure::failed)?;
         let stop = CancellationToken::new();
         let mut running = tokio::spawn(agent.run(listener.clone(), metrics.clone(), stop.clone()));
@@ -172,7 +168,7 @@ fn listen(prepared: &Prepared, old: Option<&Arc<Listener>>) -> Result<Option<Arc
     }
 }
 
-fn announce(witness: &str, agent: &Agent, listener: Option<&Listener>, progress: &Progress) -> std::io::Result<()> {
+fn announce(witness: &str, agent: &Agent, listener: Option<&Listener>, progress: &Bar) -> std::io::Result<()> {
     let (tags, repositories) = agent.size();
     let address = listener.map(Listener::address).transpose()?;
     progress.suspend(|| {
@@ -218,7 +214,7 @@ impl Signals {
 }
 
 /// Writes log lines to standard error, around the progress bar.
-struct Lines(Progress);
+struct Lines(Bar);
 
 impl std::io::Write for Lines {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
@@ -230,7 +226,7 @@ impl std::io::Write for Lines {
     }
 }
 
-struct MakeLines(Progress);
+struct MakeLines(Bar);
 
 impl<'a> MakeWriter<'a> for MakeLines {
     type Writer = Lines;

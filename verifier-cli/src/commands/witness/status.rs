@@ -4,10 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::{
-    commands::{Failure, Format, Global, Report, exit},
-    witness::{config::Config, spool::acknowledge_alarms, status::Status},
-};
+use crate::commands::{Failure, Format, Global, Report, exit};
+use taglog_witness::{config::Config, spool::acknowledge_alarms, status::Status};
 
 /// Show what the agent last saw, what waits for the logs, and what a person must look at
 #[derive(Debug, Args)]

@@ -1,0 +1,597 @@
+//! The auditor: takes the entries of a log in order and holds it to every rule.
+
+use std::path::{Path, PathBuf};
+
+use taglog_proto::{
+    audit::{AuditError, AuditState, AuditedBatch, JudgedEntry, Violation, WitnessKeys, audit_judged},
+    checkpoint::SignedCheckpoint,
+    entry::{Entry, EntryError, Observation, Roster, Seal, Seen},
+    merkle::{Frontier, Hash, NodeReader, root},
+    name::WitnessId,
+    note::VerifierKey,
+    tile::FULL_WIDTH,
+    time::Timestamp,
+};
+use thiserror::Error;
+
+use super::{
+    batch::{BatchReport, Change, Counts, Prepared, admit_rosters},
+    index::{GrownList, Index},
+    store::{Loaded, Store, StoredSighting, write::Rows},
+    tree::Tree,
+    trie::TooLarge,
+};
+use taglog_log_client::tile_nodes::perfect_root;
+
+/// The most entries of one batch: they are held in memory until the seal that ends it is there.
+pub const MAX_BATCH: usize = 1 << 20;
+
+/// Why an auditor cannot work. None of it is the log's misbehaviour.
+#[derive(Debug, Error)]
+pub enum AuditorError {
+    /// A file or directory that cannot be used.
+    #[error("{path}: {reason}")]
+    File {
+        /// Where.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
+    /// The database failed.
+    #[error("the auditor's database: {0}; is the disk full?")]
+    Database(#[from] rusqlite::Error),
+    /// There are too many threads on the system.
+    #[error("the system gives this auditor no thread: {0}")]
+    Thread(std::io::Error),
+    /// The thread that writes to the database has ended early.
+    #[error("the auditor can no longer write to its database: start it again")]
+    Writer,
+    /// A state that another version wrote.
+    #[error("{path} is of version {version}, which this taglog does not know: upgrade, or audit anew with --full")]
+    Version {
+        /// The file.
+        path: PathBuf,
+        /// Its version.
+        version: i64,
+    },
+    /// A state that cannot be read, or does not fit itself.
+    #[error("{path} is damaged ({what}): move it away, and taglog audits the log anew")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The state of another log.
+    #[error("{path} is the state of another log, {of}: give another --state")]
+    OtherLog {
+        /// The file.
+        path: PathBuf,
+        /// The vkey in it.
+        of: String,
+    },
+    /// Another auditor holds the directory.
+    #[error("another auditor works in {0}: wait for it, or give another --state")]
+    InUse(PathBuf),
+    /// There is no state yet.
+    #[error("nothing was audited in {0} yet: run 'taglog audit' first")]
+    NotAudited(PathBuf),
+    /// More names than can be held.
+    #[error(transparent)]
+    TooLarge(#[from] TooLarge),
+    /// A batch that is longer than this auditor can hold.
+    #[error(
+        "the batch from entry {0} on has over {MAX_BATCH} entries, which is more than this auditor holds in memory"
+    )]
+    BatchTooLong(u64),
+}
+
+/// What ends a push.
+#[derive(Debug, Error)]
+pub enum PushError {
+    /// The log broke a rule: it is convicted by its own entries.
+    #[error("entry {index}: {violation}")]
+    Violation {
+        /// The index of the entry.
+        index: u64,
+        /// The rule.
+        violation: Violation,
+    },
+    /// An entry of a kind that a later version knows. Not misbehaviour.
+    #[error("cannot audit past entry {index}, upgrade: {kind}")]
+    UnknownKind {
+        /// The index of the entry.
+        index: u64,
+        /// Its kind.
+        kind: EntryError,
+    },
+    /// The auditor's own trouble.
+    #[error(transparent)]
+    Auditor(#[from] AuditorError),
+}
+
+/// How a checkpoint stands to the entries that were audited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Consistency {
+    /// The audited entries up to its size have its root.
+    Consistent,
+    /// They have another root.
+    Contradicted,
+    /// It is larger than what was audited.
+    Ahead,
+}
+
+/// Where the audit of one log stands.
+#[derive(Debug)]
+pub struct Auditor {
+    log: VerifierKey,
+    store: Store,
+    state: AuditState,
+    /// Every roster, and how many of them no commit needs to write.
+    rosters: Vec<(u64, Roster)>,
+    stored_rosters: usize,
+    keys: WitnessKeys,
+    index: Index,
+    tree: Tree,
+    counts: Counts,
+    sightings: Vec<StoredSighting>,
+    lax: Vec<u64>,
+    checkpoints: Vec<SignedCheckpoint>,
+    tiles_checked: u64,
+    /// [`Auditor::progress`] as of the last commit that was begun.
+    begun: (u64, u64),
+}
+
+impl Auditor {
+    /// Opens the state of an auditor of this log in a directory of its own, which is made if need be, and locks it.
+    ///
+    /// # Errors
+    /// [`AuditorError`].
+    pub fn open(directory: &Path, log: &VerifierKey) -> Result<Auditor, AuditorError> {
+        let store = Store::open(directory, log)?;
+        let Loaded { seal, rosters, counts, index, tree, tiles_checked } = store.load()?;
+        let damaged =
+            |what: &str| Err(AuditorError::Damaged { path: directory.join(super::store::FILE), what: what.to_owned() });
+        if tree.size() != seal.map_or(0, |seal| seal.size + 1) {
+            return damaged("the tree does not end in the seal");
+        }
+        if seal.is_some_and(|seal| seal.index != index.root() || seal.tags != index.tags.len() as u64) {
+            return damaged("the tag index is not the seal's");
+        }
+        let tree_size = tree.size();
+        let mut state = AuditState { size: tree_size, seal, ..AuditState::default() };
+        let mut keys = WitnessKeys::default();
+        for (_, roster) in &rosters {
+            state.keys.extend(roster.ids().zip(roster.witnesses().iter().map(|key| *key.as_bytes())));
+            keys.admit(roster);
+        }
+        state.roster = rosters.last().cloned();
+        Ok(Auditor {
+            log: log.clone(),
+            state,
+            stored_rosters: rosters.len(),
+            rosters,
+            keys,
+            index,
+            tree,
+            counts,
+            sightings: Vec::new(),
+            lax: Vec::new(),
+            checkpoints: Vec::new(),
+            begun: (tree_size, tiles_checked),
+            tiles_checked,
+            store,
+        })
+    }
+
+    /// The log's key.
+    pub fn log(&self) -> &VerifierKey {
+        &self.log
+    }
+
+    /// How many entries were audited; the last of them is a seal.
+    pub fn size(&self) -> u64 {
+        self.state.size
+    }
+
+    /// The root over all audited entries.
+    pub fn root(&self) -> Hash {
+        self.tree.root()
+    }
+
+    /// The root over the first `size` of the audited entries; `None` beyond them.
+    ///
+    /// # Errors
+    /// [`AuditorError`] when the state cannot be read.
+    pub fn root_at(&self, size: u64) -> Result<Option<Hash>, AuditorError> {
+        match size.cmp(&self.size()) {
+            std::cmp::Ordering::Less => root(self, size).map(Some),
+            std::cmp::Ordering::Equal => Ok(Some(self.root())),
+            std::cmp::Ordering::Greater => Ok(None),
+        }
+    }
+
+    /// The last seal.
+    pub fn seal(&self) -> Option<&Seal> {
+        self.state.seal.as_ref()
+    }
+
+    /// The roster in force, with its log index.
+    pub fn roster(&self) -> Option<(u64, &Roster)> {
+        self.state.roster.as_ref().map(|(index, roster)| (*index, roster))
+    }
+
+    /// The keys of all witnesses that were ever in a roster.
+    pub fn keys(&self) -> &WitnessKeys {
+        &self.keys
+    }
+
+    /// The tag index as of the last seal: every record.
+    pub fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// How many entries of each kind.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// About how many rows the next commit will write; none does not mean that there is nothing to commit.
+    pub fn uncommitted(&self) -> usize {
+        self.sightings.len() + self.index.uncommitted() + self.tree.uncommitted()
+    }
+
+    /// The right edge of the tree over all audited entries.
+    pub fn frontier(&self) -> &Frontier {
+        self.tree.frontier()
+    }
+
+    /// Up to which size the tiles above the leaves' were compared.
+    pub(super) fn tiles_checked(&self) -> u64 {
+        self.tiles_checked
+    }
+
+    /// Remembers, with the next commit, that the tiles above the leaves' were compared up to this size.
+    pub(super) fn set_tiles_checked(&mut self, size: u64) {
+        self.tiles_checked = self.tiles_checked.max(size);
+    }
+
+    /// As [`Auditor::take_reporting`], from the bytes of the entries from [`Auditor::size`] on. Returns how many entries
+    /// were taken; those after the last seal are left for the next call.
+    ///
+    /// # Errors
+    /// As [`Auditor::take`].
+    pub fn push(&mut self, entries: &[&[u8]], on_batch: impl FnMut(BatchReport)) -> Result<usize, PushError> {
+        let mut keys = self.keys.clone();
+        admit_rosters(&mut keys, entries);
+        self.take_reporting(&mut Prepared::new(entries, &keys), on_batch)
+    }
+
+    /// Audits every whole batch at the front of the entries, and tells `on_seal` of each; what is taken is removed from
+    /// `prepared`, and entries after the last seal are left for the next call. Returns how many were taken. Nothing is
+    /// durable before a commit.
+    ///
+    /// # Errors
+    /// [`PushError`]; the batches before the one with the error are taken, and nothing of that one is.
+    pub fn take(&mut self, prepared: &mut Prepared, mut on_seal: impl FnMut(&Seal)) -> Result<usize, PushError> {
+        self.take_each(prepared, |_, audited| on_seal(&audited.seal))
+    }
+
+    /// As [`Auditor::take`], with all that there is to say of each batch.
+    ///
+    /// # Errors
+    /// As [`Auditor::take`].
+    pub fn take_reporting(
+        &mut self,
+        prepared: &mut Prepared,
+        mut on_batch: impl FnMut(BatchReport),
+    ) -> Result<usize, PushError> {
+        self.take_each(prepared, |entries, audited| on_batch(audited.report(entries)))
+    }
+
+    fn take_each(
+        &mut self,
+        prepared: &mut Prepared,
+        mut each: impl FnMut(&mut [JudgedEntry], Audited),
+    ) -> Result<usize, PushError> {
+        let (mut taken, mut outcome) = (0, Ok(()));
+        while let Some(end) = prepared.judged[taken..].iter().position(JudgedEntry::ends_batch) {
+            let range = taken..=taken + end;
+            let entries = &mut prepared.judged[range.clone()];
+            match self.audit(entries, &prepared.leaves[range]) {
+                Ok(audited) => {
+                    taken += end + 1;
+                    each(entries, audited);
+                }
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+        }
+        prepared.judged.drain(..taken);
+        prepared.leaves.drain(..taken);
+        if outcome.is_ok() && prepared.len() > MAX_BATCH {
+            outcome = Err(AuditorError::BatchTooLong(self.size()).into());
+        }
+        outcome.map(|()| taken)
+    }
+
+    /// What is wrong with entries that are the last of a signed checkpoint and do not end in a seal: the first
+    /// violation among them, if there is one.
+    ///
+    /// # Errors
+    /// [`PushError`]; that the batch has no seal is none of them.
+    pub fn check_unsealed(&self, prepared: &Prepared) -> Result<(), PushError> {
+        match audit_judged(&self.state, &prepared.judged, &self.index) {
+            Err(AuditError::Unsealed(_)) | Ok(_) => Ok(()),
+            Err(error) => Err(push_error(error)),
+        }
+    }
+
+    /// Audits one batch, whole, and takes it.
+    fn audit(&mut self, entries: &[JudgedEntry], leaves: &[Hash]) -> Result<Audited, PushError> {
+        let batch = audit_judged(&self.state, entries, &self.index).map_err(push_error)?;
+        let root = self.index.propose(&batch.records).map_err(AuditorError::from)?;
+        if let Err(error) = batch.check_root(&root) {
+            self.index.forget().map_err(AuditorError::from)?;
+            return Err(push_error(error));
+        }
+        let first = self.state.size;
+        let grown = self.index.take(&batch.records);
+        leaves.iter().for_each(|leaf| self.tree.append(*leaf));
+        let sighted = sighted(&batch, &grown, first);
+        for Sighted { place, tag, witness, new, .. } in &sighted {
+            // Every sighting is of an observation.
+            let Some(Observation { observed, .. }) = observation(&entries[*place]) else { continue };
+            let index = first + *place as u64;
+            self.index.sighted(*tag, index, new);
+            self.sightings.push(StoredSighting {
+                index,
+                tag: *tag,
+                witness: *witness,
+                observed: *observed,
+                seen: *new,
+            });
+        }
+        let seal = *batch.seal();
+        self.counts.lax_signatures += batch.lax_signatures.len() as u64;
+        self.lax.extend(&batch.lax_signatures);
+        self.state = batch.state;
+        for entry in entries.iter().filter_map(|judged| judged.entry.as_ref().ok()) {
+            self.count(entry, first);
+        }
+        Ok(Audited { first, seal, sighted, lax_signatures: batch.lax_signatures })
+    }
+
+    fn count(&mut self, entry: &Entry, first: u64) {
+        match entry {
+            Entry::Observation(_) => self.counts.observations += 1,
+            Entry::Confirmation(_) => self.counts.confirmations += 1,
+            Entry::Seal(_) => self.counts.seals += 1,
+            // A roster is first in its batch.
+            Entry::Roster(roster) => {
+                self.counts.rosters += 1;
+                self.keys.admit(roster);
+                self.rosters.push((first, roster.clone()));
+            }
+        }
+    }
+
+    /// Makes everything that was taken durable. An auditor that is opened after a crash stands where the last commit
+    /// left it.
+    ///
+    /// # Errors
+    /// [`AuditorError`]; nothing of it is on disk then, and the call may be repeated.
+    pub fn commit(&mut self) -> Result<(), AuditorError> {
+        if self.begun == self.progress() && self.checkpoints.is_empty() {
+            return self.store.settle();
+        }
+        let rows = self.take_rows();
+        self.store.commit(rows)
+    }
+
+    /// Waits until every commit that was begun is durable; tries again what could not be written.
+    ///
+    /// # Errors
+    /// [`AuditorError`]; then it is not.
+    pub fn settle(&self) -> Result<(), AuditorError> {
+        self.store.settle()
+    }
+
+    /// What grows with all that there is to commit but checkpoints: how much was audited, and up to where tiles were compared.
+    fn progress(&self) -> (u64, u64) {
+        (self.size(), self.tiles_checked)
+    }
+
+    /// Begins a commit of everything that was taken, and returns once the commit before is durable: another thread writes,
+    /// while more is taken. Whatever reads the state waits for it, and so does [`Auditor::commit`].
+    ///
+    /// # Errors
+    /// [`AuditorError`] when the commit before failed; the next one writes what both should have written.
+    pub fn begin_commit(&mut self) -> Result<(), AuditorError> {
+        let rows = self.take_rows();
+        self.store.begin_commit(rows)
+    }
+
+    fn take_rows(&mut self) -> Rows {
+        self.begun = self.progress();
+        let stored_rosters = std::mem::replace(&mut self.stored_rosters, self.rosters.len());
+        Rows {
+            seal: self.state.seal,
+            counts: self.counts.clone(),
+            tiles_checked: self.tiles_checked,
+            rosters: self.rosters[stored_rosters..].to_vec(),
+            index: self.index.take_rows(),
+            tiles: self.tree.take_rows(),
+            sightings: std::mem::take(&mut self.sightings),
+            lax: std::mem::take(&mut self.lax),
+            checkpoints: std::mem::take(&mut self.checkpoints),
+        }
+    }
+
+    /// Remembers, with the next commit, a checkpoint whose signature the caller has verified.
+    pub fn remember_checkpoint(&mut self, checkpoint: SignedCheckpoint) {
+        if !self.checkpoints.contains(&checkpoint) {
+            self.checkpoints.push(checkpoint);
+        }
+    }
+
+    /// Every checkpoint that was ever remembered, the smallest first.
+    ///
+    /// # Errors
+    /// [`AuditorError`].
+    pub fn checkpoints(&self) -> Result<Vec<SignedCheckpoint>, AuditorError> {
+        let mut all = self.store.checkpoints()?;
+        all.extend(self.checkpoints.iter().cloned());
+        all.sort_by_key(|checkpoint| checkpoint.unverified().size);
+        all.dedup();
+        Ok(all)
+    }
+
+    /// How a checkpoint, whose signature the caller has verified, stands to the audited entries.
+    ///
+    /// # Errors
+    /// [`AuditorError`].
+    pub fn check_checkpoint(&self, checkpoint: &SignedCheckpoint) -> Result<Consistency, AuditorError> {
+        let says = checkpoint.unverified();
+        Ok(match self.root_at(says.size)? {
+            None => Consistency::Ahead,
+            Some(root) if root == says.root => Consistency::Consistent,
+            Some(_) => Consistency::Contradicted,
+        })
+    }
+
+    /// The sighting with which a tag was retagged: who saw what when.
+    ///
+    /// # Errors
+    /// [`AuditorError`].
+    pub fn sighting(&self, index: u64) -> Result<Option<(WitnessId, Timestamp, Seen)>, AuditorError> {
+        let recent = self.sightings.iter().find(|sighting| sighting.index == index).cloned();
+        let found = if recent.is_some() { recent } else { self.store.sighting(index)? };
+        Ok(found.map(|found| (self.index.witnesses[found.witness as usize].clone(), found.observed, found.seen)))
+    }
+
+    /// The sightings of the tags for which `wanted` says so, in log order: number of the tag, sighting.
+    pub(super) fn sightings_of(&self, wanted: &dyn Fn(u32) -> bool) -> Result<Vec<StoredSighting>, AuditorError> {
+        let mut found = self.store.sightings(wanted, self.size())?;
+        found.extend(self.sightings.iter().filter(|sighting| wanted(sighting.tag)).cloned());
+        Ok(found)
+    }
+
+    /// Tells `each` of every sighting of the retagged tags, tag by tag and in log order, as of the last commit.
+    pub(super) fn each_retagged_sighting(&self, each: impl FnMut(StoredSighting)) -> Result<(), AuditorError> {
+        self.store.each_retagged_sighting(each)
+    }
+}
+
+/// A batch that was taken.
+struct Audited {
+    first: u64,
+    seal: Seal,
+    sighted: Vec<Sighted>,
+    lax_signatures: Vec<u64>,
+}
+
+/// A sighting of a batch.
+struct Sighted {
+    /// Where in the batch the observation stands.
+    place: usize,
+    tag: u32,
+    witness: u32,
+    old: Option<Seen>,
+    new: Seen,
+    new_tag: bool,
+}
+
+impl Audited {
+    /// All that there is to say of the batch, with its entries.
+    fn report(self, entries: &mut [JudgedEntry]) -> BatchReport {
+        let Audited { first, seal, sighted, lax_signatures } = self;
+        let change = |Sighted { place, old, new, new_tag, .. }| {
+            let observation = observation(&entries[place])?;
+            Some(Change {
+                index: first + place as u64,
+                image: observation.image.clone(),
+                witness: observation.signature.witness.clone(),
+                observed: observation.observed,
+                old,
+                new,
+                new_tag,
+            })
+        };
+        let changes = sighted.into_iter().filter_map(change).collect();
+        let entries = entries.iter_mut().filter_map(take_entry).collect();
+        BatchReport { first, entries, seal, changes, lax_signatures }
+    }
+}
+
+/// The sightings of a batch that begins at `first`, in log order.
+fn sighted(batch: &AuditedBatch, grown: &[GrownList], first: u64) -> Vec<Sighted> {
+    let mut sighted = Vec::with_capacity(grown.len());
+    for (GrownList { tag, witness, old, new_tag }, (_, list)) in grown.iter().zip(&batch.records.sightings) {
+        let mut old = *old;
+        for sighting in &list.added {
+            sighted.push(Sighted {
+                // No batch has more entries than fit into memory.
+                place: (sighting.index - first) as usize,
+                tag: *tag,
+                witness: *witness,
+                old: old.replace(sighting.seen),
+                new: sighting.seen,
+                new_tag: *new_tag,
+            });
+        }
+    }
+    sighted.sort_unstable_by_key(|sighting| sighting.place);
+    sighted
+}
+
+fn take_entry(judged: &mut JudgedEntry) -> Option<Entry> {
+    std::mem::replace(&mut judged.entry, Err(EntryError::Spelling)).ok()
+}
+
+fn observation(judged: &JudgedEntry) -> Option<&Observation> {
+    match &judged.entry {
+        Ok(Entry::Observation(observation)) => Some(observation),
+        _ => None,
+    }
+}
+
+fn push_error(error: AuditError<std::convert::Infallible>) -> PushError {
+    match error {
+        AuditError::Violation { index, violation } => PushError::Violation { index, violation },
+        AuditError::UnknownKind { index, kind } => PushError::UnknownKind { index, kind },
+        // A batch is only looked at once its end is there.
+        AuditError::Unsealed(index) => AuditorError::BatchTooLong(index).into(),
+        AuditError::Reader(never) => match never {},
+    }
+}
+
+/// The nodes of the tree over all audited entries.
+impl NodeReader for Auditor {
+    type Error = AuditorError;
+
+    fn node(&self, level: u8, index: u64) -> Result<Hash, AuditorError> {
+        let missing = || AuditorError::Damaged {
+            path: PathBuf::from(super::store::FILE),
+            what: format!("no node {level}/{index} in the tree of {} entries", self.size()),
+        };
+        if level >= 8 {
+            return self.tree.high_node(level, index).ok_or_else(missing);
+        }
+        let span = 1_u64 << level;
+        let start = index.checked_mul(span).ok_or_else(missing)?;
+        let tile = start / FULL_WIDTH;
+        let within = (start % FULL_WIDTH) as usize..(start % FULL_WIDTH + span) as usize;
+        let stored;
+        let hashes = match self.tree.recent_tile(tile) {
+            Some(hashes) => hashes,
+            None => {
+                stored = self.store.tile(tile)?.ok_or_else(missing)?;
+                &stored
+            }
+        };
+        Ok(perfect_root(hashes.get(within).ok_or_else(missing)?))
+    }
+}

@@ -1,0 +1,266 @@
+//! Evidence, collected from what an auditor knows and what the log serves. Nothing is handed out that does not convict.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use taglog_proto::{
+    checkpoint::SignedCheckpoint,
+    entry::Entry,
+    evidence::{Evidence, FalseEntry, FalseSeal, Fork, Inconsistency, NoSeal, OldRepository, OldTag, rest_nodes},
+    index::RecordReader as _,
+    merkle::{Frontier, Hash, NodeReader, inclusion_proof},
+    multiproof,
+    name::{Image, Repository},
+    note::VerifierKey,
+    prefix_tree::Key,
+    record::{Sighting, TagRecord, repository_key, tag_key},
+    tag_proof::{IndexAnswer, IndexedEntry},
+    tile::TilePath,
+};
+use thiserror::Error;
+
+use super::{
+    auditor::{Auditor, AuditorError},
+    store::StoredSighting,
+};
+use taglog_log_client::{
+    static_log::{StaticError, StaticLog},
+    tile_nodes::{self, Tiles},
+};
+
+/// The most tiles that are fetched for one proof; a tree of 2⁵³ leaves needs no more.
+const MAX_TILES: usize = 512;
+
+/// Why a node of the log's tree is not at hand.
+#[derive(Debug, Error)]
+pub enum NodeError {
+    /// This tile must be fetched first.
+    #[error("tile {0} is needed")]
+    Tile(TilePath),
+    /// The tree does not have the node.
+    #[error("the tree has no node {0}/{1}")]
+    Beyond(u8, u64),
+    /// The auditor's own state.
+    #[error(transparent)]
+    Auditor(#[from] AuditorError),
+    /// A tile could not be read.
+    #[error(transparent)]
+    Static(#[from] StaticError),
+}
+
+/// The tree of a log as far as it is served: what was audited from the auditor, the rest from tiles. What is made of
+/// it must be verified.
+pub struct ServedNodes<'a> {
+    /// Whose audited entries are a part of the tree; `None` when that is in question.
+    auditor: Option<&'a Auditor>,
+    tiles: Tiles,
+}
+
+impl ServedNodes<'_> {
+    /// A tree of `size` leaves, of which no tile was fetched yet.
+    pub fn new(auditor: Option<&Auditor>, size: u64) -> ServedNodes<'_> {
+        ServedNodes { auditor, tiles: Tiles::new(size) }
+    }
+
+    /// Computes something, and fetches every tile that it turns out to need.
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub async fn with<T>(
+        &mut self,
+        log: &StaticLog,
+        compute: impl Fn(&Self) -> Result<T, NodeError>,
+    ) -> Result<T, NodeError> {
+        loop {
+            match compute(self) {
+                Err(NodeError::Tile(path)) if self.tiles.count() < MAX_TILES => self.tiles.fetch(log, path).await?,
+                outcome => return outcome,
+            }
+        }
+    }
+}
+
+impl NodeReader for ServedNodes<'_> {
+    type Error = NodeError;
+
+    fn node(&self, level: u8, index: u64) -> Result<Hash, NodeError> {
+        let end = index.checked_add(1).and_then(|next| next.checked_mul(1_u64.checked_shl(level.into())?));
+        match self.auditor.filter(|auditor| end.is_some_and(|end| end <= auditor.size())) {
+            Some(auditor) => Ok(auditor.node(level, index)?),
+            None => self.tiles.node(level, index).map_err(|error| match error {
+                tile_nodes::NodeError::Needs(path) => NodeError::Tile(path),
+                tile_nodes::NodeError::NoSuchNode => NodeError::Beyond(level, index),
+            }),
+        }
+    }
+}
+
+/// Evidence, if it convicts: and of what, in one sentence.
+pub fn convicting(evidence: Evidence, log: &VerifierKey) -> Option<(Evidence, String)> {
+    evidence.convict(log).ok().map(|sentence| (evidence, sentence))
+}
+
+/// Two checkpoints of one size.
+pub fn fork(one: &SignedCheckpoint, other: &SignedCheckpoint) -> Evidence {
+    Evidence::Fork(Fork { checkpoints: [one.to_string(), other.to_string()] })
+}
+
+/// Two checkpoints of different sizes; `nodes` are those of the larger one.
+///
+/// # Errors
+/// What the reader says.
+pub fn inconsistency<R: NodeReader>(
+    one: &SignedCheckpoint,
+    other: &SignedCheckpoint,
+    nodes: &R,
+) -> Result<Evidence, R::Error> {
+    let (old, new) = if one.unverified().size < other.unverified().size { (one, other) } else { (other, one) };
+    Inconsistency::collect(old, new, nodes).map(Evidence::Inconsistency)
+}
+
+/// A checkpoint whose last entry is this; `None` when the entry is no text.
+///
+/// # Errors
+/// What the reader says.
+pub fn no_seal<R: NodeReader>(
+    checkpoint: &SignedCheckpoint,
+    last: &[u8],
+    nodes: &R,
+) -> Result<Option<Evidence>, R::Error> {
+    let Ok(entry) = String::from_utf8(last.to_vec()) else { return Ok(None) };
+    let size = checkpoint.unverified().size;
+    let inclusion = inclusion_proof(nodes, size - 1, size)?.unwrap_or_default();
+    Ok(Some(Evidence::NoSeal(NoSeal { checkpoint: checkpoint.to_string(), entry, inclusion })))
+}
+
+/// What convicts a log of a batch, from the end of what was audited on, that breaks a rule at `index`, as it stands under a
+/// checkpoint: a false entry alone, if that is what it is, else the whole batch.
+///
+/// # Errors
+/// What the reader says, or the auditor's own state.
+pub fn broken_rule<R: NodeReader>(
+    auditor: &Auditor,
+    batch: &[&[u8]],
+    index: u64,
+    checkpoint: &SignedCheckpoint,
+    nodes: &R,
+) -> Result<Option<Evidence>, R::Error>
+where
+    R::Error: From<AuditorError>,
+{
+    match false_entry(auditor, batch, index, checkpoint, nodes)? {
+        Some(evidence) if evidence.convict(auditor.log()).is_ok() => Ok(Some(evidence)),
+        _ => false_seal(auditor, batch, checkpoint, nodes),
+    }
+}
+
+/// A statement of a batch that its witness has not signed, or who is not in the roster in force. `None` when it stands in
+/// no place for that.
+fn false_entry<R: NodeReader>(
+    auditor: &Auditor,
+    batch: &[&[u8]],
+    index: u64,
+    checkpoint: &SignedCheckpoint,
+    nodes: &R,
+) -> Result<Option<Evidence>, R::Error> {
+    let (first, text) = (auditor.size(), |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok());
+    let in_force = match batch.first().map(|entry| Entry::parse(entry)) {
+        Some(Ok(Entry::Roster(roster))) => Some((first, roster.to_string())),
+        _ => auditor.roster().map(|(index, roster)| (index, roster.to_string())),
+    };
+    let entry = batch.get((index - first) as usize).and_then(|entry| text(entry));
+    let seal = batch.last().and_then(|seal| text(seal));
+    let (Some((roster_index, roster)), Some(entry), Some(seal)) = (in_force, entry, seal) else { return Ok(None) };
+    let indices = [roster_index, index, first + batch.len() as u64 - 1];
+    let Ok(multiproof) = multiproof::build(nodes, &indices, checkpoint.unverified().size)? else { return Ok(None) };
+    let [roster_index, index, end] = indices;
+    Ok(Some(Evidence::FalseEntry(FalseEntry {
+        checkpoint: checkpoint.to_string(),
+        entries: [(roster_index, roster), (index, entry), (end, seal)]
+            .map(|(index, entry)| IndexedEntry { index, entry }),
+        multiproof,
+    })))
+}
+
+/// A batch, from the end of what was audited on, that breaks a rule or whose seal is false, as it stands under a
+/// checkpoint. `None` when it cannot be written down: the first batch has no seal before it, and an entry may be no
+/// text.
+///
+/// # Errors
+/// What the reader says, or the auditor's own state.
+fn false_seal<R: NodeReader>(
+    auditor: &Auditor,
+    batch: &[&[u8]],
+    checkpoint: &SignedCheckpoint,
+    nodes: &R,
+) -> Result<Option<Evidence>, R::Error>
+where
+    R::Error: From<AuditorError>,
+{
+    let (Some(previous), Some((roster_index, roster))) = (auditor.seal(), auditor.roster()) else { return Ok(None) };
+    let texts: Result<Vec<String>, _> = batch.iter().map(|entry| String::from_utf8(entry.to_vec())).collect();
+    let Ok(texts) = texts else { return Ok(None) };
+    let size = checkpoint.unverified().size;
+    let start = previous.size;
+    let entries: Vec<String> = std::iter::once(previous.to_string()).chain(texts).collect();
+    let end = start + entries.len() as u64;
+    let (images, repositories) = names(batch);
+    Ok(Some(Evidence::FalseSeal(FalseSeal {
+        checkpoint: checkpoint.to_string(),
+        prefix: Frontier::read(nodes, start)?.nodes().to_vec(),
+        start,
+        entries,
+        rest: rest_nodes(nodes, end, size)?,
+        roster: IndexedEntry { index: roster_index, entry: roster.to_string() },
+        roster_inclusion: inclusion_proof(nodes, roster_index, size)?.unwrap_or_default(),
+        tags: old_tags(auditor, &images)?,
+        repositories: repositories.iter().map(|repository| old_repository(auditor, repository)).collect(),
+    })))
+}
+
+/// The names in the statements of a batch.
+fn names(batch: &[&[u8]]) -> (BTreeSet<Image>, BTreeSet<Repository>) {
+    let mut names: (BTreeSet<Image>, BTreeSet<Repository>) = Default::default();
+    for entry in batch {
+        match Entry::parse(entry) {
+            Ok(Entry::Observation(entry)) => {
+                names.1.insert(entry.image.repository.clone());
+                names.0.insert(entry.image);
+            }
+            Ok(Entry::Confirmation(entry)) => {
+                names.1.insert(entry.repository);
+            }
+            _ => {}
+        }
+    }
+    names
+}
+
+fn answer(auditor: &Auditor, record: Option<String>, key: &Key) -> IndexAnswer {
+    IndexAnswer { record, proof: auditor.index().prove(key) }
+}
+
+fn old_repository(auditor: &Auditor, repository: &Repository) -> OldRepository {
+    let Ok(record) = auditor.index().repository_record(repository);
+    let record = record.map(|record| record.to_string());
+    OldRepository { repository: repository.to_string(), answer: answer(auditor, record, &repository_key(repository)) }
+}
+
+fn old_tags(auditor: &Auditor, images: &BTreeSet<Image>) -> Result<Vec<OldTag>, AuditorError> {
+    let numbers: BTreeMap<u32, &Image> =
+        images.iter().filter_map(|image| Some((auditor.index().number(image)?, image))).collect();
+    let mut lists: HashMap<(u32, String), Vec<String>> = HashMap::new();
+    for StoredSighting { index, tag, witness, seen, .. } in auditor.sightings_of(&|tag| numbers.contains_key(&tag))? {
+        let witness = auditor.index().witnesses[witness as usize].to_string();
+        lists.entry((tag, witness)).or_default().push(Sighting { index, seen }.to_string());
+    }
+    let old = images.iter().map(|image| {
+        let Ok(record) = auditor.index().tag_record(image);
+        let number = auditor.index().number(image);
+        let lines = record.as_ref().map_or(&[][..], TagRecord::lines);
+        let list = |witness: String| number.and_then(|number| lists.get(&(number, witness))).cloned();
+        let sightings = lines.iter().map(|line| list(line.witness.to_string()).unwrap_or_default()).collect();
+        let record = record.as_ref().map(TagRecord::to_string);
+        OldTag { image: image.to_string(), answer: answer(auditor, record, &tag_key(image)), sightings }
+    });
+    Ok(old.collect())
+}

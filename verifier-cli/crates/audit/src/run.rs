@@ -1,0 +1,479 @@
+//! One audit: from a signed checkpoint to what is wrong with the log, if anything is.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt as _, pin_mut};
+use taglog_base::progress::{Progress, SharedProgress};
+use taglog_proto::{
+    checkpoint::{Checkpoint, SignedCheckpoint},
+    evidence::Evidence,
+    merkle::{Hash, NodeReader as _, consistency_proof, leaf_hash, verify_consistency},
+    tile::{FULL_WIDTH, TileKind, decode_bundle},
+};
+use tokio::{sync::mpsc, task::spawn_blocking};
+
+use super::{
+    auditor::{Auditor, AuditorError, Consistency, PushError},
+    batch::{BatchReport, Prepared},
+    download::{Chunk, chunks, tile_path},
+    evidence::{NodeError, ServedNodes, broken_rule, fork, inconsistency, no_seal},
+    index::Index,
+    outcome::{Finding, FindingKind, Outcome, RunError},
+};
+use taglog_log_client::static_log::{StaticError, StaticLog};
+
+/// How long what was audited may wait for a commit.
+const COMMIT_INTERVAL: Duration = Duration::from_secs(4);
+/// How much may wait for a commit.
+const COMMIT_ROWS: usize = 300_000;
+/// Chunks of prepared entries that wait for their turn. The last ones are taken while nothing is left to prepare, so they
+/// are few.
+const WAITING: usize = 4;
+/// The most entries that are fetched again for evidence of one batch.
+const MAX_EVIDENCE_ENTRIES: u64 = 200_000;
+
+/// Follows an audit batch by batch. What it has learnt is durable before the auditor's own state is: after a crash it
+/// hears of the same batches again, and never misses one.
+pub trait Follower: Send {
+    /// Batches that obey every rule, in log order; `index` is as of the end of the last.
+    ///
+    /// # Errors
+    /// In words, when it cannot go on; the audit ends then.
+    fn take(&mut self, reports: &[BatchReport], index: &Index) -> Result<(), String>;
+
+    /// Makes durable what was taken.
+    ///
+    /// # Errors
+    /// In words, when it cannot go on; the audit ends then.
+    fn commit(&mut self) -> Result<(), String>;
+}
+
+/// A follower that the auditor's thread shares with whoever started the audit.
+pub type SharedFollower = Arc<Mutex<dyn Follower>>;
+
+/// An audit under one checkpoint, whose signature the caller has verified, of what the log serves.
+pub struct Run<'a> {
+    /// Where entries and tiles are.
+    pub log: &'a StaticLog,
+    /// The checkpoint.
+    pub checkpoint: &'a SignedCheckpoint,
+    /// Checkpoints of the log that others have verified.
+    pub seen: Vec<SignedCheckpoint>,
+    /// Shows how far the audit is.
+    pub progress: SharedProgress,
+    /// Who follows it, if anybody does.
+    pub follower: Option<SharedFollower>,
+}
+
+/// Why the replay of entries ended.
+enum Stop {
+    /// All entries of the checkpoint were taken.
+    Done,
+    /// Entries are left that do not end in a seal.
+    Unsealed(Box<Prepared>),
+    /// The hash tile has another hash for this entry.
+    FalseHash(u64),
+    Push(PushError),
+}
+
+impl Run<'_> {
+    fn says(&self) -> &Checkpoint {
+        self.checkpoint.unverified()
+    }
+
+    /// Audits all entries up to the checkpoint that were not audited yet, and compares it with every other one. What
+    /// was found right is durable afterwards, whatever else was found.
+    ///
+    /// # Errors
+    /// [`RunError`]; then nothing is known.
+    pub async fn audit(&self, mut auditor: Auditor) -> Result<(Auditor, Outcome), RunError> {
+        let (start, mut outcome) = (auditor.size(), Outcome::default());
+        let seen = self.seen_before(&auditor)?;
+        self.compare_known(&auditor, &seen, &mut outcome)?;
+        let grown = self.says().size > start;
+        if outcome.findings.is_empty() && grown {
+            self.check_growth(&auditor, &seen, &mut outcome).await?;
+        }
+        // Kept for ever, so that a log that is cut back or forked later is caught by it.
+        for checkpoint in self.seen.iter().chain([self.checkpoint]) {
+            auditor.remember_checkpoint(checkpoint.clone());
+        }
+        auditor.commit()?;
+        if outcome.findings.is_empty() && outcome.unavailable.is_none() && grown {
+            auditor = self.replay(auditor, &seen, &mut outcome).await?;
+        }
+        outcome.audited = auditor.size() - start;
+        let whole = outcome.findings.is_empty() && auditor.size() >= self.says().size;
+        if whole && outcome.unavailable.is_none() {
+            self.check_high_tiles(&mut auditor, &mut outcome).await?;
+            self.compare_replayed(&auditor, &seen, &mut outcome)?;
+            outcome.complete = outcome.findings.is_empty() && outcome.unavailable.is_none();
+        }
+        auditor.commit()?;
+        Ok((auditor, outcome))
+    }
+
+    /// Every checkpoint seen before, whoever saw it, the smallest first.
+    fn seen_before(&self, auditor: &Auditor) -> Result<Vec<SignedCheckpoint>, AuditorError> {
+        let mut seen = auditor.checkpoints()?;
+        seen.extend(self.seen.iter().cloned());
+        seen.sort_by_key(|checkpoint| checkpoint.unverified().size);
+        Ok(seen)
+    }
+
+    /// Compares the checkpoint with what is known without asking the log: the entries that were audited, and
+    /// checkpoints of the same size or of a larger one.
+    fn compare_known(
+        &self,
+        auditor: &Auditor,
+        seen: &[SignedCheckpoint],
+        outcome: &mut Outcome,
+    ) -> Result<(), AuditorError> {
+        let says = self.says();
+        let forked =
+            seen.iter().find(|other| other.unverified().size == says.size && other.unverified().root != says.root);
+        if let Some(other) = forked {
+            let reason = format!("it has signed two roots for size {}", says.size);
+            outcome.found(auditor, FindingKind::Fork, None, reason, Some(fork(other, self.checkpoint)));
+        } else if auditor.check_checkpoint(self.checkpoint)? == Consistency::Contradicted {
+            let known = |other: &&SignedCheckpoint| {
+                let stands = auditor.check_checkpoint(other);
+                other.unverified().size > says.size && stands.is_ok_and(|stands| stands == Consistency::Consistent)
+            };
+            let larger = seen.iter().find(known);
+            let evidence = larger.map(|larger| inconsistency(self.checkpoint, larger, auditor)).transpose()?;
+            let reason = format!("its checkpoint of size {} is no prefix of what was audited before", says.size);
+            outcome.found(auditor, FindingKind::Inconsistency, None, reason, evidence);
+        }
+        let greatest = seen.iter().map(|other| other.unverified().size).max().unwrap_or(0).max(auditor.size());
+        outcome.behind = (greatest > says.size).then_some(greatest);
+        Ok(())
+    }
+
+    /// Whether the tree that was audited is a prefix of the checkpoint's, by the tiles of the log.
+    async fn check_growth(
+        &self,
+        auditor: &Auditor,
+        seen: &[SignedCheckpoint],
+        outcome: &mut Outcome,
+    ) -> Result<(), AuditorError> {
+        let size = auditor.size();
+        if size == 0 || self.is_prefix(auditor, size, auditor.root(), outcome).await? || outcome.unavailable.is_some() {
+            return Ok(());
+        }
+        self.no_prefix(auditor, seen, outcome).await;
+        if outcome.findings.is_empty() {
+            let reason = format!("what it serves does not show that it has only grown since size {size}");
+            outcome.found(auditor, FindingKind::FalseData, None, reason, None);
+        }
+        Ok(())
+    }
+
+    /// Whether a tree of this size and root is a prefix of the checkpoint's.
+    async fn is_prefix(
+        &self,
+        auditor: &Auditor,
+        size: u64,
+        root: Hash,
+        outcome: &mut Outcome,
+    ) -> Result<bool, AuditorError> {
+        let says = self.says();
+        let mut nodes = ServedNodes::new(Some(auditor), says.size);
+        let proof = nodes.with(self.log, |nodes| consistency_proof(nodes, size, says.size)).await;
+        match outcome.available(proof)? {
+            Some(Ok(proof)) => Ok(verify_consistency(size, says.size, &proof, &root, &says.root).is_ok()),
+            _ => Ok(false),
+        }
+    }
+
+    /// Looks for a smaller checkpoint that is no prefix of this one, in the tree that the log serves.
+    async fn no_prefix(&self, auditor: &Auditor, seen: &[SignedCheckpoint], outcome: &mut Outcome) {
+        let mut nodes = ServedNodes::new(None, self.says().size);
+        for old in seen.iter().filter(|old| old.unverified().size < self.says().size).rev() {
+            let evidence = nodes.with(self.log, |nodes| inconsistency(old, self.checkpoint, nodes)).await;
+            // What cannot be fetched makes no evidence; that it could not be is said elsewhere.
+            let Ok(evidence) = evidence else { continue };
+            if evidence.convict(auditor.log()).is_ok() {
+                let (old, new) = (old.unverified().size, self.says().size);
+                let reason = format!("its checkpoint of size {old} is no prefix of the one of size {new}");
+                outcome.found(auditor, FindingKind::Inconsistency, None, reason, Some(evidence));
+                return;
+            }
+        }
+    }
+
+    /// Takes every entry from the auditor's size to the checkpoint's.
+    async fn replay(
+        &self,
+        auditor: Auditor,
+        seen: &[SignedCheckpoint],
+        outcome: &mut Outcome,
+    ) -> Result<Auditor, RunError> {
+        let (from, size) = (auditor.size(), self.says().size);
+        let keys = auditor.keys().clone();
+        let (sender, receiver) = mpsc::channel(WAITING);
+        let progress = self.progress.clone();
+        progress.start(from, size);
+        let follower = self.follower.clone();
+        let taking = spawn_blocking(move || take_all(auditor, receiver, progress.as_ref(), follower.as_ref()));
+        let downloaded = self.download(from, keys, sender).await;
+        let (auditor, stop) = taking.await.map_err(|error| RunError::Thread(error.to_string()))??;
+        match stop {
+            Stop::Push(PushError::Auditor(error)) => return Err(error.into()),
+            Stop::Push(PushError::UnknownKind { index, kind }) => outcome.upgrade = Some((index, kind)),
+            Stop::Push(PushError::Violation { index, violation }) => {
+                self.convict(&auditor, index, violation.to_string(), outcome).await?;
+            }
+            Stop::FalseHash(index) => self.false_data(&auditor, seen, index, outcome).await,
+            // What could not be fetched explains why entries are left.
+            _ if downloaded.is_err() => {}
+            Stop::Unsealed(rest) => self.unsealed(&auditor, &rest, outcome).await?,
+            Stop::Done if auditor.root() != self.says().root => {
+                self.false_data(&auditor, seen, size - 1, outcome).await;
+            }
+            Stop::Done => {}
+        }
+        if let Err(error) = downloaded {
+            outcome.unavailable.get_or_insert(error.to_string());
+        }
+        Ok(auditor)
+    }
+
+    /// Hands on chunks until there are no more or nobody wants them.
+    async fn download(
+        &self,
+        from: u64,
+        keys: taglog_proto::audit::WitnessKeys,
+        sender: mpsc::Sender<Chunk>,
+    ) -> Result<(), StaticError> {
+        let chunks = chunks(self.log, from, self.says().size, keys);
+        pin_mut!(chunks);
+        while let Some(chunk) = chunks.next().await {
+            if sender.send(chunk?).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// A rule was broken: says so, if the entries are what the log signed, and collects evidence.
+    async fn convict(
+        &self,
+        auditor: &Auditor,
+        index: u64,
+        reason: String,
+        outcome: &mut Outcome,
+    ) -> Result<(), AuditorError> {
+        let batch = match self.batch(auditor.size(), index).await {
+            Ok(batch) => batch,
+            Err(error) => {
+                outcome.unavailable = Some(error.to_string());
+                outcome.found(auditor, FindingKind::Violation, Some(index), reason, None);
+                return Ok(());
+            }
+        };
+        let batch: Vec<&[u8]> = batch.iter().map(Vec::as_slice).collect();
+        let mut frontier = auditor.frontier().clone();
+        batch.iter().for_each(|entry| frontier.append(leaf_hash(entry), |_, _, _| {}));
+        if !self.is_prefix(auditor, frontier.size(), frontier.root(), outcome).await? {
+            let reason =
+                format!("what is served as entry {index} is not what the log signed, and breaks a rule: {reason}");
+            outcome.found(auditor, FindingKind::FalseData, Some(index), reason, None);
+            return Ok(());
+        }
+        let mut nodes = ServedNodes::new(Some(auditor), self.says().size);
+        let evidence = nodes.with(self.log, |nodes| broken_rule(auditor, &batch, index, self.checkpoint, nodes)).await;
+        let evidence = outcome.available(evidence)?.flatten();
+        outcome.found(auditor, FindingKind::Violation, Some(index), reason, evidence);
+        Ok(())
+    }
+
+    /// The entries from `from` to the seal after `index`, or to the end of the checkpoint.
+    async fn batch(&self, from: u64, index: u64) -> Result<Vec<Vec<u8>>, StaticError> {
+        let size = self.says().size.min(from + MAX_EVIDENCE_ENTRIES).max(index + 1).min(self.says().size);
+        let mut entries = Vec::new();
+        for tile in from / FULL_WIDTH..size.div_ceil(FULL_WIDTH) {
+            let bundle = self.log.tile(&tile_path(TileKind::Entries, tile, self.says().size)).await?;
+            let decoded = decode_bundle(&bundle, FULL_WIDTH as usize).unwrap_or_default();
+            for (place, entry) in (tile * FULL_WIDTH..).zip(decoded).filter(|(place, _)| *place >= from) {
+                entries.push(entry.to_vec());
+                if place >= index && entry.starts_with(b"taglog/seal@v1\n") {
+                    return Ok(entries);
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The last entries of the checkpoint are no whole batch.
+    async fn unsealed(&self, auditor: &Auditor, rest: &Prepared, outcome: &mut Outcome) -> Result<(), AuditorError> {
+        let last = self.says().size - 1;
+        match auditor.check_unsealed(rest) {
+            Ok(()) => {}
+            Err(PushError::Violation { index, violation }) => {
+                self.convict(auditor, index, violation.to_string(), outcome).await?;
+            }
+            Err(PushError::UnknownKind { index, kind }) => {
+                outcome.upgrade = Some((index, kind));
+                return Ok(());
+            }
+            Err(PushError::Auditor(error)) => return Err(error),
+        }
+        let entry = match self.batch(last, last).await {
+            Ok(entries) => entries.into_iter().next().unwrap_or_default(),
+            Err(error) => {
+                outcome.unavailable = Some(error.to_string());
+                return Ok(());
+            }
+        };
+        let mut nodes = ServedNodes::new(None, self.says().size);
+        let evidence = nodes.with(self.log, |nodes| no_seal(self.checkpoint, &entry, nodes)).await;
+        let evidence = outcome.available(evidence)?.flatten();
+        let reason = "the last entry of its checkpoint is no seal".to_owned();
+        outcome.found(auditor, FindingKind::NoSeal, Some(last), reason, evidence);
+        Ok(())
+    }
+
+    /// Entries, tiles and checkpoint contradict each other: perhaps because of a fork.
+    async fn false_data(&self, auditor: &Auditor, seen: &[SignedCheckpoint], index: u64, outcome: &mut Outcome) {
+        self.no_prefix(auditor, seen, outcome).await;
+        if outcome.findings.is_empty() {
+            let reason = format!(
+                "the entries and tiles that are served, up to entry {index}, are not what the log signed: \
+                 a damaged copy, or a log that hides what it signed; compare with another copy"
+            );
+            outcome.found(auditor, FindingKind::FalseData, Some(index), reason, None);
+        }
+    }
+
+    /// Compares the tiles above the leaves' with the tree.
+    async fn check_high_tiles(&self, auditor: &mut Auditor, outcome: &mut Outcome) -> Result<(), AuditorError> {
+        let size = self.says().size;
+        for level in 1..8_u8 {
+            let nodes = size >> (8 * level);
+            let first = (auditor.tiles_checked() >> (8 * level)) / FULL_WIDTH;
+            for index in first..nodes.div_ceil(FULL_WIDTH) {
+                let path = tile_path(TileKind::Hashes(level), index, size);
+                let tile = match self.log.tile(&path).await {
+                    Ok(tile) => tile,
+                    Err(error) => {
+                        outcome.unavailable = Some(error.to_string());
+                        return Ok(());
+                    }
+                };
+                for (node, served) in (index * FULL_WIDTH..).zip(tile.as_chunks::<32>().0) {
+                    if auditor.node(8 * level, node)?.0 != *served {
+                        let reason = format!("tile {path} is not what the log signed");
+                        outcome.found(auditor, FindingKind::FalseData, None, reason, None);
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        auditor.set_tiles_checked(size);
+        Ok(())
+    }
+
+    /// Compares every smaller checkpoint with the entries.
+    fn compare_replayed(
+        &self,
+        auditor: &Auditor,
+        seen: &[SignedCheckpoint],
+        outcome: &mut Outcome,
+    ) -> Result<(), AuditorError> {
+        for old in seen.iter().filter(|old| old.unverified().size < self.says().size) {
+            if auditor.check_checkpoint(old)? == Consistency::Contradicted {
+                // The nodes of the larger tree; beyond it the auditor may have gone already.
+                let evidence = inconsistency(old, self.checkpoint, auditor)?;
+                let (old, new) = (old.unverified().size, self.says().size);
+                let reason = format!("its checkpoint of size {old} is no prefix of the one of size {new}");
+                outcome.found(auditor, FindingKind::Inconsistency, None, reason, Some(evidence));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Outcome {
+    fn found(
+        &mut self,
+        auditor: &Auditor,
+        kind: FindingKind,
+        index: Option<u64>,
+        reason: String,
+        evidence: Option<Evidence>,
+    ) {
+        let evidence = evidence.filter(|evidence| evidence.convict(auditor.log()).is_ok());
+        self.findings.push(Finding { kind, index, reason, evidence });
+    }
+
+    /// What was computed from tiles, unless they could not be had.
+    fn available<T>(&mut self, computed: Result<T, NodeError>) -> Result<Option<T>, AuditorError> {
+        match computed {
+            Ok(computed) => Ok(Some(computed)),
+            Err(NodeError::Auditor(error)) => Err(error),
+            Err(error) => {
+                self.unavailable = Some(error.to_string());
+                Ok(None)
+            }
+        }
+    }
+}
+
+/// Takes chunks in order until they end or something is wrong, and commits now and then.
+fn take_all(
+    mut auditor: Auditor,
+    mut chunks: mpsc::Receiver<Chunk>,
+    progress: &dyn Progress,
+    follower: Option<&SharedFollower>,
+) -> Result<(Auditor, Stop), RunError> {
+    let mut rest = Prepared::default();
+    let mut committed = Instant::now();
+    while let Some(Chunk { prepared, false_hash }) = chunks.blocking_recv() {
+        // Nothing is taken that contradicts itself: the next audit must look at it again.
+        if let Some(index) = false_hash {
+            follow(follower, |follower| follower.commit())?;
+            return Ok((auditor, Stop::FalseHash(index)));
+        }
+        progress.advance(prepared.len() as u64);
+        rest.append(prepared);
+        if let Err(error) = take(&mut auditor, &mut rest, follower)? {
+            follow(follower, |follower| follower.commit())?;
+            return Ok((auditor, Stop::Push(error)));
+        }
+        if committed.elapsed() >= COMMIT_INTERVAL || auditor.uncommitted() >= COMMIT_ROWS {
+            follow(follower, |follower| follower.commit())?;
+            auditor.begin_commit()?;
+            committed = Instant::now();
+        }
+    }
+    follow(follower, |follower| follower.commit())?;
+    Ok((auditor, if rest.is_empty() { Stop::Done } else { Stop::Unsealed(Box::new(rest)) }))
+}
+
+/// Takes what is whole, and tells the follower of it. The inner result is the log's.
+fn take(
+    auditor: &mut Auditor,
+    rest: &mut Prepared,
+    follower: Option<&SharedFollower>,
+) -> Result<Result<usize, PushError>, RunError> {
+    if follower.is_none() {
+        return Ok(auditor.take(rest, |_| {}));
+    }
+    let mut reports = Vec::new();
+    let taken = auditor.take_reporting(rest, |report| reports.push(report));
+    follow(follower, |follower| follower.take(&reports, auditor.index()))?;
+    Ok(taken)
+}
+
+/// Tells the follower, if there is one.
+fn follow(
+    follower: Option<&SharedFollower>,
+    tell: impl FnOnce(&mut dyn Follower) -> Result<(), String>,
+) -> Result<(), RunError> {
+    let Some(follower) = follower else { return Ok(()) };
+    tell(&mut *follower.lock().unwrap_or_else(PoisonError::into_inner)).map_err(RunError::Follower)
+}

@@ -1,0 +1,240 @@
+//! What a commit writes, and the thread that writes it while the audit goes on.
+
+use std::{
+    cell::Cell,
+    io,
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
+    thread::{self, JoinHandle},
+};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior, params};
+use taglog_proto::{
+    checkpoint::SignedCheckpoint,
+    entry::{Roster, Seal},
+    merkle::Hash,
+    name::{Repository, Tag, WitnessId},
+};
+
+use super::{StoredSighting, codec, signed};
+use crate::{auditor::AuditorError, batch::Counts};
+
+/// All that one commit writes.
+#[derive(Debug)]
+pub(crate) struct Rows {
+    pub seal: Option<Seal>,
+    pub counts: Counts,
+    pub tiles_checked: u64,
+    pub rosters: Vec<(u64, Roster)>,
+    pub index: IndexRows,
+    pub tiles: Vec<TileRow>,
+    pub sightings: Vec<StoredSighting>,
+    pub lax: Vec<u64>,
+    pub checkpoints: Vec<SignedCheckpoint>,
+}
+
+/// What is new or has changed in the tag index.
+#[derive(Debug)]
+pub(crate) struct IndexRows {
+    /// New ones, by their numbers.
+    pub witnesses: Vec<(u32, WitnessId)>,
+    pub repositories: Vec<RepositoryRow>,
+    pub tags: Vec<TagRow>,
+}
+
+#[derive(Debug)]
+pub(crate) struct RepositoryRow {
+    pub id: u32,
+    pub name: Repository,
+    pub lines: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(crate) struct TagRow {
+    pub id: u32,
+    pub repository: u32,
+    pub name: Tag,
+    pub first: Option<Hash>,
+    pub retagged: Option<u64>,
+    pub lines: Vec<u8>,
+}
+
+/// Leaf hashes of one tile; the root only if it is full.
+#[derive(Debug)]
+pub(crate) struct TileRow {
+    pub index: u64,
+    pub hashes: Vec<Hash>,
+    pub root: Option<Hash>,
+}
+
+/// How the last write ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Written,
+    Writing,
+    Failed,
+}
+
+/// A thread with a connection of its own. What it was given is durable at once or not at all, and in the order in which it
+/// was given; it keeps what it could not write, and writes it with what comes next. Dropped, it ends what it is at.
+#[derive(Debug)]
+pub(super) struct Writer {
+    /// Rows, or nothing but to try again. Taken only to end the thread.
+    rows: Option<SyncSender<Option<Rows>>>,
+    written: Receiver<rusqlite::Result<()>>,
+    state: Cell<State>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread, which alone writes to the file of this connection.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(connection: Connection) -> io::Result<Writer> {
+        let (sender, rows) = sync_channel(1);
+        let (done, written) = sync_channel(1);
+        let serve = move || serve(connection, &rows, &done);
+        let thread = thread::Builder::new().name("commit".to_owned()).spawn(serve)?;
+        Ok(Writer { rows: Some(sender), written, state: Cell::new(State::Written), thread: Some(thread) })
+    }
+
+    /// Hands rows on to be written, once those before are.
+    ///
+    /// # Errors
+    /// [`AuditorError`] when those before could not be written; what comes next is written with them and with these. After
+    /// [`AuditorError::Writer`] nothing is written any more.
+    pub fn begin(&self, rows: Rows) -> Result<(), AuditorError> {
+        let before = self.wait();
+        self.send(Some(rows))?;
+        before
+    }
+
+    /// Waits until all that was handed on is durable.
+    ///
+    /// # Errors
+    /// [`AuditorError`] when it could not be written; the next call tries again.
+    pub fn settle(&self) -> Result<(), AuditorError> {
+        if self.state.get() == State::Failed {
+            self.send(None)?;
+        }
+        self.wait()
+    }
+
+    fn send(&self, rows: Option<Rows>) -> Result<(), AuditorError> {
+        let sender = self.rows.as_ref().ok_or(AuditorError::Writer)?;
+        // Before anything can go wrong: nothing counts as written until the thread has said so.
+        self.state.set(State::Writing);
+        sender.send(rows).map_err(|_| AuditorError::Writer)
+    }
+
+    /// Waits for the write that is under way, if one is.
+    fn wait(&self) -> Result<(), AuditorError> {
+        if self.state.get() != State::Writing {
+            return Ok(());
+        }
+        let written = self.written.recv().map_err(|_| AuditorError::Writer)?;
+        self.state.set(if written.is_ok() { State::Written } else { State::Failed });
+        Ok(written?)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.rows = None;
+        if let Some(thread) = self.thread.take() {
+            // One that has panicked has written nothing of its last commit, as after a crash.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(mut connection: Connection, rows: &Receiver<Option<Rows>>, done: &SyncSender<rusqlite::Result<()>>) {
+    let mut unwritten: Vec<Rows> = Vec::new();
+    for rows in rows {
+        unwritten.extend(rows);
+        let written = commit(&mut connection, &unwritten);
+        if written.is_ok() {
+            unwritten.clear();
+        }
+        if done.send(written).is_err() {
+            return;
+        }
+    }
+}
+
+/// Writes all of it, durably, or nothing.
+fn commit(connection: &mut Connection, all: &[Rows]) -> rusqlite::Result<()> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    all.iter().try_for_each(|rows| write(&transaction, rows))?;
+    transaction.commit()
+}
+
+fn write(transaction: &Transaction<'_>, rows: &Rows) -> rusqlite::Result<()> {
+    write_progress(transaction, rows)?;
+    write_index(transaction, &rows.index)?;
+    let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO tile VALUES (?1, ?2, ?3)")?;
+    for TileRow { index, hashes, root } in &rows.tiles {
+        let hashes: Vec<u8> = hashes.iter().flat_map(|hash| hash.0).collect();
+        put.execute(params![signed(*index), hashes, root.map(|root| root.0)])?;
+    }
+    let mut put = transaction.prepare_cached("INSERT INTO sighting VALUES (?1, ?2, ?3, ?4, ?5)")?;
+    for StoredSighting { index, tag, witness, observed, seen } in &rows.sightings {
+        put.execute(params![signed(*index), tag, witness, observed.unix(), codec::seen_bytes(seen)])?;
+    }
+    let mut put = transaction.prepare_cached("INSERT INTO lax VALUES (?1)")?;
+    for index in &rows.lax {
+        put.execute([signed(*index)])?;
+    }
+    let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO checkpoint VALUES (?1, ?2, ?3)")?;
+    for checkpoint in &rows.checkpoints {
+        let says = checkpoint.unverified();
+        put.execute(params![signed(says.size), says.root.0, checkpoint.to_string()])?;
+    }
+    Ok(())
+}
+
+fn write_progress(transaction: &Transaction<'_>, rows: &Rows) -> rusqlite::Result<()> {
+    let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?;
+    if let Some(seal) = &rows.seal {
+        put.execute(["seal", &seal.to_string()])?;
+    }
+    let Counts { observations, confirmations, seals, lax_signatures, rosters: _ } = &rows.counts;
+    let numbers = [
+        ("observations", observations),
+        ("confirmations", confirmations),
+        ("seals", seals),
+        ("lax", lax_signatures),
+        ("tiles", &rows.tiles_checked),
+    ];
+    for (key, value) in numbers {
+        put.execute([key, &value.to_string()])?;
+    }
+    let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO roster VALUES (?1, ?2)")?;
+    for (index, roster) in &rows.rosters {
+        put.execute(params![signed(*index), roster.to_string()])?;
+    }
+    Ok(())
+}
+
+/// Rows in the order of the tables, which are then written from one end to the other.
+fn write_index(transaction: &Transaction<'_>, rows: &IndexRows) -> rusqlite::Result<()> {
+    let mut put = transaction.prepare_cached("INSERT INTO witness VALUES (?1, ?2)")?;
+    for (id, witness) in &rows.witnesses {
+        put.execute(params![id, witness.to_string()])?;
+    }
+    let mut put = transaction.prepare_cached(
+        "INSERT INTO repository VALUES (?1, ?2, ?3) ON CONFLICT (id) DO UPDATE SET lines = excluded.lines",
+    )?;
+    for RepositoryRow { id, name, lines } in &rows.repositories {
+        put.execute(params![id, name.as_str(), lines])?;
+    }
+    let mut put = transaction.prepare_cached(
+        "INSERT INTO tag VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (id) DO UPDATE SET
+        first = excluded.first, retagged = excluded.retagged, lines = excluded.lines",
+    )?;
+    for TagRow { id, repository, name, first, retagged, lines } in &rows.tags {
+        let (first, retagged) = (first.map(|hash| hash.0), retagged.map(signed));
+        put.execute(params![id, repository, name.as_str(), first, retagged, lines])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! Where an auditing cosigner reads a log: tiles for what is published, candidate entries for what is not yet.
+//!
+//! Nothing is verified here but lengths and shapes.
+
+use std::{ops::Range, time::Duration};
+
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use taglog_proto::{
+    checkpoint::SignedCheckpoint,
+    merkle::{Hash, consistency_proof},
+    tile::{FULL_WIDTH, TileKind, TilePath, decode_bundle},
+};
+
+use taglog_log_client::{LogClient, static_log::StaticLog, tile_nodes::TileNodes};
+
+/// How many tiles are on their way at once.
+const AT_ONCE: usize = 16;
+/// How many chunks are in memory at once.
+const CHUNKS_AT_ONCE: usize = 2;
+
+/// The two ways to one log.
+#[derive(Clone, Debug)]
+pub struct Source {
+    published: StaticLog,
+    candidate: LogClient,
+}
+
+impl Source {
+    /// The log at this address. Sends nothing. `timeout` is for each exchange.
+    ///
+    /// # Errors
+    /// What is wrong with the address, in words.
+    pub fn new(url: &str, timeout: Duration) -> Result<Source, String> {
+        let published = StaticLog::open(url, timeout).map_err(|error| error.to_string())?;
+        let candidate = LogClient::new(url, timeout).map_err(|error| error.to_string())?;
+        Ok(Source { published, candidate })
+    }
+
+    /// The published checkpoint, not verified.
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    pub async fn checkpoint(&self) -> Result<SignedCheckpoint, String> {
+        let bytes = self.published.checkpoint().await.map_err(|error| error.to_string())?;
+        SignedCheckpoint::parse(&bytes).map_err(|error| error.to_string())
+    }
+
+    /// The entries `[from, to)` of what the log has committed, published or not.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub async fn candidate(&self, from: u64, to: u64) -> Result<Vec<Vec<u8>>, String> {
+        let mut entries = Vec::new();
+        let mut next = from;
+        while next < to {
+            let bundle = self.candidate.candidate_entries(next, to).await.map_err(|error| error.to_string())?;
+            let limit = usize::try_from(to - next).unwrap_or(usize::MAX);
+            let some = decode_bundle(&bundle, limit).map_err(|error| error.to_string())?;
+            if some.is_empty() {
+                return Err(format!("the log has no candidate entry {next}"));
+            }
+            next += some.len() as u64;
+            entries.extend(some.into_iter().map(<[u8]>::to_vec));
+        }
+        Ok(entries)
+    }
+
+    /// The entries of chunk after chunk of what the log has committed; the next one is on its way while one is worked
+    /// on.
+    pub fn candidates(&self, chunks: Vec<Range<u64>>) -> impl Stream<Item = Result<Vec<Vec<u8>>, String>> + use<> {
+        let source = self.clone();
+        let fetch = move |chunk: Range<u64>| {
+            let source = source.clone();
+            async move {
+                let fetched = tokio::spawn(async move { source.candidate(chunk.start, chunk.end).await });
+                fetched.await.unwrap_or_else(|error| Err(error.to_string()))
+            }
+        };
+        stream::iter(chunks).map(fetch).buffered(CHUNKS_AT_ONCE)
+    }
+
+    /// The entries `[from, to)` of a log whose published size is `size`.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    pub async fn published(&self, from: u64, to: u64, size: u64) -> Result<Vec<Vec<u8>>, String> {
+        let bundles = from / FULL_WIDTH..to.div_ceil(FULL_WIDTH);
+        let paths = bundles.map(|index| {
+            let width = FULL_WIDTH.min(size.saturating_sub(index * FULL_WIDTH)) as u16;
+            TilePath { kind: TileKind::Entries, index, width }
+        });
+        let fetch = |path: TilePath| async move {
+            let bundle = self.published.tile(&path).await.map_err(|error| error.to_string())?;
+            let entries = decode_bundle(&bundle, FULL_WIDTH as usize).map_err(|error| error.to_string())?;
+            let first = path.index * FULL_WIDTH;
+            let wanted = (first..).zip(entries).filter(|(index, _)| (from..to).contains(index));
+            Ok::<_, String>(wanted.map(|(_, entry)| entry.to_vec()).collect::<Vec<_>>())
+        };
+        let fetched: Vec<Vec<Vec<u8>>> = stream::iter(paths).map(fetch).buffered(AT_ONCE).try_collect().await?;
+        Ok(fetched.into_iter().flatten().collect())
+    }
+
+    /// The proof that the tree of `to` leaves, which is published, begins with the one of `from`.
+    ///
+    /// # Errors
+    /// Why there is none, in words.
+    pub async fn consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, String> {
+        let mut nodes = TileNodes::new(&self.published, to);
+        let proof = nodes.run(|tiles| consistency_proof(tiles, from, to)).await.map_err(|error| error.to_string())?;
+        proof.map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,266 @@
+//! What a saved tag proof tells otherwise than the log's entries: phantoms and omissions.
+//!
+//! The entries are read from tiles and believed as little as the proof: a finding is one only when its evidence
+//! convicts by itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use taglog_base::progress::Progress;
+use taglog_proto::{
+    checkpoint::{CheckpointError, SignedCheckpoint},
+    entry::{Entry, Observation},
+    evidence::{Evidence, Omission, Phantom},
+    merkle::{inclusion_proof, leaf_hash, verify_inclusion},
+    multiproof,
+    name::{Image, WitnessId},
+    note::VerifierKey,
+    record::{Sighting, TagLine, TagRecord},
+    tag_proof::{ImageAnswer, IndexedEntry, TagProof},
+    tile::{FULL_WIDTH, TileKind, TilePath, decode_bundle},
+};
+use thiserror::Error;
+
+use taglog_log_client::{
+    static_log::{StaticError, StaticLog},
+    tile_nodes::TileNodes,
+};
+
+/// How many bundles are read at once.
+const PARALLEL: usize = 16;
+
+/// Why a tag proof could not be compared with the log. None of these is proof of misbehaviour.
+#[derive(Debug, Error)]
+pub enum FromProofError {
+    /// A checkpoint that the log did not sign.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The entries could not be read.
+    #[error(transparent)]
+    Static(#[from] StaticError),
+    /// The tiles are damaged or of another tree.
+    #[error("entry {index} at {location} is not what the log has signed")]
+    Untrue {
+        /// The entry's log index.
+        index: u64,
+        /// Where the tiles are.
+        location: String,
+    },
+}
+
+/// Evidence that convicts, and what it says.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// The evidence.
+    pub evidence: Evidence,
+    /// One sentence.
+    pub accusation: String,
+}
+
+/// A tag proof and the entries that it is about.
+pub struct Comparer<'a> {
+    log: &'a VerifierKey,
+    proof: &'a TagProof,
+    /// Other proofs under the same checkpoint: they have the further pages of long lists.
+    pages: &'a [TagProof],
+    tiles: &'a StaticLog,
+    nodes: TileNodes,
+    checkpoint: SignedCheckpoint,
+    size: u64,
+}
+
+/// What a record says of an entry that it cites.
+struct Citation {
+    index: u64,
+    /// The list that cites it; the latest observation of the line otherwise.
+    list: Option<Vec<String>>,
+}
+
+impl<'a> Comparer<'a> {
+    /// Compares a tag proof with the entries of a static log. Sends nothing.
+    ///
+    /// # Errors
+    /// [`FromProofError::Checkpoint`].
+    pub fn new(
+        log: &'a VerifierKey,
+        proof: &'a TagProof,
+        pages: &'a [TagProof],
+        tiles: &'a StaticLog,
+    ) -> Result<Comparer<'a>, FromProofError> {
+        let checkpoint = SignedCheckpoint::parse(proof.checkpoint.as_bytes())?;
+        let size = checkpoint.verify(log)?.size;
+        Ok(Comparer { log, proof, pages, tiles, nodes: TileNodes::new(tiles, size), checkpoint, size })
+    }
+
+    /// Finds records of the tag proof that cite entries which say otherwise. A proof that verifies has none: it
+    /// brings along what it cites.
+    ///
+    /// # Errors
+    /// [`FromProofError`].
+    pub async fn phantoms(&mut self) -> Result<Vec<Finding>, FromProofError> {
+        if self.proof.verify(self.log).is_ok() {
+            return Ok(Vec::new());
+        }
+        let mut findings = Vec::new();
+        for answer in &self.proof.images {
+            let record = answer.tag.record.as_deref().and_then(|record| TagRecord::parse(record).ok());
+            for line in record.iter().flat_map(TagRecord::lines) {
+                let mut found = BTreeSet::new();
+                for citation in self.citations(answer, line) {
+                    let index = citation.index;
+                    if found.contains(&index) {
+                        continue;
+                    }
+                    if let Some(finding) = self.phantom(answer, line, citation).await? {
+                        found.insert(index);
+                        findings.push(finding);
+                    }
+                }
+            }
+        }
+        Ok(findings)
+    }
+
+    fn citations(&self, answer: &ImageAnswer, line: &TagLine) -> Vec<Citation> {
+        let list = self.list(answer, line);
+        let sightings = list.iter().filter_map(|leaf| Sighting::parse(leaf).ok());
+        let cited = sightings.map(|sighting| Citation { index: sighting.index, list: Some(list.clone()) });
+        cited.chain([Citation { index: line.index, list: None }]).collect()
+    }
+
+    /// The list of a line, joined from the pages that are here.
+    fn list(&self, answer: &ImageAnswer, line: &TagLine) -> Vec<String> {
+        let witness = line.witness.to_string();
+        let proofs = [self.proof].into_iter().chain(self.pages).filter(|page| page.checkpoint == self.proof.checkpoint);
+        let answers = proofs.flat_map(|proof| &proof.images).filter(|other| other.image == answer.image);
+        let pages = answers.flat_map(|answer| &answer.sightings).filter(|page| page.witness == witness);
+        let pages: BTreeMap<u64, &Vec<String>> = pages.map(|page| (page.start, &page.leaves)).collect();
+        pages.into_values().flatten().cloned().collect()
+    }
+
+    async fn phantom(
+        &mut self,
+        answer: &ImageAnswer,
+        line: &TagLine,
+        citation: Citation,
+    ) -> Result<Option<Finding>, FromProofError> {
+        let seal = self.size - 1;
+        let indices: BTreeSet<u64> = [citation.index, seal].into_iter().filter(|index| *index <= seal).collect();
+        let mut entries = Vec::new();
+        for index in &indices {
+            entries.push(IndexedEntry { index: *index, entry: self.entry(*index).await? });
+        }
+        let (indices, size) = (indices.into_iter().collect::<Vec<_>>(), self.size);
+        let proof = self.nodes.run(|tiles| multiproof::build(tiles, &indices, size)).await?;
+        let phantom = Phantom {
+            checkpoint: self.checkpoint.to_string(),
+            image: answer.image.clone(),
+            tag: answer.tag.clone(),
+            witness: line.witness.to_string(),
+            sightings: citation.list,
+            cited: citation.index,
+            entries,
+            // The indices are increasing and below the size.
+            multiproof: proof.unwrap_or_default(),
+        };
+        Ok(self.finding(Evidence::Phantom(phantom)))
+    }
+
+    /// An entry, proven to be where it is.
+    async fn entry(&mut self, index: u64) -> Result<String, FromProofError> {
+        let start = index - index % FULL_WIDTH;
+        let width = (self.size - start).min(FULL_WIDTH) as u16;
+        let path = TilePath { kind: TileKind::Entries, index: start / FULL_WIDTH, width };
+        let bundle = self.tiles.tile(&path).await?;
+        let untrue = || FromProofError::Untrue { index, location: self.tiles.location() };
+        let entries = decode_bundle(&bundle, usize::from(width)).map_err(|_| untrue())?;
+        let entry = entries.get((index - start) as usize).ok_or_else(untrue)?;
+        let entry = String::from_utf8(entry.to_vec()).map_err(|_| untrue())?;
+        self.prove(index, &entry).await?;
+        Ok(entry)
+    }
+
+    /// The inclusion proof of an entry, checked.
+    async fn prove(&mut self, index: u64, entry: &str) -> Result<Vec<taglog_proto::merkle::Hash>, FromProofError> {
+        let (size, root) = (self.size, self.checkpoint.unverified().root);
+        let proof = self.nodes.run(|tiles| inclusion_proof(tiles, index, size)).await?.unwrap_or_default();
+        let proven = verify_inclusion(&leaf_hash(entry.as_bytes()), index, size, &proof, &root);
+        proven.map_err(|_| FromProofError::Untrue { index, location: self.tiles.location() })?;
+        Ok(proof)
+    }
+
+    /// Reads all entries up to the proof's checkpoint, and finds observations that the proof leaves out: one for each
+    /// image and witness. `progress` counts entries.
+    ///
+    /// # Errors
+    /// [`FromProofError`].
+    pub async fn omissions(&mut self, progress: &dyn Progress) -> Result<Vec<Finding>, FromProofError> {
+        // What does not verify cannot show that something is missing in it.
+        if self.proof.verify(self.log).is_err() {
+            return Ok(Vec::new());
+        }
+        let images: BTreeSet<Image> = self.proof.images.iter().filter_map(|a| Image::parse(&a.image).ok()).collect();
+        progress.start(0, self.size);
+        let (tiles, size) = (self.tiles.clone(), self.size);
+        let bundles = (0..size.div_ceil(FULL_WIDTH)).map(|index| observations(&tiles, index, size, &images));
+        let mut bundles = stream::iter(bundles).buffered(PARALLEL);
+        let mut findings = Vec::new();
+        let mut found: BTreeSet<(Image, WitnessId)> = BTreeSet::new();
+        while let Some(observations) = bundles.try_next().await? {
+            for (entry, observation) in observations {
+                let whose = (observation.image.clone(), observation.signature.witness.clone());
+                if found.contains(&whose) || !self.may_be_left_out(entry.index, &observation) {
+                    continue;
+                }
+                let inclusion = self.prove(entry.index, &entry.entry).await?;
+                let omission = Omission { tag_proof: self.proof.clone(), observation: entry, inclusion };
+                if let Some(finding) = self.finding(Evidence::Omission(omission)) {
+                    found.insert(whose);
+                    findings.push(finding);
+                }
+            }
+            progress.advance(FULL_WIDTH);
+        }
+        progress.finish();
+        Ok(findings)
+    }
+
+    /// Cheap: whether the record itself makes it worth while to build the evidence.
+    fn may_be_left_out(&self, index: u64, observation: &Observation) -> bool {
+        let name = observation.image.to_string();
+        let Some(answer) = self.proof.images.iter().find(|answer| answer.image == name) else { return false };
+        let record = answer.tag.record.as_deref().and_then(|record| TagRecord::parse(record).ok());
+        let line = record.as_ref().and_then(|record| record.line(&observation.signature.witness));
+        let Some(line) = line else { return true };
+        let seen = format!(" {}", observation.seen);
+        let listed = self.list(answer, line).iter().any(|leaf| leaf.ends_with(&seen));
+        line.index < index || line.observed < observation.observed || !listed
+    }
+
+    fn finding(&self, evidence: Evidence) -> Option<Finding> {
+        let accusation = evidence.convict(self.log).ok()?;
+        Some(Finding { evidence, accusation })
+    }
+}
+
+/// The observations of these images in one bundle.
+async fn observations(
+    tiles: &StaticLog,
+    bundle: u64,
+    size: u64,
+    images: &BTreeSet<Image>,
+) -> Result<Vec<(IndexedEntry, Observation)>, StaticError> {
+    let start = bundle * FULL_WIDTH;
+    let width = (size - start).min(FULL_WIDTH) as u16;
+    let bytes = tiles.tile(&TilePath { kind: TileKind::Entries, index: bundle, width }).await?;
+    // A tile that is read has as many entries as it is wide.
+    let entries = decode_bundle(&bytes, usize::from(width)).unwrap_or_default();
+    let observations = (start..).zip(entries).filter_map(|(index, bytes)| match Entry::parse(bytes) {
+        Ok(Entry::Observation(observation)) if images.contains(&observation.image) => {
+            let entry = String::from_utf8(bytes.to_vec()).ok()?;
+            Some((IndexedEntry { index, entry }, observation))
+        }
+        _ => None,
+    });
+    Ok(observations.collect())
+}

@@ -1,0 +1,159 @@
+//! What is found in one file while it is read.
+
+use std::{collections::HashSet, ops::Range};
+
+use taglog_proto::name::Reference;
+
+use super::{Broken, Found, FoundImage, LeftOut, Place, Problem, SourceError, variables::Unresolved, yaml::Node};
+use taglog_log_client::printable;
+
+/// One file, and what was found in it so far.
+pub struct Reading<'t> {
+    file: String,
+    text: &'t str,
+    /// Where the text begins in the file.
+    offset: usize,
+    found: Found,
+}
+
+/// Where and how the name of an image is written.
+pub struct Written<'a> {
+    /// From 1 on.
+    pub line: usize,
+    /// The name, variables and all.
+    pub text: &'a str,
+    /// The bytes of the text that hold it, with quotes, properties and comments around it.
+    pub within: Range<usize>,
+    /// What stands before the name and belongs to it no more.
+    pub prefix: &'static str,
+}
+
+impl<'t> Reading<'t> {
+    /// Nothing found yet in a text that begins at `offset` in its file.
+    pub fn new(file: String, text: &'t str, offset: usize) -> Reading<'t> {
+        Reading { file, text, offset, found: Found::default() }
+    }
+
+    /// Everything found, by line; what aliases, merge keys and references share is one thing in one place.
+    pub fn finish(mut self) -> Found {
+        self.found.images.sort_by_key(|image| image.place.line);
+        self.found.left_out.sort_by_key(|left_out| left_out.place.line);
+        let mut seen = HashSet::new();
+        self.found.images.retain(|image| seen.insert(identity(image)));
+        self.found.left_out.dedup();
+        self.found
+    }
+
+    /// Adds the image that is `written`; leaves it out if that is not the name of one.
+    ///
+    /// # Errors
+    /// [`Problem::Template`] if it holds a template.
+    pub fn image(&mut self, written: &Written<'_>, resolved: Result<String, Unresolved>) -> Result<(), SourceError> {
+        if written.text.contains("{{") {
+            return Err(self.error(written.line, Problem::Template));
+        }
+        match resolved.map_err(|unresolved| unresolved.to_string()).and_then(|name| self.found_image(written, &name)) {
+            Ok(image) => self.found.images.push(image),
+            Err(reason) => self.leave_out(written.line, &reason),
+        }
+        Ok(())
+    }
+
+    fn found_image(&self, written: &Written<'_>, name: &str) -> Result<FoundImage, String> {
+        if name.is_empty() {
+            return Err("the name of the image is empty".to_owned());
+        }
+        if is_image_id(name) {
+            return Err("an image by its ID, which only one machine knows: name it by repository and tag".to_owned());
+        }
+        let reference = Reference::parse(name).map_err(|error| error.to_string())?;
+        let span = self.literal(written, name).map(|span| self.offset + span.start..self.offset + span.end);
+        Ok(FoundImage { place: self.place(written.line), written: written.text.to_owned(), reference, span })
+    }
+
+    /// Where the name stands as it is meant, byte for byte.
+    fn literal(&self, written: &Written<'_>, name: &str) -> Option<Range<usize>> {
+        let value = without_properties(self.text.get(written.within.clone())?);
+        let in_value = literal_in(value, &format!("{}{name}", written.prefix))?;
+        let start = written.within.end - value.len() + in_value + written.prefix.len();
+        Some(start..start + name.len())
+    }
+
+    /// Adds the image that a YAML value names. A null names none.
+    ///
+    /// # Errors
+    /// As [`Reading::image`].
+    pub fn yaml_image(
+        &mut self,
+        node: &Node,
+        resolve: impl Fn(&str) -> Result<String, Unresolved>,
+    ) -> Result<(), SourceError> {
+        match node.text() {
+            Some(text) => {
+                let written = Written { line: node.line, text, within: node.span(), prefix: "" };
+                self.image(&written, resolve(text))?;
+            }
+            None if node.is_null() => {}
+            None => self.leave_out(node.line, "the name of the image is no text"),
+        }
+        Ok(())
+    }
+
+    /// Notes what is left out.
+    pub fn leave_out(&mut self, line: usize, reason: &str) {
+        let place = self.place(line);
+        self.found.left_out.push(LeftOut { place, reason: printable(reason) });
+    }
+
+    /// An error at a line of this file.
+    pub fn error(&self, line: usize, problem: Problem) -> SourceError {
+        SourceError { place: self.place(line), problem }
+    }
+
+    /// The error for a broken syntax.
+    pub fn broken(&self, broken: Broken) -> SourceError {
+        self.error(broken.line, Problem::Broken(printable(&broken.reason)))
+    }
+
+    fn place(&self, line: usize) -> Place {
+        Place { file: self.file.clone(), line }
+    }
+}
+
+/// Where an image stands in its file, and what it means there.
+fn identity(image: &FoundImage) -> (usize, Option<usize>, String) {
+    let start = image.span.as_ref().map(|span| span.start);
+    (image.place.line, start, format!("{:?}", image.reference))
+}
+
+/// A YAML value without the anchor, the tag and the comments before it.
+fn without_properties(mut text: &str) -> &str {
+    loop {
+        text = text.trim_start();
+        let length = match text.chars().next() {
+            Some('&' | '!') => text.find(char::is_whitespace),
+            Some('#') => text.find('\n'),
+            _ => return text,
+        };
+        text = &text[length.unwrap_or(text.len())..];
+    }
+}
+
+/// Where a literal begins in a value that is nothing else: alone, quoted, or as a block. What follows a closing quote may
+/// be a comment.
+fn literal_in(value: &str, literal: &str) -> Option<usize> {
+    match value.chars().next()? {
+        quote @ ('"' | '\'') => value[1..].strip_prefix(literal)?.starts_with(quote).then_some(1),
+        '|' | '>' => {
+            let before = value.trim_end().strip_suffix(literal)?;
+            before.ends_with(char::is_whitespace).then_some(before.len())
+        }
+        _ => (value.trim_end() == literal).then_some(0),
+    }
+}
+
+/// `sha256:` and 64 hex digits, or the digits alone: what a container engine calls an image in its own store.
+fn is_image_id(name: &str) -> bool {
+    let digits = name.strip_prefix("sha256:").unwrap_or(name);
+    digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+}

@@ -1,0 +1,171 @@
+//! The directory of a copy: files that are whole or not there, and one process at a time.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File, OpenOptions, Permissions, TryLockError},
+    io::{ErrorKind, Write as _},
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+};
+
+use taglog_proto::{
+    checkpoint::SignedCheckpoint,
+    note::VerifierKey,
+    tile::{FULL_WIDTH, TilePath},
+};
+
+use super::{MirrorError, file_error};
+use taglog_log_client::memory::Memory;
+
+/// What is not the log's: the lock, files being written, evidence.
+const OWN: &str = ".taglog-mirror";
+/// The checkpoint's name.
+const CHECKPOINT: &str = "checkpoint";
+/// A web server that runs as somebody else must be able to read what is written.
+const READABLE: u32 = 0o644;
+
+/// A copy's directory, locked against other processes.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    /// Directories whose entries are not known to be on disk.
+    unsynced: Mutex<BTreeSet<PathBuf>>,
+    _lock: File,
+}
+
+impl Directory {
+    /// Opens the directory, which is made if need be, and removes what was left half written.
+    ///
+    /// # Errors
+    /// [`MirrorError::InUse`], [`MirrorError::File`].
+    pub fn open(path: &Path) -> Result<Directory, MirrorError> {
+        let own = path.join(OWN);
+        fs::create_dir_all(&own).map_err(file_error(&own))?;
+        let lock = lock(&own.join("lock"), path)?;
+        let writing = own.join("writing");
+        match fs::remove_dir_all(&writing) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(file_error(writing)(error)),
+            _ => fs::create_dir(&writing).map_err(file_error(&writing))?,
+        }
+        Ok(Directory { path: path.to_owned(), unsynced: Mutex::default(), _lock: lock })
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Where evidence is kept.
+    pub fn memory(&self) -> Memory {
+        Memory::new(self.path.join(OWN))
+    }
+
+    /// Whether a tile is there, whatever is in it.
+    pub fn has(&self, tile: &TilePath) -> bool {
+        self.path.join(name(tile)).is_file()
+    }
+
+    /// Writes a tile, unless the same is there.
+    ///
+    /// # Errors
+    /// [`MirrorError::File`].
+    pub fn put(&self, tile: &TilePath, bytes: &[u8]) -> Result<(), MirrorError> {
+        let path = self.path.join(name(tile));
+        if fs::read(&path).is_ok_and(|there| there == bytes) {
+            return Ok(());
+        }
+        self.write(&path, bytes)
+    }
+
+    /// Makes durable all that was put, and then writes the checkpoint over it.
+    ///
+    /// # Errors
+    /// [`MirrorError::File`].
+    pub fn publish(&self, checkpoint: &[u8]) -> Result<(), MirrorError> {
+        self.sync()?;
+        self.write(&self.path.join(CHECKPOINT), checkpoint)?;
+        self.sync()
+    }
+
+    /// To a name of its own, to the disk, and only then to the name that readers know.
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), MirrorError> {
+        let parent = path.parent().unwrap_or(&self.path);
+        fs::create_dir_all(parent).map_err(file_error(parent))?;
+        let write = || -> std::io::Result<()> {
+            let mut builder = tempfile::Builder::new();
+            let builder = builder.permissions(Permissions::from_mode(READABLE));
+            let mut file = builder.tempfile_in(self.path.join(OWN).join("writing"))?;
+            file.write_all(bytes)?;
+            file.as_file().sync_all()?;
+            file.persist(path)?;
+            Ok(())
+        };
+        write().map_err(file_error(path))?;
+        let mut unsynced = self.unsynced.lock().unwrap_or_else(PoisonError::into_inner);
+        unsynced.extend(parent.ancestors().take_while(|above| above.starts_with(&self.path)).map(Path::to_owned));
+        Ok(())
+    }
+
+    /// Makes the names of files durable.
+    fn sync(&self) -> Result<(), MirrorError> {
+        let unsynced = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
+        for directory in unsynced {
+            File::open(&directory).and_then(|opened| opened.sync_all()).map_err(file_error(&directory))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the partial tiles of a tile that is there in full.
+    ///
+    /// # Errors
+    /// [`MirrorError::File`].
+    pub fn remove_partials(&self, tile: &TilePath) -> Result<(), MirrorError> {
+        let full = self.path.join(name(&TilePath { width: FULL_WIDTH as u16, ..*tile }));
+        let mut partials = full.clone().into_os_string();
+        partials.push(".p");
+        match fs::remove_dir_all(&partials) {
+            Err(error) if error.kind() != ErrorKind::NotFound => Err(file_error(partials)(error)),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn name(tile: &TilePath) -> String {
+    format!("tile/{tile}")
+}
+
+fn lock(path: &Path, directory: &Path) -> Result<File, MirrorError> {
+    let open = OpenOptions::new().create(true).truncate(false).write(true).open(path);
+    let file = open.map_err(file_error(path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(MirrorError::InUse(directory.to_owned())),
+        Err(TryLockError::Error(error)) => Err(file_error(path)(error)),
+    }
+}
+
+/// A checkpoint as it is stored, and what it says.
+#[derive(Clone, Debug)]
+pub struct OwnCheckpoint {
+    /// The bytes that the log served.
+    pub bytes: Vec<u8>,
+    /// The same, signed by the log.
+    pub signed: SignedCheckpoint,
+}
+
+/// The checkpoint of the copy in a directory; `None` when there is no copy yet.
+///
+/// # Errors
+/// [`MirrorError::OwnCheckpoint`] unless the log with this key signed it; [`MirrorError::File`].
+pub fn own_checkpoint(directory: &Path, log: &VerifierKey) -> Result<Option<OwnCheckpoint>, MirrorError> {
+    let path = directory.join(CHECKPOINT);
+    let bytes = match fs::read(&path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(file_error(path)(error)),
+    };
+    let signed = SignedCheckpoint::parse(&bytes).and_then(|signed| signed.verify(log).map(|_| ()).map(|()| signed));
+    let signed = signed.map_err(|error| MirrorError::OwnCheckpoint { path, why: error.to_string() })?;
+    Ok(Some(OwnCheckpoint { bytes, signed }))
+}

@@ -1,0 +1,220 @@
+//! The webhook: one POST for each alert, signed as Standard Webhooks has it (www.standardwebhooks.com), so that
+//! receivers can check it with libraries that exist.
+
+use std::{
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE, redirect::Policy};
+use sha2::Sha256;
+
+use super::SinkError;
+use crate::alert::Numbered;
+
+/// How long the receiver has for its answer.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// What a secret begins with.
+const PREFIX: &str = "whsec_";
+/// How many bytes a secret has.
+const BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
+/// What signs alerts: `whsec_` and the base64 of 24 to 64 random bytes. `Debug` shows nothing of it.
+#[derive(Clone)]
+pub struct Secret(Hmac<Sha256>);
+
+impl Secret {
+    /// Parses the text of a secret; a newline at its end, as files have it, does not count.
+    ///
+    /// # Errors
+    /// In words, without the secret.
+    pub fn parse(text: &str) -> Result<Secret, String> {
+        let want = "want whsec_ and the base64 of 24 to 64 random bytes; make one with: \
+                    echo \"whsec_$(openssl rand -base64 32)\"";
+        let encoded = text.trim_end_matches(['\n', '\r']).strip_prefix(PREFIX).ok_or(want)?;
+        let bytes = STANDARD.decode(encoded).map_err(|_| want)?;
+        if !BYTES.contains(&bytes.len()) {
+            return Err(want.to_owned());
+        }
+        Hmac::new_from_slice(&bytes).map(Secret).map_err(|error| error.to_string())
+    }
+
+    /// The value of the header `webhook-signature`.
+    fn sign(&self, id: &str, timestamp: u64, body: &str) -> String {
+        let signed = self.0.clone().chain_update(format!("{id}.{timestamp}.{body}")).finalize();
+        format!("v1,{}", STANDARD.encode(signed.into_bytes()))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(hidden)")
+    }
+}
+
+/// Where alerts go by HTTP.
+#[derive(Debug)]
+pub struct Webhook {
+    url: Url,
+    secret: Option<Secret>,
+    client: Client,
+}
+
+impl Webhook {
+    /// A webhook at this address.
+    ///
+    /// # Errors
+    /// In words, when TLS cannot be set up.
+    pub fn new(url: Url, secret: Option<Secret>) -> Result<Webhook, String> {
+        let builder = Client::builder().timeout(TIMEOUT).user_agent(concat!("taglog/", env!("CARGO_PKG_VERSION")));
+        // A redirect would turn the POST into a GET, or carry the alert to where nobody meant it to go.
+        let client = builder.redirect(Policy::none()).build().map_err(|error| error.to_string())?;
+        Ok(Webhook { url, secret, client })
+    }
+
+    /// Sends one alert.
+    ///
+    /// # Errors
+    /// [`SinkError`], without the address: that may hold a secret.
+    pub async fn send(&self, alert: &Numbered) -> Result<(), SinkError> {
+        let body = alert.to_json().to_string();
+        let timestamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+        let id = &alert.alert.id;
+        let mut request = self.client.post(self.url.clone()).header(CONTENT_TYPE, "application/json");
+        request = request.header("webhook-id", id).header("webhook-timestamp", timestamp);
+        if let Some(secret) = &self.secret {
+            request = request.header("webhook-signature", secret.sign(id, timestamp, &body));
+        }
+        let answer = request.body(body).send().await.map_err(|error| SinkError::Unavailable(reason(error)))?;
+        judge(answer.status())
+    }
+}
+
+/// What the status says: done; or this alert is refused; or nothing gets through for now.
+fn judge(status: StatusCode) -> Result<(), SinkError> {
+    let reason = || format!("the webhook answers {status}");
+    match status.as_u16() {
+        200..=299 => Ok(()),
+        // What is wrong with the request as such, and not with who may send it where and how often.
+        400 | 405..=407 | 409..=428 | 431 | 451 => Err(SinkError::Refused(reason())),
+        _ => Err(SinkError::Unavailable(reason())),
+    }
+}
+
+fn reason(error: reqwest::Error) -> String {
+    let reason = error.without_url();
+    let mut text = reason.to_string();
+    // The innermost cause says what the outer ones only hint at.
+    let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&reason);
+    while let Some(inner) = cause {
+        text = inner.to_string();
+        cause = inner.source();
+    }
+    format!("the webhook cannot be reached: {text}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use axum::{Router, body::Bytes, extract::State, http::HeaderMap, routing::post};
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::sinks::tests::alert;
+
+    const SECRET: &str = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz";
+
+    #[derive(Default)]
+    struct Receiver {
+        /// What it answers, the last first.
+        answers: Vec<u16>,
+        got: Vec<(HeaderMap, Bytes)>,
+    }
+
+    type Shared = Arc<Mutex<Receiver>>;
+
+    async fn receive(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> (StatusCode, HeaderMap) {
+        let mut receiver = shared.lock().unwrap();
+        receiver.got.push((headers, body));
+        let status = receiver.answers.pop().unwrap_or(204);
+        let mut answer = HeaderMap::new();
+        answer.insert("location", "/elsewhere".parse().unwrap());
+        (StatusCode::from_u16(status).unwrap(), answer)
+    }
+
+    async fn receiver(answers: &[u16]) -> (Url, Shared) {
+        let answers = answers.iter().rev().copied().collect();
+        let shared: Shared = Arc::new(Mutex::new(Receiver { answers, ..Receiver::default() }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}/hook?token=t0k3n", listener.local_addr().unwrap())).unwrap();
+        let router = Router::new().fallback(post(receive)).with_state(Arc::clone(&shared));
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        (url, shared)
+    }
+
+    #[tokio::test]
+    async fn another_implementation_verifies_the_signature() {
+        let (url, shared) = receiver(&[]).await;
+        let webhook = Webhook::new(url, Some(Secret::parse(SECRET).unwrap())).unwrap();
+        webhook.send(&alert(7)).await.unwrap();
+        let (headers, body) = shared.lock().unwrap().got.remove(0);
+        assert_eq!(headers["webhook-id"], alert(7).alert.id);
+        assert_eq!(headers["content-type"], "application/json");
+        let value: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(value, alert(7).to_json());
+        let theirs = standardwebhooks::Webhook::new(SECRET).unwrap();
+        theirs.verify(&body, &headers).unwrap();
+        assert!(theirs.verify(b"{}", &headers).is_err());
+        let mut other = headers.clone();
+        other.insert("webhook-id", "0".parse().unwrap());
+        assert!(theirs.verify(&body, &other).is_err(), "the signature does not cover the id");
+    }
+
+    #[tokio::test]
+    async fn what_the_receiver_says_is_judged_and_its_address_not_told() {
+        let statuses = [200, 204, 302, 400, 401, 404, 413, 422, 429, 500, 503];
+        let (url, _) = receiver(&statuses).await;
+        let webhook = Webhook::new(url, None).unwrap();
+        let mut said = Vec::new();
+        for status in statuses {
+            match webhook.send(&alert(1)).await {
+                Ok(()) => said.push((status, "ok")),
+                Err(SinkError::Refused(reason)) => {
+                    assert!(reason.contains(&status.to_string()) && !reason.contains("t0k3n"), "{reason}");
+                    said.push((status, "refused"));
+                }
+                Err(SinkError::Unavailable(reason)) => {
+                    assert!(reason.contains(&status.to_string()) && !reason.contains("t0k3n"), "{reason}");
+                    said.push((status, "unavailable"));
+                }
+            }
+        }
+        let of =
+            |want: &str| said.iter().filter(|(_, got)| *got == want).map(|(status, _)| *status).collect::<Vec<_>>();
+        assert_eq!(of("ok"), [200, 204]);
+        assert_eq!(of("refused"), [400, 413, 422]);
+        assert_eq!(of("unavailable"), [302, 401, 404, 429, 500, 503]);
+    }
+
+    #[tokio::test]
+    async fn nobody_there() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}/t0k3n", listener.local_addr().unwrap())).unwrap();
+        drop(listener);
+        let outcome = Webhook::new(url, None).unwrap().send(&alert(1)).await;
+        assert!(matches!(&outcome, Err(SinkError::Unavailable(why)) if !why.contains("t0k3n")), "{outcome:?}");
+    }
+
+    #[test]
+    fn secrets() {
+        assert!(Secret::parse(&format!("{SECRET}\n")).is_ok());
+        let long = format!("whsec_{}", STANDARD.encode([7; 65]));
+        for bad in ["", "whsec_", "whsec_MDEy", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "whsec_!!!!", &long] {
+            let error = Secret::parse(bad).unwrap_err();
+            assert!(error.contains("whsec_ and the base64"), "{error}");
+        }
+    }
+}

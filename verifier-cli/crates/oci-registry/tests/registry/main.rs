@@ -1,0 +1,8 @@
+//! The registry client against servers that answer what no honest registry would, and against a real one.
+#![allow(clippy::unwrap_used, clippy::expect_used)] // What fails in here fails the test.
+
+mod common;
+mod hostile;
+mod looks;
+mod real;
+mod tags;

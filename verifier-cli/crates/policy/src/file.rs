@@ -1,0 +1,271 @@
+//! `taglog.toml`: whose word counts, what images are called in the log, and what is demanded of which.
+//!
+//! What [`read`] gives holds: every name, pattern, duration and date is checked there, and relative paths are resolved
+//! against the file's own directory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    io::Read as _,
+    num::NonZeroU16,
+    path::{Path, PathBuf},
+};
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
+use taglog_proto::{
+    name::{Image, WitnessId},
+    time::Timestamp,
+};
+use toml::Spanned;
+
+use super::{Expectation, Ignore, RepositoryPattern, TagPattern, TrustedWitness, mirrors::Mirrors, profiles::line_at};
+use taglog_base::config_file::{ConfigError, Seconds, parse_toml, resolve, wrong_value};
+
+/// The largest policy that is read, in bytes.
+const LARGEST: u64 = 1 << 20;
+/// The most rules.
+const MOST_RULES: usize = 10_000;
+
+/// Everything that a policy file says.
+#[derive(Clone, Debug)]
+pub(super) struct PolicyFile {
+    pub(super) path: PathBuf,
+    pub(super) trust: Option<PathBuf>,
+    pub(super) profiles: bool,
+    /// How many witnesses must agree, and the line that says so.
+    pub(super) agree: Option<(usize, usize)>,
+    pub(super) trusted: Vec<TrustedWitness>,
+    /// The line at which the list of them begins; 0 where there is none.
+    pub(super) trusted_line: usize,
+    pub(super) mirrors: Mirrors,
+    pub(super) rules: Vec<Rule>,
+}
+
+/// What one `[[rule]]` says, and of which images.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Rule {
+    /// Any of these repositories.
+    pub repositories: Vec<RepositoryPattern>,
+    /// Any of these tags; all if empty.
+    #[serde(default)]
+    pub tags: Vec<TagPattern>,
+    /// Whether the tags may move.
+    pub expect: Option<Expectation>,
+    pub(super) min_age: Option<Seconds>,
+    pub(super) max_age: Option<Seconds>,
+    pub(super) freshness: Option<Seconds>,
+    pub(super) agree: Option<NonZeroU16>,
+    /// Whether the images pass anyway, until when and why.
+    pub ignore: Option<Ignore>,
+    /// The line of the file at which the rule begins, counted from 1.
+    #[serde(skip)]
+    pub line: usize,
+}
+
+impl Rule {
+    /// Whether it means this image, by the name that the log knows.
+    pub fn speaks_of(&self, logged: &Image) -> bool {
+        self.repositories.iter().any(|pattern| pattern.matches(&logged.repository))
+            && (self.tags.is_empty() || self.tags.iter().any(|pattern| pattern.matches(&logged.tag)))
+    }
+
+    /// The names of the keys that it sets.
+    pub fn keys(&self) -> BTreeSet<&'static str> {
+        let keys = [
+            ("expect", self.expect.is_some()),
+            ("min-age", self.min_age.is_some()),
+            ("max-age", self.max_age.is_some()),
+            ("freshness", self.freshness.is_some()),
+            ("agree", self.agree.is_some()),
+            ("ignore", self.ignore.is_some()),
+        ];
+        keys.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()
+    }
+
+    /// Whether it certainly speaks of every image that the other speaks of.
+    pub fn covers(&self, other: &Rule) -> bool {
+        let repositories = |theirs: &RepositoryPattern| self.repositories.iter().any(|own| own.covers(theirs));
+        let tags = |theirs: &TagPattern| self.tags.iter().any(|own| own.covers(theirs));
+        let all_tags = self.tags.is_empty() || (!other.tags.is_empty() && other.tags.iter().all(tags));
+        other.repositories.iter().all(repositories) && all_tags
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileToml {
+    trust: Option<PathBuf>,
+    #[serde(default = "yes")]
+    profiles: bool,
+    #[serde(default)]
+    witnesses: WitnessesToml,
+    #[serde(default)]
+    mirrors: BTreeMap<String, String>,
+    #[serde(default)]
+    rule: Vec<Spanned<Rule>>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WitnessesToml {
+    agree: Option<Spanned<NonZeroU16>>,
+    trusted: Option<Spanned<Vec<TrustedWitness>>>,
+}
+
+/// Reads a policy file.
+pub(super) fn read(path: &Path) -> Result<PolicyFile, ConfigError> {
+    parse(&read_bounded(path)?, path)
+}
+
+fn read_bounded(path: &Path) -> Result<String, ConfigError> {
+    let remedy = "POLICY.md says what a policy file holds, and --policy none goes without one";
+    let fault = |error| ConfigError::Read { path: path.to_owned(), error, remedy };
+    let mut text = String::new();
+    let file = std::fs::File::open(path).map_err(fault)?;
+    file.take(LARGEST + 1).read_to_string(&mut text).map_err(fault)?;
+    if text.len() as u64 > LARGEST {
+        return Err(fault(std::io::Error::other(format!("it is over {LARGEST} bytes"))));
+    }
+    Ok(text)
+}
+
+/// What the text of the file at `path` says.
+pub(super) fn parse(text: &str, path: &Path) -> Result<PolicyFile, ConfigError> {
+    // Editors that put a byte order mark in front mean nothing by it.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let file: FileToml = parse_toml(text, path)?;
+    let wrong = |at: &str, why: String| wrong_value(path, at, why);
+    let trusted_line = file.witnesses.trusted.as_ref().map_or(0, |trusted| line_at(text, trusted.span().start));
+    let trusted = file.witnesses.trusted.map(Spanned::into_inner).unwrap_or_default();
+    check_trusted(&trusted).map_err(|why| wrong("witnesses.trusted", why))?;
+    let agree = file.witnesses.agree.map(|agree| (agree.get_ref().get().into(), line_at(text, agree.span().start)));
+    if let Some((agree, line)) = agree {
+        check_agree(agree, &trusted).map_err(|why| wrong(&format!("line {line}: witnesses.agree"), why))?;
+    }
+    if file.rule.len() > MOST_RULES {
+        return Err(wrong("rule", format!("there are {} rules, over {MOST_RULES}", file.rule.len())));
+    }
+    let mut rules = Vec::new();
+    for (number, spanned) in (1..).zip(file.rule) {
+        let line = line_at(text, spanned.span().start);
+        let rule = Rule { line, ..spanned.into_inner() };
+        check_rule(&rule, &trusted).map_err(|why| wrong(&format!("line {line}: rule {number}"), why))?;
+        rules.push(rule);
+    }
+    let mirrors = Mirrors::parse(file.mirrors).map_err(|why| wrong("mirrors", why))?;
+    let trust = file.trust.map(|trust| resolve(path, &trust));
+    let path = path.to_owned();
+    Ok(PolicyFile { path, trust, profiles: file.profiles, agree, trusted, trusted_line, mirrors, rules })
+}
+
+fn check_trusted(trusted: &[TrustedWitness]) -> Result<(), String> {
+    let mut known = BTreeSet::new();
+    match trusted.iter().find(|witness| !known.insert(&witness.id)) {
+        Some(twice) => Err(format!("{} is named twice", twice.id)),
+        None => Ok(()),
+    }
+}
+
+fn check_agree(agree: usize, trusted: &[TrustedWitness]) -> Result<(), String> {
+    if trusted.is_empty() || agree <= trusted.len() {
+        return Ok(());
+    }
+    Err(format!("{agree} witnesses are to agree, and only {} are trusted: nothing could ever pass", trusted.len()))
+}
+
+fn check_rule(rule: &Rule, trusted: &[TrustedWitness]) -> Result<(), String> {
+    if rule.repositories.is_empty() {
+        return Err("'repositories' is empty; [\"**\"] means all".to_owned());
+    }
+    if rule.keys().is_empty() {
+        return Err("it says nothing: set expect, min-age, max-age, freshness, agree or ignore".to_owned());
+    }
+    rule.agree.map_or(Ok(()), |agree| check_agree(agree.get().into(), trusted))
+}
+
+impl<'de> Deserialize<'de> for TrustedWitness {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Table {
+            id: String,
+            until: Option<Until>,
+        }
+        #[derive(Deserialize)]
+        #[serde(untagged, expecting = "a log index, or { \"origin of a log\" = index in it }")]
+        enum Until {
+            Index(u64),
+            InLogs(BTreeMap<String, u64>),
+        }
+        struct IdOrTable;
+        impl<'de> Visitor<'de> for IdOrTable {
+            type Value = TrustedWitness;
+
+            fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+                f.write_str(
+                    "a witness id such as \"witness.example/ams-1+5f0bbd1a\", or { id = \"…\", until = 120000 }",
+                )
+            }
+
+            fn visit_str<E: de::Error>(self, id: &str) -> Result<TrustedWitness, E> {
+                Ok(TrustedWitness::new(WitnessId::parse(id).map_err(E::custom)?, None))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<TrustedWitness, A::Error> {
+                let Table { id, until } = Table::deserialize(MapAccessDeserializer::new(map))?;
+                let id = WitnessId::parse(&id).map_err(de::Error::custom)?;
+                match until {
+                    None => Ok(TrustedWitness::new(id, None)),
+                    Some(Until::Index(until)) => Ok(TrustedWitness::new(id, Some(until))),
+                    Some(Until::InLogs(logs)) if logs.is_empty() => Err(de::Error::custom("'until' names no log")),
+                    Some(Until::InLogs(logs)) => Ok(TrustedWitness::until_in(id, logs)),
+                }
+            }
+        }
+        deserializer.deserialize_any(IdOrTable)
+    }
+}
+
+impl<'de> Deserialize<'de> for Ignore {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct IgnoreToml {
+            reason: String,
+            until: toml::Value,
+        }
+        let IgnoreToml { reason, until } = IgnoreToml::deserialize(deserializer)?;
+        let until = match &until {
+            toml::Value::String(text) => day(text),
+            toml::Value::Datetime(date) => day(&date.to_string()),
+            _ => None,
+        };
+        let until = until.ok_or_else(|| de::Error::custom("'until' wants a day such as \"2027-03-01\""))?;
+        Ok(Ignore { reason: one_line(&reason).map_err(de::Error::custom)?, until })
+    }
+}
+
+/// The beginning of a day in UTC, or a time in full.
+fn day(text: &str) -> Option<Timestamp> {
+    text.parse().or_else(|_| format!("{text}T00:00:00Z").parse()).ok()
+}
+
+/// A reason for people to read: a line of text, not empty.
+pub(super) fn one_line(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() {
+        return Err("a reason is wanted, in words".to_owned());
+    }
+    if text.chars().any(char::is_control) {
+        return Err(format!("reason {text:?}: want one line of text"));
+    }
+    Ok(text.to_owned())
+}

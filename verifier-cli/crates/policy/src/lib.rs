@@ -1,0 +1,290 @@
+//! Whose word counts, what may move, and what follows for one image. It sees no bytes from the network.
+
+#![warn(missing_docs)]
+//!
+//! - [`Policy`] is what `taglog.toml`, the shipped [`profiles`] and the command line say; [`Policy::demands`] is what of
+//!   that applies to one image, and why;
+//! - [`judge`] turns what was verified of an image into one [`Judgement`]; [`explained`] lets moves pass that are explained;
+//! - [`lock`] is `taglog.lock`: the digests that a person approved;
+//! - [`check`] finds what cannot be meant in a policy that can be read.
+
+pub mod check;
+mod demands;
+mod file;
+mod finding;
+mod history;
+mod judge;
+pub mod lock;
+mod mirrors;
+mod pattern;
+pub mod profiles;
+mod verdict;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use taglog_proto::name::{Image, Tag, WitnessId};
+use thiserror::Error;
+
+pub use demands::{Demands, Expectation, FRESHNESS, Ignore, MAX_AGE, TrustedWitness, WARN_AGE};
+pub use file::Rule;
+pub use finding::{Finding, Why};
+pub use judge::{Case, explained, judge, judge_history, settled};
+pub use pattern::{RepositoryPattern, TagPattern};
+pub use verdict::{Judgement, Move, Verdict};
+
+use file::PolicyFile;
+use profiles::profile_of;
+use taglog_base::config_file::ConfigError;
+use taglog_base::duration::exactly;
+
+/// The name of the file that is looked for.
+pub const FILE_NAME: &str = "taglog.toml";
+
+/// Why a policy was refused; the message names file, line and remedy.
+pub type PolicyError = ConfigError;
+
+/// A witness counts `until` an index, there are several logs, and the policy does not say in which of them that is.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[error(
+    "{}: of {witness} entries count 'until' an index, and there are several logs: say in which log that is, as in \
+     until = {{ \"{log}\" = 120000 }}",
+    policy.display()
+)]
+pub struct UnclearUntil {
+    /// The policy file.
+    pub policy: PathBuf,
+    /// The witness.
+    pub witness: WitnessId,
+    /// The origin of one of the logs.
+    pub log: String,
+}
+
+/// What the command line says in place of the file; what is not given leaves the file as it is.
+#[derive(Clone, Debug, Default)]
+pub struct Overrides {
+    /// Whose word counts, if not empty.
+    pub witnesses: Vec<WitnessId>,
+    /// How many must agree.
+    pub agree: Option<usize>,
+    /// Tags that may move.
+    pub moving: Vec<Tag>,
+    /// The oldest state of the log to accept.
+    pub max_age: Option<Duration>,
+    /// How recently a witness must have vouched.
+    pub freshness: Option<Duration>,
+    /// How long ago the digest must have been seen first.
+    pub min_age: Option<Duration>,
+}
+
+/// What a verifier demands of images: all that `taglog.toml`, the shipped profiles and the command line say.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    file: Option<PolicyFile>,
+    overrides: Overrides,
+}
+
+impl Policy {
+    /// The profiles and the defaults alone.
+    pub fn without_file() -> Policy {
+        Policy::default()
+    }
+
+    /// Reads a policy file.
+    ///
+    /// # Errors
+    /// [`PolicyError`]: it cannot be read, is no TOML, or says what cannot be meant.
+    pub fn read(path: &Path) -> Result<Policy, PolicyError> {
+        Ok(Policy { file: Some(file::read(path)?), overrides: Overrides::default() })
+    }
+
+    /// What the text of the policy file at `path` says.
+    ///
+    /// # Errors
+    /// As [`Policy::read`].
+    pub fn parse(text: &str, path: &Path) -> Result<Policy, PolicyError> {
+        Ok(Policy { file: Some(file::parse(text, path)?), overrides: Overrides::default() })
+    }
+
+    /// The `taglog.toml` of this directory, or of the nearest one above it that has one.
+    pub fn find(from: &Path) -> Option<PathBuf> {
+        from.ancestors().map(|directory| directory.join(FILE_NAME)).find(|path| path.is_file())
+    }
+
+    /// The file that it was read from.
+    pub fn path(&self) -> Option<&Path> {
+        self.file.as_ref().map(|file| file.path.as_path())
+    }
+
+    /// The trust file that it names (c2sp.org/tlog-policy): which log, and which cosigners.
+    pub fn trust_path(&self) -> Option<PathBuf> {
+        self.file.as_ref().and_then(|file| file.trust.clone())
+    }
+
+    /// What the image is called in the log: mirrors are undone.
+    pub fn logged_name(&self, image: &Image) -> Image {
+        self.file.as_ref().map_or_else(|| image.clone(), |file| file.mirrors.logged_name(image))
+    }
+
+    /// Whether each of its rules means something for logs of these origins: an index is one in one log, so where there
+    /// are several, `until` must say in which.
+    ///
+    /// # Errors
+    /// The first witness of which it does not.
+    pub fn check_until<'a>(&self, mut logs: impl Iterator<Item = &'a str>) -> Result<(), UnclearUntil> {
+        let (Some(first), Some(_)) = (logs.next(), logs.next()) else { return Ok(()) };
+        let unclear = |witness: &&TrustedWitness| witness.until.is_some() && witness.until_in.is_empty();
+        match self.trusted().iter().find(unclear) {
+            Some(TrustedWitness { id, .. }) => Err(UnclearUntil {
+                policy: self.path().map(Path::to_owned).unwrap_or_default(),
+                witness: id.clone(),
+                log: first.to_owned(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// The witnesses that the file names, in its order; where it names none, everybody in the log's roster counts.
+    pub fn trusted(&self) -> &[TrustedWitness] {
+        self.file.as_ref().map_or(&[], |file| &file.trusted)
+    }
+
+    /// The rules of the file, in its order.
+    pub fn rules(&self) -> &[Rule] {
+        self.file.as_ref().map_or(&[], |file| &file.rules)
+    }
+
+    /// The same policy with what the command line says, which wins.
+    pub fn overriding(self, overrides: Overrides) -> Policy {
+        Policy { overrides, ..self }
+    }
+
+    /// What applies to one image, by the name that the log knows. For each key the first rule that matches and sets it
+    /// decides; what may move, the profiles say next; then the defaults.
+    pub fn demands(&self, logged: &Image) -> Demands {
+        let mut demands = Demands::default();
+        let mut decided = Decided::default();
+        if let Some(file) = &self.file {
+            demands.trusted = file.trusted.clone();
+            if !file.trusted.is_empty() {
+                let count = file.trusted.len();
+                demands.because.push(format!("{count} trusted witnesses: {}", file.path.display()));
+            }
+            for rule in file.rules.iter().filter(|rule| rule.speaks_of(logged)) {
+                decided.take(rule, &file.path, &mut demands);
+            }
+            if let Some((agree, line)) = file.agree.filter(|_| !decided.agree) {
+                demands.agree = agree;
+                demands.because.push(format!("agree {agree}: {}:{line}", file.path.display()));
+            }
+        }
+        if !decided.expect {
+            let profiles = self.file.as_ref().is_none_or(|file| file.profiles);
+            let (expectation, because) = expected(logged, profiles);
+            demands.expectation = expectation;
+            demands.because.push(format!("expect {expectation}: {because}"));
+        }
+        self.overrides.apply(logged, &mut demands);
+        demands
+    }
+}
+
+/// What is expected of a tag where no rule says it, and why.
+fn expected(logged: &Image, profiles: bool) -> (Expectation, String) {
+    if let Some(profile) = Some(logged).filter(|_| profiles).and_then(profile_of) {
+        let profiles::Profile { publisher, fact, source, checked, line, .. } = profile;
+        let place = format!("shipped profiles, line {line} ({publisher})");
+        return (profile.expect, format!("{place}: {fact} <{source}>, looked up {checked}"));
+    }
+    match logged.tag.as_str() {
+        "latest" => (Expectation::Moving, "'latest' is the newest of everything by convention".to_owned()),
+        _ => (Expectation::Unstated, "no rule and no profile speaks of it".to_owned()),
+    }
+}
+
+/// Which keys a rule has decided already.
+#[derive(Default)]
+struct Decided {
+    expect: bool,
+    min_age: bool,
+    max_age: bool,
+    freshness: bool,
+    agree: bool,
+    ignore: bool,
+}
+
+impl Decided {
+    fn take(&mut self, rule: &Rule, path: &Path, demands: &mut Demands) {
+        let place = format!("{}:{}", path.display(), rule.line);
+        let mut because = |what: String| demands.because.push(format!("{what}: {place}"));
+        if let Some(expect) = first(&mut self.expect, rule.expect) {
+            demands.expectation = expect;
+            because(format!("expect {expect}"));
+        }
+        if let Some(min_age) = first(&mut self.min_age, rule.min_age) {
+            demands.min_age = Some(min_age.0);
+            because(format!("min-age {}", exactly(min_age.0)));
+        }
+        if let Some(max_age) = first(&mut self.max_age, rule.max_age) {
+            demands.max_age = max_age.0;
+            because(format!("max-age {}", exactly(max_age.0)));
+        }
+        if let Some(freshness) = first(&mut self.freshness, rule.freshness) {
+            demands.freshness = freshness.0;
+            because(format!("freshness {}", exactly(freshness.0)));
+        }
+        if let Some(agree) = first(&mut self.agree, rule.agree) {
+            demands.agree = agree.get().into();
+            because(format!("agree {agree}"));
+        }
+        if let Some(ignore) = first(&mut self.ignore, rule.ignore.as_ref()) {
+            demands.ignore = Some(ignore.clone());
+            because(format!("ignored until {}, {}", ignore.until, ignore.reason));
+        }
+    }
+}
+
+/// The value, if it is the first one for its key.
+fn first<T>(decided: &mut bool, value: Option<T>) -> Option<T> {
+    let value = value.filter(|_| !*decided);
+    *decided |= value.is_some();
+    value
+}
+
+impl Overrides {
+    fn apply(&self, logged: &Image, demands: &mut Demands) {
+        let mut because = |what: String| demands.because.push(format!("{what}: command line"));
+        if !self.witnesses.is_empty() {
+            // An option narrows whose word counts; a key that the file calls compromised stays so.
+            let known = |id: &WitnessId| demands.trusted.iter().find(|known| known.id == *id);
+            let trusted = |id: &WitnessId| known(id).cloned().unwrap_or_else(|| TrustedWitness::new(id.clone(), None));
+            demands.trusted = self.witnesses.iter().map(trusted).collect();
+            because(format!("{} trusted witnesses", self.witnesses.len()));
+        }
+        if let Some(agree) = self.agree {
+            demands.agree = agree.max(1);
+            because(format!("agree {agree}"));
+        }
+        if self.moving.contains(&logged.tag) {
+            demands.expectation = Expectation::Moving;
+            because("expect moving".to_owned());
+        }
+        if let Some(max_age) = self.max_age {
+            demands.max_age = max_age;
+            because(format!("max-age {}", exactly(max_age)));
+        }
+        if let Some(freshness) = self.freshness {
+            demands.freshness = freshness;
+            because(format!("freshness {}", exactly(freshness)));
+        }
+        if let Some(min_age) = self.min_age {
+            demands.min_age = Some(min_age);
+            because(format!("min-age {}", exactly(min_age)));
+        }
+    }
+}
