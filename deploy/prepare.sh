@@ -89,16 +89,21 @@ find_rocksdb() {
   export ROCKSDB_LIB_DIR="$directory"
 }
 
+# What the quickstart runs besides taglog: a registry, skopeo to push real images, and curl.
+install_tools() {
+  install_packages curl=curl docker-registry=docker-registry skopeo=skopeo
+}
+
 # prepare [--prebuilt | --from-source]
 prepare() {
   local root
   root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
   command -v cargo >/dev/null || fail "Please install Rust first: see rustup.rs."
-  # libclang (not libclang-cpp, which a machine may have alone) and a C++ compiler are for RocksDB's
-  # bindings, cmake is for the client's allocator, the registry and skopeo are for real images,
-  # faketime for clocks that jump, shellcheck and xmllint for what CI systems run and read.
-  install_packages '/usr/lib/llvm-*/lib/libclang.so*=libclang-dev' c++=g++ make=make cmake=cmake curl=curl \
-    docker-registry=docker-registry skopeo=skopeo faketime=faketime shellcheck=shellcheck xmllint=libxml2-utils
+  # libclang (not libclang-cpp, which a machine may have alone) and a C++ compiler are for RocksDB's bindings, cmake is
+  # for the client's allocator, faketime for clocks that jump, shellcheck and xmllint for what CI systems run and read.
+  install_packages '/usr/lib/llvm-*/lib/libclang.so*=libclang-dev' c++=g++ make=make cmake=cmake \
+    faketime=faketime shellcheck=shellcheck xmllint=libxml2-utils
+  install_tools
   case "${1:-}" in
     '') find_rocksdb ;;
     --prebuilt)

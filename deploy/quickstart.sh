@@ -1,28 +1,36 @@
 #!/usr/bin/env bash
 # Plays the attack that taglog is for, on this machine, with a real registry and real images.
 #
-#   deploy/quickstart.sh [--once] [--prebuilt | --from-source]
+#   deploy/quickstart.sh [--once] [--programs DIR | --prebuilt | --from-source]
 #
-#   --once           stops everything at the end; otherwise the log is left running, and the script says where
-#   --prebuilt, --from-source   which RocksDB: see deploy/prepare.sh
+#   --once          stops everything at the end; otherwise the log is left running, and the script says where
+#   --programs DIR  takes taglog and taglog-server from DIR instead of building them
+#   --prebuilt, --from-source   which RocksDB they are built with: see deploy/prepare.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . deploy/prepare.sh
 
-once='' rocksdb=()
-for argument in "$@"; do
-  case "$argument" in
+usage="usage: deploy/quickstart.sh [--once] [--programs DIR | --prebuilt | --from-source]"
+once='' bin='' rocksdb=()
+while [ $# -gt 0 ]; do
+  case "$1" in
     --once) once=1 ;;
-    --prebuilt | --from-source) rocksdb=("$argument") ;;
-    *) fail "usage: deploy/quickstart.sh [--once] $PREPARE_OPTIONS" ;;
+    --programs) bin="$(cd "${2:?$usage}" && pwd)" && shift ;;
+    --prebuilt | --from-source) rocksdb=("$1") ;;
+    *) fail "$usage" ;;
   esac
+  shift
 done
 
-prepare "${rocksdb[@]}"
-say "Building taglog and taglog-server (minutes the first time)"
-# The profile that the tests use too, so that nothing is compiled twice.
-cargo build --locked -p taglog -p taglog-server
-bin="$CARGO_TARGET_DIR/debug"
+if [ -n "$bin" ]; then
+  install_tools
+else
+  prepare "${rocksdb[@]}"
+  say "Building taglog and taglog-server (minutes the first time)"
+  # The profile that the tests use too, so that dependencies are compiled once.
+  cargo build --locked -p taglog -p taglog-server
+  bin="$CARGO_TARGET_DIR/debug"
+fi
 
 if [ -n "$once" ]; then
   home="$(mktemp -d)"
