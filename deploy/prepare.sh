@@ -68,7 +68,7 @@ find_rocksdb() {
   esac
   grep -q "^version = \".*+$ROCKSDB_VERSION\"" "$root/Cargo.lock" ||
     { compile_rocksdb "Cargo.lock wants another version than the prebuilt $ROCKSDB_VERSION" && return; }
-  directory="$cache/rocksdb-$ROCKSDB_VERSION-$sum"
+  directory="$cache/rocksdb-$ROCKSDB_VERSION-$(uname -m)"
   if ! has_sha256 "$sum" "$directory/librocksdb.so"; then
     command -v mvn >/dev/null ||
       { compile_rocksdb "Maven is not installed (--prebuilt installs it)" && return; }
