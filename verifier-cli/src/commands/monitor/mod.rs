@@ -23,7 +23,7 @@ Examples:
   taglog monitor test-alert --config monitor.toml    # does every sink work?
 
 Alerts on retags, new tags, witnesses that disagree or fall silent, a log that is stale, frozen or away, and on anything
-that a log must not do. MONITOR.md says how to configure it. SIGTERM and SIGINT end it. RUST_LOG=debug says more,
+that a log must not do. verifier-cli/docs/MONITOR.md says how to configure it. SIGTERM and SIGINT end it. RUST_LOG=debug says more,
 RUST_LOG=warn less. Log and state are those of the configuration: --trust, --log and --state are for other commands.
 
 Exit codes:
