@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Gets a machine ready to build taglog: installs what is missing, gets a prebuilt RocksDB, and says where to build.
+# Prepares a machine to build taglog: installs what is missing, gets a prebuilt RocksDB, and sets the target directory.
 #
 #   eval "$(deploy/prepare.sh [OPTION])"    for a shell in which cargo is run by hand
 #
@@ -9,8 +9,7 @@
 #   --prebuilt     installs Maven from Debian's packages if it is missing
 #   --from-source  compiles RocksDB: 20 to 60 minutes on two cores, once
 #
-# A program is linked with one RocksDB or the other, and cargo compiles RocksDB whenever it changes from prebuilt to
-# source: keep to one of them.
+# Changing from prebuilt to source makes cargo compile RocksDB again, so keep using one of them.
 
 say() { printf '\n\033[1m== %s\033[0m\n' "$*"; }
 fail() { printf '%s\n' "$*" >&2; exit 1; }
@@ -27,7 +26,7 @@ ROCKSDB_VERSION=11.8.1
 ROCKSDB_JAR_SHA256=628ed387887f4a431df480857954df2a28b4389bfe24858ccdec611cabf65dbf
 
 # install_packages COMMAND-OR-FILE=PACKAGE ...: installs the Debian packages whose command (or file
-# pattern) is not there.
+# pattern) does not exist.
 install_packages() {
   local missing=() pair need package
   for pair in "$@"; do
@@ -38,7 +37,7 @@ install_packages() {
     esac
   done
   [ ${#missing[@]} -eq 0 ] && return 0
-  command -v apt-get >/dev/null || fail "Please install: ${missing[*]} (this script knows Debian's packages only)."
+  command -v apt-get >/dev/null || fail "Please install: ${missing[*]} (this script can only install Debian packages)."
   say "Installing from Debian's packages: ${missing[*]}"
   local as_root=()
   [ "$(id -u)" -eq 0 ] || as_root=(sudo)
@@ -55,8 +54,8 @@ compile_rocksdb() {
   say "RocksDB is compiled from source, which takes 20 to 60 minutes on two cores the first time: $1"
 }
 
-# Sets ROCKSDB_LIB_DIR to a directory with a prebuilt librocksdb.so of exactly the version that is wanted, checked
-# against the SHA-256 values here; or says why RocksDB is compiled instead.
+# Sets ROCKSDB_LIB_DIR to a directory with a prebuilt librocksdb.so of exactly the required version, checked against
+# the SHA-256 values here; or prints why RocksDB is compiled instead.
 find_rocksdb() {
   local member sum directory jar
   case "$(uname -sm)" in
@@ -78,7 +77,7 @@ find_rocksdb() {
     mvn -q -B dependency:copy -Dartifact="org.rocksdb:rocksdbjni:$ROCKSDB_VERSION" -DoutputDirectory="$cache" \
       -Dmdep.useBaseVersion=true >&2 || { compile_rocksdb "Maven could not get the prebuilt library" && return; }
     has_sha256 "$ROCKSDB_JAR_SHA256" "$jar" ||
-      { rm -f "$jar"; compile_rocksdb "what Maven brought does not have the expected SHA-256, and is not used" && return; }
+      { rm -f "$jar"; compile_rocksdb "the file from Maven does not have the expected SHA-256, and is not used" && return; }
     mkdir -p "$directory"
     unzip -p "$jar" "$member" >"$directory/librocksdb.so.part"
     mv "$directory/librocksdb.so.part" "$directory/librocksdb.so"
@@ -99,8 +98,8 @@ prepare() {
   local root
   root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
   command -v cargo >/dev/null || fail "Please install Rust first: see rustup.rs."
-  # libclang (not libclang-cpp, which a machine may have alone) and a C++ compiler are for RocksDB's bindings, cmake is
-  # for the client's allocator, faketime for clocks that jump, shellcheck and xmllint for what CI systems run and read.
+  # libclang (a machine may have only libclang-cpp, which is not enough) and a C++ compiler are for RocksDB's bindings,
+  # cmake for the client's allocator, faketime for tests of the clock, shellcheck and xmllint for tests of the CI templates.
   install_packages '/usr/lib/llvm-*/lib/libclang.so*=libclang-dev' c++=g++ make=make cmake=cmake \
     faketime=faketime shellcheck=shellcheck xmllint=libxml2-utils
   install_tools

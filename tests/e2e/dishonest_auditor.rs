@@ -1,5 +1,5 @@
 //! A log that lies as it is told, and who replays it: `taglog audit`, cosigners, mirrors, and whoever compares. Each test
-//! is named like the attack; `verifier-cli/ATTACKS.md` has all of them in one table.
+//! is named like the attack; `verifier-cli/docs/ATTACKS.md` has all of them in one table.
 
 // A test fails where it unwraps.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

@@ -1,6 +1,6 @@
 //! A log that lies as it is told, and what those who look up, submit and watch notice of it. What they cannot notice is
 //! said here too: each such test has its counterpart among the auditors' (`dishonest_auditor.rs`), and
-//! `verifier-cli/ATTACKS.md` has all of them in one table.
+//! `verifier-cli/docs/ATTACKS.md` has all of them in one table.
 
 // A test fails where it unwraps.
 #![allow(clippy::unwrap_used, clippy::expect_used)]

@@ -1,4 +1,4 @@
-//! The log that lies as it is told (`verifier-cli/ATTACKS.md`), watched from before the attack.
+//! The log that lies as it is told (`verifier-cli/docs/ATTACKS.md`), watched from before the attack.
 
 use std::collections::BTreeSet;
 

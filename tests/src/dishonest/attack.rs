@@ -1,4 +1,4 @@
-//! The attacks, by the names under which `verifier-cli/ATTACKS.md` says who catches them. Each is committed on a log of
+//! The attacks, by the names under which `verifier-cli/docs/ATTACKS.md` says who catches them. Each is committed on a log of
 //! [`begun`], so that every tool can be set against the same crime.
 
 use taglog_proto::entry::{Entry, Seen};

@@ -246,7 +246,7 @@ impl Config {
     /// # Errors
     /// [`ConfigError`].
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
-        Config::parse(&read_text(path, "verifier-cli/MONITOR.md shows one to start from")?, path)
+        Config::parse(&read_text(path, "verifier-cli/docs/MONITOR.md shows one to start from")?, path)
     }
 
     /// Checks the text of a configuration file that is at `path`.

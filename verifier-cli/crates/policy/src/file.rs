@@ -126,7 +126,7 @@ pub(super) fn read(path: &Path) -> Result<PolicyFile, ConfigError> {
 }
 
 fn read_bounded(path: &Path) -> Result<String, ConfigError> {
-    let remedy = "POLICY.md says what a policy file holds, and --policy none goes without one";
+    let remedy = "verifier-cli/docs/POLICY.md says what a policy file holds, and --policy none goes without one";
     let fault = |error| ConfigError::Read { path: path.to_owned(), error, remedy };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(fault)?;

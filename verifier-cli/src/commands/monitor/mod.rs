@@ -23,8 +23,9 @@ Examples:
   taglog monitor test-alert --config monitor.toml    # does every sink work?
 
 Alerts on retags, new tags, witnesses that disagree or fall silent, a log that is stale, frozen or away, and on anything
-that a log must not do. MONITOR.md says how to configure it. SIGTERM and SIGINT end it. RUST_LOG=debug says more,
-RUST_LOG=warn less. Log and state are those of the configuration: --trust, --log and --state are for other commands.
+that a log must not do. verifier-cli/docs/MONITOR.md says how to configure it. SIGTERM and SIGINT end it.
+RUST_LOG=debug says more, RUST_LOG=warn less. Log and state are those of the configuration: --trust, --log and --state
+are for other commands.
 
 Exit codes:
   0  it was told to stop; with --once: nothing is new

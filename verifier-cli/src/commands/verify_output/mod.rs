@@ -1,4 +1,4 @@
-//! How a verification is shown: a table for people, JSON, and what CI systems read (OUTPUTS.md).
+//! How a verification is shown: a table for people, JSON, and what CI systems read (verifier-cli/docs/OUTPUTS.md).
 //!
 //! ```text
 //! Verification ─┬─ table, json                  everything that is known

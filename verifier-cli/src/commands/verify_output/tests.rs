@@ -183,7 +183,7 @@ fn every_verdict_has_a_rule_and_every_rule_a_place() {
 /// The page of the formats explains every rule.
 #[test]
 fn every_rule_is_documented() {
-    let page = include_str!("../../../OUTPUTS.md");
+    let page = include_str!("../../../docs/OUTPUTS.md");
     let mut missing = String::new();
     for rule in rules::RULES.iter().filter(|rule| !page.contains(&format!("`{}`", rule.name))) {
         writeln!(missing, "{}", rule.name).unwrap();
