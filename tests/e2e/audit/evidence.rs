@@ -1,11 +1,5 @@
-//! `taglog evidence`: what convicts, what does not, and how it is found.
+//! `taglog evidence`: what proves misbehaviour, what does not, and how it is found.
 
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod cli_common;
-
-use cli_common::{APP, Ran, User, add, same_key, wait};
 use serde_json::Value;
 use taglog_memory_log::MemoryLog;
 use taglog_proto::{
@@ -16,6 +10,7 @@ use taglog_proto::{
     tag_proof::{self, LookupRequest},
     tile::encode_bundle,
 };
+use taglog_tests::cli_fixture::{APP, CommandOutput, User, add, wait, with_same_key};
 use taglog_tests::{
     Server, Witness,
     server::ORIGIN,
@@ -35,18 +30,18 @@ fn add_tags(server: &Server, witness: &Witness, tags: &[&str]) {
 }
 
 /// The result of each comparison of a run of `evidence compare`.
-fn results(ran: &Ran) -> Vec<String> {
+fn results(ran: &CommandOutput) -> Vec<String> {
     let answer = ran.json();
     let rows = answer["compared"].as_array().unwrap();
     rows.iter().map(|row| row["result"].as_str().unwrap().to_owned()).collect()
 }
 
 #[test]
-fn split_views_are_found_and_convict() {
+fn split_views_are_detected_and_prove_misbehaviour() {
     let witness = Witness::new(1);
     let server = server_with(&witness, &["1", "2"]);
     let user = User::trusting(&server);
-    user.run(&["evidence", "compare"]).exits(2).says(&["--with"]);
+    user.run(&["evidence", "compare"]).exits(2).prints(&["--with"]);
     user.run(&["mirror", "--directory", "mirror"]).exits(0);
     let mirror = user.argument("mirror");
     // What a cosigner shows, at its monitoring endpoint.
@@ -64,11 +59,11 @@ fn split_views_are_found_and_convict() {
 
     // A twin with the same key shows another history: smaller and larger than what the others were shown.
     for (tags, convicts) in [(&["7", "8", "9"][..], true), (&["9"], true)] {
-        let twin = same_key(&server, &[&witness]).start();
+        let twin = with_same_key(&server, &[&witness]).start();
         add_tags(&twin, &witness, tags);
         let victim = User::new();
         victim.trust(&twin.vkey, &twin.url);
-        let ran = victim.run_json(&with).exits(4).says(&["THE LOG MISBEHAVES"]);
+        let ran = victim.run_json(&with).exits(4).prints(&["THE LOG MISBEHAVES"]);
         assert_eq!(results(&ran), ["split"; 2], "{ran:?}");
         let kept = victim.evidence();
         assert!(!kept.is_empty());
@@ -79,7 +74,7 @@ fn split_views_are_found_and_convict() {
             let judged = judge.run_json(&["evidence", "verify", file, "--vkey", &vkey]).exits(0).json();
             assert_eq!(judged["convicts"], Value::Bool(convicts));
         }
-        // A checkpoint that somebody saved does as well, from a mirror's tree or the log's.
+        // A saved checkpoint does as well, with the tree of a mirror or of the log.
         let saved = victim.write("saved", &checkpoint);
         let arguments = ["evidence", "compare", "--with", &mirror, "--checkpoint", &saved];
         assert_eq!(results(&victim.run_json(&arguments).exits(4)), ["split"; 2]);
@@ -97,9 +92,9 @@ fn what_cannot_be_compared_is_no_evidence() {
         assert_eq!(results(&ran), ["unknown"], "{with}");
     }
     assert!(user.evidence().is_empty());
-    // A checkpoint ahead of what is published, as a cosigner may have it: its tree is nobody's to show yet.
+    // A checkpoint ahead of the published one, as a cosigner may have it: its tree is not served yet.
     let data = server.stop();
-    let before = cli_common::copy_of(&data);
+    let before = taglog_tests::cli_fixture::copy_of(&data);
     let server = data.start();
     add_tags(&server, &witness, &["2"]);
     let ahead = user.write("ahead", wait(server.get("/checkpoint")).body);
@@ -112,7 +107,7 @@ fn what_cannot_be_compared_is_no_evidence() {
 }
 
 #[test]
-fn evidence_files_are_judged_offline() {
+fn evidence_files_are_verified_offline() {
     let witness = Witness::new(1);
     let server = server_with(&witness, &["1"]);
     let checkpoint = wait(server.checkpoint()).to_string();
@@ -125,33 +120,33 @@ fn evidence_files_are_judged_offline() {
     assert_eq!((&judged["convicts"], &judged["kind"]), (&false.into(), &"taglog/evidence/fork@v1".into()));
     user.run_with_input(&["evidence", "verify", "-"], fork(&checkpoint, &checkpoint).as_bytes())
         .exits(1)
-        .says(&["does not convict", "same root"]);
+        .prints(&["does not convict", "same root"]);
     let kept = user.write("kept.json", r#"{"type":"taglog/misbehaviour@v1","error":"x"}"#);
-    user.run(&["evidence", "verify", &kept]).exits(1).says(&["does not convict"]);
+    user.run(&["evidence", "verify", &kept]).exits(1).prints(&["does not convict"]);
     for bad in ["", "{}", "[1]", r#"{"type":"taglog/evidence/fork@v2"}"#, &checkpoint] {
         let file = user.write("bad", bad);
-        user.run(&["evidence", "verify", &file]).exits(2).prints_nothing().says(&["not an evidence file"]);
+        user.run(&["evidence", "verify", &file]).exits(2).has_empty_stdout().prints(&["not an evidence file"]);
     }
     user.run(&["evidence", "verify", &user.argument("missing")]).exits(2);
     user.run(&["evidence", "verify", &innocent, "--vkey", "nonsense"]).exits(2);
-    User::new().run(&["evidence", "verify", &innocent]).exits(2).says(&["--vkey"]);
+    User::new().run(&["evidence", "verify", &innocent]).exits(2).prints(&["--vkey"]);
 }
 
 /// A log in memory whose index tells whatever a test wants, as a directory of files.
-struct Liar {
+struct FalseIndexLog {
     key: SigningKey,
     memory: MemoryLog,
     witness: Witness,
 }
 
-impl Liar {
+impl FalseIndexLog {
     /// A log with `logged` as its entries and `told` as what its index is made of, by log index.
-    fn new(logged: &[Vec<u8>], told: &[(u64, Vec<u8>)]) -> Liar {
+    fn new(logged: &[Vec<u8>], told: &[(u64, Vec<u8>)]) -> FalseIndexLog {
         let witness = Witness::new(1);
         let limits = Limits { future: 300, past: 7_776_000, quiet: 600 };
         let roster = Roster::new(time(now()), limits, vec![witness.vkey().clone()]).unwrap();
         let memory = MemoryLog::default();
-        let mut liar = Liar { key: SigningKey::from_seed(ORIGIN, &[7; 32]).unwrap(), memory, witness };
+        let mut liar = FalseIndexLog { key: SigningKey::from_seed(ORIGIN, &[7; 32]).unwrap(), memory, witness };
         let nothing = Batch::new(&liar.memory, 0).finish().unwrap();
         liar.write(vec![Entry::Roster(roster)], nothing);
         let changes = {
@@ -220,29 +215,29 @@ fn omissions_and_phantoms_are_found_in_saved_proofs() {
     let logged = [a.clone(), b.clone(), later.clone()];
     let indexed = |notes: &[&Vec<u8>]| -> Vec<(u64, Vec<u8>)> { (2..).zip(notes.iter().copied().cloned()).collect() };
     // Told as logged.
-    assert_eq!(Liar::new(&logged, &indexed(&[&a, &b, &later])).compare(), None);
+    assert_eq!(FalseIndexLog::new(&logged, &indexed(&[&a, &b, &later])).compare(), None);
     // The first, the middle and the last of them left out, and all of them.
     let omission = Some("taglog/evidence/omission@v1".to_owned());
-    assert_eq!(Liar::new(&logged, &[(2, a.clone()), (4, later.clone())]).compare(), omission);
-    assert_eq!(Liar::new(&logged, &[(2, a.clone()), (3, b.clone())]).compare(), omission);
-    assert_eq!(Liar::new(&logged, &[]).compare(), omission);
+    assert_eq!(FalseIndexLog::new(&logged, &[(2, a.clone()), (4, later.clone())]).compare(), omission);
+    assert_eq!(FalseIndexLog::new(&logged, &[(2, a.clone()), (3, b.clone())]).compare(), omission);
+    assert_eq!(FalseIndexLog::new(&logged, &[]).compare(), omission);
     // The index tells of digests that the entries do not have: the latest, and an earlier one.
     let phantom = Some("taglog/evidence/phantom@v1".to_owned());
     let [made_up, made_up_late] = [1, 2].map(|after| witness.observe(APP, "Z", at + after));
-    assert_eq!(Liar::new(&logged, &indexed(&[&a, &b, &made_up_late])).compare(), phantom);
-    assert_eq!(Liar::new(&logged, &indexed(&[&a, &made_up, &later])).compare(), phantom);
-    assert_eq!(Liar::new(&logged, &[]).witness.vkey(), witness.vkey());
+    assert_eq!(FalseIndexLog::new(&logged, &indexed(&[&a, &b, &made_up_late])).compare(), phantom);
+    assert_eq!(FalseIndexLog::new(&logged, &indexed(&[&a, &made_up, &later])).compare(), phantom);
+    assert_eq!(FalseIndexLog::new(&logged, &[]).witness.vkey(), witness.vkey());
 }
 
 #[test]
-fn an_honest_answer_is_not_held_against_the_log() {
+fn an_honest_answer_gives_no_evidence() {
     let witness = Witness::new(1);
     let server = server_with(&witness, &["1", "2"]);
     add(&server, &[witness.observe(APP, "A", now() - 50), witness.observe(APP, "B", now() - 40)]);
     let user = User::trusting(&server);
     user.write("app.tagproof", wait(server.tag_proof(&[APP, "r.example/a:1", "r.example/none:1"], "")).to_json());
     add_tags(&server, &witness, &["3"]);
-    user.run(&["evidence", "from-proof", "app.tagproof"]).exits(0).says(&["tells what the log's entries say"]);
+    user.run(&["evidence", "from-proof", "app.tagproof"]).exits(0).prints(&["tells what the log's entries say"]);
     user.run(&["mirror", "--directory", "copy"]).exits(0);
     user.run(&["evidence", "from-proof", "app.tagproof", "--from", "copy"]).exits(0);
     user.write("bad.tagproof", "{}");

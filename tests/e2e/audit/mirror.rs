@@ -1,9 +1,4 @@
-//! `taglog mirror` beside a log that grows, that lies, and that goes away; killed again and again.
-
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod cli_common;
+//! `taglog mirror` of a log that grows, lies, or is unreachable, with SIGKILL at random moments.
 
 use std::{
     collections::BTreeMap,
@@ -14,18 +9,18 @@ use std::{
     },
 };
 
-use cli_common::{
-    User, add,
-    proxy::{Own, Proxy},
-    same_key, wait,
-};
 use taglog_proto::{
     evidence::Evidence,
     tile::{FULL_WIDTH, TileKind, TilePath},
 };
+use taglog_tests::cli_fixture::{
+    User, add,
+    proxy::{Proxy, RelayAnswer},
+    wait, with_same_key,
+};
 use taglog_tests::{
-    Answer, Process, Server, Witness,
-    process::{IDLE, PATIENCE, wait_for},
+    HttpResponse, Process, Server, Witness,
+    process::{IDLE, TIMEOUT, wait_for},
     witness::now,
 };
 
@@ -37,32 +32,34 @@ fn grow(server: &Server, witness: &Witness, from: usize, count: usize) {
 }
 
 /// A running mirror that serves.
-struct Mirror {
+struct MirrorProcess {
     process: Process,
     url: String,
     client: reqwest::Client,
 }
 
-impl Mirror {
-    fn start(user: &User, arguments: &[&str]) -> Mirror {
+impl MirrorProcess {
+    fn start(user: &User, arguments: &[&str]) -> MirrorProcess {
         let fixed = ["mirror", "--directory", "copy", "--serve", "127.0.0.1:0"];
         let mut process = Process::spawn(&mut user.command(&[&fixed, arguments].concat()));
-        let line = process.line(PATIENCE).unwrap_or_else(|| panic!("{}", process.stderr()));
+        let line = process.line(TIMEOUT).unwrap_or_else(|| panic!("{}", process.stderr()));
         assert!(process.is_running(), "{}", process.stderr());
         let (_, url) = line.rsplit_once(" at ").unwrap();
         let client =
-            reqwest::Client::builder().no_proxy().no_gzip().timeout(PATIENCE).pool_idle_timeout(IDLE).build().unwrap();
-        Mirror { url: url.to_owned(), process, client }
+            reqwest::Client::builder().no_proxy().no_gzip().timeout(TIMEOUT).pool_idle_timeout(IDLE).build().unwrap();
+        MirrorProcess { url: url.to_owned(), process, client }
     }
 
-    fn get(&self, path: &str) -> Answer {
-        wait(Answer::of(self.client.get(format!("{}{path}", self.url)).header("origin", "https://viewer.example")))
+    fn get(&self, path: &str) -> HttpResponse {
+        wait(HttpResponse::of(
+            self.client.get(format!("{}{path}", self.url)).header("origin", "https://viewer.example"),
+        ))
     }
 
     /// Waits until the copy has caught up with the log.
     fn wait_for(&self, server: &Server) -> u64 {
         let size = wait(server.size());
-        wait_for("the mirror to catch up", PATIENCE, || {
+        wait_for("the mirror to catch up", TIMEOUT, || {
             let checkpoint = self.get("/checkpoint");
             let line = checkpoint.text().lines().nth(1).map(str::to_owned);
             (checkpoint.status == 200 && line? == size.to_string()).then_some(size)
@@ -115,7 +112,7 @@ fn every_tile_of_a_growing_log_is_served_as_by_the_log() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
     let user = User::trusting(&server);
-    let mirror = Mirror::start(&user, &["--interval", "1s"]);
+    let mirror = MirrorProcess::start(&user, &["--interval", "1s"]);
     let mut next = 0;
     for count in [1, 200, 56, 300] {
         grow(&server, &witness, next, count);
@@ -129,7 +126,7 @@ fn every_tile_of_a_growing_log_is_served_as_by_the_log() {
             let same = copied.status == original.status && (copied.status == 404 || copied.body == original.body);
             assert!(same || beyond, "{path}: {copied:?} {original:?}");
         }
-        user.run(&["mirror", "--directory", "copy", "--check"]).exits(0).says(&["are as signed"]);
+        user.run(&["mirror", "--directory", "copy", "--check"]).exits(0).prints(&["are as signed"]);
     }
     assert_eq!(mirror.get("/checkpoint").text(), wait(server.get("/checkpoint")).text());
     for (path, cache, kind) in [
@@ -142,26 +139,26 @@ fn every_tile_of_a_growing_log_is_served_as_by_the_log() {
         assert_eq!(answer.header("access-control-allow-origin"), "*", "{path}");
     }
     let packed = mirror.client.get(format!("{}/tile/entries/000", mirror.url)).header("accept-encoding", "gzip");
-    assert_eq!(wait(Answer::of(packed)).header("content-encoding"), "gzip");
+    assert_eq!(wait(HttpResponse::of(packed)).header("content-encoding"), "gzip");
     for bad in ["/tile/0/0", "/tile/8/000", "/tile/entries/..%2f..%2fkey", "/.taglog-mirror/lock"] {
         assert_eq!(mirror.get(bad).status, 404, "{bad}");
     }
     // A second process is kept out; a mirror of the mirror is as good; the copy outlives the log.
-    user.run(&["mirror", "--directory", "copy"]).exits(2).says(&["in use"]);
-    user.run(&["mirror", &mirror.url, "--directory", "second"]).exits(0).says(&["mirrored"]);
+    user.run(&["mirror", "--directory", "copy"]).exits(2).prints(&["in use"]);
+    user.run(&["mirror", &mirror.url, "--directory", "second"]).exits(0).prints(&["mirrored"]);
     user.run(&["mirror", "copy", "--directory", "third"]).exits(0);
     assert_eq!(files(&user.path("second")), files(&user.path("third")));
     server.stop();
     assert_eq!(mirror.get("/tile/entries/000").status, 200);
     mirror.process.terminate();
     let mut process = mirror.process;
-    let code = process.wait(PATIENCE).code();
+    let code = process.wait(TIMEOUT).code();
     assert!(matches!(code, Some(0 | 3)), "{code:?}: {}", process.stderr());
-    user.run(&["mirror", "--directory", "copy"]).exits(3).says(&["cannot read"]);
+    user.run(&["mirror", "--directory", "copy"]).exits(3).prints(&["cannot read"]);
 }
 
 #[test]
-fn killed_at_any_moment_it_goes_on_where_it_was() {
+fn a_mirror_killed_at_random_moments_resumes() {
     const BUNDLES: usize = 16;
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
@@ -172,7 +169,7 @@ fn killed_at_any_moment_it_goes_on_where_it_was() {
     let relay = Proxy::instead(&server, move |path| {
         let whole_bundle = path.starts_with("/tile/entries/") && !path.contains(".p/");
         counter.fetch_add(usize::from(whole_bundle), SeqCst);
-        (whole_bundle && left.fetch_sub(1, SeqCst) <= 0).then_some(Own::Silence)
+        (whole_bundle && left.fetch_sub(1, SeqCst) <= 0).then_some(RelayAnswer::Silence)
     });
     let user = User::trusting(&server);
     let copy = user.path("copy");
@@ -184,13 +181,13 @@ fn killed_at_any_moment_it_goes_on_where_it_was() {
         allowed.store((2 * wanted + 3).saturating_sub(there) as isize, SeqCst);
         may_ask += BUNDLES.saturating_sub(there) + 1;
         let mut process = Process::spawn(&mut user.command(&["mirror", &relay.url, "--directory", "copy"]));
-        let done = wait_for("the pass to get on", PATIENCE, || {
+        let done = wait_for("the pass to get on", TIMEOUT, || {
             let bundles = std::fs::read_dir(copy.join("tile/entries")).map_or(0, Iterator::count);
             let ended = !process.is_running();
             (ended || bundles >= 2 * wanted).then_some(ended)
         });
         if done {
-            assert!(process.wait(PATIENCE).success(), "{}", process.stderr());
+            assert!(process.wait(TIMEOUT).success(), "{}", process.stderr());
             break;
         }
         process.kill();
@@ -209,7 +206,7 @@ fn killed_at_any_moment_it_goes_on_where_it_was() {
 }
 
 #[test]
-fn nothing_that_a_relay_changes_gets_into_the_copy() {
+fn modified_responses_do_not_reach_the_copy() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
     grow(&server, &witness, 0, 300);
@@ -244,24 +241,24 @@ fn nothing_that_a_relay_changes_gets_into_the_copy() {
         assert_true(&server, &user.path("copy"));
     }
     *lie.lock().unwrap() = ("/no such path", 0);
-    user.run_json(&["mirror", &relay.url, "--directory", "copy"]).exits(0).says(&["\"added\":"]);
+    user.run_json(&["mirror", &relay.url, "--directory", "copy"]).exits(0).prints(&["\"added\":"]);
     user.run(&["mirror", "--directory", "copy", "--check"]).exits(0);
 }
 
 #[test]
-fn damage_is_found_and_mended() {
+fn damage_is_detected_and_repaired() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
     grow(&server, &witness, 0, 600);
     let user = User::trusting(&server);
-    user.run(&["mirror", "--directory", "copy", "--check"]).exits(2).says(&["no copy here yet"]);
+    user.run(&["mirror", "--directory", "copy", "--check"]).exits(2).prints(&["no copy here yet"]);
     user.run(&["mirror", "--directory", "copy"]).exits(0);
     for name in ["tile/entries/001", "tile/0/000"] {
         let path = format!("copy/{name}");
         let mut bytes = std::fs::read(user.path(&path)).unwrap();
         bytes[300] ^= 1;
         user.write(&path, &bytes);
-        user.run(&["mirror", "--directory", "copy", "--check"]).exits(1).says(&[name, "remove what is damaged"]);
+        user.run(&["mirror", "--directory", "copy", "--check"]).exits(1).prints(&[name, "remove what is damaged"]);
         std::fs::remove_file(user.path(&path)).unwrap();
         user.run(&["mirror", "--directory", "copy"]).exits(0);
         user.run(&["mirror", "--directory", "copy", "--check"]).exits(0);
@@ -269,11 +266,11 @@ fn damage_is_found_and_mended() {
     // Another log's copy is not taken for this one's.
     let other = Server::start(&[&witness], "");
     user.trust(&other.vkey, &other.url);
-    user.run(&["mirror", "--directory", "copy"]).exits(2).says(&["empty directory"]);
+    user.run(&["mirror", "--directory", "copy"]).exits(2).prints(&["empty directory"]);
 }
 
 #[test]
-fn a_log_that_forks_or_shrinks_is_an_alarm_and_the_copy_stays() {
+fn a_log_that_forks_or_shrinks_raises_an_alarm_and_the_copy_stays() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
     grow(&server, &witness, 0, 300);
@@ -282,9 +279,9 @@ fn a_log_that_forks_or_shrinks_is_an_alarm_and_the_copy_stays() {
     let before = files(&user.path("copy"));
     // A twin with the same key and another history: larger, then smaller than the copy.
     for count in [400, 100] {
-        let twin = same_key(&server, &[&witness]).start();
+        let twin = with_same_key(&server, &[&witness]).start();
         grow(&twin, &witness, 500, count);
-        user.run(&["mirror", &twin.url, "--directory", "copy"]).exits(4).says(&["THE LOG MISBEHAVES", "no prefix"]);
+        user.run(&["mirror", &twin.url, "--directory", "copy"]).exits(4).prints(&["THE LOG MISBEHAVES", "no prefix"]);
         assert_eq!(files(&user.path("copy")), before, "{count}");
     }
     let evidence: Vec<PathBuf> = std::fs::read_dir(user.path("copy/.taglog-mirror/evidence"))
@@ -294,7 +291,7 @@ fn a_log_that_forks_or_shrinks_is_an_alarm_and_the_copy_stays() {
     assert_eq!(evidence.len(), 2);
     for path in &evidence {
         assert!(Evidence::from_json(&std::fs::read(path).unwrap()).unwrap().convict(&server.vkey).is_ok());
-        user.run(&["evidence", "verify", path.to_str().unwrap()]).exits(0).says(&["CONVICTS"]);
+        user.run(&["evidence", "verify", path.to_str().unwrap()]).exits(0).prints(&["CONVICTS"]);
     }
     // An old checkpoint of the same log: an alarm, and what is served stays up.
     let old = user.read("copy/checkpoint");
@@ -306,11 +303,11 @@ fn a_log_that_forks_or_shrinks_is_an_alarm_and_the_copy_stays() {
             if path == "/checkpoint" { old.clone().into_bytes() } else { body }
         },
     );
-    user.run(&["mirror", &relay.url, "--directory", "copy"]).exits(4).says(&["it has shrunk"]);
-    let mut mirror = Mirror::start(&user, &[&relay.url, "--interval", "1s"]);
-    wait_for("the alarm", PATIENCE, || mirror.process.stderr().contains("THE LOG MISBEHAVES").then_some(()));
+    user.run(&["mirror", &relay.url, "--directory", "copy"]).exits(4).prints(&["it has shrunk"]);
+    let mut mirror = MirrorProcess::start(&user, &[&relay.url, "--interval", "1s"]);
+    wait_for("the alarm", TIMEOUT, || mirror.process.stderr().contains("THE LOG MISBEHAVES").then_some(()));
     assert_eq!(mirror.get("/checkpoint").text(), user.read("copy/checkpoint"));
     assert_eq!(mirror.get("/tile/0/000").status, 200);
     mirror.process.terminate();
-    assert_eq!(mirror.process.wait(PATIENCE).code(), Some(4));
+    assert_eq!(mirror.process.wait(TIMEOUT).code(), Some(4));
 }

@@ -1,50 +1,44 @@
-//! Verifiers who ask for cosigners: `verify`, `history`, `observe`, `inspect` and the witness agent take what k of n
-//! have cosigned, and nothing less; nothing too old, and no seal from after the cosignatures.
-
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod cli_common;
-mod witness_scene;
+//! Trust files that require cosigners: `verify`, `history`, `observe`, `inspect` and the witness agent accept
+//! checkpoints that k of n have cosigned, recently enough, and no seal that is newer than the cosignatures.
 
 use std::sync::{Arc, Mutex};
 
-use cli_common::{APP, Ran, User, add, pinned, proxy::Proxy};
 use serde_json::Value;
 use taglog_proto::{
     checkpoint::SignedCheckpoint,
     cosignature::{Algorithm, CosignerSigningKey},
     receipt::Receipt,
 };
+use taglog_tests::agent_fixture::{AgentFixture, HEALTHY, pending};
+use taglog_tests::cli_fixture::{APP, CommandOutput, User, add, pinned, proxy::Proxy};
 use taglog_tests::{
     Server, Witness,
     witness::{now, time},
 };
-use witness_scene::{HEALTHY, Scene, pending};
 
 /// One who cosigns everything that passes, in this many seconds from now.
-struct Cosigner {
+struct SimulatedCosigner {
     key: CosignerSigningKey,
     offset: i64,
     /// Signs something else than it says.
     lies: bool,
 }
 
-fn cosigner(number: u8, offset: i64) -> Cosigner {
+fn cosigner(number: u8, offset: i64) -> SimulatedCosigner {
     // The last one signs with ML-DSA-44.
     let algorithm = if number == 3 { Algorithm::MlDsa44 } else { Algorithm::Ed25519 };
     let key = CosignerSigningKey::from_seed(&format!("cosigner.example/{number}"), algorithm, &[number; 32]).unwrap();
-    Cosigner { key, offset, lies: false }
+    SimulatedCosigner { key, offset, lies: false }
 }
 
-type Cosigners = Arc<Mutex<Vec<Cosigner>>>;
+type Cosigners = Arc<Mutex<Vec<SimulatedCosigner>>>;
 
 fn cosign(cosigners: &Cosigners, signed: &SignedCheckpoint) -> SignedCheckpoint {
     let lines = cosigners
         .lock()
         .unwrap()
         .iter()
-        .map(|Cosigner { key, offset, lies }| {
+        .map(|SimulatedCosigner { key, offset, lies }| {
             let mut line = key.cosign(signed, time(now() + offset)).unwrap();
             *line.signature.last_mut().unwrap() ^= u8::from(*lies);
             line
@@ -99,7 +93,7 @@ fn two_of_three(server: &Server, url: &str) -> String {
     )
 }
 
-struct Log {
+struct CosignedRelayFixture {
     proxy: Proxy,
     cosigners: Cosigners,
     user: User,
@@ -107,8 +101,8 @@ struct Log {
     server: Server,
 }
 
-impl Log {
-    fn new() -> Log {
+impl CosignedRelayFixture {
+    fn new() -> CosignedRelayFixture {
         let witness = Witness::new(1);
         let server = Server::start(&[&witness], "");
         add(&server, &[witness.observe(APP, "a", now())]);
@@ -116,27 +110,27 @@ impl Log {
         let user = User::new();
         user.write("trust", two_of_three(&server, &proxy.url));
         user.use_key(&witness);
-        Log { proxy, cosigners, user, server }
+        CosignedRelayFixture { proxy, cosigners, user, server }
     }
 
     /// Who cosigns from now on.
-    fn cosigned_by(&self, cosigners: Vec<Cosigner>) {
+    fn cosigned_by(&self, cosigners: Vec<SimulatedCosigner>) {
         *self.cosigners.lock().unwrap() = cosigners;
     }
 
-    fn verify(&self, more: &[&str]) -> Ran {
+    fn verify(&self, more: &[&str]) -> CommandOutput {
         self.user.run(&[&["verify", &pinned(APP, "a")], more].concat())
     }
 }
 
 /// What is said when too few stand behind a checkpoint: no verdict, and nothing is remembered.
-fn is_refused(ran: Ran, words: &[&str]) {
-    ran.exits(3).says(words);
+fn is_refused(ran: CommandOutput, words: &[&str]) {
+    ran.exits(3).prints(words);
 }
 
 #[test]
 fn k_of_n_are_enough_and_fewer_are_not() {
-    let log = Log::new();
+    let log = CosignedRelayFixture::new();
     let want = "2 of (ams, fra, lon)";
     for few in
         [vec![], vec![cosigner(1, 0)], vec![cosigner(3, 0)], vec![cosigner(7, 0), cosigner(8, 0), cosigner(1, 0)]]
@@ -152,26 +146,26 @@ fn k_of_n_are_enough_and_fewer_are_not() {
         vec![cosigner(3, 0), cosigner(2, 0), cosigner(9, 0)],
     ] {
         log.cosigned_by(enough);
-        log.verify(&[]).exits(0).says(&["cosigned by", "quorum as of"]);
+        log.verify(&[]).exits(0).prints(&["cosigned by", "quorum as of"]);
     }
-    log.user.run(&["history", APP]).exits(0).says(&["cosigned by lon at", "cosigned by fra at"]);
+    log.user.run(&["history", APP]).exits(0).prints(&["cosigned by lon at", "cosigned by fra at"]);
     // What is remembered is what was cosigned.
     let remembered = SignedCheckpoint::parse(log.user.remembered()[0].as_bytes()).unwrap();
     assert!(cosigner(1, 0).key.key().cosigned(&remembered).unwrap().is_some());
     // One whose line is false does not count, and is named.
-    log.cosigned_by(vec![cosigner(1, 0), Cosigner { lies: true, ..cosigner(2, 0) }]);
+    log.cosigned_by(vec![cosigner(1, 0), SimulatedCosigner { lies: true, ..cosigner(2, 0) }]);
     is_refused(log.verify(&[]), &[want, "the lines of fra do not verify"]);
-    log.cosigned_by(vec![cosigner(1, 0), Cosigner { lies: true, ..cosigner(2, 0) }, cosigner(3, 0)]);
-    log.verify(&[]).exits(0).says(&["in the name of fra does not verify"]);
+    log.cosigned_by(vec![cosigner(1, 0), SimulatedCosigner { lies: true, ..cosigner(2, 0) }, cosigner(3, 0)]);
+    log.verify(&[]).exits(0).prints(&["in the name of fra does not verify"]);
 }
 
 #[test]
-fn too_old_is_too_old_by_the_quorum() {
-    let log = Log::new();
+fn the_age_of_a_checkpoint_is_that_of_its_quorum() {
+    let log = CosignedRelayFixture::new();
     // The third one's word is fresh, and needs a second one's.
     log.cosigned_by(vec![cosigner(1, -250), cosigner(2, -200), cosigner(3, 0)]);
     log.verify(&[]).exits(0);
-    log.verify(&["--max-age", "150s"]).exits(1).says(&["stale", "quorum of cosignatures is 20"]);
+    log.verify(&["--max-age", "150s"]).exits(1).prints(&["stale", "quorum of cosignatures is 20"]);
     log.verify(&["--max-age", "230s"]).exits(0);
     let answer = log.user.run_json(&["verify", &pinned(APP, "a")]).exits(0).json();
     let cosignatures = answer["logs"][0]["cosignatures"].as_array().unwrap();
@@ -184,12 +178,12 @@ fn too_old_is_too_old_by_the_quorum() {
     assert_eq!(history["log"]["cosignatures"].as_array().unwrap().len(), 3, "{history}");
     // Dated ahead of all clocks, it would stay fresh for ever.
     log.cosigned_by(vec![cosigner(1, 1000), cosigner(2, 1000)]);
-    log.verify(&[]).exits(1).says(&["stale", "in the future"]);
+    log.verify(&[]).exits(1).prints(&["stale", "in the future"]);
 }
 
 #[test]
-fn a_seal_from_after_the_cosignatures() {
-    let log = Log::new();
+fn a_seal_newer_than_the_cosignatures_is_refused() {
+    let log = CosignedRelayFixture::new();
     log.cosigned_by(vec![cosigner(1, -900), cosigner(2, -400)]);
     for command in [&["verify", &pinned(APP, "a")][..], &["history", APP]] {
         is_refused(log.user.run(command), &["the log's seal is dated", "not to be trusted"]);
@@ -199,8 +193,8 @@ fn a_seal_from_after_the_cosignatures() {
 }
 
 #[test]
-fn observe_takes_no_receipt_that_too_few_have_cosigned() {
-    let log = Log::new();
+fn observe_refuses_a_receipt_without_a_quorum() {
+    let log = CosignedRelayFixture::new();
     let digest = taglog_proto::name::Digest::sha256(b"b").to_string();
     let observe = ["observe", "registry.example/team/other:1.0", "--digest", &digest];
     log.cosigned_by(vec![cosigner(1, 0)]);
@@ -214,14 +208,14 @@ fn observe_takes_no_receipt_that_too_few_have_cosigned() {
 
 #[test]
 fn saved_proofs_carry_the_cosignatures() {
-    let log = Log::new();
+    let log = CosignedRelayFixture::new();
     let file = log.user.argument("app.tagproof");
     log.cosigned_by(vec![cosigner(1, -100), cosigner(3, -50)]);
     log.verify(&["--save", &file]).exits(0);
     let offline = ["verify", "--offline", &file];
-    log.user.run(&offline).exits(0).says(&["cosigned by ams at", "cosigned by lon at", "quorum as of"]);
-    log.user.run(&[&offline[..], &["--max-age", "60s"]].concat()).exits(1).says(&["stale"]);
-    log.user.run(&["inspect", &file]).exits(0).says(&["verified under", "cosigned by lon at"]);
+    log.user.run(&offline).exits(0).prints(&["cosigned by ams at", "cosigned by lon at", "quorum as of"]);
+    log.user.run(&[&offline[..], &["--max-age", "60s"]].concat()).exits(1).prints(&["stale"]);
+    log.user.run(&["inspect", &file]).exits(0).prints(&["verified under", "cosigned by lon at"]);
     // Without network, and without the cosigners' lines, it is worth nothing.
     let checkpoint = log.user.path("stripped.tagproof");
     let mut proof: Value = serde_json::from_str(&log.user.read("app.tagproof")).unwrap();
@@ -232,12 +226,12 @@ fn saved_proofs_carry_the_cosignatures() {
     std::fs::write(&checkpoint, proof.to_string()).unwrap();
     let stripped = checkpoint.to_str().unwrap();
     is_refused(log.user.run(&["verify", "--offline", stripped]), &["2 of (ams, fra, lon)"]);
-    log.user.run(&["inspect", stripped]).exits(4).says(&["DOES NOT VERIFY", "2 of (ams, fra, lon)"]);
+    log.user.run(&["inspect", stripped]).exits(4).prints(&["DOES NOT VERIFY", "2 of (ams, fra, lon)"]);
 }
 
 #[test]
 fn init_asks_for_cosigners() {
-    let log = Log::new();
+    let log = CosignedRelayFixture::new();
     let user = User::new();
     let vkeys = [1, 2, 3].map(|number| cosigner(number, 0).key.key().to_string());
     let cosigners: Vec<&str> = vkeys.iter().flat_map(|vkey| ["--cosigner", vkey.as_str()]).collect();
@@ -246,16 +240,16 @@ fn init_asks_for_cosigners() {
     is_refused(user.run(&init), &["2 of (cosigner.example/1"]);
     assert!(!user.path("trust").exists());
     log.cosigned_by(vec![cosigner(2, 0), cosigner(3, 0)]);
-    user.run(&init).exits(0).says(&["Cosigners    2 of (cosigner.example/1"]);
+    user.run(&init).exits(0).prints(&["Cosigners    2 of (cosigner.example/1"]);
     user.run(&["verify", &pinned(APP, "a")]).exits(0);
     // Who asks for cosigners is not talked out of it.
-    user.run(&["init", &log.proxy.url, "--yes"]).exits(2).says(&["--replace"]);
+    user.run(&["init", &log.proxy.url, "--yes"]).exits(2).prints(&["--replace"]);
     log.cosigned_by(vec![]);
     is_refused(user.run(&["verify", &pinned(APP, "a")]), &["2 of (cosigner.example/1"]);
 }
 
 #[test]
-fn a_cosigner_gets_its_keys() {
+fn keygen_makes_cosigner_keys() {
     let user = User::new();
     for (more, algorithm) in [(&[][..], Algorithm::Ed25519), (&["--ml-dsa"], Algorithm::MlDsa44)] {
         let file = user.argument(&format!("{algorithm:?}.key"));
@@ -263,7 +257,7 @@ fn a_cosigner_gets_its_keys() {
         let vkey = user.run(&keygen).exits(0).stdout;
         let key: CosignerSigningKey = std::fs::read_to_string(&file).unwrap().trim().parse().unwrap();
         assert_eq!((key.key().to_string(), key.key().algorithm()), (vkey.trim().to_owned(), algorithm));
-        user.run(&keygen).exits(2).prints_nothing();
+        user.run(&keygen).exits(2).has_empty_stdout();
     }
     user.run(&["keygen", "--ml-dsa", "witness.example/a"]).exits(2);
     user.run(&["keygen"]).exits(2);
@@ -272,33 +266,33 @@ fn a_cosigner_gets_its_keys() {
 /// The agent keeps an entry until its receipt has the quorum.
 #[test]
 fn the_witness_agent_waits_for_the_quorum() {
-    let mut scene = Scene::new();
-    let (proxy, cosigners) = cosigning(&scene.server);
-    scene.agent.write("trust", &two_of_three(&scene.server, &proxy.url));
+    let mut fixture = AgentFixture::new();
+    let (proxy, cosigners) = cosigning(&fixture.server);
+    fixture.agent.write("trust", &two_of_three(&fixture.server, &proxy.url));
     *cosigners.lock().unwrap() = vec![cosigner(1, 0)];
-    scene.configure(&[("publish-deadline", "\"1s\"")], &[]);
-    scene.start();
+    fixture.configure(&[("publish-deadline", "\"1s\"")], &[]);
+    fixture.start();
     // The log has them, which is not enough.
-    scene.wait_healthy_logged(&["one"]);
-    let status = scene.agent.wait_until("the alarm", |status| status.alarms().contains(&"unpublished"));
-    assert_eq!(pending(&status, &scene.server), 2, "let go before the quorum: {status:?}");
-    assert!(status.log(&scene.server.vkey).to_string().contains("2 of (ams, fra, lon)"), "{status:?}");
+    fixture.wait_healthy_logged(&["one"]);
+    let status = fixture.agent.wait_until("the alarm", |status| status.alarms().contains(&"unpublished"));
+    assert_eq!(pending(&status, &fixture.server), 2, "let go before the quorum: {status:?}");
+    assert!(status.log(&fixture.server.vkey).to_string().contains("2 of (ams, fra, lon)"), "{status:?}");
     *cosigners.lock().unwrap() = vec![cosigner(1, 0), cosigner(3, 0)];
-    let server = &scene.server;
-    scene.agent.wait_until("delivery", |status| pending(status, server) == 0);
-    assert_eq!(scene.logged(HEALTHY).len(), 1, "no second entry was made of it");
+    let server = &fixture.server;
+    fixture.agent.wait_until("delivery", |status| pending(status, server) == 0);
+    assert_eq!(fixture.logged(HEALTHY).len(), 1, "no second entry was made of it");
 }
 
 /// An audit does not even begin under a checkpoint that lacks the quorum.
 #[test]
-fn audits_believe_what_two_of_three_have_cosigned() {
-    let log = Log::new();
+fn audit_accepts_two_of_three_cosignatures() {
+    let log = CosignedRelayFixture::new();
     log.cosigned_by(vec![cosigner(1, 0)]);
     log.user
         .run(&["audit"])
         .exits(3)
-        .prints_nothing()
-        .says(&["not to be trusted", "want 2 of (ams, fra, lon); cosigned by ams"]);
+        .has_empty_stdout()
+        .prints(&["not to be trusted", "want 2 of (ams, fra, lon); cosigned by ams"]);
     assert!(log.user.remembered().is_empty());
     log.cosigned_by(vec![cosigner(1, 0), cosigner(3, 0)]);
     let audited = log.user.run_json(&["audit"]).exits(0).json();
@@ -307,8 +301,8 @@ fn audits_believe_what_two_of_three_have_cosigned() {
 
 /// A copy's readers would not believe what too few have cosigned, so it replaces nothing.
 #[test]
-fn mirrors_take_what_two_of_three_have_cosigned() {
-    let log = Log::new();
+fn mirror_accepts_two_of_three_cosignatures() {
+    let log = CosignedRelayFixture::new();
     let mirror = ["mirror", "--directory", "copy"];
     log.cosigned_by(vec![cosigner(1, 0)]);
     is_refused(log.user.run(&mirror), &["not to be trusted", "want 2 of (ams, fra, lon); cosigned by ams"]);
@@ -321,7 +315,7 @@ fn mirrors_take_what_two_of_three_have_cosigned() {
         vec![cosigner(1, -500), cosigner(3, -500)],
         vec![cosigner(1, 0), cosigner(3, -500)],
         vec![cosigner(1, 0), cosigner(2, 0)],
-        vec![cosigner(1, 0), cosigner(2, 0), Cosigner { lies: true, ..cosigner(3, 0) }],
+        vec![cosigner(1, 0), cosigner(2, 0), SimulatedCosigner { lies: true, ..cosigner(3, 0) }],
     ] {
         log.cosigned_by(worse);
         log.user.run(&mirror).exits(0);
@@ -353,8 +347,8 @@ fn mirrors_take_what_two_of_three_have_cosigned() {
 
 /// Two histories convict, however few have cosigned the one or the other; that too few have is said besides.
 #[test]
-fn views_are_compared_whoever_cosigned_them() {
-    let log = Log::new();
+fn views_are_compared_whichever_cosigners_signed_them() {
+    let log = CosignedRelayFixture::new();
     log.cosigned_by(vec![cosigner(1, 0), cosigner(2, 0)]);
     log.user.run(&["mirror", "--directory", "copy"]).exits(0);
     let compare = ["evidence", "compare", "--with", "copy"];
@@ -362,9 +356,9 @@ fn views_are_compared_whoever_cosigned_them() {
     log.cosigned_by(vec![cosigner(1, 0)]);
     is_refused(log.user.run(&compare), &["same", "2 of (ams, fra, lon)"]);
     assert!(log.user.evidence().is_empty());
-    let twin = cli_common::same_key(&log.server, &[&Witness::new(1)]).start();
+    let twin = taglog_tests::cli_fixture::with_same_key(&log.server, &[&Witness::new(1)]).start();
     add(&twin, &[Witness::new(1).observe(APP, "evil", now())]);
-    log.user.run(&[&compare[..], &["--log", &twin.url]].concat()).exits(4).says(&["THE LOG MISBEHAVES"]);
-    log.user.run(&["mirror", &twin.url, "--directory", "copy"]).exits(4).says(&["THE LOG MISBEHAVES"]);
+    log.user.run(&[&compare[..], &["--log", &twin.url]].concat()).exits(4).prints(&["THE LOG MISBEHAVES"]);
+    log.user.run(&["mirror", &twin.url, "--directory", "copy"]).exits(4).prints(&["THE LOG MISBEHAVES"]);
     assert_eq!(log.user.evidence().len(), 1);
 }

@@ -1,37 +1,32 @@
-//! A log that signs with two keys, Ed25519 and ML-DSA-44: whoever trusts both believes nothing that only one has signed.
+//! A log that signs with two keys, Ed25519 and ML-DSA-44: whoever trusts both accepts nothing that only one has signed.
 
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod cli_common;
-
-use cli_common::{APP, Ran, User, add, pinned, proxy::Proxy, same_key, wait};
 use serde_json::Value;
 use taglog_proto::cosignature::{Algorithm, CosignerSigningKey};
+use taglog_tests::cli_fixture::{APP, CommandOutput, User, add, pinned, proxy::Proxy, wait, with_same_key};
 use taglog_tests::{
-    Data, Server, Witness,
+    DataDirectory, Server, Witness,
     witness::{now, time},
 };
 
 const MIRROR: [&str; 3] = ["mirror", "--directory", "copy"];
 
-/// A log with both keys, and somebody who trusts it as `taglog init` makes them.
-struct Scene {
+/// A log with both keys, and a user whose trust file `taglog init` has made.
+struct TwoKeysFixture {
     witness: Witness,
     server: Server,
     user: User,
 }
 
-impl Scene {
-    fn new() -> Scene {
+impl TwoKeysFixture {
+    fn new() -> TwoKeysFixture {
         let witness = Witness::new(1);
-        let data = Data::init_with(&["--ml-dsa"]);
+        let data = DataDirectory::init_with(&["--ml-dsa"]);
         data.configure(&[&witness], "");
         let server = data.start();
         add(&server, &[witness.observe(APP, "a", now() - 100)]);
         let user = User::new();
-        user.run(&["init", &server.url, "--yes"]).exits(0).says(&["Second key   ML-DSA-44", "both must have signed"]);
-        Scene { witness, server, user }
+        user.run(&["init", &server.url, "--yes"]).exits(0).prints(&["Second key   ML-DSA-44", "both must have signed"]);
+        TwoKeysFixture { witness, server, user }
     }
 
     /// The log's second vkey.
@@ -66,81 +61,81 @@ fn stripped(checkpoint: &str) -> String {
 }
 
 /// Not believed; and no misbehaviour, since anybody on the way can leave a line out.
-fn is_refused(ran: Ran) {
-    ran.exits(3).says(&["(ML-DSA-44)"]);
+fn is_refused(ran: CommandOutput) {
+    ran.exits(3).prints(&["(ML-DSA-44)"]);
 }
 
 #[test]
-fn everything_asks_for_both() {
-    let scene = Scene::new();
-    let relay = scene.stripping();
+fn every_command_requires_both_signatures() {
+    let fixture = TwoKeysFixture::new();
+    let relay = fixture.stripping();
     for command in [&["verify", &pinned(APP, "a")][..], &["audit"], &MIRROR, &["evidence", "compare", "--with", "copy"]]
     {
-        is_refused(scene.user.run(&[command, &["--log", &relay.url]].concat()));
-        assert!(!scene.user.path("copy/checkpoint").exists() && scene.user.remembered().is_empty());
+        is_refused(fixture.user.run(&[command, &["--log", &relay.url]].concat()));
+        assert!(!fixture.user.path("copy/checkpoint").exists() && fixture.user.remembered().is_empty());
     }
 }
 
 #[test]
-fn a_mirror_keeps_what_both_have_signed() {
-    let scene = Scene::new();
-    let relay = scene.stripping();
-    scene.user.run(&MIRROR).exits(0);
-    let before = scene.user.read("copy/checkpoint");
-    add(&scene.server, &[scene.witness.observe(APP, "b", now() - 50)]);
-    is_refused(scene.user.run(&[&MIRROR[..], &["--log", &relay.url]].concat()));
-    assert_eq!(scene.user.read("copy/checkpoint"), before);
-    scene.user.run(&MIRROR).exits(0);
-    assert_ne!(scene.user.read("copy/checkpoint"), before);
-    scene.user.run(&[&MIRROR[..], &["--check"]].concat()).exits(0);
-    let stripped = stripped(&scene.user.read("copy/checkpoint"));
-    scene.user.write("copy/checkpoint", stripped);
-    is_refused(scene.user.run(&[&MIRROR[..], &["--check"]].concat()));
+fn a_mirror_keeps_both_signatures() {
+    let fixture = TwoKeysFixture::new();
+    let relay = fixture.stripping();
+    fixture.user.run(&MIRROR).exits(0);
+    let before = fixture.user.read("copy/checkpoint");
+    add(&fixture.server, &[fixture.witness.observe(APP, "b", now() - 50)]);
+    is_refused(fixture.user.run(&[&MIRROR[..], &["--log", &relay.url]].concat()));
+    assert_eq!(fixture.user.read("copy/checkpoint"), before);
+    fixture.user.run(&MIRROR).exits(0);
+    assert_ne!(fixture.user.read("copy/checkpoint"), before);
+    fixture.user.run(&[&MIRROR[..], &["--check"]].concat()).exits(0);
+    let stripped = stripped(&fixture.user.read("copy/checkpoint"));
+    fixture.user.write("copy/checkpoint", stripped);
+    is_refused(fixture.user.run(&[&MIRROR[..], &["--check"]].concat()));
     // With one key in the trust file, one signature is enough.
-    let user = User::trusting(&scene.server);
+    let user = User::trusting(&fixture.server);
     user.run(&[&MIRROR[..], &["--log", &relay.url]].concat()).exits(0);
 }
 
 /// Who has the Ed25519 key alone, such as a thief, can show two histories, and is convicted by them.
 #[test]
-fn the_ed25519_signature_convicts_alone() {
-    let scene = Scene::new();
-    scene.user.run(&MIRROR).exits(0);
-    let before = scene.user.read("copy/checkpoint");
-    let twin = same_key(&scene.server, &[&scene.witness]).start();
-    add(&twin, &[scene.witness.observe(APP, "evil", now() - 100), scene.witness.observe(APP, "worse", now() - 90)]);
+fn the_ed25519_signature_alone_proves_misbehaviour() {
+    let fixture = TwoKeysFixture::new();
+    fixture.user.run(&MIRROR).exits(0);
+    let before = fixture.user.read("copy/checkpoint");
+    let twin = with_same_key(&fixture.server, &[&fixture.witness]).start();
+    add(&twin, &[fixture.witness.observe(APP, "evil", now() - 100), fixture.witness.observe(APP, "worse", now() - 90)]);
     let compare = ["evidence", "compare", "--with", "copy", "--log", &twin.url];
-    scene.user.run(&compare).exits(4).says(&["THE LOG MISBEHAVES", "(ML-DSA-44)"]);
-    let file = scene.user.evidence().pop().unwrap();
-    scene.user.run(&["evidence", "verify", file.to_str().unwrap()]).exits(0).says(&["CONVICTS"]);
-    scene.user.run(&["mirror", &twin.url, "--directory", "copy"]).exits(4).says(&["THE LOG MISBEHAVES"]);
-    assert_eq!(scene.user.read("copy/checkpoint"), before);
+    fixture.user.run(&compare).exits(4).prints(&["THE LOG MISBEHAVES", "(ML-DSA-44)"]);
+    let file = fixture.user.evidence().pop().unwrap();
+    fixture.user.run(&["evidence", "verify", file.to_str().unwrap()]).exits(0).prints(&["CONVICTS"]);
+    fixture.user.run(&["mirror", &twin.url, "--directory", "copy"]).exits(4).prints(&["THE LOG MISBEHAVES"]);
+    assert_eq!(fixture.user.read("copy/checkpoint"), before);
 }
 
 #[test]
 fn init_takes_both_keys_and_shows_cosigners_without_asking_for_them() {
-    let scene = Scene::new();
-    let (ml_dsa, vkey) = (scene.ml_dsa(), scene.server.vkey.to_string());
-    let trust = scene.user.read("trust");
+    let fixture = TwoKeysFixture::new();
+    let (ml_dsa, vkey) = (fixture.ml_dsa(), fixture.server.vkey.to_string());
+    let trust = fixture.user.read("trust");
     assert!(trust.contains(&format!("\nlog {ml_dsa}\n")) && trust.ends_with("quorum none\n"), "{trust}");
     let init = |more: &[&str]| {
         let user = User::new();
-        let ran = user.run_json(&[&["init", &scene.server.url, "--yes"], more].concat());
+        let ran = user.run_json(&[&["init", &fixture.server.url, "--yes"], more].concat());
         assert_eq!(user.path("trust").exists(), ran.code == 0);
         ran
     };
     let answer = init(&["--vkey", &vkey, "--vkey", &ml_dsa]).exits(0).json();
     assert_eq!((&answer["mlDsa"], &answer["cosigners"]), (&ml_dsa.as_str().into(), &Value::Null), "{answer}");
-    let other = CosignerSigningKey::from_seed(scene.server.vkey.name(), Algorithm::MlDsa44, &[9; 32]).unwrap();
-    init(&["--vkey", &vkey, "--vkey", &other.key().to_string()]).exits(4).says(&["do not trust it"]);
+    let other = CosignerSigningKey::from_seed(fixture.server.vkey.name(), Algorithm::MlDsa44, &[9; 32]).unwrap();
+    init(&["--vkey", &vkey, "--vkey", &other.key().to_string()]).exits(4).prints(&["do not trust it"]);
     init(&["--vkey", "nonsense"]).exits(2);
     // Who asks for both keys is not talked out of one.
-    let relay = without_second_key(&scene);
-    scene.user.run(&["init", &relay.url, "--yes"]).exits(2).says(&["--replace"]);
-    assert_eq!(scene.user.read("trust"), trust);
+    let relay = without_second_key(&fixture);
+    fixture.user.run(&["init", &relay.url, "--yes"]).exits(2).prints(&["--replace"]);
+    assert_eq!(fixture.user.read("trust"), trust);
 
     let [one, two] = [1, 2].map(cosigner);
-    let relay = naming_cosigners(&scene.server);
+    let relay = naming_cosigners(&fixture.server);
     let user = User::new();
     let ran = user.run(&["init", &relay.url, "--yes"]).exits(0);
     assert!(ran.stdout.contains(&format!("--cosigner {}\n", one.key())), "{ran:?}");
@@ -156,8 +151,8 @@ fn cosigner(number: u8) -> CosignerSigningKey {
 }
 
 /// A relay that hides the second key.
-fn without_second_key(scene: &Scene) -> Proxy {
-    Proxy::editing(&scene.server, "api/v1/log", |text| {
+fn without_second_key(fixture: &TwoKeysFixture) -> Proxy {
+    Proxy::editing(&fixture.server, "api/v1/log", |text| {
         let mut about: Value = serde_json::from_str(&text).unwrap();
         about["vkeys"].as_array_mut().unwrap().truncate(1);
         about.to_string()

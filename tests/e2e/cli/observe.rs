@@ -1,13 +1,8 @@
 //! `taglog keygen` and `taglog observe`, with a real registry and a real log.
 
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod cli_common;
-
 use std::os::unix::fs::PermissionsExt as _;
 
-use cli_common::{APP, User, add, other_digest, proxy::Proxy, wait};
+use taglog_tests::cli_fixture::{APP, User, add, other_digest, proxy::Proxy, wait};
 use taglog_tests::{
     Registry, Server, Witness, push_image,
     registry::push_index,
@@ -24,16 +19,16 @@ fn everything() -> (Registry, Server, User) {
 }
 
 #[test]
-fn a_key_is_made_once_and_kept_secret() {
+fn keygen_never_overwrites_or_prints_a_secret_key() {
     let user = User::new();
-    let made = user.run(&["keygen", "witness.example/ams-1"]).exits(0).says(&["keep a copy", "operator of a log"]);
+    let made = user.run(&["keygen", "witness.example/ams-1"]).exits(0).prints(&["keep a copy", "operator of a log"]);
     let vkey: taglog_proto::note::VerifierKey = made.stdout.trim_end().parse().unwrap();
     assert_eq!(vkey.name(), "witness.example/ams-1");
     assert_eq!(made.stdout.lines().count(), 1, "nothing but the vkey, so that it can go to a file");
     let secret = user.read("key");
     assert_eq!(std::fs::metadata(user.path("key")).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!made.stdout.contains("PRIVATE") && !made.stderr.contains("PRIVATE"), "{made:?}");
-    user.run(&["keygen", "witness.example/ams-1"]).exits(2).says(&["exists", &user.argument("key")]);
+    user.run(&["keygen", "witness.example/ams-1"]).exits(2).prints(&["exists", &user.argument("key")]);
     assert_eq!(user.read("key"), secret, "an existing key is never overwritten");
     let other = user.argument("new/directory/other.key");
     let made = user.run_json(&["keygen", "witness.example/ams-2", "--key", &other]).exits(0).json();
@@ -50,13 +45,13 @@ fn the_digest_of_an_index_is_logged_and_its_manifest_is_kept() {
     let answer = user.run_json(&["observe", &name]).exits(0).json();
     assert_eq!((&answer[0]["image"], &answer[0]["digest"]), (&name.as_str().into(), &index.to_string().into()));
     assert_eq!((&answer[0]["status"], &answer[0]["manifest"]), (&"added".into(), &"kept by the log".into()));
-    user.run(&["verify", "--print-digest", &name]).exits(0).says(&[&index.to_string()]);
+    user.run(&["verify", "--print-digest", &name]).exits(0).prints(&[&index.to_string()]);
     let kept = wait(server.get(&format!("/api/v1/manifests/{index}")));
     assert!(kept.status == 200 && index.matches(&kept.body), "{kept:?}");
     for platform in &platforms {
         assert!(kept.text().contains(&platform.to_string()));
         // What a platform's pull is pinned to is not what the tag points to.
-        user.run(&["verify", &format!("{name}@{platform}")]).exits(1).says(&["mismatch"]);
+        user.run(&["verify", &format!("{name}@{platform}")]).exits(1).prints(&["mismatch"]);
     }
 }
 
@@ -64,35 +59,35 @@ fn the_digest_of_an_index_is_logged_and_its_manifest_is_kept() {
 fn the_manifest_of_a_plain_image_is_kept_too() {
     let (registry, server, user) = everything();
     let pushed = push_image(&registry, "team/app", "1.0", "app");
-    user.run(&["observe", &format!("{}:1.0", registry.repository("team/app"))]).exits(0).says(&[&pushed.to_string()]);
+    user.run(&["observe", &format!("{}:1.0", registry.repository("team/app"))]).exits(0).prints(&[&pushed.to_string()]);
     let kept = wait(server.get(&format!("/api/v1/manifests/{pushed}")));
     assert!(kept.status == 200 && pushed.matches(&kept.body), "{kept:?}");
 }
 
 #[test]
-fn a_digest_may_be_stated_instead_of_asked_for() {
+fn a_digest_on_the_command_line_replaces_the_registry_request() {
     let (_registry, server, user) = everything();
     let stated = other_digest().to_string();
-    user.run(&["observe", "--digest", &stated, APP]).exits(0).says(&[APP, &stated, "added", "manifest not fetched"]);
+    user.run(&["observe", "--digest", &stated, APP]).exits(0).prints(&[APP, &stated, "added", "manifest not fetched"]);
     assert_eq!(user.verdict(&[&format!("{APP}@{stated}")]), "ok");
     assert_eq!(wait(server.get(&format!("/api/v1/manifests/{stated}"))).status, 404);
     let written = "registry.example/team/written:1.0";
-    user.run(&["observe", &format!("{written}@{stated}")]).exits(0).says(&[written, &stated]);
-    user.run(&["observe", "--digest", &stated, APP, written]).exits(2).says(&["--digest", "exactly one"]);
-    user.run(&["observe", "--digest", "sha256:abc", APP]).exits(2).says(&["sha256:abc", "hex digits"]);
+    user.run(&["observe", &format!("{written}@{stated}")]).exits(0).prints(&[written, &stated]);
+    user.run(&["observe", "--digest", &stated, APP, written]).exits(2).prints(&["--digest", "exactly one"]);
+    user.run(&["observe", "--digest", "sha256:abc", APP]).exits(2).prints(&["sha256:abc", "hex digits"]);
 }
 
 #[test]
-fn two_digests_for_one_image_are_a_contradiction() {
+fn two_digests_for_one_image_are_refused() {
     let (_registry, server, user) = everything();
     let size = wait(server.size());
     let written = format!("{APP}@{}", digest("written"));
-    user.run(&["observe", "--digest", &other_digest().to_string(), &written]).exits(2).says(&[APP]);
+    user.run(&["observe", "--digest", &other_digest().to_string(), &written]).exits(2).prints(&[APP]);
     assert_eq!(wait(server.size()), size, "nothing is logged of it");
 }
 
 #[test]
-fn observing_twice_is_no_second_sighting() {
+fn observing_twice_gives_one_sighting() {
     let (registry, server, user) = everything();
     push_image(&registry, "team/app", "1.0", "app");
     let name = format!("{}:1.0", registry.repository("team/app"));
@@ -111,12 +106,12 @@ fn observing_twice_is_no_second_sighting() {
 }
 
 #[test]
-fn a_witness_that_the_log_does_not_know_is_told_so() {
+fn an_unknown_witness_is_reported() {
     let (_registry, _server, user) = everything();
     user.use_key(&Witness::new(2));
     let stranger = Witness::new(2).id().to_string();
     let digest = other_digest().to_string();
-    user.run(&["observe", "--digest", &digest, APP]).exits(3).says(&[APP, "unknown-witness", &stranger]);
+    user.run(&["observe", "--digest", &digest, APP]).exits(3).prints(&[APP, "unknown-witness", &stranger]);
     let answer = user.run_json(&["observe", "--digest", &digest, APP]).exits(3).json();
     assert!(answer[0]["error"].as_str().unwrap().contains("unknown-witness"), "{answer}");
     assert_eq!(user.verdict(&[&format!("{APP}@{digest}")]), "uncovered");
@@ -128,58 +123,58 @@ fn keys_that_cannot_be_used() {
     let observe = ["observe", "--digest", &other_digest().to_string(), APP].map(str::to_owned);
     let observe: Vec<&str> = observe.iter().map(String::as_str).collect();
     let missing = user.argument("nowhere.key");
-    user.run(&[&observe[..], &["--key", &missing]].concat()).exits(2).says(&[&missing, "taglog keygen"]);
+    user.run(&[&observe[..], &["--key", &missing]].concat()).exits(2).prints(&[&missing, "taglog keygen"]);
     let secret = user.read("key");
     for bad in
         ["", "not a key", secret.trim_end().get(..secret.len() - 5).unwrap(), &Witness::new(1).vkey().to_string()]
     {
         let file = user.write("bad.key", bad);
-        let ran = user.run(&[&observe[..], &["--key", &file]].concat()).exits(2).says(&[&file, "secret key"]);
+        let ran = user.run(&[&observe[..], &["--key", &file]].concat()).exits(2).prints(&[&file, "secret key"]);
         assert!(!ran.stderr.contains("PRIVATE+KEY+witness.example/w1"), "a secret key is not printed: {ran:?}");
     }
     let file = user.write("upper.key", Witness::named("Witness.Example/W", 1).key.to_secret_string());
-    user.run(&[&observe[..], &["--key", &file]].concat()).exits(2).says(&["Witness.Example/W"]);
+    user.run(&[&observe[..], &["--key", &file]].concat()).exits(2).prints(&["Witness.Example/W"]);
 }
 
 #[test]
-fn what_a_registry_does_not_have_is_not_logged() {
+fn an_image_missing_in_the_registry_is_not_logged() {
     let (registry, server, user) = everything();
     push_image(&registry, "team/app", "1.0", "app");
     let (there, missing) = (registry.repository("team/app:1.0"), registry.repository("team/app:9.9"));
     let size = wait(server.size());
-    user.run(&["observe", &missing]).exits(3).says(&[&missing, "check the spelling"]);
-    user.run(&["observe", &registry.repository("no/such:1")]).exits(3).says(&["no/such"]);
+    user.run(&["observe", &missing]).exits(3).prints(&[&missing, "check the spelling"]);
+    user.run(&["observe", &registry.repository("no/such:1")]).exits(3).prints(&["no/such"]);
     assert_eq!(wait(server.size()), size);
-    user.run(&["observe", &missing, &there]).exits(3).says(&[&missing, "check the spelling", &there, "added"]);
+    user.run(&["observe", &missing, &there]).exits(3).prints(&[&missing, "check the spelling", &there, "added"]);
     let answer = user.run_json(&["observe", &missing, &there]).exits(3).json();
     assert!(answer[0]["error"].is_string() && answer[1]["index"].is_u64(), "{answer}");
-    user.run(&["verify", &missing]).exits(3).says(&[&missing]);
+    user.run(&["verify", &missing]).exits(3).prints(&[&missing]);
 }
 
 #[test]
-fn a_statement_before_an_earlier_one_is_refused_with_the_reason() {
+fn an_observation_older_than_the_last_is_refused_with_the_reason() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
     add(&server, &[witness.observe(APP, "a", now() + 200)]);
     let user = User::witnessing(&server, &witness);
     let ran = user.run(&["observe", "--digest", &other_digest().to_string(), APP]).exits(3);
-    ran.says(&["the log refuses", "already"]);
+    ran.prints(&["the log refuses", "already"]);
 }
 
 #[test]
-fn a_log_that_is_down_is_named() {
+fn an_unreachable_log_is_named() {
     let (registry, server, user) = everything();
     push_image(&registry, "team/app", "1.0", "app");
     let (name, url) = (registry.repository("team/app:1.0"), server.url.clone());
     drop(server);
     for command in ["observe", "verify", "history"] {
-        user.run(&[command, &name]).exits(3).says(&["cannot reach the log", &url]);
+        user.run(&[command, &name]).exits(3).prints(&["cannot reach the log", &url]);
     }
 }
 
 /// Several commands at once, as a pipeline runs them, share one memory; none accuses an honest log.
 #[test]
-fn observing_in_parallel_accuses_nobody() {
+fn parallel_observations_are_not_taken_for_misbehaviour() {
     let (_registry, server, user) = everything();
     let observe = |thread: usize| {
         for i in 0..12 {
@@ -198,7 +193,7 @@ fn observing_in_parallel_accuses_nobody() {
 
 /// The same, made certain: the receipt is on its way while another command remembers a newer state.
 #[test]
-fn a_receipt_older_than_what_another_command_has_remembered_accuses_nobody() {
+fn a_receipt_older_than_the_memory_is_not_taken_for_misbehaviour() {
     let (_registry, server, user) = everything();
     let (user, url) = (std::sync::Arc::new(user), server.url.clone());
     let other = std::sync::Arc::clone(&user);
@@ -209,7 +204,9 @@ fn a_receipt_older_than_what_another_command_has_remembered_accuses_nobody() {
         }
         body
     });
-    user.run(&["observe", "--digest", &other_digest().to_string(), APP, "--log", &proxy.url]).exits(0).says(&["added"]);
+    user.run(&["observe", "--digest", &other_digest().to_string(), APP, "--log", &proxy.url])
+        .exits(0)
+        .prints(&["added"]);
     assert!(user.evidence().is_empty());
     user.run(&["history", APP]).exits(0);
 }

@@ -1,11 +1,6 @@
-//! `taglog verify --save` and `--offline`: proofs that need no network, and copies that were tampered with.
+//! `taglog verify --save` and `--offline`: proofs that need no network, and modified copies of them.
 
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod cli_common;
-
-use cli_common::{APP, User, add, old_log::OldLog, pinned};
+use taglog_tests::cli_fixture::{APP, User, add, backdated_log::BackdatedLog, pinned};
 use taglog_tests::{
     Registry, Server, Witness, push_image,
     witness::{digest, now},
@@ -27,12 +22,12 @@ fn with_saved_proof() -> User {
     let server = log();
     let user = User::trusting(&server);
     let file = user.argument("saved.tagproof");
-    user.run(&["verify", "--save", &file, &pinned(APP, "b"), &pinned(OTHER, "o")]).exits(1).says(&["retagged", "ok"]);
+    user.run(&["verify", "--save", &file, &pinned(APP, "b"), &pinned(OTHER, "o")]).exits(1).prints(&["retagged", "ok"]);
     user
 }
 
 /// Verifies a file offline.
-fn offline(user: &User, file: &str, more: &[&str]) -> cli_common::Ran {
+fn offline(user: &User, file: &str, more: &[&str]) -> taglog_tests::cli_fixture::CommandOutput {
     user.run(&[&["verify", "--offline", file], more].concat())
 }
 
@@ -54,16 +49,16 @@ fn saved_proofs_need_neither_log_nor_registry() {
     let (log, _) = trust.lines().next().unwrap().rsplit_once(' ').unwrap();
     user.write("trust", format!("{log}\nquorum none\n"));
 
-    offline(&user, &file, &[]).exits(0).says(&["ok", &name, "sealed", "s old"]);
-    offline(&user, &file, &[&name]).exits(0).says(&["ok", &name]);
-    offline(&user, &file, &[&format!("{name}@{served}")]).exits(0).says(&["ok", &name]);
-    offline(&user, &file, &[&pinned(&name, "evil")]).exits(1).says(&["mismatch"]);
+    offline(&user, &file, &[]).exits(0).prints(&["ok", &name, "sealed", "s old"]);
+    offline(&user, &file, &[&name]).exits(0).prints(&["ok", &name]);
+    offline(&user, &file, &[&format!("{name}@{served}")]).exits(0).prints(&["ok", &name]);
+    offline(&user, &file, &[&pinned(&name, "evil")]).exits(1).prints(&["mismatch"]);
     let printed = offline(&user, &file, &["--print-digest"]).exits(0);
     assert_eq!(printed.stdout, format!("{}@{served}\n", registry_repository(&name)));
     let answer = offline(&user, &file, &["--output", "json"]).exits(0).json();
     assert_eq!((&answer["images"][0]["verdict"], &answer["logs"][0]["tags"]), (&"ok".into(), &1.into()));
     assert!(user.remembered().is_empty(), "a file never moves the memory");
-    user.run(&["inspect", &file]).exits(0).says(&["tag proof", &name, &served.to_string(), "verified under"]);
+    user.run(&["inspect", &file]).exits(0).prints(&["tag proof", &name, &served.to_string(), "verified under"]);
 }
 
 fn registry_repository(image: &str) -> &str {
@@ -71,7 +66,7 @@ fn registry_repository(image: &str) -> &str {
 }
 
 #[test]
-fn an_older_file_is_accepted_beside_a_newer_memory_and_does_not_move_it() {
+fn an_older_file_is_accepted_and_does_not_change_a_newer_memory() {
     let witness = Witness::new(1);
     let server = log();
     let user = User::trusting(&server);
@@ -80,26 +75,30 @@ fn an_older_file_is_accepted_beside_a_newer_memory_and_does_not_move_it() {
     add(&server, &[witness.observe(OTHER, "evil", now())]);
     assert_eq!(user.verdict(&[&pinned(OTHER, "o")]), "retagged");
     let remembered = user.remembered();
-    offline(&user, &file, &[]).exits(0).says(&["ok"]);
+    offline(&user, &file, &[]).exits(0).prints(&["ok"]);
     assert_eq!(user.remembered(), remembered);
 }
 
 #[test]
-fn without_images_the_whole_file_is_judged_and_with_images_only_they() {
+fn without_images_the_whole_file_is_evaluated_and_else_only_the_images() {
     let user = with_saved_proof();
     let file = user.argument("saved.tagproof");
-    offline(&user, &file, &[]).exits(1).says(&["retagged", APP, "ok", OTHER, "2 different digests"]);
-    offline(&user, &file, &[OTHER]).exits(0).says(&["ok", OTHER]);
-    offline(&user, &file, &[APP]).exits(1).says(&["retagged"]);
-    offline(&user, &file, &["--moving", "1.0"]).exits(0).says(&["moving"]);
-    offline(&user, &file, &["--witnesses", "2", OTHER]).exits(1).says(&["new"]);
+    offline(&user, &file, &[]).exits(1).prints(&["retagged", APP, "ok", OTHER, "2 different digests"]);
+    offline(&user, &file, &[OTHER]).exits(0).prints(&["ok", OTHER]);
+    offline(&user, &file, &[APP]).exits(1).prints(&["retagged"]);
+    offline(&user, &file, &["--moving", "1.0"]).exits(0).prints(&["moving"]);
+    offline(&user, &file, &["--witnesses", "2", OTHER]).exits(1).prints(&["new"]);
     for absent in ["registry.example/team/app:1.1", "busybox"] {
-        offline(&user, &file, &[OTHER, absent]).exits(2).prints_nothing().says(&[&file, "does not answer for", absent]);
+        offline(&user, &file, &[OTHER, absent]).exits(2).has_empty_stdout().prints(&[
+            &file,
+            "does not answer for",
+            absent,
+        ]);
     }
 }
 
 #[test]
-fn files_that_are_no_proof() {
+fn files_that_are_no_proof_are_refused() {
     let user = with_saved_proof();
     let saved = user.read("saved.tagproof");
     let half = &saved[..saved.len() / 2];
@@ -114,17 +113,17 @@ fn files_that_are_no_proof() {
         (&format!("{saved}{saved}rest"), "not a tag proof"),
     ] {
         let file = user.write("bad.tagproof", content);
-        offline(&user, &file, &[OTHER]).exits(2).prints_nothing().says(&[&file, says]);
+        offline(&user, &file, &[OTHER]).exits(2).has_empty_stdout().prints(&[&file, says]);
     }
     let file = user.argument("nowhere.tagproof");
-    offline(&user, &file, &[]).exits(2).says(&[&file, "No such file"]);
+    offline(&user, &file, &[]).exits(2).prints(&[&file, "No such file"]);
     let file = user.write("binary.tagproof", [0xff, 0xfe, 0]);
-    offline(&user, &file, &[]).exits(2).says(&[&file]);
+    offline(&user, &file, &[]).exits(2).prints(&[&file]);
     offline(&user, &user.argument(""), &[]).exits(2);
 }
 
 #[test]
-fn copies_that_were_tampered_with() {
+fn modified_copies_are_refused() {
     let user = with_saved_proof();
     let saved = user.read("saved.tagproof");
     let [a, b, o] = ["a", "b", "o"].map(|content| digest(content).to_string());
@@ -156,16 +155,16 @@ fn copies_that_were_tampered_with() {
         ("another proof of absence", changed("\"result\":\"inclusion\"", "\"result\":\"nonInclusionParent\"")),
     ] {
         let file = user.write("tampered.tagproof", &copy);
-        let ran = offline(&user, &file, &[]).exits(4).says(&["does not verify", &file]);
+        let ran = offline(&user, &file, &[]).exits(4).prints(&["does not verify", &file]);
         assert!(!ran.stderr.is_empty() && ran.stdout.starts_with("misbehaved"), "{what}: {ran:?}");
         assert!(ran.stdout.contains("0 pass"), "{what}: {ran:?}");
-        user.run(&["inspect", &file]).exits(4).says(&["DOES NOT VERIFY"]);
+        user.run(&["inspect", &file]).exits(4).prints(&["DOES NOT VERIFY"]);
     }
 }
 
 /// A false proof is reported as the log's misbehaviour is online: in every format, on every image, whoever asks for it.
 #[test]
-fn a_false_proof_is_in_every_report() {
+fn a_false_proof_is_reported_in_every_format() {
     let user = with_saved_proof();
     let tampered = user.read("saved.tagproof").replace(&digest("a").to_string(), &digest("b").to_string());
     let file = user.write("tampered.tagproof", &tampered);
@@ -175,7 +174,7 @@ fn a_false_proof_is_in_every_report() {
     let reports = [format!("sarif={sarif}"), format!("junit={junit}")];
     for (file, images, results) in [(&file, &[][..], 2), (&file, &[APP], 1), (&nameless, &[], 1)] {
         let options = ["--output", "json", "--report", &reports[0], "--report", &reports[1]];
-        let ran = offline(&user, file, &[&options, images].concat()).exits(4).says(&["does not verify"]);
+        let ran = offline(&user, file, &[&options, images].concat()).exits(4).prints(&["does not verify"]);
         let json = ran.json();
         assert!(json["misbehaviour"][0].as_str().unwrap().contains("does not verify"), "{json}");
         let verdicts = json["images"].as_array().unwrap();
@@ -191,11 +190,11 @@ fn a_false_proof_is_in_every_report() {
         std::fs::remove_file(user.path("out.sarif")).unwrap();
         std::fs::remove_file(user.path("out.xml")).unwrap();
     }
-    offline(&user, &file, &["--print-digest"]).exits(4).prints_nothing();
+    offline(&user, &file, &["--print-digest"]).exits(4).has_empty_stdout();
 }
 
 #[test]
-fn every_changed_byte_is_noticed() {
+fn every_changed_byte_is_detected() {
     let user = with_saved_proof();
     let saved = std::fs::read(user.path("saved.tagproof")).unwrap();
     let step = saved.len() / 150;
@@ -211,12 +210,12 @@ fn every_changed_byte_is_noticed() {
 }
 
 #[test]
-fn another_logs_proof() {
+fn a_proof_of_another_log_is_refused() {
     let (user, other) = (with_saved_proof(), with_saved_proof());
     let file = other.argument("saved.tagproof");
-    offline(&user, &file, &[]).exits(4).says(&["does not verify", "not signed by"]);
+    offline(&user, &file, &[]).exits(4).prints(&["does not verify", "not signed by"]);
     let both = user.write("both.tagproof", format!("{}{}", user.read("saved.tagproof"), other.read("saved.tagproof")));
-    offline(&user, &both, &[OTHER]).exits(4).says(&["not signed by"]);
+    offline(&user, &both, &[OTHER]).exits(4).prints(&["not signed by"]);
 }
 
 /// The lines of a file with a history of several pages.
@@ -237,7 +236,7 @@ fn with_paged_proof() -> User {
 }
 
 #[test]
-fn a_page_less_is_incomplete() {
+fn a_missing_page_is_incomplete() {
     let user = with_paged_proof();
     let lines = paged(&user);
     assert_eq!(lines.len(), 3, "600 sightings are three pages");
@@ -245,10 +244,10 @@ fn a_page_less_is_incomplete() {
         let kept: String =
             lines.iter().enumerate().filter(|(i, _)| *i != dropped).map(|(_, line)| line.as_str()).collect();
         let file = user.write("dropped.tagproof", kept);
-        offline(&user, &file, &["--moving", "1.0"]).exits(1).says(&["incomplete", APP]);
+        offline(&user, &file, &["--moving", "1.0"]).exits(1).prints(&["incomplete", APP]);
     }
     let swapped = user.write("swapped.tagproof", [lines[0].as_str(), &lines[2], &lines[1]].concat());
-    offline(&user, &swapped, &["--moving", "1.0"]).exits(0).says(&["moving"]);
+    offline(&user, &swapped, &["--moving", "1.0"]).exits(0).prints(&["moving"]);
     let doubled = user.write("doubled.tagproof", [lines.concat(), lines.concat()].concat());
     let ran = offline(&user, &doubled, &["--moving", "1.0"]);
     assert!(matches!(ran.code, 0 | 2), "{ran:?}");
@@ -274,7 +273,7 @@ const DAY: i64 = 86_400;
 fn with_old_proof() -> User {
     let witness = Witness::new(1);
     let sealed = now() - 3 * DAY;
-    let log = OldLog::new(&witness, &[witness.observe(APP, "a", sealed - 3600)], sealed);
+    let log = BackdatedLog::new(&witness, &[witness.observe(APP, "a", sealed - 3600)], sealed);
     let user = User::new();
     user.write("trust", format!("log {}\nquorum none\n", log.vkey()));
     user.write("old.tagproof", log.tag_proof(APP, None));
@@ -285,14 +284,14 @@ fn with_old_proof() -> User {
 fn an_old_proof_shows_its_age_and_is_refused_on_request() {
     let user = with_old_proof();
     let file = user.argument("old.tagproof");
-    offline(&user, &file, &[]).exits(0).says(&["ok", "3 days old"]);
+    offline(&user, &file, &[]).exits(0).prints(&["ok", "3 days old"]);
     let answer = offline(&user, &file, &["--output", "json"]).exits(0).json();
     let age = answer["logs"][0]["ageSeconds"].as_i64().unwrap();
     assert!((3 * DAY..3 * DAY + 600).contains(&age), "{age}");
-    offline(&user, &file, &["--max-age", "4d"]).exits(0).says(&["ok"]);
+    offline(&user, &file, &["--max-age", "4d"]).exits(0).prints(&["ok"]);
     for max_age in ["2d", "71h", "0s"] {
-        offline(&user, &file, &["--max-age", max_age]).exits(1).says(&["stale", "last seal"]);
-        offline(&user, &file, &["--max-age", max_age, "--print-digest"]).exits(1).prints_nothing();
+        offline(&user, &file, &["--max-age", max_age]).exits(1).prints(&["stale", "last seal"]);
+        offline(&user, &file, &["--max-age", max_age, "--print-digest"]).exits(1).has_empty_stdout();
     }
 }
 
@@ -301,41 +300,41 @@ fn an_old_proof_shows_its_age_and_is_refused_on_request() {
 fn freshness_refers_to_the_time_of_the_proof() {
     let user = with_old_proof();
     let file = user.argument("old.tagproof");
-    offline(&user, &file, &["--freshness", "1h"]).exits(0).says(&["ok"]);
-    offline(&user, &file, &["--freshness", "59m"]).exits(1).says(&["stale", "last vouched"]);
+    offline(&user, &file, &["--freshness", "1h"]).exits(0).prints(&["ok"]);
+    offline(&user, &file, &["--freshness", "59m"]).exits(1).prints(&["stale", "last vouched"]);
 }
 
 /// An older proof of something else in the same file makes no old word fresh again.
 #[test]
 fn freshness_refers_to_the_proof_of_the_image_itself() {
     let witness = Witness::new(1);
-    let mut log = OldLog::new(&witness, &[witness.observe(OTHER, "o", now() - 60 * DAY)], now() - 60 * DAY);
+    let mut log = BackdatedLog::new(&witness, &[witness.observe(OTHER, "o", now() - 60 * DAY)], now() - 60 * DAY);
     let (older, size) = (log.tag_proof(OTHER, None), log.size());
     log.add(&[witness.observe(APP, "a", now() - 30 * DAY)], now());
     let newer = log.tag_proof(APP, Some(size));
     let user = User::new();
     user.write("trust", format!("log {}\nquorum none\n", log.vkey()));
     let alone = user.write("alone.tagproof", &newer);
-    offline(&user, &alone, &[APP]).exits(1).says(&["stale", "last vouched"]);
+    offline(&user, &alone, &[APP]).exits(1).prints(&["stale", "last vouched"]);
     let both = user.write("both.tagproof", [older, newer].concat());
-    offline(&user, &both, &["--freshness", "31d", APP]).exits(0).says(&["ok"]);
-    offline(&user, &both, &[APP]).exits(1).says(&["stale", "last vouched"]);
+    offline(&user, &both, &["--freshness", "31d", APP]).exits(0).prints(&["ok"]);
+    offline(&user, &both, &[APP]).exits(1).prints(&["stale", "last vouched"]);
 }
 
 #[test]
 fn a_proof_from_the_future_is_stale() {
     let witness = Witness::new(1);
-    let log = OldLog::new(&witness, &[witness.observe(APP, "a", now())], now() + 3600);
+    let log = BackdatedLog::new(&witness, &[witness.observe(APP, "a", now())], now() + 3600);
     let user = User::new();
     user.write("trust", format!("log {}\nquorum none\n", log.vkey()));
     let file = user.write("future.tagproof", log.tag_proof(APP, None));
-    offline(&user, &file, &[]).exits(1).says(&["stale", "in the future", "clock"]);
+    offline(&user, &file, &[]).exits(1).prints(&["stale", "in the future", "clock"]);
 }
 
 #[test]
-fn a_proof_that_cannot_be_saved() {
+fn a_proof_that_cannot_be_saved_is_an_error() {
     let server = log();
     let user = User::trusting(&server);
     let nowhere = user.argument("no/such/directory/x.tagproof");
-    user.run(&["verify", "--save", &nowhere, &pinned(OTHER, "o")]).exits(2).says(&[&nowhere]);
+    user.run(&["verify", "--save", &nowhere, &pinned(OTHER, "o")]).exits(2).prints(&[&nowhere]);
 }

@@ -1,15 +1,11 @@
-//! A tag that moved, and what `taglog verify` makes of it: real log, real registry, images with bases and histories.
-
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod cli_common;
+//! How `taglog verify` tells a rebuild from another change of a tag: real log, real registry, images with bases and
+//! histories.
 
 use std::{cell::RefCell, time::Duration};
 
-use cli_common::{User, add, wait};
 use serde_json::{Value, json};
 use taglog_proto::{entry::Seen, name::Digest};
+use taglog_tests::cli_fixture::{User, add, wait};
 use taglog_tests::{Registry, Server, Witness, witness::now};
 
 const DAY: i64 = 86_400;
@@ -19,7 +15,7 @@ const TYPES: &str = "application/vnd.oci.image";
 
 /// An image as its builder knows it.
 #[derive(Clone)]
-struct Image {
+struct BuiltImage {
     /// Content of each layer.
     layers: Vec<String>,
     /// What made each layer.
@@ -30,13 +26,13 @@ struct Image {
 
 /// A pushed image: its index, and the one manifest in it.
 #[derive(Clone, Copy)]
-struct Pushed {
+struct PushedImage {
     index: Digest,
     manifest: Digest,
 }
 
-/// A log, a registry with images in it, and somebody who deploys.
-struct Scene {
+/// A log, a registry with images, and a user.
+struct RebuildFixture {
     user: User,
     server: Server,
     registry: Registry,
@@ -46,14 +42,14 @@ struct Scene {
     documents: RefCell<Vec<Vec<u8>>>,
 }
 
-impl Scene {
-    fn new() -> Scene {
+impl RebuildFixture {
+    fn new() -> RebuildFixture {
         let witness = Witness::new(1);
         let server = Server::start(&[&witness], "");
         let user = User::trusting(&server);
         user.write("taglog.toml", BASE_MOVES);
         let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
-        Scene { user, server, registry: Registry::start(), witness, http, documents: RefCell::default() }
+        RebuildFixture { user, server, registry: Registry::start(), witness, http, documents: RefCell::default() }
     }
 
     fn name(&self, path: &str) -> String {
@@ -61,13 +57,13 @@ impl Scene {
     }
 
     /// Pushes an image, and logs it as seen so long ago.
-    fn publish(&self, path: &str, image: &Image, age: i64) -> Pushed {
+    fn publish(&self, path: &str, image: &BuiltImage, age: i64) -> PushedImage {
         let pushed = self.push(path, image);
         add(&self.server, &[self.witness.see(&self.name(path), Seen::Digest(pushed.index), now() - age)]);
         pushed
     }
 
-    fn push(&self, path: &str, image: &Image) -> Pushed {
+    fn push(&self, path: &str, image: &BuiltImage) -> PushedImage {
         let layers: Vec<Value> =
             image.layers.iter().map(|layer| self.blob(path, layer.as_bytes(), "layer.v1.tar")).collect();
         let diff_ids: Vec<&Value> = layers.iter().map(|layer| &layer["digest"]).collect();
@@ -92,7 +88,7 @@ impl Scene {
         });
         let (index, index_bytes) = self.manifest(path, &index, Some("1.0"));
         self.documents.borrow_mut().extend([index_bytes, bytes, config]);
-        Pushed { index, manifest }
+        PushedImage { index, manifest }
     }
 
     /// Uploads a blob; its descriptor.
@@ -126,12 +122,12 @@ impl Scene {
         }
     }
 
-    fn verify(&self, more: &[&str]) -> cli_common::Ran {
+    fn verify(&self, more: &[&str]) -> taglog_tests::cli_fixture::CommandOutput {
         self.user.run(&[&["verify", "--platform", "linux/amd64"], more].concat())
     }
 
     /// `team/app:1.0` on `team/base:1.0`, rebuilt after the base moved; and where both are now.
-    fn rebuilt(&self) -> (Image, Pushed) {
+    fn rebuilt(&self) -> (BuiltImage, PushedImage) {
         let old = self.publish("team/base", &base("first"), 13 * DAY);
         self.publish("team/app", &self.on(&base("first"), old, "one"), 12 * DAY);
         let new = self.publish("team/base", &base("second"), 7 * DAY);
@@ -140,7 +136,7 @@ impl Scene {
     }
 
     /// An application on a base, built once more.
-    fn on(&self, base: &Image, pushed: Pushed, build: &str) -> Image {
+    fn on(&self, base: &BuiltImage, pushed: PushedImage, build: &str) -> BuiltImage {
         let mut image = base.clone();
         image.layers.push(format!("the application, build {build}"));
         image.steps.push("COPY app /app".to_owned());
@@ -157,8 +153,8 @@ fn send(request: reqwest::RequestBuilder) -> reqwest::Response {
     wait(async { request.send().await }).unwrap()
 }
 
-fn base(release: &str) -> Image {
-    Image {
+fn base(release: &str) -> BuiltImage {
+    BuiltImage {
         layers: vec![format!("the base, {release} release")],
         steps: vec![format!("ADD {release} /")],
         entrypoint: "/bin/sh".to_owned(),
@@ -167,86 +163,90 @@ fn base(release: &str) -> Image {
 }
 
 #[test]
-fn a_rebuild_passes_with_a_warning_and_says_what_was_found() {
-    let scene = Scene::new();
-    let (_, pushed) = scene.rebuilt();
-    let app = scene.name("team/app");
-    scene.verify(&[&app]).exits(0).says(&["rebuilt ", &app, "both logged", "not looked into"]);
+fn a_rebuild_passes_with_a_warning_and_its_evidence() {
+    let fixture = RebuildFixture::new();
+    let (_, pushed) = fixture.rebuilt();
+    let app = fixture.name("team/app");
+    fixture.verify(&[&app]).exits(0).prints(&["rebuilt ", &app, "both logged", "not looked into"]);
     // For another platform there is nothing to compare.
-    scene.user.run(&["verify", "--platform", "linux/arm64", &app]).exits(1).says(&["retagged", "linux/arm64"]);
+    fixture.user.run(&["verify", "--platform", "linux/arm64", &app]).exits(1).prints(&["retagged", "linux/arm64"]);
     // A tag that its publisher promised never to move.
-    scene.user.write("taglog.toml", "[[rule]]\nrepositories = [\"**\"]\nexpect = \"immutable\"\n");
-    scene.verify(&[&app]).exits(1).says(&["retagged"]);
+    fixture.user.write("taglog.toml", "[[rule]]\nrepositories = [\"**\"]\nexpect = \"immutable\"\n");
+    fixture.verify(&[&app]).exits(1).prints(&["retagged"]);
     // A base that may not move is no base to follow; it fails by itself too, and has nothing to follow.
-    std::fs::remove_file(scene.user.path("taglog.toml")).unwrap();
-    scene.verify(&[&app]).exits(1).says(&["retagged", "team/base:1.0 has moved, and policy does not say that it may"]);
-    scene.verify(&[&scene.name("team/base")]).exits(1).says(&["retagged", "does not say on what it was built"]);
-    scene.user.write("taglog.toml", BASE_MOVES);
+    std::fs::remove_file(fixture.user.path("taglog.toml")).unwrap();
+    fixture
+        .verify(&[&app])
+        .exits(1)
+        .prints(&["retagged", "team/base:1.0 has moved, and policy does not say that it may"]);
+    fixture.verify(&[&fixture.name("team/base")]).exits(1).prints(&["retagged", "does not say on what it was built"]);
+    fixture.user.write("taglog.toml", BASE_MOVES);
 
     // Saved, it is judged again without anybody to ask; and the log alone is enough where it keeps the documents.
-    let (file, pinned) = (scene.user.argument("app.tagproof"), format!("{app}@{}", pushed.index));
-    scene.verify(&["--save", &file, &app]).exits(0);
-    scene.keep();
-    let Scene { user, server, registry, .. } = scene;
+    let (file, pinned) = (fixture.user.argument("app.tagproof"), format!("{app}@{}", pushed.index));
+    fixture.verify(&["--save", &file, &app]).exits(0);
+    fixture.keep();
+    let RebuildFixture { user, server, registry, .. } = fixture;
     drop(registry);
-    user.run(&["verify", "--platform", "linux/amd64", &pinned]).exits(0).says(&["rebuilt "]);
+    user.run(&["verify", "--platform", "linux/amd64", &pinned]).exits(0).prints(&["rebuilt "]);
     drop(server);
-    user.run(&["verify", "--platform", "linux/amd64", "--offline", &file, &pinned]).exits(0).says(&["rebuilt "]);
+    user.run(&["verify", "--platform", "linux/amd64", "--offline", &file, &pinned]).exits(0).prints(&["rebuilt "]);
 
-    // A document in it is nobody's word: one that is not what it should be makes the file unusable, and convicts no log.
+    // A document in it is nobody's word: one that is not what it should be makes the file unusable, and convicts no
+    // log.
     let saved = user.read("app.tagproof");
     let at = saved.find("\"bytes\":\"").unwrap() + "\"bytes\":\"".len();
     let other = if saved.as_bytes()[at] == b'A' { "B" } else { "A" };
     let damaged = user.write("damaged.tagproof", format!("{}{other}{}", &saved[..at], &saved[at + 1..]));
     let says = [&damaged[..], "does not hash to that", "save it again"];
-    user.run(&["verify", "--offline", &damaged, &pinned]).exits(2).prints_nothing().says(&says);
+    user.run(&["verify", "--offline", &damaged, &pinned]).exits(2).has_empty_stdout().prints(&says);
 }
 
 #[test]
-fn what_is_no_rebuild_fails_and_says_why() {
-    type Attack = fn(&mut Image);
+fn changes_that_are_no_rebuild_fail_with_the_reason() {
+    type Attack = fn(&mut BuiltImage);
     let attacks: [(&str, Attack); 4] = [
         ("its entrypoint changed", |image| image.entrypoint = "/evil".to_owned()),
         ("its history changed", |image| image.steps[1] = "COPY evil /app".to_owned()),
         ("its leading layers are not those of its base", |image| image.layers[0] = "an evil base".to_owned()),
         ("does not say on what it was built", |image| image.annotations = json!({})),
     ];
-    let scene = Scene::new();
-    let old = scene.publish("team/base", &base("first"), 13 * DAY);
-    let before = scene.on(&base("first"), old, "one");
-    let new = scene.publish("team/base", &base("second"), 7 * DAY);
+    let fixture = RebuildFixture::new();
+    let old = fixture.publish("team/base", &base("first"), 13 * DAY);
+    let before = fixture.on(&base("first"), old, "one");
+    let new = fixture.publish("team/base", &base("second"), 7 * DAY);
     for (number, (why, attack)) in attacks.into_iter().enumerate() {
         let path = format!("team/app-{number}");
-        scene.publish(&path, &before, 12 * DAY);
-        let mut evil = scene.on(&base("second"), new, "two");
+        fixture.publish(&path, &before, 12 * DAY);
+        let mut evil = fixture.on(&base("second"), new, "two");
         attack(&mut evil);
-        scene.publish(&path, &evil, 6 * DAY);
-        scene.verify(&[&scene.name(&path)]).exits(1).says(&["retagged", why]);
+        fixture.publish(&path, &evil, 6 * DAY);
+        fixture.verify(&[&fixture.name(&path)]).exits(1).prints(&["retagged", why]);
     }
     // Quick is no excuse.
-    scene.publish("team/quick", &before, 5 * DAY);
-    let mut evil = scene.on(&base("second"), new, "two");
+    fixture.publish("team/quick", &before, 5 * DAY);
+    let mut evil = fixture.on(&base("second"), new, "two");
     evil.entrypoint = "/evil".to_owned();
-    scene.publish("team/quick", &evil, 4 * DAY);
-    scene.verify(&[&scene.name("team/quick")]).exits(1).says(&["retagged", "48 hours", "its entrypoint changed"]);
-    // New layers on the base of before, and a base that nobody logged.
-    scene.publish("team/same", &before, 12 * DAY);
-    scene.publish("team/same", &scene.on(&base("first"), old, "two"), 6 * DAY);
-    scene.verify(&[&scene.name("team/same")]).exits(1).says(&["retagged", "did not"]);
-    scene.publish("team/hidden", &before, 12 * DAY);
-    let unlogged = scene.push("team/base", &base("third"));
-    scene.publish("team/hidden", &scene.on(&base("third"), unlogged, "two"), 6 * DAY);
-    scene.verify(&[&scene.name("team/hidden")]).exits(1).says(&["retagged", "is not logged"]);
+    fixture.publish("team/quick", &evil, 4 * DAY);
+    fixture.verify(&[&fixture.name("team/quick")]).exits(1).prints(&["retagged", "48 hours", "its entrypoint changed"]);
+    // New layers on the same base, and a base that is not logged.
+    fixture.publish("team/same", &before, 12 * DAY);
+    fixture.publish("team/same", &fixture.on(&base("first"), old, "two"), 6 * DAY);
+    fixture.verify(&[&fixture.name("team/same")]).exits(1).prints(&["retagged", "did not"]);
+    fixture.publish("team/hidden", &before, 12 * DAY);
+    let unlogged = fixture.push("team/base", &base("third"));
+    fixture.publish("team/hidden", &fixture.on(&base("third"), unlogged, "two"), 6 * DAY);
+    fixture.verify(&[&fixture.name("team/hidden")]).exits(1).prints(&["retagged", "is not logged"]);
 }
 
-/// After a rebuild and an approval of what is no rebuild, only that passes which was looked at.
+/// After a rebuild and an approval of what is no rebuild, only the approved digest passes.
 #[test]
-fn a_rebuild_does_not_excuse_what_comes_after_it() {
-    let scene = Scene::new();
-    let (image, _) = scene.rebuilt();
-    let app = scene.name("team/app");
+fn a_rebuild_does_not_cover_later_changes() {
+    let fixture = RebuildFixture::new();
+    let (image, _) = fixture.rebuilt();
+    let app = fixture.name("team/app");
     let mut evil = image;
     evil.entrypoint = "/evil".to_owned();
-    scene.publish("team/app", &evil, 5 * DAY);
-    scene.verify(&[&app]).exits(1).says(&["retagged", "did not"]);
+    fixture.publish("team/app", &evil, 5 * DAY);
+    fixture.verify(&[&app]).exits(1).prints(&["retagged", "did not"]);
 }

@@ -1,14 +1,8 @@
-//! Whom `taglog` trusts and what it remembers: `taglog init`, the trust file, the memory; and wrong
-//! usage of every command.
-
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod cli_common;
+//! `taglog init`, the trust file, the memory of verified checkpoints, and usage errors of every command.
 
 use std::process::Stdio;
 
-use cli_common::{APP, User, add, pinned, proxy::Proxy, same_key, wait};
+use taglog_tests::cli_fixture::{APP, User, add, pinned, proxy::Proxy, wait, with_same_key};
 use taglog_tests::{Server, Witness, server::ORIGIN, witness::now};
 
 fn log() -> Server {
@@ -19,14 +13,14 @@ fn log() -> Server {
 }
 
 #[test]
-fn init_shows_who_the_log_is_and_writes_the_trust_file() {
+fn init_shows_the_identity_of_the_log_and_writes_the_trust_file() {
     let server = log();
     let user = User::new();
     let vkey = server.vkey.to_string();
-    let asked = user.run(&["init", &server.url]).exits(2).says(&[ORIGIN, &vkey, "Fingerprint", "--yes"]);
+    let asked = user.run(&["init", &server.url]).exits(2).prints(&[ORIGIN, &vkey, "Fingerprint", "--yes"]);
     assert!(!user.path("trust").exists(), "nobody has agreed: {asked:?}");
     let witness = Witness::new(1).vkey().to_string();
-    user.run(&["init", &server.url, "--yes"]).exits(0).says(&[
+    user.run(&["init", &server.url, "--yes"]).exits(0).prints(&[
         ORIGIN,
         &vkey,
         &server.url,
@@ -52,19 +46,19 @@ fn init_refuses_another_key_than_the_one_given() {
     let (server, other) = (log(), log());
     let user = User::new();
     let wrong = other.vkey.to_string();
-    let refused = user.run(&["init", &server.url, "--yes", "--vkey", &wrong]).exits(4).prints_nothing();
-    refused.says(&["do not trust it", &server.vkey.to_string()]);
+    let refused = user.run(&["init", &server.url, "--yes", "--vkey", &wrong]).exits(4).has_empty_stdout();
+    refused.prints(&["do not trust it", &server.vkey.to_string()]);
     assert!(!user.path("trust").exists());
 }
 
 /// A misspelled key is the user's mistake, not the log's.
 #[test]
-fn init_names_a_vkey_that_is_none() {
+fn init_reports_a_malformed_vkey() {
     let server = log();
     let user = User::new();
     let vkey = server.vkey.to_string();
     for bad in ["", "nonsense", &vkey[..vkey.len() - 1]] {
-        user.run(&["init", &server.url, "--yes", "--vkey", bad]).exits(2).prints_nothing();
+        user.run(&["init", &server.url, "--yes", "--vkey", bad]).exits(2).has_empty_stdout();
         assert!(!user.path("trust").exists());
     }
 }
@@ -74,10 +68,10 @@ fn init_does_not_replace_another_trust_file_by_accident() {
     let (server, other) = (log(), log());
     let user = User::trusting(&server);
     let trust = user.read("trust");
-    user.run(&["init", &other.url, "--yes"]).exits(2).says(&[&user.argument("trust"), "--replace"]);
+    user.run(&["init", &other.url, "--yes"]).exits(2).prints(&[&user.argument("trust"), "--replace"]);
     assert_eq!(user.read("trust"), trust);
     user.write("trust", "my notes\n");
-    user.run(&["init", &other.url, "--yes"]).exits(2).says(&["--replace"]);
+    user.run(&["init", &other.url, "--yes"]).exits(2).prints(&["--replace"]);
     assert_eq!(user.read("trust"), "my notes\n");
     user.run(&["init", &other.url, "--yes", "--replace"]).exits(0);
     assert!(user.read("trust").contains(&other.vkey.to_string()));
@@ -85,19 +79,19 @@ fn init_does_not_replace_another_trust_file_by_accident() {
 }
 
 #[test]
-fn init_against_what_is_no_log() {
+fn init_refuses_a_server_that_is_no_log() {
     let server = log();
     let user = User::new();
-    user.run(&["init", "http://127.0.0.1:1", "--yes"]).exits(3).says(&["cannot reach the log at http://127.0.0.1:1"]);
+    user.run(&["init", "http://127.0.0.1:1", "--yes"]).exits(3).prints(&["cannot reach the log at http://127.0.0.1:1"]);
     user.run(&["init", &format!("{}/tile", server.url), "--yes"]).exits(3);
     for bad in ["nonsense", "ftp://log.example", "/a/path", "log.example/taglog", ""] {
-        user.run(&["init", bad, "--yes"]).exits(2).says(&["no http or https address"]);
+        user.run(&["init", bad, "--yes"]).exits(2).prints(&["no http or https address"]);
     }
     let forged = Proxy::editing(&server, "/checkpoint", |text| text.replacen('\n', "\n9", 1));
-    user.run(&["init", &forged.url, "--yes"]).exits(4).prints_nothing().says(&["does not verify"]);
+    user.run(&["init", &forged.url, "--yes"]).exits(4).has_empty_stdout().prints(&["does not verify"]);
     let (one, two) = (server.vkey.to_string(), Witness::new(1).vkey().to_string());
     let claims = Proxy::editing(&server, "/api/v1/log", move |text| text.replace(&one, &two));
-    user.run(&["init", &claims.url, "--yes"]).exits(4).prints_nothing();
+    user.run(&["init", &claims.url, "--yes"]).exits(4).has_empty_stdout();
     let control =
         Proxy::editing(&server, "/api/v1/log", |text| text.replace("witness.example", "\\u001b[2Jwitness.example"));
     let shown = user.run(&["init", &control.url]);
@@ -106,13 +100,13 @@ fn init_against_what_is_no_log() {
 }
 
 #[test]
-fn trust_files_that_cannot_be_used() {
+fn invalid_trust_files_are_refused() {
     let server = log();
     let (user, url, vkey) = (User::new(), &server.url, server.vkey.to_string());
     let log = format!("log {vkey} {url}");
     let image = pinned(APP, "a");
-    let missing = user.run(&["verify", &image]).exits(2).prints_nothing();
-    missing.says(&[&user.argument("trust"), "taglog init"]);
+    let missing = user.run(&["verify", &image]).exits(2).has_empty_stdout();
+    missing.prints(&[&user.argument("trust"), "taglog init"]);
     let cosigner = Witness::new(8).vkey().to_string();
     for (text, words) in [
         (String::new(), &["no 'quorum' line"][..]),
@@ -132,7 +126,7 @@ fn trust_files_that_cannot_be_used() {
         user.write("trust", &text);
         for command in ["verify", "observe", "history"] {
             user.use_key(&Witness::new(1));
-            user.run(&[command, &image]).exits(2).prints_nothing().says(words);
+            user.run(&[command, &image]).exits(2).has_empty_stdout().prints(words);
         }
     }
     user.write("trust", format!("# the log\n\n  log\t{vkey}   {url}\nquorum none"));
@@ -145,16 +139,16 @@ fn a_bad_trust_file_is_named_by_its_path() {
     let user = User::new();
     for text in ["", "nonsense\n"] {
         let file = user.write("trust", text);
-        user.run(&["history", APP]).exits(2).says(&["trust file", &file]);
+        user.run(&["history", APP]).exits(2).prints(&["trust file", &file]);
     }
 }
 
 #[test]
-fn another_logs_key_at_the_same_address() {
+fn a_checkpoint_by_another_key_is_misbehaviour() {
     let (server, other) = (log(), log());
     let user = User::new();
     user.trust(&other.vkey, &server.url);
-    user.run(&["verify", &pinned(APP, "a")]).exits(4).says(&["THE LOG MISBEHAVES", "not signed by"]);
+    user.run(&["verify", &pinned(APP, "a")]).exits(4).prints(&["THE LOG MISBEHAVES", "not signed by"]);
     assert!(user.remembered().is_empty());
 }
 
@@ -179,7 +173,7 @@ fn the_newest_verified_checkpoint_is_remembered() {
 }
 
 #[test]
-fn a_damaged_memory_is_no_new_beginning() {
+fn a_damaged_memory_is_not_replaced() {
     let server = log();
     let user = User::witnessing(&server, &Witness::new(1));
     let image = pinned(APP, "a");
@@ -191,8 +185,8 @@ fn a_damaged_memory_is_no_new_beginning() {
     let foreign = wait(log().checkpoint()).to_string();
     for damaged in ["", "nonsense", &good[..good.len() / 2], &good.replacen('\n', "\n9", 1), &foreign] {
         std::fs::write(&file, damaged).unwrap();
-        user.run(&["verify", &image]).exits(2).prints_nothing().says(&[&name, "damaged", "find out why"]);
-        user.run(&["history", APP]).exits(2).says(&[&name, "damaged"]);
+        user.run(&["verify", &image]).exits(2).has_empty_stdout().prints(&[&name, "damaged", "find out why"]);
+        user.run(&["history", APP]).exits(2).prints(&[&name, "damaged"]);
         assert_eq!(user.remembered(), [damaged], "it is left for people to look at");
     }
     std::fs::write(&file, &good).unwrap();
@@ -204,7 +198,7 @@ fn a_damaged_memory_is_no_new_beginning() {
 
 /// A witness must not log what it then cannot account for.
 #[test]
-fn a_damaged_memory_is_noticed_before_anything_is_submitted() {
+fn a_damaged_memory_is_detected_before_anything_is_submitted() {
     let server = log();
     let user = User::witnessing(&server, &Witness::new(1));
     user.run(&["history", APP]).exits(0);
@@ -212,17 +206,17 @@ fn a_damaged_memory_is_noticed_before_anything_is_submitted() {
     let file = entries.into_iter().find(|path| path.extension().is_some_and(|e| e == "checkpoint")).unwrap();
     std::fs::write(file, "nonsense").unwrap();
     let size = wait(server.size());
-    let digest = cli_common::other_digest().to_string();
-    user.run(&["observe", "--digest", &digest, "registry.example/team/new:1"]).exits(2).says(&["damaged"]);
+    let digest = taglog_tests::cli_fixture::other_digest().to_string();
+    user.run(&["observe", "--digest", &digest, "registry.example/team/new:1"]).exits(2).prints(&["damaged"]);
     assert_eq!(wait(server.size()), size, "the observation was logged all the same");
 }
 
 #[test]
-fn a_memory_that_cannot_be_written() {
+fn a_memory_that_cannot_be_written_is_an_error() {
     let server = log();
     let user = User::trusting(&server);
     user.write("state", "a file, no directory");
-    user.run(&["verify", &pinned(APP, "a")]).exits(2).says(&[&user.argument("state")]);
+    user.run(&["verify", &pinned(APP, "a")]).exits(2).prints(&[&user.argument("state")]);
     assert_eq!(user.read("state"), "a file, no directory");
 }
 
@@ -236,7 +230,7 @@ fn files_are_in_the_users_directories_by_default() {
         for variable in ["TAGLOG_TRUST", "TAGLOG_STATE", "TAGLOG_KEY"] {
             command.env_remove(variable);
         }
-        cli_common::Ran::of(arguments, command.output().unwrap())
+        taglog_tests::cli_fixture::CommandOutput::of(arguments, command.output().unwrap())
     };
     run(&["keygen", "witness.example/home"]).exits(0);
     run(&["init", &server.url, "--yes"]).exits(0);
@@ -248,19 +242,19 @@ fn files_are_in_the_users_directories_by_default() {
 
 /// Two logs with one key and one history so far: the memory does not care where a log is served.
 #[test]
-fn the_memory_goes_by_key_and_not_by_address() {
+fn memory_is_stored_by_key_and_not_by_address() {
     let server = log();
     let user = User::trusting(&server);
     user.run(&["history", APP]).exits(0);
-    let twin = same_key(&server, &[&Witness::new(1)]).start();
+    let twin = with_same_key(&server, &[&Witness::new(1)]).start();
     user.trust(&server.vkey, &twin.url);
-    user.run(&["history", APP]).exits(4).says(&["THE LOG MISBEHAVES"]);
+    user.run(&["history", APP]).exits(4).prints(&["THE LOG MISBEHAVES"]);
     user.run(&["init", &twin.url, "--yes"]).exits(0);
-    user.run(&["history", APP]).exits(4).says(&["THE LOG MISBEHAVES"]);
+    user.run(&["history", APP]).exits(4).prints(&["THE LOG MISBEHAVES"]);
 }
 
 #[test]
-fn wrong_usage_is_named() {
+fn usage_errors_are_named() {
     let server = log();
     let user = User::witnessing(&server, &Witness::new(1));
     let digest = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -315,40 +309,40 @@ fn wrong_usage_is_named() {
         let ran = user.run(arguments);
         assert_eq!(ran.code, 2, "{ran:?}");
         assert!(ran.stdout.is_empty() && !ran.stderr.is_empty(), "{ran:?}");
-        ran.says(words);
+        ran.prints(words);
     }
 }
 
 #[test]
-fn no_time_at_all_is_wrong_usage() {
+fn a_timeout_of_zero_is_a_usage_error() {
     let server = log();
-    User::trusting(&server).run(&["history", APP, "--timeout", "0"]).exits(2).says(&["--timeout"]);
+    User::trusting(&server).run(&["history", APP, "--timeout", "0"]).exits(2).prints(&["--timeout"]);
 }
 
 #[test]
-fn every_command_explains_itself_with_an_example() {
+fn every_command_has_help_with_an_example() {
     let user = User::new();
     for command in ["init", "keygen", "observe", "verify", "history", "inspect"] {
-        let help = user.run(&[command, "--help"]).exits(0).says(&[
+        let help = user.run(&[command, "--help"]).exits(0).prints(&[
             "Usage: taglog",
             "Examples:",
             &format!("taglog {command} "),
         ]);
         assert_eq!(user.run(&["help", command]).exits(0).stdout, help.stdout);
-        user.run(&[command, "-h"]).exits(0).says(&["Usage: taglog"]);
+        user.run(&[command, "-h"]).exits(0).prints(&["Usage: taglog"]);
     }
-    let help = user.run(&["--help"]).exits(0).says(&["Examples:", "Exit codes:"]);
+    let help = user.run(&["--help"]).exits(0).prints(&["Examples:", "Exit codes:"]);
     for command in ["init", "keygen", "observe", "verify", "history", "inspect"] {
         assert!(help.stdout.contains(&format!("  {command} ")), "{command}");
     }
-    let verify = user.run(&["verify", "--help"]).exits(0).says(&["Exit codes:"]);
+    let verify = user.run(&["verify", "--help"]).exits(0).prints(&["Exit codes:"]);
     for verdict in "ok moving new retagged behind mismatch unknown uncovered stale incomplete misbehaved".split(' ') {
         assert!(verify.stdout.contains(&format!("  {verdict} ")), "{verdict}");
     }
-    user.run(&["--version"]).exits(0).says(&["taglog 0."]);
+    user.run(&["--version"]).exits(0).prints(&["taglog 0."]);
 }
 
-/// The exit code of a command whose output nobody reads.
+/// The exit code of a command whose output is closed.
 fn without_reader(user: &User, arguments: &[&str], errors_too: bool) -> Option<i32> {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
@@ -358,7 +352,7 @@ fn without_reader(user: &User, arguments: &[&str], errors_too: bool) -> Option<i
 
 /// `taglog … | head -0`, and the same with `2>&1` before the bar.
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn closing_stdout_early_is_no_error() {
     let server = log();
     let user = User::trusting(&server);
     user.write("checkpoint", wait(server.checkpoint()).to_string());
@@ -380,7 +374,7 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 
 /// What goes to standard error must not end in a panic either.
 #[test]
-fn a_reader_of_errors_that_has_seen_enough_is_no_error() {
+fn closing_stderr_early_is_no_error() {
     let user = User::new();
     for arguments in [&["verify", APP][..], &["keygen", "witness.example/w"]] {
         let want = if arguments[0] == "keygen" { 0 } else { 2 };

@@ -1,19 +1,14 @@
-//! Every verdict of `taglog verify`, and answers of any size, on a real log; no registry is asked.
-
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod cli_common;
+//! Every verdict of `taglog verify`, and responses of any size, on a real log; no registry is asked.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::SeqCst},
     time::{Duration, Instant},
 };
 
-use cli_common::{APP, User, add, pinned, proxy::Proxy, wait};
+use taglog_tests::cli_fixture::{APP, User, add, pinned, proxy::Proxy, wait};
 use taglog_tests::{
     Server, Witness,
-    process::{PATIENCE, wait_for},
+    process::{TIMEOUT, wait_for},
     witness::{digest, now},
 };
 
@@ -36,8 +31,8 @@ fn unknown_tags_and_uncovered_repositories() {
     assert_eq!(user.verdict(&[&pinned(APP, "b")]), "mismatch");
     assert_eq!(user.verdict(&[&pinned(tag, "a")]), "unknown");
     assert_eq!(user.verdict(&[&pinned(repository, "a")]), "uncovered");
-    user.run(&["history", tag]).exits(1).says(&[tag, "nothing is logged for this tag"]);
-    user.run(&["history", repository]).exits(1).says(&[repository, "nothing is logged for this repository"]);
+    user.run(&["history", tag]).exits(1).prints(&[tag, "nothing is logged for this tag"]);
+    user.run(&["history", repository]).exits(1).prints(&[repository, "nothing is logged for this repository"]);
     for (name, covered) in [(tag, true), (repository, false)] {
         let answer = user.run_json(&["history", name]).exits(1).json();
         assert_eq!(
@@ -48,7 +43,7 @@ fn unknown_tags_and_uncovered_repositories() {
 }
 
 #[test]
-fn how_many_witnesses_and_whose_word_counts() {
+fn the_number_and_choice_of_witnesses_decide() {
     let (one, two, three) = (Witness::new(1), Witness::new(2), Witness::new(3));
     let server = Server::start(&[&one, &two], "");
     let (alone, both, split) = (APP, "registry.example/team/both:1", "registry.example/team/split:1");
@@ -57,7 +52,7 @@ fn how_many_witnesses_and_whose_word_counts() {
     let user = User::trusting(&server);
     let judge = |name: &str, options: &[&str]| user.verdict(&[&[pinned(name, "a").as_str()], options].concat());
     assert_eq!(judge(alone, &["--witnesses", "2"]), "new");
-    user.run(&["verify", "--witnesses", "2", &pinned(alone, "a")]).exits(1).says(&["1 of the 2 witnesses"]);
+    user.run(&["verify", "--witnesses", "2", &pinned(alone, "a")]).exits(1).prints(&["1 of the 2 witnesses"]);
     assert_eq!(judge(both, &["--witnesses", "2"]), "ok");
     assert_eq!(judge(both, &["--witnesses", "3"]), "new");
     assert_eq!(judge(split, &[]), "retagged");
@@ -71,7 +66,7 @@ fn how_many_witnesses_and_whose_word_counts() {
 }
 
 #[test]
-fn a_tag_that_was_gone() {
+fn a_tag_that_was_deleted_and_restored() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
     let (gone, back, never) = (APP, "registry.example/team/back:1", "registry.example/team/never:1");
@@ -91,7 +86,7 @@ fn a_tag_that_was_gone() {
 
 /// Nothing else was ever served, which is why the verdict is `ok`.
 #[test]
-fn coming_back_unchanged_is_no_rollback() {
+fn a_tag_restored_unchanged_is_no_rollback() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
     let at = now() - 100;
@@ -110,7 +105,7 @@ fn old_observations_are_stale_until_they_are_confirmed() {
     let user = User::trusting(&server);
     let image = pinned(APP, "a");
     assert_eq!(user.verdict(&[&image]), "stale");
-    user.run(&["verify", &image]).exits(1).says(&["last vouched", "too long ago"]);
+    user.run(&["verify", &image]).exits(1).prints(&["last vouched", "too long ago"]);
     assert_eq!(user.verdict(&[&image, "--freshness", "9d"]), "ok");
     assert_eq!(user.verdict(&[&image, "--freshness", "191h"]), "stale");
     add(&server, &[witness.confirm("registry.example/team/app", now() - DAY)]);
@@ -128,10 +123,10 @@ fn a_log_that_has_sealed_nothing_for_longer_than_asked_is_stale() {
     let user = User::trusting(&server);
     let image = pinned(APP, "a");
     assert_eq!(user.verdict(&[&image]), "ok");
-    wait_for("the seal to be older than 0 s", PATIENCE, || {
+    wait_for("the seal to be older than 0 s", TIMEOUT, || {
         (user.verdict(&[&image, "--max-age", "0s"]) == "stale").then_some(())
     });
-    user.run(&["verify", &image, "--max-age", "0s"]).exits(1).says(&["stale", "last seal", "frozen"]);
+    user.run(&["verify", &image, "--max-age", "0s"]).exits(1).prints(&["stale", "last seal", "frozen"]);
     assert_eq!(user.verdict(&[&image]), "ok", "an hour by default");
     assert_eq!(user.verdict(&[&image, "--max-age", "1m"]), "ok");
 }
@@ -163,7 +158,7 @@ fn histories_longer_than_a_page_are_fetched_whole() {
     let last = pinned(APP, "content 256");
     assert_eq!(user.verdict(&[&last]), "retagged", "and not incomplete");
     assert_eq!(user.verdict(&["--witness", &id(&two), "--moving", "1.0", &last]), "moving");
-    user.run(&["verify", &last]).exits(1).says(&["700 different digests"]);
+    user.run(&["verify", &last]).exits(1).prints(&["700 different digests"]);
 
     let file = user.argument("long.tagproof");
     user.run(&["verify", "--save", &file, &last, &pinned("registry.example/b:1", "content 255")]).exits(1);
@@ -173,11 +168,11 @@ fn histories_longer_than_a_page_are_fetched_whole() {
     assert_eq!(offline["images"][0]["verdict"], "retagged");
     assert_eq!(offline["images"][0]["logs"][0]["history"]["sightings"].as_array().unwrap().len(), 957);
     assert_eq!(offline["images"].as_array().unwrap().len(), 2, "each image once, whatever its pages");
-    user.run(&["verify", "--offline", &file, APP]).exits(1).says(&["700 different digests"]);
-    user.run(&["inspect", &file]).exits(0).says(&["tag proof", "verified"]);
+    user.run(&["verify", "--offline", &file, APP]).exits(1).prints(&["700 different digests"]);
+    user.run(&["inspect", &file]).exits(0).prints(&["tag proof", "verified"]);
 }
 
-/// More than one proof can hold for a single image is refused in words, and accuses nobody.
+/// An image with more sightings than one proof can hold is refused with a message, not reported as misbehaviour.
 #[test]
 fn many_witnesses_with_long_histories_of_one_image() {
     let witnesses: Vec<Witness> = (1..=17).map(Witness::new).collect();
@@ -185,7 +180,7 @@ fn many_witnesses_with_long_histories_of_one_image() {
     for witness in &witnesses {
         add(&server, &changes(witness, APP, 256));
     }
-    User::trusting(&server).run(&["history", APP]).exits(3).says(&["lookup-too-large", "4096"]);
+    User::trusting(&server).run(&["history", APP]).exits(3).prints(&["lookup-too-large", "4096"]);
 }
 
 /// Names of 1,100 images in 11 repositories, each logged twice by each of these witnesses.
@@ -227,17 +222,17 @@ fn more_images_than_fit_into_one_request_or_one_proof() {
         assert_eq!((&row["image"], &row["verdict"]), (&name.as_str().into(), &"ok".into()));
         assert_eq!(row["logs"][0]["history"]["witnesses"].as_array().unwrap().len(), 3, "{name}");
     }
-    let one_wrong = cli_common::pinned(&names[777], "wrong");
+    let one_wrong = taglog_tests::cli_fixture::pinned(&names[777], "wrong");
     let with_wrong = [&images[..777], &[one_wrong.as_str()], &images[778..]].concat();
     user.run(&[&["verify", "--print-digest"], &with_wrong[..]].concat())
         .exits(1)
-        .prints_nothing()
-        .says(&[&names[777], "mismatch"]);
+        .has_empty_stdout()
+        .prints(&[&names[777], "mismatch"]);
 
     drop(server);
     let offline = user.run_json(&["verify", "--offline", &file, "--witnesses", "3"]).exits(0).json();
     assert_eq!(offline["images"].as_array().unwrap().len(), names.len());
-    user.run(&["verify", "--offline", &file, &one_wrong]).exits(1).says(&["mismatch"]);
+    user.run(&["verify", "--offline", &file, &one_wrong]).exits(1).prints(&["mismatch"]);
 }
 
 /// A log that grows between the parts of one large request is still one consistent log.

@@ -1,16 +1,13 @@
 //! The auditing cosigner: in a real server's quorum, and against logs that lie, with real processes.
 
-// Tests may panic.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
 use std::time::{Duration, Instant};
 
 use taglog_proto::{checkpoint::SignedCheckpoint, note::VerifierKey};
 use taglog_tests::{
-    Data, DishonestLog, Outcome, Witness,
-    cosign::{Cosigner, log_table},
+    DataDirectory, DishonestLog, SubmissionResult, Witness,
+    cosigner_process::{CosignerProcess, log_table},
     dishonest::attack::{APP, Attack, begun},
-    process::PATIENCE,
+    process::TIMEOUT,
     server::lasting_address,
     witness::now,
 };
@@ -18,13 +15,13 @@ use taglog_tests::{
 const NAME: &str = "auditor.example/a";
 
 /// An auditing cosigner of one log, running.
-fn auditing(vkey: &VerifierKey, url: &str) -> Cosigner {
-    let mut cosigner = Cosigner::new(NAME, &[log_table(&[vkey.to_string()], &format!("url = {url:?}"))]);
+fn auditing(vkey: &VerifierKey, url: &str) -> CosignerProcess {
+    let mut cosigner = CosignerProcess::new(NAME, &[log_table(&[vkey.to_string()], &format!("url = {url:?}"))]);
     cosigner.start(&["--audit"]);
     cosigner
 }
 
-fn by_both_keys(cosigner: &Cosigner, signed: &SignedCheckpoint) -> bool {
+fn by_both_keys(cosigner: &CosignerProcess, signed: &SignedCheckpoint) -> bool {
     cosigner.keys.iter().all(|key| key.cosigned(signed).unwrap().is_some())
 }
 
@@ -55,16 +52,16 @@ fn a_log_that_lies_is_never_cosigned_again() {
     for attack in [
         Attack::OmitsASightingFromTheIndex,
         Attack::OmitsASightingFromAList,
-        Attack::CitesWhatWasNotSaid,
+        Attack::CitesAnEntryFalsely,
         Attack::ForgesAnIndexRoot,
         Attack::ReplaysAnOldSeal,
         Attack::SignsWithoutASeal,
-        Attack::BreaksAWitnesssOrder,
+        Attack::BreaksTheOrderOfAWitness,
         Attack::BackDatesAnObservation,
         Attack::SealsBeforeTheLastSeal,
-        Attack::AdmitsAStranger,
+        Attack::AdmitsAnUnknownWitness,
         Attack::ForgesASignature,
-        Attack::MisspellsAnEntry,
+        Attack::LogsAMalformedEntry,
     ] {
         let log = begun();
         let mut cosigner = auditing(log.vkey(), &log.url);
@@ -87,7 +84,7 @@ fn a_log_that_lies_is_never_cosigned_again() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let latest = runtime.block_on(cosigner.latest(log.vkey().name()));
         // A witness's order is broken after a batch that is still honest, and cosigned.
-        if matches!(attack, Attack::BreaksAWitnesssOrder) {
+        if matches!(attack, Attack::BreaksTheOrderOfAWitness) {
             assert!(latest.unverified().size < lying.unverified().size, "{attack:?}: the lie is in the record");
         } else {
             assert_eq!(latest.unverified(), honest.unverified(), "{attack:?}: the record is what was honest");
@@ -97,8 +94,8 @@ fn a_log_that_lies_is_never_cosigned_again() {
 
 /// What is not append-only is refused by its proof, before anything is audited.
 #[test]
-fn a_log_that_takes_back_is_not_cosigned() {
-    for attack in [Attack::ReordersWhatIsPublished, Attack::RollsBack] {
+fn a_log_that_rolls_back_is_not_cosigned() {
+    for attack in [Attack::ReordersPublishedEntries, Attack::RollsBack] {
         let log = begun();
         let cosigner = auditing(log.vkey(), &log.url);
         log.set_cosigners(&[cosigner.url().to_owned()]);
@@ -111,7 +108,7 @@ fn a_log_that_takes_back_is_not_cosigned() {
     }
 }
 
-/// A seal that is dated ahead convicts nobody, and is not cosigned before its time.
+/// A seal that is dated ahead proves no misbehaviour, and is not cosigned before its time.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_seal_in_the_future_is_not_cosigned() {
     let log = tokio::task::spawn_blocking(|| {
@@ -123,7 +120,7 @@ async fn a_seal_in_the_future_is_not_cosigned() {
     let cosigner = auditing(log.vkey(), &log.url);
     let history = log.history();
     let request = format!("old 0\n\n{}", history.signed(log.key()));
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         let answer = cosigner.post("add-checkpoint", request.clone()).await;
         assert_eq!(answer.status, 503, "{answer:?}");
@@ -136,12 +133,12 @@ async fn a_seal_in_the_future_is_not_cosigned() {
 }
 
 /// The data directory of a server whose policy demands the cosigner, of which both addresses are fixed.
-fn in_quorum(witness: &Witness) -> (Data, String, Cosigner) {
+fn in_quorum(witness: &Witness) -> (DataDirectory, String, CosignerProcess) {
     let address = lasting_address();
     let quota = "[quota]\nentries-per-second = 1000000\nnew-tags-per-hour = 1000000\n";
-    let data = Data::with(&[witness], &format!("policy = \"policy\"\n{quota}"));
+    let data = DataDirectory::with(&[witness], &format!("policy = \"policy\"\n{quota}"));
     let table = log_table(&[data.vkey.to_string()], &format!("url = \"http://{address}\""));
-    let mut cosigner = Cosigner::new(NAME, &[table]);
+    let mut cosigner = CosignerProcess::new(NAME, &[table]);
     let config = std::fs::read_to_string(cosigner.path("cosigner.toml")).unwrap();
     std::fs::write(cosigner.path("cosigner.toml"), config.replace("127.0.0.1:0", &lasting_address())).unwrap();
     cosigner.start(&["--audit"]);
@@ -151,7 +148,7 @@ fn in_quorum(witness: &Witness) -> (Data, String, Cosigner) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_a_servers_quorum() {
+async fn an_auditing_cosigner_completes_a_server_quorum() {
     let witness = Witness::new(1);
     let (data, address, cosigner) = in_quorum(&witness);
     let server = data.start_at(&address);
@@ -162,9 +159,9 @@ async fn in_a_servers_quorum() {
             .collect();
         let begun = Instant::now();
         let answer = server.submit_bundle(&notes).await;
-        let last = answer.iter().map(Outcome::added).max().unwrap();
+        let last = answer.iter().map(SubmissionResult::added).max().unwrap();
         while server.size().await <= last {
-            assert!(begun.elapsed() < PATIENCE, "entry {last} is not published");
+            assert!(begun.elapsed() < TIMEOUT, "entry {last} is not published");
         }
         slowest = slowest.max(begun.elapsed());
         let published = server.checkpoint().await;
@@ -176,7 +173,7 @@ async fn in_a_servers_quorum() {
 /// A log publishes nothing without its quorum. What it has committed by then may be more than a request waits for, and
 /// is audited all the same, or the log would never publish again.
 #[tokio::test(flavor = "multi_thread")]
-async fn much_that_nobody_has_published_is_audited() {
+async fn many_unpublished_entries_are_audited() {
     let witness = Witness::new(1);
     let (data, address, mut cosigner) = in_quorum(&witness);
     cosigner.kill();
@@ -190,7 +187,7 @@ async fn much_that_nobody_has_published_is_audited() {
     let begun = Instant::now();
     cosigner.start(&["--audit"]);
     while server.get("/checkpoint").await.status != 200 {
-        assert!(begun.elapsed() < PATIENCE, "entry {last} is not published");
+        assert!(begun.elapsed() < TIMEOUT, "entry {last} is not published");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let published = server.checkpoint().await;

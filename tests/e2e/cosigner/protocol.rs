@@ -1,8 +1,5 @@
-//! The cosigner as c2sp.org/tlog-witness has it: one test for each thing that it says a witness must do, with a real
-//! process, and what must hold when that process is killed.
-
-// Tests may panic.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+//! The cosigner as c2sp.org/tlog-witness specifies it: one test for each requirement on a witness, with a real process,
+//! and the invariants that must hold when that process is killed.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering::SeqCst},
@@ -18,9 +15,9 @@ use taglog_proto::{
     subtree::{Subtree, subtree_proof},
 };
 use taglog_tests::{
-    Answer,
-    cosign::{Cosigner, Growing, log_table},
-    process::PATIENCE,
+    HttpResponse,
+    cosigner_process::{CosignerProcess, GrowingLog, log_table},
+    process::TIMEOUT,
     witness::now,
 };
 
@@ -28,15 +25,15 @@ const ORIGIN: &str = "log.example/a";
 const NAME: &str = "cosigner.example/a";
 
 /// A cosigner of a log of this size, running.
-fn started(size: u64) -> (Cosigner, Growing) {
-    let log = Growing::new(ORIGIN, size);
-    let mut cosigner = Cosigner::new(NAME, &[log.table()]);
+fn started(size: u64) -> (CosignerProcess, GrowingLog) {
+    let log = GrowingLog::new(ORIGIN, size);
+    let mut cosigner = CosignerProcess::new(NAME, &[log.table()]);
     cosigner.start(&[]);
     (cosigner, log)
 }
 
 /// The checkpoint with the answer's cosignatures, all of which must be by the cosigner, now.
-fn cosigned(cosigner: &Cosigner, signed: &SignedCheckpoint, answer: &Answer) -> SignedCheckpoint {
+fn cosigned(cosigner: &CosignerProcess, signed: &SignedCheckpoint, answer: &HttpResponse) -> SignedCheckpoint {
     assert_eq!(answer.status, 200, "{answer:?}");
     let lines = parse_signature_lines(&answer.body).unwrap();
     assert_eq!(lines.len(), cosigner.keys.len(), "one line for each key");
@@ -48,12 +45,12 @@ fn cosigned(cosigner: &Cosigner, signed: &SignedCheckpoint, answer: &Answer) -> 
     signed
 }
 
-async fn add(cosigner: &Cosigner, log: &Growing, old: u64) -> SignedCheckpoint {
+async fn add(cosigner: &CosignerProcess, log: &GrowingLog, old: u64) -> SignedCheckpoint {
     let answer = cosigner.post("add-checkpoint", log.request(old)).await;
     cosigned(cosigner, &log.checkpoint(), &answer)
 }
 
-async fn status_of(cosigner: &Cosigner, body: impl Into<String>) -> u16 {
+async fn status_of(cosigner: &CosignerProcess, body: impl Into<String>) -> u16 {
     cosigner.post("add-checkpoint", body.into()).await.status
 }
 
@@ -63,7 +60,7 @@ fn note(key: &SigningKey, text: &str) -> String {
 }
 
 #[tokio::test]
-async fn it_cosigns_a_log_that_only_grows() {
+async fn an_append_only_log_is_cosigned() {
     let (mut cosigner, mut log) = started(5);
     let mut old = 0;
     for size in [5, 6, 256, 300, 300] {
@@ -122,7 +119,7 @@ async fn malformed_requests_are_400() {
 #[tokio::test]
 async fn an_unknown_origin_is_404() {
     let (cosigner, _log) = started(5);
-    let other = Growing::new("log.example/b", 5);
+    let other = GrowingLog::new("log.example/b", 5);
     assert_eq!(status_of(&cosigner, other.request(0)).await, 404);
 }
 
@@ -159,7 +156,7 @@ async fn a_checkpoint_that_is_not_the_logs_is_403() {
 #[tokio::test]
 async fn another_old_size_is_409_with_the_latest() {
     let (cosigner, mut log) = started(5);
-    let conflict = |answer: &Answer, size: &str| {
+    let conflict = |answer: &HttpResponse, size: &str| {
         assert_eq!((answer.status, answer.text().as_str()), (409, size), "{answer:?}");
         assert_eq!(answer.header("content-type"), "text/x.tlog.size");
     };
@@ -169,7 +166,7 @@ async fn another_old_size_is_409_with_the_latest() {
     for old in [0, 4, 6, 9] {
         conflict(&cosigner.post("add-checkpoint", log.request(old)).await, "5\n");
     }
-    let smaller = Growing::new(ORIGIN, 4);
+    let smaller = GrowingLog::new(ORIGIN, 4);
     conflict(&cosigner.post("add-checkpoint", smaller.request(4)).await, "5\n");
     add(&cosigner, &log, 5).await;
 }
@@ -187,7 +184,7 @@ async fn a_tree_without_leaves_has_one_root() {
 #[tokio::test]
 async fn a_false_proof_is_422() {
     let (cosigner, mut log) = started(5);
-    let with_proof = |log: &Growing, old: u64, proof: Vec<Hash>| {
+    let with_proof = |log: &GrowingLog, old: u64, proof: Vec<Hash>| {
         AddCheckpoint { old, proof, checkpoint: log.checkpoint() }.to_string()
     };
     let first = with_proof(&log, 0, vec![Hash::of(b"x")]);
@@ -202,7 +199,7 @@ async fn a_false_proof_is_422() {
     for bad in [Vec::new(), good[1..].to_vec(), good[..good.len() - 1].to_vec(), changed, longer] {
         assert_eq!(status_of(&cosigner, with_proof(&log, 5, bad)).await, 422);
     }
-    let mut fork = Growing::new(ORIGIN, 4);
+    let mut fork = GrowingLog::new(ORIGIN, 4);
     fork.grow_to(9, "forged");
     assert_eq!(status_of(&cosigner, fork.request(5)).await, 422, "another history");
     assert_eq!(cosigner.latest(ORIGIN).await, signed, "nothing has changed");
@@ -212,7 +209,7 @@ async fn a_false_proof_is_422() {
 async fn two_roots_of_one_size_are_422_and_evidence() {
     let (cosigner, log) = started(5);
     let signed = add(&cosigner, &log, 0).await;
-    let mut fork = Growing::new(ORIGIN, 4);
+    let mut fork = GrowingLog::new(ORIGIN, 4);
     fork.grow_to(5, "forged");
     let request = AddCheckpoint { old: 5, proof: Vec::new(), checkpoint: fork.checkpoint() };
     assert_eq!(status_of(&cosigner, request.to_string()).await, 422);
@@ -237,11 +234,11 @@ async fn a_log_with_an_ml_dsa_key_and_keys_that_change() {
         cosignature::{Algorithm, CosignerSigningKey},
         time::Timestamp,
     };
-    let log = Growing::new(ORIGIN, 5);
+    let log = GrowingLog::new(ORIGIN, 5);
     let next = SigningKey::from_seed(ORIGIN, &[8; 32]).unwrap();
     let ml_dsa = CosignerSigningKey::from_seed(ORIGIN, Algorithm::MlDsa44, &[7; 32]).unwrap();
     let vkeys = [log.key.verifier_key().to_string(), next.verifier_key().to_string(), ml_dsa.key().to_string()];
-    let mut cosigner = Cosigner::new(NAME, &[log_table(&vkeys, "")]);
+    let mut cosigner = CosignerProcess::new(NAME, &[log_table(&vkeys, "")]);
     cosigner.start(&[]);
     let line = ml_dsa.cosign(&log.checkpoint(), Timestamp::from_unix(now()).unwrap()).unwrap();
     let text = log.checkpoint().note().text.clone();
@@ -264,9 +261,9 @@ async fn what_was_never_cosigned_is_404_for_monitors() {
 }
 
 #[tokio::test]
-async fn the_record_survives_a_restart_and_logs_are_apart() {
-    let (one, mut two) = (Growing::new(ORIGIN, 5), Growing::new("log.example/b", 7));
-    let mut cosigner = Cosigner::new(NAME, &[one.table(), two.table()]);
+async fn state_survives_a_restart_and_is_separate_for_each_log() {
+    let (one, mut two) = (GrowingLog::new(ORIGIN, 5), GrowingLog::new("log.example/b", 7));
+    let mut cosigner = CosignerProcess::new(NAME, &[one.table(), two.table()]);
     cosigner.start(&[]);
     let (first, second) = (add(&cosigner, &one, 0).await, add(&cosigner, &two, 0).await);
     cosigner.stop();
@@ -307,7 +304,7 @@ async fn of_racing_requests_only_one_wins() {
 }
 
 #[tokio::test]
-async fn subtrees() {
+async fn subtrees_are_cosigned() {
     let (cosigner, mut log) = started(14);
     let signed = add(&cosigner, &log, 0).await;
     let subtree = Subtree::new(8, 13).unwrap();
@@ -335,7 +332,7 @@ async fn subtrees() {
     ] {
         assert_eq!(post(bad).await.status, 400, "{what}");
     }
-    let other = Growing::new("log.example/b", 14).checkpoint();
+    let other = GrowingLog::new("log.example/b", 14).checkpoint();
     assert_eq!(post(SignSubtree { checkpoint: other, ..good.clone() }.to_string()).await.status, 404);
     let alone = SignSubtree { checkpoint: log.checkpoint(), ..good.clone() };
     assert_eq!(post(alone.to_string()).await.status, 403, "not cosigned");
@@ -356,8 +353,8 @@ async fn subtrees() {
 
 #[tokio::test]
 async fn without_an_ml_dsa_key_there_are_no_subtrees() {
-    let log = Growing::new(ORIGIN, 5);
-    let mut cosigner = Cosigner::new(NAME, &[log.table()]);
+    let log = GrowingLog::new(ORIGIN, 5);
+    let mut cosigner = CosignerProcess::new(NAME, &[log.table()]);
     cosigner.configure("key = \"ed25519.key\"", &[log.table()]);
     cosigner.start_with(1, &[]);
     assert_eq!(cosigner.post("sign-subtree", "").await.status, 404);
@@ -386,7 +383,7 @@ async fn a_state_directory_is_for_one_process() {
 }
 
 #[tokio::test]
-async fn what_is_damaged_is_not_begun_afresh() {
+async fn damaged_state_is_refused() {
     let (mut cosigner, log) = started(5);
     add(&cosigner, &log, 0).await;
     cosigner.stop();
@@ -404,7 +401,7 @@ async fn what_is_damaged_is_not_begun_afresh() {
 }
 
 #[tokio::test]
-async fn keys_of_its_own_are_made_by_keygen() {
+async fn keygen_makes_keys_that_serve_accepts() {
     use std::process::Command;
     let home = tempfile::tempdir().unwrap();
     for (flag, file, kind) in [("--cosigner", "a.key", 2), ("--ml-dsa", "b.key", 1)] {
@@ -423,11 +420,11 @@ async fn keys_of_its_own_are_made_by_keygen() {
 
 /// What it returned a cosignature for, it never takes back: not when it is killed at any moment.
 #[tokio::test]
-async fn killed_at_any_moment_the_record_never_goes_back() {
+async fn state_never_goes_back_after_sigkill_at_random_moments() {
     let (mut cosigner, mut log) = started(1);
     // The largest size that a cosignature was returned for.
     let returned = AtomicU64::new(0);
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     let mut rounds: u64 = 0;
     while rounds < 25 || (returned.load(SeqCst) <= 5 && Instant::now() < deadline) {
         rounds += 1;

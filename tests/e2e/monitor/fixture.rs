@@ -1,4 +1,4 @@
-//! A monitor in a home of its own, and a receiver of its webhook.
+//! A monitor with a home directory, and a receiver of its webhook.
 
 use std::{
     future::Future,
@@ -12,7 +12,7 @@ use serde_json::Value;
 use taglog_proto::note::VerifierKey;
 use taglog_tests::{
     Process, binary,
-    process::{PATIENCE, wait_for},
+    process::{TIMEOUT, wait_for},
 };
 use tempfile::TempDir;
 use tokio::{net::TcpListener, runtime::Runtime};
@@ -26,21 +26,21 @@ pub fn wait<T>(future: impl Future<Output = T>) -> T {
 
 /// Takes alerts, or refuses them, as it is told.
 #[derive(Clone)]
-pub struct Receiver {
+pub struct WebhookReceiver {
     pub url: String,
     taken: Arc<Mutex<Vec<Value>>>,
     answer: Arc<dyn Fn(usize) -> u16 + Send + Sync>,
     asked: Arc<Mutex<usize>>,
 }
 
-impl Receiver {
+impl WebhookReceiver {
     /// Answers with a status that follows from how many requests there were before.
-    pub fn start(answer: impl Fn(usize) -> u16 + Send + Sync + 'static) -> Receiver {
+    pub fn start(answer: impl Fn(usize) -> u16 + Send + Sync + 'static) -> WebhookReceiver {
         wait(async move {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let url = format!("http://{}/hook", listener.local_addr().unwrap());
             let (taken, asked) = (Arc::default(), Arc::default());
-            let receiver = Receiver { url, taken, answer: Arc::new(answer), asked };
+            let receiver = WebhookReceiver { url, taken, answer: Arc::new(answer), asked };
             let router = Router::new().route("/hook", post(take)).with_state(receiver.clone());
             tokio::spawn(async move { axum::serve(listener, router).await });
             receiver
@@ -53,7 +53,7 @@ impl Receiver {
     }
 }
 
-async fn take(State(receiver): State<Receiver>, Json(alert): Json<Value>) -> StatusCode {
+async fn take(State(receiver): State<WebhookReceiver>, Json(alert): Json<Value>) -> StatusCode {
     let mut asked = receiver.asked.lock().unwrap();
     let status = (receiver.answer)(*asked);
     *asked += 1;
@@ -64,13 +64,13 @@ async fn take(State(receiver): State<Receiver>, Json(alert): Json<Value>) -> Sta
 }
 
 /// A home with a configuration.
-pub struct Scene {
+pub struct MonitorFixture {
     home: TempDir,
 }
 
 /// How a run of `--once` ended.
 #[derive(Debug)]
-pub struct Ran {
+pub struct OnceOutput {
     pub code: Option<i32>,
     /// Shown when an assertion fails.
     #[allow(dead_code)] // Read by Debug alone.
@@ -79,14 +79,14 @@ pub struct Ran {
     pub alerts: Vec<Value>,
 }
 
-impl Scene {
+impl MonitorFixture {
     /// A monitor of this log, that watches everything. `more` is TOML: keys first, tables last. `log` is an address, or
     /// a directory in the home.
-    pub fn new(vkey: &VerifierKey, log: &str, more: &str) -> Scene {
-        let scene = Scene { home: tempfile::tempdir().unwrap() };
-        scene.write("trust", &format!("log {vkey}\nquorum none\n"));
-        scene.configure(log, more);
-        scene
+    pub fn new(vkey: &VerifierKey, log: &str, more: &str) -> MonitorFixture {
+        let fixture = MonitorFixture { home: tempfile::tempdir().unwrap() };
+        fixture.write("trust", &format!("log {vkey}\nquorum none\n"));
+        fixture.configure(log, more);
+        fixture
     }
 
     pub fn configure(&self, log: &str, more: &str) {
@@ -116,10 +116,10 @@ impl Scene {
         Process::spawn(&mut self.command(arguments))
     }
 
-    pub fn once(&self, arguments: &[&str]) -> Ran {
+    pub fn once(&self, arguments: &[&str]) -> OnceOutput {
         let output = self.command(&[&["--once"], arguments].concat()).output().unwrap();
         let stdout = String::from_utf8(output.stdout).unwrap();
-        Ran {
+        OnceOutput {
             code: output.status.code(),
             stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
             alerts: stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
@@ -129,7 +129,7 @@ impl Scene {
 
 /// Lines of standard output as alerts, one after the other.
 pub fn next_alert(process: &Process) -> Value {
-    let line = process.line(PATIENCE).unwrap_or_else(|| panic!("no alert comes: {}", process.stderr()));
+    let line = process.line(TIMEOUT).unwrap_or_else(|| panic!("no alert comes: {}", process.stderr()));
     serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"))
 }
 
@@ -145,7 +145,7 @@ pub fn await_alert(process: &Process, kind: &str, state: &str) -> Value {
 
 /// Where a monitor serves metrics, from its log.
 pub fn address_of(process: &Process) -> String {
-    wait_for("the address", PATIENCE, || {
+    wait_for("the address", TIMEOUT, || {
         let stderr = process.stderr();
         let (_, rest) = stderr.split_once("listening on http://")?;
         Some(rest.split_once('\n')?.0.trim().to_owned())

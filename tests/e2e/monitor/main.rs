@@ -1,19 +1,12 @@
-//! `taglog monitor` with a real log: every kind of alert, every way out, and `kill -9` at any moment.
+//! `taglog monitor` with a real log: every kind of alert, every sink, and SIGKILL at random moments.
 
 // A test fails where it unwraps.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-#[path = "monitor/attacks.rs"]
+mod alerts;
 mod attacks;
-#[path = "monitor/crashes.rs"]
 mod crashes;
-#[path = "monitor/directory_log.rs"]
 mod directory_log;
-#[path = "monitor/liveness.rs"]
+mod fixture;
 mod liveness;
-#[path = "monitor/misbehaviour.rs"]
 mod misbehaviour;
-#[path = "monitor/scene.rs"]
-mod scene;
-#[path = "monitor/story.rs"]
-mod story;

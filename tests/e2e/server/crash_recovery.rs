@@ -1,8 +1,5 @@
-//! Crashes: the server is killed at random moments under load, again and again. What was
-//! acknowledged is in the log where it was acknowledged, the log is one history, and it audits.
-
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+//! The server is killed at random moments under load, again and again. What was acknowledged is in the log where it was
+//! acknowledged, the log is one history, and it passes an audit.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -11,7 +8,7 @@ use taglog_proto::{
     merkle::{Hash, verify_consistency},
 };
 use taglog_tests::{
-    Data, Outcome, Server, Witness,
+    DataDirectory, Server, SubmissionResult, Witness,
     process::Process,
     random::{self, Random},
     replay,
@@ -25,12 +22,12 @@ const CLIENTS: u8 = 4;
 const TAGS: u64 = 50;
 
 /// One witness that submits, and remembers what it was told.
-struct Client {
+struct SubmittingClient {
     witness: Witness,
     random: Random,
     next: u64,
     start: i64,
-    /// Sent, and not answered: to be sent again, first of all.
+    /// DigestBody, and not answered: to be sent again, first of all.
     pending: Vec<Vec<u8>>,
     acknowledged: Vec<(Vec<u8>, u64)>,
     /// Answered as duplicates: they were in the log although the crash came before the answer.
@@ -38,10 +35,10 @@ struct Client {
     checkpoints: BTreeMap<u64, SignedCheckpoint>,
 }
 
-impl Client {
-    fn new(number: u8, seed: u64) -> Client {
+impl SubmittingClient {
+    fn new(number: u8, seed: u64) -> SubmittingClient {
         let random = Random::new(seed ^ (u64::from(number) << 32));
-        Client {
+        SubmittingClient {
             witness: Witness::new(number),
             random,
             next: 0,
@@ -62,7 +59,9 @@ impl Client {
             }
             let Some(outcomes) = self.submit(server).await else { return };
             self.remember(&outcomes);
-            let Ok(answer) = taglog_tests::Answer::try_of(server.request("GET", "/checkpoint")).await else { return };
+            let Ok(answer) = taglog_tests::HttpResponse::try_of(server.request("GET", "/checkpoint")).await else {
+                return;
+            };
             let checkpoint = SignedCheckpoint::parse(&answer.body).unwrap();
             checkpoint.verify(&server.vkey).unwrap();
             self.see(checkpoint);
@@ -77,21 +76,22 @@ impl Client {
     }
 
     /// A single note goes as such, more as a bundle.
-    async fn submit(&self, server: &Server) -> Option<Vec<Outcome>> {
+    async fn submit(&self, server: &Server) -> Option<Vec<SubmissionResult>> {
         match &self.pending[..] {
             [note] => {
                 let request = server.request("POST", "/api/v1/entries").header("content-type", "text/plain");
-                let answer = taglog_tests::Answer::try_of(request.body(note.clone())).await.ok()?;
+                let answer = taglog_tests::HttpResponse::try_of(request.body(note.clone())).await.ok()?;
                 assert_eq!(answer.status, 200, "{answer:?}");
-                Some(vec![Outcome::of(&answer.json()[0])])
+                Some(vec![SubmissionResult::of(&answer.json()[0])])
             }
             notes => server.try_submit_bundle(notes).await,
         }
     }
 
-    fn remember(&mut self, outcomes: &[Outcome]) {
-        self.survived += outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Duplicate(_))).count() as u64;
-        let indices = outcomes.iter().map(Outcome::index);
+    fn remember(&mut self, outcomes: &[SubmissionResult]) {
+        self.survived +=
+            outcomes.iter().filter(|outcome| matches!(outcome, SubmissionResult::Duplicate(_))).count() as u64;
+        let indices = outcomes.iter().map(SubmissionResult::index);
         self.acknowledged.extend(std::mem::take(&mut self.pending).into_iter().zip(indices));
     }
 
@@ -108,7 +108,7 @@ impl Client {
 }
 
 /// Runs all clients until the server is killed after `life`.
-async fn round(data: &Data, clients: &mut [Client], life: Duration) {
+async fn round(data: &DataDirectory, clients: &mut [SubmittingClient], life: Duration) {
     let server = data.start();
     let [a, b, c, d] = clients else { panic!("want {CLIENTS} clients") };
     let kill = async {
@@ -121,20 +121,20 @@ async fn round(data: &Data, clients: &mut [Client], life: Duration) {
 }
 
 /// Kills a server that may not even be listening yet.
-fn kill_while_starting(data: &Data, life: Duration) {
+fn kill_while_starting(data: &DataDirectory, life: Duration) {
     let mut process = Process::spawn(&mut data.run_command());
     std::thread::sleep(life);
     process.kill();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_moment_the_log_keeps_what_it_acknowledged() {
+async fn acknowledged_entries_survive_sigkill_at_random_moments() {
     let seed = random::seed();
     let mut random = Random::new(seed);
-    let mut clients: Vec<Client> = (1..=CLIENTS).map(|number| Client::new(number, seed)).collect();
+    let mut clients: Vec<SubmittingClient> = (1..=CLIENTS).map(|number| SubmittingClient::new(number, seed)).collect();
     let witnesses: Vec<Witness> = (1..=CLIENTS).map(Witness::new).collect();
     let quota = "[quota]\nentries-per-second = 1000000\nsightings-per-tag-per-hour = 1000000";
-    let data = Data::with(&witnesses.iter().collect::<Vec<_>>(), quota);
+    let data = DataDirectory::with(&witnesses.iter().collect::<Vec<_>>(), quota);
     for i in 0..ROUNDS {
         if i % 10 == 9 {
             kill_while_starting(&data, Duration::from_millis(random.below(60)));
@@ -154,19 +154,19 @@ async fn killed_at_any_moment_the_log_keeps_what_it_acknowledged() {
     assert!(total > 1000, "only {total} entries: the clients did not get going");
 }
 
-async fn check_acknowledged(server: &Server, client: &Client, entries: &[Vec<u8>]) {
+async fn check_acknowledged(server: &Server, client: &SubmittingClient, entries: &[Vec<u8>]) {
     for (note, index) in &client.acknowledged {
         assert!(entries[*index as usize] == *note, "entry {index} was acknowledged and is not there");
     }
     for chunk in client.acknowledged.chunks(2000) {
         let notes: Vec<Vec<u8>> = chunk.iter().map(|(note, _)| note.clone()).collect();
-        let want: Vec<Outcome> = chunk.iter().map(|(_, index)| Outcome::Duplicate(*index)).collect();
+        let want: Vec<SubmissionResult> = chunk.iter().map(|(_, index)| SubmissionResult::Duplicate(*index)).collect();
         assert!(server.submit_bundle(&notes).await == want, "not answered as before");
     }
 }
 
 /// By the server's own proofs and by those from the replayed log.
-async fn check_checkpoints(server: &Server, client: &Client, log: &taglog_memory_log::MemoryLog) {
+async fn check_checkpoints(server: &Server, client: &SubmittingClient, log: &taglog_memory_log::MemoryLog) {
     let new = log.checkpoint(server.vkey.name());
     for old in client.checkpoints.values() {
         assert_prefix(old, log);

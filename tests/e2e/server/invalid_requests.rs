@@ -1,13 +1,10 @@
-//! Bad input: each with its documented status and problem type, nothing recorded, and the server
-//! goes on serving.
-
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+//! Invalid requests: each with its documented status and problem type, nothing recorded, and the server goes on
+//! serving.
 
 use taglog_proto::tile::encode_bundle;
 use taglog_tests::{
-    Answer, Outcome, Server, Witness,
-    process::PATIENCE,
+    HttpResponse, Server, SubmissionResult, Witness,
+    process::TIMEOUT,
     replay::fetch_entries,
     witness::{digest, now, time},
 };
@@ -37,7 +34,7 @@ async fn assert_unharmed(server: &Server, witness: &Witness, before: u64) {
     assert!(index < server.size().await);
 }
 
-fn assert_problem(what: &str, answer: &Answer, status: u16, kind: &str) {
+fn assert_problem(what: &str, answer: &HttpResponse, status: u16, kind: &str) {
     assert_eq!(answer.problem(), (status, kind.to_owned()), "{what}: {answer:?}");
 }
 
@@ -98,7 +95,10 @@ async fn malformed_notes_are_refused() {
     // The same in one bundle: each is answered, none is taken.
     let notes: Vec<Vec<u8>> = bad.into_iter().map(|(_, note)| note).collect();
     let outcomes = server.submit_bundle(&notes).await;
-    assert!(outcomes.iter().all(|outcome| *outcome == Outcome::Refused("malformed-entry".into())), "{outcomes:?}");
+    assert!(
+        outcomes.iter().all(|outcome| *outcome == SubmissionResult::Refused("malformed-entry".into())),
+        "{outcomes:?}"
+    );
     assert_unharmed(&server, &witness, before).await;
 }
 
@@ -130,7 +130,7 @@ async fn assert_too_large(server: &Server, call: &str, limit: usize) {
         (to, sent)
     });
     let mut answer = [0; 1024];
-    let count = tokio::time::timeout(PATIENCE, from.read(&mut answer)).await.expect("no answer").unwrap();
+    let count = tokio::time::timeout(TIMEOUT, from.read(&mut answer)).await.expect("no answer").unwrap();
     let answer = String::from_utf8_lossy(&answer[..count]);
     assert!(answer.starts_with("HTTP/1.1 413 "), "{call} of {length} bytes: {answer}");
     assert!(answer.contains("application/problem+json"), "{answer}");
@@ -195,7 +195,7 @@ async fn times_out_of_range_are_refused() {
 }
 
 #[tokio::test]
-async fn rosters_and_seals_are_refused_from_outside() {
+async fn submitted_rosters_and_seals_are_refused() {
     let (server, witness) = log().await;
     let before = server.size().await;
     let own = fetch_entries(&server, 2).await;
@@ -203,7 +203,7 @@ async fn rosters_and_seals_are_refused_from_outside() {
         assert_problem("the log's own entry", &server.post_note(entry).await, 400, "not-a-statement");
     }
     let outcomes = server.submit_bundle(&own).await;
-    assert_eq!(outcomes, vec![Outcome::Refused("not-a-statement".into()); 2]);
+    assert_eq!(outcomes, vec![SubmissionResult::Refused("not-a-statement".into()); 2]);
     assert_unharmed(&server, &witness, before).await;
 }
 
@@ -222,7 +222,7 @@ async fn truncated_bundles_are_refused_whole() {
 }
 
 #[tokio::test]
-async fn a_bad_entry_does_not_harm_the_good_ones_around_it() {
+async fn an_invalid_entry_does_not_affect_others_in_its_bundle() {
     let (server, witness) = log().await;
     let old = witness.observe("r.example/old:1", "x", now());
     let old_index = server.submit(&old).await.added();
@@ -240,17 +240,17 @@ async fn a_bad_entry_does_not_harm_the_good_ones_around_it() {
     ];
     let outcomes = server.submit_bundle(&notes).await;
     let first = outcomes[0].added();
-    let refused = |kind: &str| Outcome::Refused(kind.to_owned());
+    let refused = |kind: &str| SubmissionResult::Refused(kind.to_owned());
     let want = [
-        Outcome::Added(first),
+        SubmissionResult::Added(first),
         refused("malformed-entry"),
-        Outcome::Added(first + 1),
+        SubmissionResult::Added(first + 1),
         refused("unknown-witness"),
         refused("in-future"),
-        Outcome::Duplicate(old_index),
+        SubmissionResult::Duplicate(old_index),
         refused("nothing-to-confirm"),
         refused("malformed-entry"),
-        Outcome::Added(first + 2),
+        SubmissionResult::Added(first + 2),
     ];
     assert_eq!(outcomes, want);
     let entries = fetch_entries(&server, server.size().await).await;
@@ -260,7 +260,7 @@ async fn a_bad_entry_does_not_harm_the_good_ones_around_it() {
 }
 
 #[tokio::test]
-async fn an_empty_bundle_is_answered_with_nothing() {
+async fn an_empty_bundle_gets_an_empty_response() {
     let (server, witness) = log().await;
     let before = server.size().await;
     assert!(server.submit_bundle(&[]).await.is_empty());
@@ -276,7 +276,7 @@ async fn other_content_types_are_refused() {
         let answer = server.post("/api/v1/entries", kind, note.clone()).await;
         assert_problem(kind, &answer, 415, "unsupported-media-type");
     }
-    let answer = Answer::of(server.request("POST", "/api/v1/entries").body(note.clone())).await;
+    let answer = HttpResponse::of(server.request("POST", "/api/v1/entries").body(note.clone())).await;
     assert_problem("no content type", &answer, 415, "unsupported-media-type");
     assert_unharmed(&server, &witness, before).await;
     let answer = server.post("/api/v1/entries", "text/plain; charset=utf-8", note).await;
@@ -514,7 +514,7 @@ async fn other_methods_are_refused() {
         ("POST", "/api/v1/log".to_owned(), "GET"),
         ("BREW", "/healthz".to_owned(), "GET"),
     ] {
-        let answer = Answer::of(server.request(method, &path)).await;
+        let answer = HttpResponse::of(server.request(method, &path)).await;
         assert_problem(&path, &answer, 405, "method-not-allowed");
         // RFC 9110, section 15.5.6: a 405 names what is allowed.
         assert!(answer.header("allow").contains(allowed), "{method} {path}: {answer:?}");
@@ -523,7 +523,7 @@ async fn other_methods_are_refused() {
 }
 
 #[tokio::test]
-async fn manifests_that_nobody_named_are_refused() {
+async fn manifests_of_unlogged_digests_are_refused() {
     let (server, witness) = log().await;
     let put = |content: &'static str, digest: String| {
         let server = &server;
@@ -541,7 +541,7 @@ async fn manifests_that_nobody_named_are_refused() {
 }
 
 #[tokio::test]
-async fn a_manifest_named_by_a_kept_index_is_taken() {
+async fn a_manifest_named_by_a_stored_index_is_accepted() {
     let (server, witness) = log().await;
     let (platform, config) = (r#"{"platform":1}"#, r#"{"config":1}"#);
     let digests = (digest(platform), digest(config));

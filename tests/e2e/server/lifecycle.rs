@@ -1,8 +1,5 @@
 //! Starting, refusing to start, restarting, stopping.
 
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
 use std::{
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -16,7 +13,7 @@ use std::{
 
 use taglog_proto::note::SigningKey;
 use taglog_tests::{
-    Data, Outcome, Server, Witness, replay,
+    DataDirectory, Server, SubmissionResult, Witness, replay,
     replay::assert_prefix,
     server::{ORIGIN, command, copy_directory},
     witness::now,
@@ -25,7 +22,7 @@ use taglog_tests::{
 const APP: &str = "registry.example/team/app:1.0";
 
 /// Starts a server that must refuse with exit code 1 and a message that has all of `words`.
-fn assert_refuses(data: &Data, arguments: &[&str], words: &[&str]) {
+fn assert_refuses(data: &DataDirectory, arguments: &[&str], words: &[&str]) {
     let refusal = data.try_start(arguments).err().expect("the server starts");
     assert_eq!(refusal.code, Some(1), "{refusal:?}");
     for word in words {
@@ -46,8 +43,8 @@ fn text(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn a_second_server_on_one_directory_refuses() {
-    let data = Data::init();
+fn a_second_server_on_one_directory_refuses_to_start() {
+    let data = DataDirectory::init();
     let server = data.start();
     assert_refuses(&data, &[], &["another taglog-server runs on", "fork"]);
     server.stop();
@@ -55,8 +52,8 @@ fn a_second_server_on_one_directory_refuses() {
 }
 
 #[test]
-fn a_key_that_others_can_read_refuses() {
-    let data = Data::init();
+fn a_key_file_that_others_can_read_is_refused() {
+    let data = DataDirectory::init();
     let key = data.path().join("key");
     assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     for mode in [0o644, 0o640, 0o604, 0o660] {
@@ -69,7 +66,7 @@ fn a_key_that_others_can_read_refuses() {
 
 #[test]
 fn init_does_not_overwrite() {
-    let data = Data::init();
+    let data = DataDirectory::init();
     let path = data.path();
     let key = std::fs::read(path.join("key")).unwrap();
     let init = || output(&["init", path.to_str().unwrap(), "--origin", ORIGIN]);
@@ -94,7 +91,7 @@ fn init_takes_only_origins_that_a_key_can_have() {
 
 #[test]
 fn bad_configurations_are_refused_with_what_is_wrong() {
-    let data = Data::init();
+    let data = DataDirectory::init();
     for (toml, words) in [
         ("witneses = []", ["witneses", "unknown field"]),
         ("[quota]\nentries-per-sec = 1", ["entries-per-sec", "unknown field"]),
@@ -121,7 +118,7 @@ fn bad_configurations_are_refused_with_what_is_wrong() {
 
 #[test]
 fn bad_witness_keys_are_refused() {
-    let data = Data::init();
+    let data = DataDirectory::init();
     let good = Witness::new(1).vkey().to_string();
     let (name, rest) = good.split_once('+').unwrap();
     let bad = [
@@ -143,15 +140,15 @@ fn bad_witness_keys_are_refused() {
 
 /// It is an easy mistake, and what is said about it ends up in logs.
 #[test]
-fn a_secret_key_in_the_place_of_a_public_one_is_not_repeated() {
-    let data = Data::init();
+fn a_secret_key_given_as_a_public_key_is_not_printed() {
+    let data = DataDirectory::init();
     data.write_config(&format!("witnesses = [{:?}]", Witness::new(1).key.to_secret_string()));
     assert_refuses(&data, &[], &["witness"]);
 }
 
 #[test]
 fn two_witnesses_with_one_key_are_refused() {
-    let data = Data::init();
+    let data = DataDirectory::init();
     data.configure(&[&Witness::named("a.example/1", 1), &Witness::named("b.example/2", 1)], "");
     assert_refuses(&data, &[], &["a.example/1", "b.example/2", "same public key"]);
     data.configure(&[&Witness::new(1)], "");
@@ -161,7 +158,7 @@ fn two_witnesses_with_one_key_are_refused() {
 
 #[test]
 fn wrong_usage_has_exit_code_2() {
-    let data = Data::init();
+    let data = DataDirectory::init();
     let path = data.path().to_str().unwrap().to_owned();
     let wrong: &[&[&str]] = &[
         &[],
@@ -187,7 +184,7 @@ fn wrong_usage_has_exit_code_2() {
 fn a_port_in_use_is_refused() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let data = Data::init();
+    let data = DataDirectory::init();
     // A flag may come once, so the address comes from the configuration here.
     data.write_config(&format!("listen = {address:?}"));
     let refused = command().args(["run", "--data"]).arg(data.path()).output().unwrap();
@@ -209,8 +206,8 @@ async fn changed_witnesses_are_written_as_a_new_roster() {
     let about = server.get("/api/v1/log").await.json();
     assert_eq!(about["roster"]["index"].as_u64(), Some(before.unverified().size), "first in its batch");
     // Who has left gets the old answer, and nothing new in.
-    assert_eq!(server.submit(&old).await, Outcome::Duplicate(index));
-    assert_eq!(server.submit(&one.sign_again(&old)).await, Outcome::Duplicate(index));
+    assert_eq!(server.submit(&old).await, SubmissionResult::Duplicate(index));
+    assert_eq!(server.submit(&one.sign_again(&old)).await, SubmissionResult::Duplicate(index));
     let refused = server.post_note(&one.observe(APP, "b", now())).await;
     assert_eq!(refused.problem(), (403, "unknown-witness".to_owned()));
     server.add(&[two.observe(APP, "b", now()), three.observe(APP, "b", now())]).await;
@@ -242,9 +239,9 @@ async fn unchanged_witnesses_write_no_roster() {
 }
 
 #[tokio::test]
-async fn a_witness_on_the_command_line_counts_too() {
+async fn a_witness_on_the_command_line_is_admitted() {
     let (one, two) = (Witness::new(1), Witness::new(2));
-    let data = Data::with(&[&one], "");
+    let data = DataDirectory::with(&[&one], "");
     let server = data.start_with(&["--witness", &two.vkey().to_string()]);
     server.add(&[one.observe(APP, "a", now()), two.observe(APP, "a", now())]).await;
 }
@@ -269,7 +266,7 @@ async fn a_restart_keeps_everything() {
     assert_eq!(server.get(retags).await.json()["retags"], serde_json::json!([]));
     assert_eq!(server.get(&manifest).await.text(), content);
     let again = server.submit_bundle(&notes).await;
-    assert_eq!(again, indices.into_iter().map(Outcome::Duplicate).collect::<Vec<_>>());
+    assert_eq!(again, indices.into_iter().map(SubmissionResult::Duplicate).collect::<Vec<_>>());
     // Lists of sightings go on where they were.
     server.submit(&witness.observe("r.example/a:1", "new", t + 1)).await.added();
     let report = &server.lookup(&["r.example/a:1"], "").await.images[0].witnesses[0];
@@ -278,11 +275,11 @@ async fn a_restart_keeps_everything() {
 }
 
 #[tokio::test]
-async fn a_restart_says_by_a_seal_that_the_log_is_alive() {
+async fn a_restart_writes_a_seal() {
     let server = Server::start(&[], "");
     let before = server.size().await;
     let server = server.stop().start();
-    let deadline = std::time::Instant::now() + taglog_tests::process::PATIENCE;
+    let deadline = std::time::Instant::now() + taglog_tests::process::TIMEOUT;
     while server.size().await == before {
         assert!(std::time::Instant::now() < deadline, "no seal after a restart");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -293,7 +290,7 @@ async fn a_restart_says_by_a_seal_that_the_log_is_alive() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stopping_under_load_loses_nothing_that_was_acknowledged() {
     let witness = Witness::new(1);
-    let mut data = Data::with(&[&witness], "[quota]\nentries-per-second = 1000000");
+    let mut data = DataDirectory::with(&[&witness], "[quota]\nentries-per-second = 1000000");
     let (acknowledged, number) = (Mutex::new(Vec::new()), AtomicU64::new(0));
     for _ in 0..3 {
         let server = data.start();
@@ -311,13 +308,13 @@ async fn stopping_under_load_loses_nothing_that_was_acknowledged() {
         };
         let stop = async {
             let before = acknowledged.lock().unwrap().len();
-            let deadline = std::time::Instant::now() + taglog_tests::process::PATIENCE;
+            let deadline = std::time::Instant::now() + taglog_tests::process::TIMEOUT;
             while acknowledged.lock().unwrap().len() < before + 200 {
                 assert!(std::time::Instant::now() < deadline, "nothing is acknowledged");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
             server.terminate();
-            // Clients go on until nobody answers.
+            // Clients go on until the server stops answering.
             while server.get_status("/healthz").await.is_some() {}
             stopping.store(true, Relaxed);
         };
@@ -338,7 +335,7 @@ async fn try_submit(server: &Server, notes: &[Vec<u8>]) -> Option<Vec<u64>> {
 }
 
 /// A log with some entries, stopped, with all of it in files rather than in RocksDB's log.
-async fn stopped_log() -> Data {
+async fn stopped_log() -> DataDirectory {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
     let notes: Vec<_> = (0..50).map(|i| witness.observe(&format!("r.example/a:{i}"), "x", now())).collect();

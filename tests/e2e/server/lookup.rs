@@ -1,15 +1,12 @@
 //! Look-ups: tag proofs that verify, consistency, pages, many images.
 
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
 use taglog_proto::{
     entry::Seen,
     merkle::{Hash, leaf_hash, verify_consistency, verify_inclusion},
     tag_proof::{TagProof, VerifiedLookup},
 };
 use taglog_tests::{
-    Answer, Server, Witness, replay,
+    HttpResponse, Server, Witness, replay,
     replay::fetch_entries,
     witness::{digest, image, now},
 };
@@ -42,7 +39,7 @@ async fn an_answer_shows_everything_that_was_acknowledged() {
 }
 
 #[tokio::test]
-async fn what_is_not_in_the_log_is_proven_absent() {
+async fn an_unlisted_tag_is_proven_absent() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
     let empty = server.lookup(&[APP], "").await;
@@ -166,7 +163,7 @@ async fn a_page_beyond_the_list_is_empty_and_verifies() {
 }
 
 #[tokio::test]
-async fn no_page_number_makes_a_proof_that_is_refused() {
+async fn every_page_number_gives_a_valid_proof() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
     server.submit(&witness.observe(APP, "a", now())).await.added();
@@ -208,7 +205,7 @@ async fn many_images_in_one_lookup() {
 }
 
 #[tokio::test]
-async fn a_lookup_that_needs_too_many_entries_says_so() {
+async fn a_lookup_that_needs_too_many_entries_is_refused() {
     let witnesses: Vec<Witness> = (1..=5).map(Witness::new).collect();
     let server = Server::start(&witnesses.iter().collect::<Vec<_>>(), "");
     let names: Vec<String> = (0..1000).map(|i| format!("r.example/a:{i}")).collect();
@@ -250,8 +247,8 @@ async fn lookups_during_submissions_always_verify() {
 }
 
 #[tokio::test]
-async fn answers_say_that_they_are_not_to_be_cached() {
+async fn lookups_are_not_cacheable() {
     let server = Server::start(&[], "");
-    let answer: Answer = server.get(&format!("/api/v1/lookup?image={APP}")).await;
+    let answer: HttpResponse = server.get(&format!("/api/v1/lookup?image={APP}")).await;
     assert_eq!((answer.header("cache-control"), answer.header("content-type")), ("no-cache", "application/json"));
 }

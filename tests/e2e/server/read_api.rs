@@ -1,7 +1,4 @@
-//! Tiles, listings, headers, and the pages about the log itself.
-
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+//! Tiles, listings, header fields, and the endpoints about the log itself.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +8,7 @@ use taglog_proto::{
     tile::{TileKind, TilePath, decode_bundle},
 };
 use taglog_tests::{
-    Answer, Server, Witness, replay,
+    HttpResponse, Server, Witness, replay,
     witness::{digest, now},
 };
 
@@ -27,7 +24,7 @@ async fn log_with(witness: &Witness, tags: usize) -> Server {
 }
 
 #[tokio::test]
-async fn every_width_of_every_tile_is_served_and_none_beyond() {
+async fn every_tile_width_is_served_and_none_beyond_the_size() {
     let server = log_with(&Witness::new(1), 600).await;
     let log = replay(&server).await;
     let size = log.entries().len() as u64;
@@ -57,7 +54,7 @@ async fn every_width_of_every_tile_is_served_and_none_beyond() {
 }
 
 #[tokio::test]
-async fn gzip_on_demand() {
+async fn gzip_is_used_when_accepted() {
     let server = log_with(&Witness::new(1), 300).await;
     let unpacking = reqwest::Client::builder().no_proxy().gzip(true).build().unwrap();
     for path in
@@ -65,21 +62,21 @@ async fn gzip_on_demand() {
     {
         let plain = server.get(path).await;
         assert_eq!((plain.status, plain.header("content-encoding")), (200, ""), "{path}");
-        let packed = Answer::of(server.request("GET", path).header("accept-encoding", "gzip")).await;
+        let packed = HttpResponse::of(server.request("GET", path).header("accept-encoding", "gzip")).await;
         assert_eq!(packed.header("content-encoding"), "gzip", "{path}");
         assert!(packed.header("vary").to_lowercase().contains("accept-encoding"), "{path}: {packed:?}");
         assert!(packed.body.starts_with(&[0x1f, 0x8b]), "{path}");
-        let unpacked = Answer::of(unpacking.get(format!("{}{path}", server.url))).await;
+        let unpacked = HttpResponse::of(unpacking.get(format!("{}{path}", server.url))).await;
         assert!(unpacked.body == plain.body, "{path}");
     }
 }
 
 #[tokio::test]
-async fn pages_of_other_origins_may_read_everything() {
+async fn cross_origin_reads_are_allowed() {
     let server = log_with(&Witness::new(1), 1).await;
     let paths = ["/checkpoint", "/tile/0/000.p/1", "/api/v1/log", "/api/v1/lookup?image=r.example/a:0", "/nope"];
     for path in paths {
-        let answer = Answer::of(server.request("GET", path).header("origin", "https://viewer.example")).await;
+        let answer = HttpResponse::of(server.request("GET", path).header("origin", "https://viewer.example")).await;
         assert_eq!(answer.header("access-control-allow-origin"), "*", "{path}: {answer:?}");
     }
     let preflight = server
@@ -87,13 +84,13 @@ async fn pages_of_other_origins_may_read_everything() {
         .header("origin", "https://viewer.example")
         .header("access-control-request-method", "POST")
         .header("access-control-request-headers", "content-type");
-    let answer = Answer::of(preflight).await;
+    let answer = HttpResponse::of(preflight).await;
     assert!(answer.status == 200 && answer.header("access-control-allow-origin") == "*", "{answer:?}");
     assert!(["*", "content-type"].contains(&answer.header("access-control-allow-headers")), "{answer:?}");
 }
 
 #[tokio::test]
-async fn caches_are_told_what_changes() {
+async fn cache_control_and_content_type_of_each_endpoint() {
     let witness = Witness::new(1);
     let server = log_with(&witness, 1).await;
     assert_eq!(server.put(&format!("/api/v1/manifests/{}", digest("x")), "x").await.status, 201);
@@ -119,14 +116,14 @@ async fn caches_are_told_what_changes() {
 async fn head_is_get_without_a_body() {
     let server = log_with(&Witness::new(1), 1).await;
     for path in ["/checkpoint", "/tile/0/000.p/1", "/api/v1/log"] {
-        let (head, get) = (Answer::of(server.request("HEAD", path)).await, server.get(path).await);
+        let (head, get) = (HttpResponse::of(server.request("HEAD", path)).await, server.get(path).await);
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
         assert_eq!(head.header("content-type"), get.header("content-type"), "{path}");
     }
 }
 
 #[tokio::test]
-async fn metrics_show_the_log_and_name_no_path_of_a_client() {
+async fn metrics_have_no_client_paths_as_labels() {
     let server = log_with(&Witness::new(1), 3).await;
     let size = server.size().await;
     server.get("/secret-path").await;
@@ -166,7 +163,7 @@ async fn health_and_readiness() {
 }
 
 #[tokio::test]
-async fn the_log_says_who_it_is() {
+async fn the_log_describes_itself() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "[limits]\nfuture = 60\n[quota]\nentries-per-second = 7");
     let json = server.get("/api/v1/log").await.json();
@@ -212,7 +209,7 @@ async fn the_openapi_document_has_every_route() {
 }
 
 #[tokio::test]
-async fn every_documented_call_is_there() {
+async fn every_documented_endpoint_exists() {
     let server = log_with(&Witness::new(1), 1).await;
     let document = server.get("/api/v1/openapi.json").await.json();
     let mut calls = 0;
@@ -221,7 +218,7 @@ async fn every_documented_call_is_there() {
         let sample = sample.replace("{digest}", &digest("x").to_string());
         let methods = item.as_object().unwrap().keys().filter(|key| ["get", "put", "post"].contains(&key.as_str()));
         for method in methods {
-            let answer = Answer::of(server.request(&method.to_uppercase(), &sample)).await;
+            let answer = HttpResponse::of(server.request(&method.to_uppercase(), &sample)).await;
             assert!(!answer.text().contains("no such page") && answer.status != 405, "{method} {path}: {answer:?}");
             let responses = &document["paths"][path][method]["responses"];
             assert!(
@@ -236,7 +233,7 @@ async fn every_documented_call_is_there() {
 }
 
 #[tokio::test]
-async fn the_openapi_document_refers_to_nothing_that_is_missing() {
+async fn the_openapi_document_has_no_dangling_reference() {
     let server = Server::start(&[], "");
     let document = server.get("/api/v1/openapi.json").await.json();
     let text = document.to_string();
@@ -308,7 +305,7 @@ async fn retags_are_listed_page_by_page() {
 }
 
 #[tokio::test]
-async fn retags_are_found_whoever_saw_them() {
+async fn retags_are_listed_whichever_witness_saw_them() {
     let (one, two) = (Witness::new(1), Witness::new(2));
     let server = Server::start(&[&one, &two], "");
     let t = now() - 100;
@@ -330,7 +327,7 @@ async fn retags_are_found_whoever_saw_them() {
 }
 
 #[tokio::test]
-async fn retags_within_one_batch_are_found() {
+async fn retags_within_one_batch_are_listed() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
     let (t, plain, gone) = (now(), "r.example/plain:1", "r.example/gone-between:1");
@@ -364,7 +361,7 @@ async fn images_are_listed_by_digest() {
 }
 
 #[tokio::test]
-async fn the_first_sighting_of_a_digest_is_listed_although_one_batch_has_two() {
+async fn the_first_sighting_of_a_digest_is_listed_when_a_batch_has_two() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
     let notes = ["shared", "other", "shared"].iter().enumerate();

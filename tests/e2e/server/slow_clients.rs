@@ -1,7 +1,4 @@
-//! Slow and silent clients: they are cut off, and hold up nobody else.
-
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+//! Slow and silent clients time out and do not delay others.
 
 use std::time::{Duration, Instant};
 
@@ -23,10 +20,10 @@ async fn stall(server: &Server, beginning: &str) -> TcpStream {
     stream
 }
 
-/// Everything until the server closes the connection; `None` when it does not within `patience`.
-async fn read_until_cut_off(mut stream: TcpStream, patience: Duration) -> Option<String> {
+/// Everything until the server closes the connection; `None` when it does not within `timeout`.
+async fn read_until_cut_off(mut stream: TcpStream, timeout: Duration) -> Option<String> {
     let mut answer = Vec::new();
-    let read = tokio::time::timeout(patience, stream.read_to_end(&mut answer)).await;
+    let read = tokio::time::timeout(timeout, stream.read_to_end(&mut answer)).await;
     // A connection that is reset is cut off as well.
     read.is_ok().then(|| String::from_utf8_lossy(&answer).into_owned())
 }
@@ -38,7 +35,7 @@ async fn assert_serves_at_once(server: &Server) {
 }
 
 #[tokio::test]
-async fn half_a_head_is_cut_off() {
+async fn an_incomplete_request_head_times_out() {
     let server = Server::start(&[], "");
     let stalled = [
         "GET /checkpoint HTTP/1.1\r\nhost: x\r\n",
@@ -56,7 +53,7 @@ async fn half_a_head_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_head_byte_by_byte_is_cut_off() {
+async fn a_request_head_sent_byte_by_byte_times_out() {
     let server = Server::start(&[], "");
     let mut stream = stall(&server, "GET /checkpoint HTTP/1.1\r\nx: ").await;
     let start = Instant::now();
@@ -68,7 +65,7 @@ async fn a_head_byte_by_byte_is_cut_off() {
 }
 
 #[tokio::test]
-async fn half_a_body_is_cut_off() {
+async fn an_incomplete_body_times_out() {
     let server = Server::start(&[], "");
     let head = "POST /api/v1/entries HTTP/1.1\r\nhost: x\r\ncontent-type: text/plain\r\ncontent-length: 500\r\n\r\n";
     let stalled = stall(&server, &format!("{head}taglog/observation@v1\n")).await;
@@ -78,7 +75,7 @@ async fn half_a_body_is_cut_off() {
 }
 
 #[tokio::test]
-async fn a_body_without_end_is_cut_off_at_the_limit() {
+async fn an_endless_body_is_cut_off_at_the_size_limit() {
     let server = Server::start(&[], "");
     let head = "POST /api/v1/lookup HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n";
     let mut stream = stall(&server, head).await;
@@ -92,7 +89,7 @@ async fn a_body_without_end_is_cut_off_at_the_limit() {
 }
 
 #[tokio::test]
-async fn silent_connections_are_cut_off() {
+async fn connections_that_send_nothing_time_out() {
     let server = Server::start(&[], "");
     let mut waiting = Vec::new();
     // Nothing at all, a fitting beginning of both versions of HTTP, and the beginning of HTTP/2.
@@ -102,13 +99,13 @@ async fn silent_connections_are_cut_off() {
     assert_serves_at_once(&server).await;
     let deadline = Instant::now() + CUT_OFF;
     for (beginning, stream) in waiting {
-        let patience = deadline.saturating_duration_since(Instant::now());
-        assert!(read_until_cut_off(stream, patience).await.is_some(), "still open after {CUT_OFF:?}: {beginning:?}");
+        let timeout = deadline.saturating_duration_since(Instant::now());
+        assert!(read_until_cut_off(stream, timeout).await.is_some(), "still open after {CUT_OFF:?}: {beginning:?}");
     }
 }
 
 #[tokio::test]
-async fn connections_that_stay_idle_are_closed() {
+async fn idle_connections_are_closed() {
     let server = Server::start(&[], "");
     let stream = stall(&server, "GET /healthz HTTP/1.1\r\nhost: x\r\n\r\n").await;
     let answer = read_until_cut_off(stream, CUT_OFF).await.expect("still open");
@@ -116,7 +113,7 @@ async fn connections_that_stay_idle_are_closed() {
 }
 
 #[tokio::test]
-async fn silent_connections_cannot_lock_everyone_out() {
+async fn connections_that_send_nothing_do_not_block_others() {
     let server = Server::start(&[], "max-connections = 16");
     let mut silent = Vec::new();
     for _ in 0..16 {
@@ -127,7 +124,7 @@ async fn silent_connections_cannot_lock_everyone_out() {
 }
 
 #[tokio::test]
-async fn many_idle_connections_hold_up_nobody() {
+async fn many_idle_connections_do_not_delay_others() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
     let mut idle = Vec::new();
@@ -148,14 +145,14 @@ async fn many_idle_connections_hold_up_nobody() {
 }
 
 #[tokio::test]
-async fn who_does_not_read_does_not_keep_the_server_from_stopping() {
+async fn a_client_that_does_not_read_does_not_prevent_shutdown() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
     let manifest = "x".repeat(4 << 20);
     server.submit(&witness.observe("r.example/a:1", &manifest, now())).await.added();
     let path = format!("/api/v1/manifests/{}", taglog_tests::witness::digest(&manifest));
     assert_eq!(server.put(&path, manifest).await.status, 201);
-    // 400 MB of answers, more than any socket holds, and nobody reads.
+    // 400 MB of responses, more than any socket buffers, and the client does not read.
     let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\n\r\n");
     let mut stream = stall(&server, &request.repeat(100)).await;
     stream.read_exact(&mut [0; 12]).await.unwrap();

@@ -1,11 +1,8 @@
-//! What the log takes, what it has already, and what breaks its rules.
-
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
+//! Which entries the log accepts, which are duplicates, and which break a rule.
 
 use taglog_proto::{entry::Seen, receipt::Receipt, tile::encode_bundle};
 use taglog_tests::{
-    Outcome, Server, Witness, replay,
+    Server, SubmissionResult, Witness, replay,
     replay::fetch_entries,
     witness::{digest, image, now},
 };
@@ -13,8 +10,8 @@ use taglog_tests::{
 const APP: &str = "registry.example/team/app:1.0";
 const REPOSITORY: &str = "registry.example/team/app";
 
-fn refused(kind: &str) -> Outcome {
-    Outcome::Refused(kind.to_owned())
+fn refused(kind: &str) -> SubmissionResult {
+    SubmissionResult::Refused(kind.to_owned())
 }
 
 /// How often a text stands in the log, whatever its signatures.
@@ -30,12 +27,12 @@ async fn the_same_note_again_is_a_duplicate() {
     let server = Server::start(&[&witness], "");
     let note = witness.observe(APP, "a", now());
     let index = server.submit(&note).await.added();
-    assert_eq!(server.submit(&note).await, Outcome::Duplicate(index));
-    assert_eq!(server.submit_bundle(&[note.clone(), note.clone()]).await, vec![Outcome::Duplicate(index); 2]);
+    assert_eq!(server.submit(&note).await, SubmissionResult::Duplicate(index));
+    assert_eq!(server.submit_bundle(&[note.clone(), note.clone()]).await, vec![SubmissionResult::Duplicate(index); 2]);
     let server = server.stop().start();
-    assert_eq!(server.submit(&note).await, Outcome::Duplicate(index), "after a restart");
+    assert_eq!(server.submit(&note).await, SubmissionResult::Duplicate(index), "after a restart");
     let server = server.kill().start();
-    assert_eq!(server.submit(&note).await, Outcome::Duplicate(index), "after a crash");
+    assert_eq!(server.submit(&note).await, SubmissionResult::Duplicate(index), "after a crash");
     assert_eq!(count(&server, &note).await, 1);
     replay(&server).await;
 }
@@ -48,13 +45,13 @@ async fn the_same_text_with_another_signature_is_a_duplicate() {
     let again = witness.sign_again(&note);
     assert_ne!(note, again);
     let index = server.submit(&note).await.added();
-    assert_eq!(server.submit(&again).await, Outcome::Duplicate(index));
+    assert_eq!(server.submit(&again).await, SubmissionResult::Duplicate(index));
     let server = server.stop().start();
-    assert_eq!(server.submit(&again).await, Outcome::Duplicate(index), "after a restart");
+    assert_eq!(server.submit(&again).await, SubmissionResult::Duplicate(index), "after a restart");
     // The other signature is a valid one: first, it is taken.
     let other = witness.observe(APP, "b", now());
     let index = server.submit(&witness.sign_again(&other)).await.added();
-    assert_eq!(server.submit(&other).await, Outcome::Duplicate(index));
+    assert_eq!(server.submit(&other).await, SubmissionResult::Duplicate(index));
     replay(&server).await;
 }
 
@@ -74,9 +71,13 @@ async fn duplicates_within_one_bundle_are_added_once() {
     ];
     let outcomes = server.submit_bundle(&notes).await;
     let first = outcomes[0].added();
-    let want = [Outcome::Added(first), Outcome::Duplicate(first), Outcome::Duplicate(first)];
+    let want = [SubmissionResult::Added(first), SubmissionResult::Duplicate(first), SubmissionResult::Duplicate(first)];
     assert_eq!(outcomes[..3], want);
-    let want = [Outcome::Added(first + 1), Outcome::Duplicate(first + 1), Outcome::Duplicate(first + 1)];
+    let want = [
+        SubmissionResult::Added(first + 1),
+        SubmissionResult::Duplicate(first + 1),
+        SubmissionResult::Duplicate(first + 1),
+    ];
     assert_eq!(outcomes[3..], want);
     assert_eq!((count(&server, &note).await, count(&server, &confirmation).await), (1, 1));
     replay(&server).await;
@@ -90,7 +91,7 @@ async fn one_note_from_many_clients_at_once_is_added_once() {
     let again = witness.sign_again(&note);
     let client = |i: usize| server.submit(if i.is_multiple_of(2) { &note } else { &again });
     let outcomes = join_all((0..32).map(client)).await;
-    let added = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Added(_))).count();
+    let added = outcomes.iter().filter(|outcome| matches!(outcome, SubmissionResult::Added(_))).count();
     let index = outcomes[0].index();
     assert!(added == 1 && outcomes.iter().all(|outcome| outcome.index() == index), "{outcomes:?}");
     assert_eq!(count(&server, &note).await, 1);
@@ -113,7 +114,7 @@ async fn join_all<T>(futures: impl Iterator<Item = impl Future<Output = T>>) -> 
 }
 
 #[tokio::test]
-async fn observations_of_a_tag_go_forward_in_time() {
+async fn observations_of_a_tag_must_be_in_time_order() {
     let (one, two) = (Witness::new(1), Witness::new(2));
     let server = Server::start(&[&one, &two], "");
     let t = now() - 1000;
@@ -133,7 +134,7 @@ async fn observations_of_a_tag_go_forward_in_time() {
 }
 
 #[tokio::test]
-async fn confirmations_follow_their_rules() {
+async fn confirmations_that_break_a_rule_are_refused() {
     let (one, two) = (Witness::new(1), Witness::new(2));
     let server = Server::start(&[&one, &two], "");
     let t = now() - 1000;
@@ -141,7 +142,7 @@ async fn confirmations_follow_their_rules() {
     assert_eq!(early.problem(), (409, "nothing-to-confirm".to_owned()));
     server.submit(&one.observe(APP, "a", t)).await.added();
     let index = server.submit(&one.confirm(REPOSITORY, t + 100)).await.added();
-    assert_eq!(server.submit(&one.confirm(REPOSITORY, t + 100)).await, Outcome::Duplicate(index));
+    assert_eq!(server.submit(&one.confirm(REPOSITORY, t + 100)).await, SubmissionResult::Duplicate(index));
     assert_eq!(server.submit(&one.confirm(REPOSITORY, t + 99)).await, refused("out-of-order"));
     assert_eq!(server.submit(&two.confirm(REPOSITORY, t + 100)).await, refused("nothing-to-confirm"));
     // What was confirmed at t + 100 cannot have been otherwise at t + 99, in any tag of it.
@@ -162,7 +163,7 @@ async fn entries_per_second_are_limited() {
     let server = Server::start(&[&one, &two], "[quota]\nentries-per-second = 1");
     let notes: Vec<Vec<u8>> = (0..40).map(|i| one.observe(&format!("r.example/a:{i}"), "x", now())).collect();
     let outcomes = server.submit_bundle(&notes).await;
-    let added = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Added(_))).count();
+    let added = outcomes.iter().filter(|outcome| matches!(outcome, SubmissionResult::Added(_))).count();
     // Ten at once, and one more for each second that this takes.
     assert!((10..30).contains(&added) && outcomes[39] == refused("quota"), "{outcomes:?}");
     let last = server.post_note(&notes[39]).await;
@@ -171,12 +172,12 @@ async fn entries_per_second_are_limited() {
         assert!(last.header("retry-after").parse::<u32>().is_ok(), "{last:?}");
     }
     // What is in the log already costs nothing, nor does another witness pay.
-    assert!(matches!(server.submit_bundle(&vec![notes[0].clone(); 30]).await[29], Outcome::Duplicate(_)));
+    assert!(matches!(server.submit_bundle(&vec![notes[0].clone(); 30]).await[29], SubmissionResult::Duplicate(_)));
     server.submit(&two.observe("r.example/a:1", "x", now())).await.added();
 }
 
 #[tokio::test]
-async fn false_signatures_use_up_nobodys_quota() {
+async fn invalid_signatures_do_not_count_against_a_quota() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "[quota]\nentries-per-second = 1");
     let forged = |tag: u32| {
@@ -212,7 +213,7 @@ async fn new_tags_and_changes_of_a_tag_are_limited() {
 }
 
 #[tokio::test]
-async fn more_than_the_queue_holds_is_refused_with_a_time_to_wait() {
+async fn a_full_queue_refuses_with_retry_after() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "max-queue = 5");
     let notes: Vec<Vec<u8>> = (0..6).map(|i| witness.observe(&format!("r.example/a:{i}"), "x", now())).collect();
@@ -224,7 +225,7 @@ async fn more_than_the_queue_holds_is_refused_with_a_time_to_wait() {
 }
 
 #[tokio::test]
-async fn a_rollback_is_a_sighting_too() {
+async fn a_rollback_is_a_sighting() {
     let (one, two) = (Witness::new(1), Witness::new(2));
     let server = Server::start(&[&one, &two], "");
     let t = now() - 100;
@@ -288,11 +289,11 @@ async fn every_entry_of_a_bundle_gets_its_receipt() {
 }
 
 #[tokio::test]
-async fn a_quiet_log_says_by_a_seal_that_it_is_alive() {
+async fn an_idle_log_writes_a_seal() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "[limits]\nquiet = 1");
     server.submit(&witness.observe(APP, "a", now())).await.added();
-    let (before, deadline) = (server.size().await, std::time::Instant::now() + taglog_tests::process::PATIENCE);
+    let (before, deadline) = (server.size().await, std::time::Instant::now() + taglog_tests::process::TIMEOUT);
     while server.size().await < before + 2 {
         assert!(std::time::Instant::now() < deadline, "no seals of a quiet log");
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;

@@ -1,15 +1,15 @@
-//! Clocks that are wrong: nothing is dated by them, and nothing is lost.
+//! Wrong clocks: no entry is dated by them, and none is lost.
 
 use std::path::PathBuf;
 
 use taglog_tests::{
     Agent,
-    hostile_registry::{HostileRegistry, Manner},
+    hostile_registry::{HostileRegistry, ManifestResponse},
     witness::now,
 };
 
-use crate::witness_scene::{
-    HEALTHY, Scene, digest_of, logged, logged_digests, pending, start_by, wait_logged, wait_patiently, watch,
+use taglog_tests::agent_fixture::{
+    AgentFixture, HEALTHY, digest_of, logged, logged_digests, pending, start_by, wait_for_agent, wait_logged, watch,
 };
 
 const APP: &str = "team/app:1.0";
@@ -50,38 +50,38 @@ fn library() -> PathBuf {
 
 /// The clock jumps while the agent runs; tags move meanwhile; the clock is set right.
 fn jump(offset: &str) {
-    let mut scene = Scene::new();
-    scene.registry.set(APP, Manner::serves("one"));
-    scene.configure(&[("gone-looks", "2")], &[watch(&scene.registry, &[APP], "")]);
-    let clock = FakeClock::of(&scene.agent);
-    clock.start(&mut scene.agent);
-    scene.wait_logged(APP, &["one"]);
-    scene.wait_healthy_logged(&["one"]);
+    let mut fixture = AgentFixture::new();
+    fixture.registry.set(APP, ManifestResponse::serves("one"));
+    fixture.configure(&[("gone-looks", "2")], &[watch(&fixture.registry, &[APP], "")]);
+    let clock = FakeClock::of(&fixture.agent);
+    clock.start(&mut fixture.agent);
+    fixture.wait_logged(APP, &["one"]);
+    fixture.wait_healthy_logged(&["one"]);
 
     clock.set(offset);
-    scene.set_healthy("two");
-    scene.registry.remove(APP);
-    let status = scene.agent.wait_until("the clock alarm", |status| status.alarms().contains(&"clock"));
+    fixture.set_healthy("two");
+    fixture.registry.remove(APP);
+    let status = fixture.agent.wait_until("the clock alarm", |status| status.alarms().contains(&"clock"));
     let subject = status.alarm("clock").unwrap()["subject"].as_str().unwrap();
-    assert!(subject == scene.registry.host || subject == scene.other.host, "{status:?}");
+    assert!(subject == fixture.registry.host || subject == fixture.other.host, "{status:?}");
     assert_eq!(status.exit_code(), 3);
-    // Many looks at what has changed, and not a word about it: neither in the log nor on the way to it.
-    scene.wait_looks(&[HEALTHY, APP], 4);
-    let status = scene.agent.status();
-    assert_eq!(pending(&status, &scene.server), 0, "{status:?}");
-    let images = [scene.registry.name(APP), scene.registry.name(HEALTHY), scene.other.name(HEALTHY)];
+    // Many polls of what has changed, and no entry about it: neither in the log nor in the spool.
+    fixture.wait_polls(&[HEALTHY, APP], 4);
+    let status = fixture.agent.status();
+    assert_eq!(pending(&status, &fixture.server), 0, "{status:?}");
+    let images = [fixture.registry.name(APP), fixture.registry.name(HEALTHY), fixture.other.name(HEALTHY)];
     for image in &images {
-        assert_eq!(logged_digests(&scene.server, image), [digest_of("one")], "{image}");
+        assert_eq!(logged_digests(&fixture.server, image), [digest_of("one")], "{image}");
         assert_eq!(status.seen(image), Some(&*digest_of("one")), "{image}");
     }
 
     clock.set("+0");
-    scene.wait_healthy_logged(&["one", "two"]);
-    scene.wait_logged(APP, &["one", "gone"]);
-    let status = scene.agent.wait_until("the end of the alarm", |status| status.alarms().is_empty());
+    fixture.wait_healthy_logged(&["one", "two"]);
+    fixture.wait_logged(APP, &["one", "gone"]);
+    let status = fixture.agent.wait_until("the end of the alarm", |status| status.alarms().is_empty());
     assert_eq!(status.exit_code(), 0);
     let right = now() - 120..=now();
-    for (seen, observed) in images.iter().flat_map(|image| logged(&scene.server, image)) {
+    for (seen, observed) in images.iter().flat_map(|image| logged(&fixture.server, image)) {
         assert!(right.contains(&observed.unix()), "{seen} dated {observed}");
     }
 }
@@ -105,48 +105,48 @@ fn a_clock_that_jumps_back_by_two_minutes() {
 /// The clock was wrong from the start, as on a machine whose battery is empty.
 #[test]
 fn a_clock_that_is_wrong_from_the_start() {
-    let mut scene = Scene::new();
-    scene.configure(&[], &[]);
-    let clock = FakeClock::of(&scene.agent);
+    let mut fixture = AgentFixture::new();
+    fixture.configure(&[], &[]);
+    let clock = FakeClock::of(&fixture.agent);
     clock.set("-20y");
-    clock.start(&mut scene.agent);
-    scene.agent.wait_until("the clock alarm", |status| status.alarms().contains(&"clock"));
-    scene.wait_looks(&[HEALTHY], 2);
-    assert_eq!(pending(&scene.agent.status(), &scene.server), 0);
-    assert_eq!(scene.logged(HEALTHY), [""; 0]);
+    clock.start(&mut fixture.agent);
+    fixture.agent.wait_until("the clock alarm", |status| status.alarms().contains(&"clock"));
+    fixture.wait_polls(&[HEALTHY], 2);
+    assert_eq!(pending(&fixture.agent.status(), &fixture.server), 0);
+    assert_eq!(fixture.logged(HEALTHY), [""; 0]);
     clock.set("+0");
-    scene.wait_healthy_logged(&["one"]);
-    scene.agent.wait_until("the end of the alarm", |status| status.alarms().is_empty());
+    fixture.wait_healthy_logged(&["one"]);
+    fixture.agent.wait_until("the end of the alarm", |status| status.alarms().is_empty());
 }
 
 /// The clock of a registry is wrong: only its own tags have to wait.
 #[test]
 fn a_registry_whose_clock_is_wrong() {
-    let mut scene = Scene::new();
+    let mut fixture = AgentFixture::new();
     let (ahead, behind) = (HostileRegistry::start(), HostileRegistry::start());
     for (registry, offset) in [(&ahead, 3600), (&behind, -3600)] {
         registry.clock(offset);
-        registry.set(APP, Manner::serves("one"));
+        registry.set(APP, ManifestResponse::serves("one"));
     }
-    scene.configure(&[], &[watch(&ahead, &[APP], ""), watch(&behind, &[APP], "")]);
-    scene.start();
+    fixture.configure(&[], &[watch(&ahead, &[APP], ""), watch(&behind, &[APP], "")]);
+    fixture.start();
     for registry in [&ahead, &behind] {
         let has_alarm = |status: &taglog_tests::Status| {
             let alarms = status.0["alarms"].as_array().unwrap();
             alarms.iter().any(|alarm| alarm["kind"] == "clock" && alarm["subject"] == registry.host)
         };
-        scene.agent.wait_until("the alarm about this registry's clock", has_alarm);
+        fixture.agent.wait_until("the alarm about this registry's clock", has_alarm);
         let name = registry.name(APP);
-        scene.agent.wait_until("the error to be named", |status| status.error(&name).contains("clock"));
-        wait_patiently(&scene.agent, "two looks", || (registry.looks(APP) >= 2).then_some(()));
-        assert_eq!(logged_digests(&scene.server, &registry.name(APP)), [""; 0]);
+        fixture.agent.wait_until("the error to be named", |status| status.error(&name).contains("clock"));
+        wait_for_agent(&fixture.agent, "two looks", || (registry.polls(APP) >= 2).then_some(()));
+        assert_eq!(logged_digests(&fixture.server, &registry.name(APP)), [""; 0]);
     }
-    scene.wait_healthy_logged(&["one"]);
-    scene.set_healthy("two");
-    scene.wait_healthy_logged(&["one", "two"]);
+    fixture.wait_healthy_logged(&["one"]);
+    fixture.set_healthy("two");
+    fixture.wait_healthy_logged(&["one", "two"]);
     for registry in [&ahead, &behind] {
         registry.clock(0);
-        wait_logged(&scene.agent, &scene.server, &registry.name(APP), &["one"]);
+        wait_logged(&fixture.agent, &fixture.server, &registry.name(APP), &["one"]);
     }
-    scene.agent.wait_until("the end of both alarms", |status| status.alarms().is_empty());
+    fixture.agent.wait_until("the end of both alarms", |status| status.alarms().is_empty());
 }

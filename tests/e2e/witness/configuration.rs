@@ -1,35 +1,37 @@
-//! `check-config`: what is wrong with a configuration, what it would make public, and what `import` makes.
+//! `check-config`: errors of a configuration, what it would make public, and what `import` makes.
 
 use std::process::Command;
 
 use taglog_tests::{
-    agent::{Ended, watch_table},
+    agent::{AgentExit, watch_table},
     binary,
-    hostile_registry::Manner,
+    hostile_registry::ManifestResponse,
 };
 
-use crate::witness_scene::{HEALTHY, Scene, watch};
+use taglog_tests::agent_fixture::{AgentFixture, HEALTHY, watch};
 
 const APP: &str = "team/app:1.0";
 
-fn check(scene: &Scene, arguments: &[&str]) -> Ended {
-    Ended::of(scene.agent.command("check-config").args(arguments).output().unwrap())
+fn check(fixture: &AgentFixture, arguments: &[&str]) -> AgentExit {
+    AgentExit::of(fixture.agent.command("check-config").args(arguments).output().unwrap())
 }
 
-fn good() -> (Scene, String) {
-    let scene = Scene::new();
-    scene.registry.set(APP, Manner::serves("one"));
-    scene.configure(&[], &[watch(&scene.registry, &[APP], "")]);
-    let text = std::fs::read_to_string(scene.agent.path("witness.toml")).unwrap();
-    (scene, text)
+fn good() -> (AgentFixture, String) {
+    let fixture = AgentFixture::new();
+    fixture.registry.set(APP, ManifestResponse::serves("one"));
+    fixture.configure(&[], &[watch(&fixture.registry, &[APP], "")]);
+    let text = std::fs::read_to_string(fixture.agent.path("witness.toml")).unwrap();
+    (fixture, text)
 }
 
 #[test]
-fn what_is_wrong_is_named_with_its_place() {
-    let (scene, good) = good();
-    scene.agent.write("garbage.key", "no key");
-    scene.agent.write("no-url", &format!("log {}\nquorum none\n", scene.server.vkey));
-    scene.agent.write("cosigned", &format!("log {} http://127.0.0.1:1\nwitness a b\nquorum a\n", scene.server.vkey));
+fn errors_are_reported_with_their_line() {
+    let (fixture, good) = good();
+    fixture.agent.write("garbage.key", "no key");
+    fixture.agent.write("no-url", &format!("log {}\nquorum none\n", fixture.server.vkey));
+    fixture
+        .agent
+        .write("cosigned", &format!("log {} http://127.0.0.1:1\nwitness a b\nquorum a\n", fixture.server.vkey));
     let with = |from: &str, to: &str| {
         assert!(good.contains(from), "{from:?} is not in {good}");
         good.replace(from, to)
@@ -56,7 +58,7 @@ fn what_is_wrong_is_named_with_its_place() {
         (with("[\"1.0\"]", "[\"glob:[\"]"), &["glob:["]),
         (with("[\"1.0\"]", "[\"semver:one\"]"), &["semver:one"]),
         (with("[\"1.0\"]", "[\"range:1\"]"), &["range:1"]),
-        (last(&watch(&scene.registry, &[APP], "")), &["team/app", "twice"]),
+        (last(&watch(&fixture.registry, &[APP], "")), &["team/app", "twice"]),
         (first("gone-looks = 1"), &["gone-looks", "404"]),
         (first("spool-limit-mib = 0"), &["spool-limit-mib"]),
         (first("alarm-webhook = \"mailto:a@b.example\""), &["alarm-webhook"]),
@@ -68,9 +70,9 @@ fn what_is_wrong_is_named_with_its_place() {
         (last(&format!("{push}\n{push}")), &["/push/generic", "taken"]),
         (last("[[push]]\nkind = \"quay\"\nregistry = \"r.example\""), &["quay", "harbor"]),
     ] {
-        scene.agent.write("witness.toml", &text);
+        fixture.agent.write("witness.toml", &text);
         for arguments in [&["--offline"][..], &[]] {
-            let ended = check(&scene, arguments);
+            let ended = check(&fixture, arguments);
             assert_eq!(ended.code, Some(2), "{words:?}: {ended:?}");
             assert_eq!(ended.stdout, "", "{words:?}");
             for word in words {
@@ -78,16 +80,16 @@ fn what_is_wrong_is_named_with_its_place() {
             }
         }
         // The agent says the same, and so does a run of it by cron.
-        assert_eq!(scene.agent.once().code, Some(2), "{words:?}");
+        assert_eq!(fixture.agent.once().code, Some(2), "{words:?}");
     }
-    assert!(scene.registry.seen().is_empty(), "a wrong configuration asks nobody");
-    assert!(!scene.agent.path("state").exists(), "a wrong configuration leaves no traces");
+    assert!(fixture.registry.seen().is_empty(), "a wrong configuration asks nobody");
+    assert!(!fixture.agent.path("state").exists(), "a wrong configuration leaves no traces");
 }
 
 #[test]
-fn a_file_that_is_not_there() {
-    let scene = Scene::new();
-    let ended = check(&scene, &["--offline"]);
+fn a_missing_file_is_reported() {
+    let fixture = AgentFixture::new();
+    let ended = check(&fixture, &["--offline"]);
     assert_eq!(ended.code, Some(2), "{ended:?}");
     for word in ["cannot read", "witness.toml", "taglog witness import"] {
         assert!(ended.stderr.contains(word), "no {word:?} in {ended:?}");
@@ -95,57 +97,57 @@ fn a_file_that_is_not_there() {
 }
 
 #[test]
-fn a_good_one_says_what_it_makes_public() {
-    let (scene, _) = good();
-    let offline = check(&scene, &["--offline"]);
+fn a_valid_configuration_lists_what_becomes_public() {
+    let (fixture, _) = good();
+    let offline = check(&fixture, &["--offline"]);
     assert_eq!(offline.code, Some(0), "{offline:?}");
-    assert!(scene.registry.seen().is_empty(), "offline");
-    let ended = check(&scene, &[]);
+    assert!(fixture.registry.seen().is_empty(), "offline");
+    let ended = check(&fixture, &[]);
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    for word in [&*scene.registry.name("team/app"), &scene.other.name("team/healthy"), "log.example/test"] {
+    for word in [&*fixture.registry.name("team/app"), &fixture.other.name("team/healthy"), "log.example/test"] {
         assert!(ended.stdout.contains(word), "no {word:?} in {ended:?}");
     }
-    assert!(!scene.agent.path("state").exists(), "a check leaves no traces");
-    let json = check(&scene, &["--output", "json"]);
+    assert!(!fixture.agent.path("state").exists(), "a check leaves no traces");
+    let json = check(&fixture, &["--output", "json"]);
     assert_eq!(json.code, Some(0), "{json:?}");
     serde_json::from_str::<serde_json::Value>(&json.stdout).unwrap();
 }
 
 #[test]
-fn what_cannot_be_asked_is_named() {
-    let (scene, _) = good();
-    scene.registry.everything(Some(taglog_tests::hostile_registry::Canned::status(500)));
-    let ended = check(&scene, &[]);
+fn a_registry_that_fails_is_named() {
+    let (fixture, _) = good();
+    fixture.registry.everything(Some(taglog_tests::hostile_registry::FixedResponse::status(500)));
+    let ended = check(&fixture, &[]);
     assert_eq!(ended.code, Some(3), "{ended:?}");
     let text = format!("{}{}", ended.stdout, ended.stderr);
-    for word in [&*scene.registry.name("team/app"), "500", &scene.other.name("team/healthy")] {
+    for word in [&*fixture.registry.name("team/app"), "500", &fixture.other.name("team/healthy")] {
         assert!(text.contains(word), "no {word:?} in {text}");
     }
-    assert_eq!(scene.other.looks(HEALTHY), 1, "the others are asked all the same");
+    assert_eq!(fixture.other.polls(HEALTHY), 1, "the others are asked all the same");
 }
 
 /// What `import` makes of files that name images can be appended to a configuration as it is.
 #[test]
-fn what_import_makes_is_a_watch_list() {
-    let scene = Scene::new();
-    scene
+fn import_makes_a_valid_watch_list() {
+    let fixture = AgentFixture::new();
+    fixture
         .agent
         .write("Dockerfile", "FROM registry.example/base/go:1.25 AS build\nFROM busybox\nCOPY --from=build /a /a\n");
-    scene.agent.write(
+    fixture.agent.write(
         "compose.yaml",
         "services:\n  web:\n    image: registry.example:5000/team/web:2.0\n  db:\n    image: postgres:18\n",
     );
-    scene.agent.write("pod.yaml", "apiVersion: v1\nkind: Pod\nmetadata:\n  name: x\nspec:\n  containers:\n    - name: c\n      image: ghcr.io/team/c:v1\n");
+    fixture.agent.write("pod.yaml", "apiVersion: v1\nkind: Pod\nmetadata:\n  name: x\nspec:\n  containers:\n    - name: c\n      image: ghcr.io/team/c:v1\n");
     let files = ["-f", "Dockerfile", "-f", "compose.yaml", "-f", "pod.yaml"];
     let mut import = Command::new(binary("taglog"));
-    import.env_clear().current_dir(scene.agent.path("")).args(["witness", "import"]).args(files);
-    let imported = Ended::of(import.output().unwrap());
+    import.env_clear().current_dir(fixture.agent.path("")).args(["witness", "import"]).args(files);
+    let imported = AgentExit::of(import.output().unwrap());
     assert_eq!(imported.code, Some(0), "{imported:?}");
-    let own = watch_table(&scene.registry.name("team/app"), &["1.0"], "");
-    scene.configure(&[], &[own]);
-    let config = std::fs::read_to_string(scene.agent.path("witness.toml")).unwrap();
-    scene.agent.write("witness.toml", &format!("{config}\n{}", imported.stdout));
-    let checked = check(&scene, &["--offline"]);
+    let own = watch_table(&fixture.registry.name("team/app"), &["1.0"], "");
+    fixture.configure(&[], &[own]);
+    let config = std::fs::read_to_string(fixture.agent.path("witness.toml")).unwrap();
+    fixture.agent.write("witness.toml", &format!("{config}\n{}", imported.stdout));
+    let checked = check(&fixture, &["--offline"]);
     assert_eq!(checked.code, Some(0), "{checked:?}\n{}", imported.stdout);
     for name in [
         "registry.example/base/go",

@@ -1,4 +1,4 @@
-//! Disks that are full, and files that are damaged: what was signed is not lost, and what cannot be kept is not signed.
+//! Full disks and damaged files: no signed entry is lost, and what cannot be stored is not signed.
 
 use std::{
     io::Write as _,
@@ -9,42 +9,46 @@ use std::{
 use taglog_proto::{name::Digest, time::Timestamp};
 use taglog_tests::{
     Status,
-    hostile_registry::{Manner, manifest_of_size},
+    hostile_registry::{ManifestResponse, manifest_of_size},
 };
 
-use crate::witness_scene::{Scene, digest_of, logged, pending, switch::Switch, wait_patiently, watch};
+use taglog_tests::agent_fixture::{
+    AgentFixture, digest_of, forwarder::Forwarder, logged, pending, wait_for_agent, watch,
+};
 
 const KIB: usize = 1 << 10;
 
-/// A scene whose log can be cut off, and several tags.
-struct Disk {
-    scene: Scene,
-    switch: Switch,
+/// A fixture whose log can be cut off, and several tags.
+struct SpoolFixture {
+    fixture: AgentFixture,
+    forwarder: Forwarder,
     images: Vec<String>,
 }
 
-impl Disk {
+impl SpoolFixture {
     /// With the log cut off.
-    fn new(settings: &[(&str, &str)], tags: usize) -> Disk {
-        let scene = Scene::new();
-        let switch = Switch::to(&scene.server.url);
-        switch.cut();
-        scene.agent.trust("trust", &scene.server.vkey, &switch.url);
+    fn new(settings: &[(&str, &str)], tags: usize) -> SpoolFixture {
+        let fixture = AgentFixture::new();
+        let forwarder = Forwarder::to(&fixture.server.url);
+        forwarder.cut();
+        fixture.agent.trust("trust", &fixture.server.vkey, &forwarder.url);
         let images: Vec<String> = (0..tags).map(|number| format!("team/app:{number}")).collect();
-        scene
-            .configure(settings, &[watch(&scene.registry, &images.iter().map(String::as_str).collect::<Vec<_>>(), "")]);
-        Disk { scene, switch, images }
+        fixture.configure(
+            settings,
+            &[watch(&fixture.registry, &images.iter().map(String::as_str).collect::<Vec<_>>(), "")],
+        );
+        SpoolFixture { fixture, forwarder, images }
     }
 
     /// Moves all tags to large manifests.
     fn set(&self, content: &str) {
         for image in &self.images {
-            self.scene.registry.set(image, Manner::Serves(large(content)));
+            self.fixture.registry.set(image, ManifestResponse::Serves(large(content)));
         }
     }
 
     fn names(&self) -> Vec<String> {
-        self.images.iter().map(|image| self.scene.registry.name(image)).collect()
+        self.images.iter().map(|image| self.fixture.registry.name(image)).collect()
     }
 
     /// What of the tags is signed: image, digest, time.
@@ -60,8 +64,8 @@ impl Disk {
     /// Checks that the log has each of these, dated as it was signed.
     fn has_arrived(&self, signed: &[(String, String, Timestamp)]) {
         for (name, seen, observed) in signed {
-            wait_patiently(&self.scene.agent, &format!("{seen} of {name}, dated {observed}, in the log"), || {
-                logged(&self.scene.server, name).contains(&(seen.clone(), *observed)).then_some(())
+            wait_for_agent(&self.fixture.agent, &format!("{seen} of {name}, dated {observed}, in the log"), || {
+                logged(&self.fixture.server, name).contains(&(seen.clone(), *observed)).then_some(())
             });
         }
     }
@@ -70,8 +74,8 @@ impl Disk {
     fn wait_logged(&self, contents: &[&str]) {
         let want: Vec<String> = contents.iter().map(|content| digest_of_large(content)).collect();
         for name in self.names() {
-            let has = wait_patiently(&self.scene.agent, &format!("{contents:?} of {name} in the log"), || {
-                let has: Vec<String> = logged(&self.scene.server, &name).into_iter().map(|(seen, _)| seen).collect();
+            let has = wait_for_agent(&self.fixture.agent, &format!("{contents:?} of {name} in the log"), || {
+                let has: Vec<String> = logged(&self.fixture.server, &name).into_iter().map(|(seen, _)| seen).collect();
                 (has.len() >= want.len()).then_some(has)
             });
             assert_eq!(has, want, "{name}");
@@ -79,13 +83,13 @@ impl Disk {
     }
 
     fn wait_alarm(&mut self, kind: &str) -> Status {
-        self.scene.agent.wait_until(&format!("the alarm {kind}"), |status| status.alarms().contains(&kind))
+        self.fixture.agent.wait_until(&format!("the alarm {kind}"), |status| status.alarms().contains(&kind))
     }
 
     fn wait_calm(&mut self) {
-        let server = &self.scene.server;
+        let server = &self.fixture.server;
         let calm = |status: &Status| status.alarms().is_empty() && pending(status, server) == 0;
-        self.scene.agent.wait_until("the end of the alarm, and delivery", calm);
+        self.fixture.agent.wait_until("the end of the alarm, and delivery", calm);
     }
 }
 
@@ -101,46 +105,46 @@ fn digest_of_large(content: &str) -> String {
 #[test]
 fn a_spool_at_its_limit_signs_nothing_more_and_loses_nothing() {
     // An entry takes over half a kilobyte, with what is remembered of its tag.
-    let mut disk = Disk::new(&[("spool-limit-mib", "1"), ("gone-looks", "2"), ("interval", "\"5s\"")], 2500);
+    let mut disk = SpoolFixture::new(&[("spool-limit-mib", "1"), ("gone-looks", "2"), ("interval", "\"5s\"")], 2500);
     for image in &disk.images {
-        disk.scene.registry.set(image, Manner::serves("one"));
+        disk.fixture.registry.set(image, ManifestResponse::serves("one"));
     }
-    disk.scene.start();
+    disk.fixture.start();
     let status = disk.wait_alarm("spool");
     assert_eq!(status.exit_code(), 3);
     let signed = disk.signed(&status);
     assert!(!signed.is_empty() && signed.len() < disk.images.len(), "{} signed", signed.len());
 
-    disk.switch.turn_to(&disk.scene.server.url);
+    disk.forwarder.turn_to(&disk.fixture.server.url);
     disk.wait_calm();
     disk.has_arrived(&signed);
     let one = digest_of("one");
     let names = disk.names();
-    disk.scene
+    disk.fixture
         .agent
         .wait_until("everything to be signed", |status| names.iter().all(|name| status.seen(name) == Some(&*one)));
     disk.wait_calm();
     for name in &names {
-        let has: Vec<String> = logged(&disk.scene.server, name).into_iter().map(|(seen, _)| seen).collect();
+        let has: Vec<String> = logged(&disk.fixture.server, name).into_iter().map(|(seen, _)| seen).collect();
         assert_eq!(has, std::slice::from_ref(&one), "{name}");
     }
 }
 
 /// Manifests are wanted, entries are needed: where there is no room for both, the entries are kept.
 #[test]
-fn large_manifests_keep_no_entry_out() {
-    let mut disk = Disk::new(&[("spool-limit-mib", "1"), ("gone-looks", "2")], 12);
+fn large_manifests_do_not_displace_entries() {
+    let mut disk = SpoolFixture::new(&[("spool-limit-mib", "1"), ("gone-looks", "2")], 12);
     for (number, image) in disk.images.iter().enumerate() {
-        disk.scene.registry.set(image, Manner::Serves(large(&number.to_string())));
+        disk.fixture.registry.set(image, ManifestResponse::Serves(large(&number.to_string())));
     }
-    disk.scene.start();
+    disk.fixture.start();
     let names = disk.names();
     let want: Vec<String> = (0..names.len()).map(|number| digest_of_large(&number.to_string())).collect();
-    let status = disk.scene.agent.wait_until("all of them to be signed", |status| {
+    let status = disk.fixture.agent.wait_until("all of them to be signed", |status| {
         names.iter().zip(&want).all(|(name, digest)| status.seen(name) == Some(&**digest))
     });
     assert_eq!(status.alarms(), [""; 0]);
-    disk.switch.turn_to(&disk.scene.server.url);
+    disk.forwarder.turn_to(&disk.fixture.server.url);
     disk.wait_calm();
 }
 
@@ -180,19 +184,19 @@ impl Drop for SmallDisk {
 
 #[test]
 fn a_full_disk_is_named_and_loses_nothing() {
-    let mut disk = Disk::new(&[("gone-looks", "2")], 3);
-    let Some(small) = SmallDisk::mount(disk.scene.agent.path("state"), 4 * KIB) else {
+    let mut disk = SpoolFixture::new(&[("gone-looks", "2")], 3);
+    let Some(small) = SmallDisk::mount(disk.fixture.agent.path("state"), 4 * KIB) else {
         println!("skipped: this user may not mount a file system");
         return;
     };
     disk.set("one");
-    disk.scene.start();
+    disk.fixture.start();
     let names = disk.names();
     let all_seen = |content: &'static str| {
         let (names, want) = (names.clone(), digest_of_large(content));
         move |status: &Status| names.iter().all(|name| status.seen(name) == Some(&*want))
     };
-    let status = disk.scene.agent.wait_until("the first reports", all_seen("one"));
+    let status = disk.fixture.agent.wait_until("the first reports", all_seen("one"));
     let signed = disk.signed(&status);
 
     small.fill();
@@ -200,11 +204,11 @@ fn a_full_disk_is_named_and_loses_nothing() {
     let status = disk.wait_alarm("spool");
     assert_eq!(status.exit_code(), 3);
     let images: Vec<&str> = disk.images.iter().map(String::as_str).collect();
-    disk.scene.wait_looks(&images, 3);
+    disk.fixture.wait_polls(&images, 3);
 
     small.empty();
-    disk.scene.agent.wait_until("the second reports", all_seen("two"));
-    disk.switch.turn_to(&disk.scene.server.url);
+    disk.fixture.agent.wait_until("the second reports", all_seen("two"));
+    disk.forwarder.turn_to(&disk.fixture.server.url);
     disk.has_arrived(&signed);
     disk.wait_logged(&["one", "two"]);
     disk.wait_calm();
@@ -233,62 +237,62 @@ fn holds_an_entry(page: &[u8]) -> bool {
 }
 
 fn damage(chosen: impl Fn(usize, &[u8]) -> bool) {
-    let mut disk = Disk::new(&[("gone-looks", "2")], 8);
+    let mut disk = SpoolFixture::new(&[("gone-looks", "2")], 8);
     for image in &disk.images {
-        disk.scene.registry.set(image, Manner::serves("one"));
+        disk.fixture.registry.set(image, ManifestResponse::serves("one"));
     }
-    disk.scene.start();
+    disk.fixture.start();
     let (names, one) = (disk.names(), digest_of("one"));
     let all_seen = |status: &Status| names.iter().all(|name| status.seen(name) == Some(&*one));
-    let status = disk.scene.agent.wait_until("the first reports", all_seen);
-    assert!(pending(&status, &disk.scene.server) >= 8, "{status:?}");
+    let status = disk.fixture.agent.wait_until("the first reports", all_seen);
+    assert!(pending(&status, &disk.fixture.server) >= 8, "{status:?}");
     let signed = disk.signed(&status);
-    disk.scene.agent.terminate();
-    overwrite(&disk.scene.agent.path("state/spool.sqlite"), chosen);
+    disk.fixture.agent.terminate();
+    overwrite(&disk.fixture.agent.path("state/spool.sqlite"), chosen);
 
-    disk.scene.start();
+    disk.fixture.start();
     let status = disk.wait_alarm("spool-damaged");
     assert_eq!(status.exit_code(), 3);
     let message = status.alarm("spool-damaged").unwrap().to_string();
-    let aside = std::fs::read_dir(disk.scene.agent.path("state")).unwrap().map(|entry| entry.unwrap().path());
+    let aside = std::fs::read_dir(disk.fixture.agent.path("state")).unwrap().map(|entry| entry.unwrap().path());
     let aside: Vec<PathBuf> = aside.filter(|path| path.to_string_lossy().contains("damaged")).collect();
     assert!(aside.iter().any(|path| message.contains(path.to_str().unwrap())), "{message} does not name {aside:?}");
 
-    disk.switch.turn_to(&disk.scene.server.url);
+    disk.forwarder.turn_to(&disk.fixture.server.url);
     disk.has_arrived(&signed);
     for image in &disk.images {
-        disk.scene.wait_logged(image, &["one"]);
-        disk.scene.registry.set(image, Manner::serves("two"));
+        disk.fixture.wait_logged(image, &["one"]);
+        disk.fixture.registry.set(image, ManifestResponse::serves("two"));
     }
     for image in &disk.images {
-        disk.scene.wait_logged(image, &["one", "two"]);
+        disk.fixture.wait_logged(image, &["one", "two"]);
     }
     // It stays until a person has seen it.
-    assert!(disk.scene.agent.status().alarms().contains(&"spool-damaged"));
-    let acknowledged = disk.scene.agent.command("status").arg("--acknowledge").status().unwrap();
+    assert!(disk.fixture.agent.status().alarms().contains(&"spool-damaged"));
+    let acknowledged = disk.fixture.agent.command("status").arg("--acknowledge").status().unwrap();
     assert!(acknowledged.code().is_some());
     disk.wait_calm();
 }
 
 #[test]
-fn a_spool_without_its_first_page_gives_back_what_was_not_delivered() {
+fn undelivered_entries_are_recovered_from_a_spool_without_its_first_page() {
     damage(|number, _| number == 0);
 }
 
 #[test]
-fn a_spool_of_which_only_entries_are_left_gives_them_back() {
+fn entries_are_recovered_from_a_spool_with_nothing_else_left() {
     damage(|_, page| !holds_an_entry(page));
 }
 
 /// A database that is none at all, and holds nothing: it is set aside, and the agent begins anew.
 #[test]
-fn a_spool_that_is_garbage_is_set_aside() {
-    let mut disk = Disk::new(&[], 1);
-    disk.switch.turn_to(&disk.scene.server.url);
-    disk.scene.registry.set(&disk.images[0], Manner::serves("one"));
-    std::fs::create_dir_all(disk.scene.agent.path("state")).unwrap();
-    disk.scene.agent.write("state/spool.sqlite", &"no database ".repeat(1000));
-    disk.scene.start();
+fn an_unreadable_spool_is_set_aside() {
+    let mut disk = SpoolFixture::new(&[], 1);
+    disk.forwarder.turn_to(&disk.fixture.server.url);
+    disk.fixture.registry.set(&disk.images[0], ManifestResponse::serves("one"));
+    std::fs::create_dir_all(disk.fixture.agent.path("state")).unwrap();
+    disk.fixture.agent.write("state/spool.sqlite", &"no database ".repeat(1000));
+    disk.fixture.start();
     disk.wait_alarm("spool-damaged");
-    disk.scene.wait_logged(&disk.images[0], &["one"]);
+    disk.fixture.wait_logged(&disk.images[0], &["one"]);
 }

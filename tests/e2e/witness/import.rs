@@ -1,6 +1,4 @@
-//! `taglog witness import` as a program: what it prints, and how it ends.
-
-#![allow(clippy::unwrap_used)]
+//! `taglog witness import`: its output and its exit codes.
 
 use std::{
     collections::BTreeMap,
@@ -79,7 +77,7 @@ fn watched(printed: &str) -> BTreeMap<String, Vec<String>> {
 }
 
 #[test]
-fn the_watch_list_of_two_files() {
+fn two_files_give_one_watch_list() {
     let ended = import(
         &corpus(),
         &["-f", "app/compose.yaml", "--file", "deploy/list.yml", "-f", "-"],
@@ -94,7 +92,7 @@ fn the_watch_list_of_two_files() {
 }
 
 #[test]
-fn toml_and_json_say_the_same() {
+fn toml_and_json_are_equivalent() {
     let toml = import(&corpus(), &["-f", "."], "");
     let json = import(&corpus(), &["-f", ".", "--output", "json"], "");
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();
@@ -117,7 +115,7 @@ fn toml_and_json_say_the_same() {
 }
 
 #[test]
-fn names_of_files_cannot_break_out() {
+fn file_names_cannot_inject_output() {
     let tree = tempfile::tempdir().unwrap();
     let hostile = "x\"\n[[watch]]\nrepository = \"evil\"\ntags = []\n#.yaml";
     let content = "services: {a: {image: \"b:1\"}, c: {image: \"d:1\\n[[watch]]\"}}\n";
@@ -129,7 +127,7 @@ fn names_of_files_cannot_break_out() {
 }
 
 #[test]
-fn how_it_ends() {
+fn exit_codes() {
     let code = |args: &[&str], input: &str| import(&corpus(), args, input).status.code();
     assert_eq!(code(&["-f", "app/Dockerfile"], ""), Some(0));
     assert_eq!(code(&[], ""), Some(2));

@@ -1,16 +1,16 @@
-//! Living with the witness agent: cron, reload, systemd, metrics, status, configurations that are wrong.
+//! `taglog witness`: operation, configuration, and every fault of registries, logs, clocks and disks.
 
 // A test fails where it unwraps.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-mod cli_common;
-mod witness_scene;
-
-#[path = "witness_living/configuration.rs"]
+mod clock;
 mod configuration;
-#[path = "witness_living/once.rs"]
+mod disk;
+mod import;
+mod log_faults;
 mod once;
-#[path = "witness_living/reload.rs"]
+mod outages;
+mod push_record;
+mod registry_faults;
 mod reload;
-#[path = "witness_living/running.rs"]
-mod running;
+mod run;

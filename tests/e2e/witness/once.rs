@@ -1,113 +1,113 @@
 //! `--once`, for cron and CI.
 
 use taglog_proto::time::Timestamp;
-use taglog_tests::{agent::Ended, hostile_registry::Manner};
+use taglog_tests::{agent::AgentExit, hostile_registry::ManifestResponse};
 
-use crate::{
-    cli_common::proxy::Proxy,
-    witness_scene::{HEALTHY, Scene, digest_of, logged, logged_digests, switch::Switch, watch},
+use taglog_tests::agent_fixture::{
+    AgentFixture, HEALTHY, digest_of, forwarder::Forwarder, logged, logged_digests, watch,
 };
+use taglog_tests::cli_fixture::proxy::Proxy;
 
 const APP: &str = "team/app:1.0";
 
-fn exits(ended: &Ended, code: i32) {
+fn exits(ended: &AgentExit, code: i32) {
     assert_eq!(ended.code, Some(code), "{ended:?}");
 }
 
-fn has(scene: &Scene, contents: &[&str]) {
+fn has(fixture: &AgentFixture, contents: &[&str]) {
     let want: Vec<String> = contents.iter().map(|content| digest_of(content)).collect();
-    for name in [scene.registry.name(HEALTHY), scene.other.name(HEALTHY)] {
-        assert_eq!(logged_digests(&scene.server, &name), want, "{name}");
+    for name in [fixture.registry.name(HEALTHY), fixture.other.name(HEALTHY)] {
+        assert_eq!(logged_digests(&fixture.server, &name), want, "{name}");
     }
 }
 
 #[test]
-fn everything_is_looked_at_once_and_delivered() {
-    let scene = Scene::new();
-    scene.configure(&[], &[]);
-    exits(&scene.agent.once(), 0);
-    has(&scene, &["one"]);
-    assert_eq!((scene.registry.looks(HEALTHY), scene.other.looks(HEALTHY)), (1, 1));
+fn every_tag_is_polled_once_and_delivered() {
+    let fixture = AgentFixture::new();
+    fixture.configure(&[], &[]);
+    exits(&fixture.agent.once(), 0);
+    has(&fixture, &["one"]);
+    assert_eq!((fixture.registry.polls(HEALTHY), fixture.other.polls(HEALTHY)), (1, 1));
     // Nothing new is nothing to report.
-    exits(&scene.agent.once(), 0);
-    has(&scene, &["one"]);
-    scene.set_healthy("two");
-    exits(&scene.agent.once(), 0);
-    has(&scene, &["one", "two"]);
-    let status = scene.agent.status();
+    exits(&fixture.agent.once(), 0);
+    has(&fixture, &["one"]);
+    fixture.set_healthy("two");
+    exits(&fixture.agent.once(), 0);
+    has(&fixture, &["one", "two"]);
+    let status = fixture.agent.status();
     assert_eq!((&status.0["running"], status.pending()), (&false.into(), 0), "{status:?}");
-    assert_eq!(status.log(&scene.server.vkey)["delivered"], 4, "{status:?}");
+    assert_eq!(status.log(&fixture.server.vkey)["delivered"], 4, "{status:?}");
 }
 
 #[test]
-fn patterns_are_held_against_the_list() {
-    let scene = Scene::new();
+fn patterns_are_matched_against_the_tag_list() {
+    let fixture = AgentFixture::new();
     for tag in ["1.0", "1.1", "2.0", "nightly"] {
-        scene.registry.set(&format!("team/app:{tag}"), Manner::serves(tag));
+        fixture.registry.set(&format!("team/app:{tag}"), ManifestResponse::serves(tag));
     }
-    let name = scene.registry.name("team/app");
+    let name = fixture.registry.name("team/app");
     let table = taglog_tests::agent::watch_table(&name, &["glob:1.*", "regex:^night"], "exclude = [\"1.1\"]");
-    scene.configure(&[], &[table]);
-    exits(&scene.agent.once(), 0);
+    fixture.configure(&[], &[table]);
+    exits(&fixture.agent.once(), 0);
     let reported: Vec<bool> =
-        ["1.0", "1.1", "2.0", "nightly"].map(|tag| !scene.logged(&format!("team/app:{tag}")).is_empty()).into();
+        ["1.0", "1.1", "2.0", "nightly"].map(|tag| !fixture.logged(&format!("team/app:{tag}")).is_empty()).into();
     assert_eq!(reported, [true, false, false, true]);
 }
 
 #[test]
-fn what_cannot_be_asked_is_named_and_the_rest_is_delivered() {
-    for manner in [Manner::status(401), Manner::status(500), Manner::status(429)] {
-        let scene = Scene::new();
-        scene.registry.set(APP, manner.clone());
-        scene.configure(&[], &[watch(&scene.registry, &[APP], "")]);
-        let ended = scene.agent.once();
+fn a_registry_that_fails_is_named_and_the_rest_is_delivered() {
+    for response in [ManifestResponse::status(401), ManifestResponse::status(500), ManifestResponse::status(429)] {
+        let fixture = AgentFixture::new();
+        fixture.registry.set(APP, response.clone());
+        fixture.configure(&[], &[watch(&fixture.registry, &[APP], "")]);
+        let ended = fixture.agent.once();
         exits(&ended, 3);
-        assert!(ended.stderr.contains(&scene.registry.name(APP)), "{manner:?}: {ended:?}");
-        assert_eq!(logged_digests(&scene.server, &scene.other.name(HEALTHY)), [digest_of("one")], "{manner:?}");
-        assert_eq!(scene.logged(APP), [""; 0], "{manner:?}");
+        assert!(ended.stderr.contains(&fixture.registry.name(APP)), "{response:?}: {ended:?}");
+        assert_eq!(logged_digests(&fixture.server, &fixture.other.name(HEALTHY)), [digest_of("one")], "{response:?}");
+        assert_eq!(fixture.logged(APP), [""; 0], "{response:?}");
     }
 }
 
 /// What could not be delivered waits for the next time, and keeps its own time.
 #[test]
-fn what_cannot_be_delivered_is_delivered_the_next_time() {
-    let scene = Scene::new();
-    let switch = Switch::to(&scene.server.url);
-    scene.agent.trust("trust", &scene.server.vkey, &switch.url);
-    scene.configure(&[], &[]);
-    switch.cut();
-    let ended = scene.agent.once();
+fn undelivered_entries_are_delivered_by_the_next_run() {
+    let fixture = AgentFixture::new();
+    let forwarder = Forwarder::to(&fixture.server.url);
+    fixture.agent.trust("trust", &fixture.server.vkey, &forwarder.url);
+    fixture.configure(&[], &[]);
+    forwarder.cut();
+    let ended = fixture.agent.once();
     exits(&ended, 3);
     assert!(ended.stderr.contains("log.example/test"), "the log is not named: {ended:?}");
-    let status = scene.agent.status();
+    let status = fixture.agent.status();
     assert_eq!(status.pending(), 2, "{status:?}");
-    let name = scene.registry.name(HEALTHY);
+    let name = fixture.registry.name(HEALTHY);
     let observed: Timestamp = status.tag(&name)["observed"].as_str().unwrap().parse().unwrap();
 
-    switch.turn_to(&scene.server.url);
-    exits(&scene.agent.once(), 0);
-    assert_eq!(logged(&scene.server, &name), [(digest_of("one"), observed)]);
-    has(&scene, &["one"]);
+    forwarder.turn_to(&fixture.server.url);
+    exits(&fixture.agent.once(), 0);
+    assert_eq!(logged(&fixture.server, &name), [(digest_of("one"), observed)]);
+    has(&fixture, &["one"]);
 }
 
 #[test]
-fn a_log_that_misbehaves_is_the_gravest() {
-    let scene = Scene::new();
-    let liar = Proxy::editing(&scene.server, "/api/v1/entries", |text| text.replace("index ", "index 1"));
-    scene.agent.trust("trust", &scene.server.vkey, &liar.url);
+fn misbehaviour_is_the_most_severe_result() {
+    let fixture = AgentFixture::new();
+    let liar = Proxy::editing(&fixture.server, "/api/v1/entries", |text| text.replace("index ", "index 1"));
+    fixture.agent.trust("trust", &fixture.server.vkey, &liar.url);
     // A tag that cannot be asked besides.
-    scene.registry.set(APP, Manner::status(401));
-    scene.configure(&[], &[watch(&scene.registry, &[APP], "")]);
-    let ended = scene.agent.once();
+    fixture.registry.set(APP, ManifestResponse::status(401));
+    fixture.configure(&[], &[watch(&fixture.registry, &[APP], "")]);
+    let ended = fixture.agent.once();
     exits(&ended, 4);
     assert!(ended.stderr.contains("MISBEHAVES"), "{ended:?}");
-    assert_eq!(scene.agent.status().exit_code(), 4);
+    assert_eq!(fixture.agent.status().exit_code(), 4);
 }
 
 #[test]
-fn a_configuration_that_is_wrong() {
-    let scene = Scene::new();
-    scene.agent.write("witness.toml", "key = 3");
-    exits(&scene.agent.once(), 2);
-    assert!(scene.registry.seen().is_empty());
+fn an_invalid_configuration_is_refused() {
+    let fixture = AgentFixture::new();
+    fixture.agent.write("witness.toml", "key = 3");
+    exits(&fixture.agent.once(), 2);
+    assert!(fixture.registry.seen().is_empty());
 }

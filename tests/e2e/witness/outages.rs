@@ -1,11 +1,5 @@
-//! The witness agent as it is left running: real registries, a real log, tags that move, and everything that can go
-//! down going down. At the end the log has what was there to be seen, and nothing else.
-
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod cli_common;
-mod witness_common;
+//! The witness agent in continuous operation: real registries, a real log, tags that move, and outages of everything.
+//! At the end the log has all that was observable, and nothing else.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,17 +8,17 @@ use std::{
     time::Duration,
 };
 
-use cli_common::{User, runtime, wait};
+use crate::push_record::{Push, PushRecord, Pushed, Sighting, histories, push};
 use taglog_proto::{entry::Entry, time::Timestamp};
+use taglog_tests::cli_fixture::{User, runtime, wait};
 use taglog_tests::{
-    Agent, Data, QuickPush, Registry, Server, Status, Witness,
+    Agent, DataDirectory, QuickPush, Registry, Server, Status, Witness,
     agent::{log_table, push_table, registry_table, watch_table},
-    process::{PATIENCE, wait_for},
+    process::{TIMEOUT, wait_for},
     random::{self, Random},
     replay,
     server::lasting_address,
 };
-use witness_common::{Ledger, Move, Pushed, Sighting, histories, push};
 
 /// Tags in each of the two repositories.
 const TAGS: usize = 100;
@@ -33,29 +27,29 @@ const KILLS: usize = 10;
 /// The log's quotas are not what is tested here.
 const QUOTA: &str = "[quota]\nentries-per-second = 1000000\nsightings-per-tag-per-hour = 1000000";
 /// Looks every second, sees tags go after two seconds.
-const IMPATIENT: &str = "interval = \"1s\"\nlist-interval = \"1s\"\ngone-looks = 2\ngone-interval = \"1s\"\n";
+const SHORT_INTERVALS: &str = "interval = \"1s\"\nlist-interval = \"1s\"\ngone-looks = 2\ngone-interval = \"1s\"\n";
 
 /// A repository in a registry of its own.
-struct Repository {
+struct WatchedRepository {
     registry: Registry,
     name: String,
     push: QuickPush,
 }
 
-impl Repository {
-    fn in_registry(registry: Registry) -> Repository {
+impl WatchedRepository {
+    fn in_registry(registry: Registry) -> WatchedRepository {
         let push = wait(QuickPush::to(&registry, "team/app"));
-        Repository { name: registry.repository("team/app"), registry, push }
+        WatchedRepository { name: registry.repository("team/app"), registry, push }
     }
 
     /// Nobody tells of what is pushed here.
-    fn silent() -> Repository {
-        Repository::in_registry(Registry::start())
+    fn silent() -> WatchedRepository {
+        WatchedRepository::in_registry(Registry::start())
     }
 
     /// What is pushed here is told at this address.
-    fn telling(address: &str) -> Repository {
-        Repository::in_registry(Registry::start_with(&format!(
+    fn telling(address: &str) -> WatchedRepository {
+        WatchedRepository::in_registry(Registry::start_with(&format!(
             "notifications:\n  endpoints:\n    - name: taglog\n      url: http://{address}/push/distribution\n      \
              timeout: 5s\n      threshold: 3\n      backoff: 100ms\n"
         )))
@@ -65,8 +59,8 @@ impl Repository {
         format!("{}:{tag}", self.name)
     }
 
-    fn to_push(&self, tag: &str, content: &str) -> Move {
-        Move { to: self.push.clone(), image: self.image(tag), content: content.to_owned() }
+    fn to_push(&self, tag: &str, content: &str) -> Push {
+        Push { to: self.push.clone(), image: self.image(tag), content: content.to_owned() }
     }
 
     /// Pushes one image; its digest.
@@ -76,16 +70,16 @@ impl Repository {
 }
 
 /// A log that can go down and come back at the same address.
-struct Log {
+struct RestartableLog {
     address: String,
-    data: Data,
+    data: DataDirectory,
     server: Option<Server>,
 }
 
-impl Log {
+impl RestartableLog {
     /// Not running yet.
-    fn admitting(witness: &Witness) -> Log {
-        Log { address: lasting_address(), data: Data::with(&[witness], QUOTA), server: None }
+    fn admitting(witness: &Witness) -> RestartableLog {
+        RestartableLog { address: lasting_address(), data: DataDirectory::with(&[witness], QUOTA), server: None }
     }
 
     fn up(&mut self) {
@@ -106,7 +100,7 @@ impl Log {
 }
 
 /// An agent that reports to these logs.
-fn agent_for(witness: &Witness, logs: &[&Log], keys: &str, tables: &[String]) -> Agent {
+fn agent_for(witness: &Witness, logs: &[&RestartableLog], keys: &str, tables: &[String]) -> Agent {
     let agent = Agent::new(witness);
     let names = (0..logs.len()).map(|number| format!("trust{number}"));
     let mut all: Vec<String> = names.clone().map(|name| log_table(&name)).collect();
@@ -117,7 +111,7 @@ fn agent_for(witness: &Witness, logs: &[&Log], keys: &str, tables: &[String]) ->
 }
 
 /// What the log has of one image.
-fn history(log: &Log, witness: &Witness, image: &str) -> Vec<Sighting> {
+fn history(log: &RestartableLog, witness: &Witness, image: &str) -> Vec<Sighting> {
     let images = [image.to_owned()];
     wait(histories(log.server(), witness, &images)).remove(image).unwrap()
 }
@@ -127,31 +121,31 @@ fn digests(history: &[Sighting]) -> Vec<&str> {
 }
 
 /// Two hundred tags, half found by looking, half because the registry tells.
-struct Story {
+struct OutageFixture {
     witness: Witness,
     /// Looked at every second.
-    silent: Repository,
+    silent: WatchedRepository,
     /// Looked at every hour, which is never here, or when the registry tells.
-    telling: Repository,
+    telling: WatchedRepository,
     /// Where it tells.
     receiver: String,
-    log: Log,
+    log: RestartableLog,
     agent: Agent,
-    ledger: Ledger,
+    record: PushRecord,
     moves: usize,
 }
 
-impl Story {
-    fn begin() -> Story {
+impl OutageFixture {
+    fn new() -> OutageFixture {
         let (witness, receiver) = (Witness::new(1), lasting_address());
-        let (silent, telling) = (Repository::silent(), Repository::telling(&receiver));
-        let mut log = Log::admitting(&witness);
+        let (silent, telling) = (WatchedRepository::silent(), WatchedRepository::telling(&receiver));
+        let mut log = RestartableLog::admitting(&witness);
         log.up();
         let agent = agent_for(&witness, &[&log], "", &[]);
-        let (ledger, moves) = (Ledger::default(), 0);
-        let story = Story { witness, silent, telling, receiver, log, agent, ledger, moves };
-        story.configure("24h", "1h");
-        story
+        let (record, moves) = (PushRecord::default(), 0);
+        let fixture = OutageFixture { witness, silent, telling, receiver, log, agent, record, moves };
+        fixture.configure("24h", "1h");
+        fixture
     }
 
     /// After how long the agent confirms, and how often it looks where the registry tells.
@@ -165,12 +159,12 @@ impl Story {
             watch_table(&self.telling.name, &["glob:*"], &every),
             push_table("distribution", &self.telling.registry.host, ""),
         ];
-        let keys = format!("listen = {:?}\nconfirm = {confirm:?}\n{IMPATIENT}", self.receiver);
+        let keys = format!("listen = {:?}\nconfirm = {confirm:?}\n{SHORT_INTERVALS}", self.receiver);
         self.agent.configure(&keys, &tables);
     }
 
     /// Pushes something new under these tags of both repositories.
-    fn moves(&mut self, tags: impl IntoIterator<Item = usize>) -> Vec<Move> {
+    fn moves(&mut self, tags: impl IntoIterator<Item = usize>) -> Vec<Push> {
         let mut moves = Vec::new();
         for tag in tags {
             self.moves += 1;
@@ -189,15 +183,15 @@ impl Story {
     /// Pushes and waits until the agent has signed it.
     fn push_seen(&mut self, tags: Range<usize>) -> Status {
         let pushed = self.push_unseen(tags);
-        self.ledger.enter(pushed);
+        self.record.add(pushed);
         self.wait_until_seen()
     }
 
     fn wait_until_seen(&mut self) -> Status {
-        let Story { agent, ledger, .. } = self;
+        let OutageFixture { agent, record, .. } = self;
         agent.wait_until("the agent to have seen everything", |status| {
-            ledger.look(status);
-            ledger.is_up_to_date(status)
+            record.add_status(status);
+            record.is_up_to_date(status)
         })
     }
 
@@ -218,9 +212,9 @@ impl Story {
             if self.log.server.is_none() {
                 self.log.up();
             }
-            self.ledger.enter(wait(pushing).unwrap());
+            self.record.add(wait(pushing).unwrap());
             // Whatever it has said it signed is on disk, and will reach the log.
-            self.ledger.look(&self.agent.status());
+            self.record.add_status(&self.agent.status());
             self.agent.launch(&[]);
         }
     }
@@ -230,8 +224,8 @@ impl Story {
         for content in ["one", "other", "one"] {
             let both = [&self.silent, &self.telling];
             let moves = tags.clone().flat_map(|tag| both.map(|to| to.to_push(&format!("t{tag:02}"), content)));
-            let moves: Vec<Move> = moves.collect();
-            self.ledger.enter(wait(push(moves)));
+            let moves: Vec<Push> = moves.collect();
+            self.record.add(wait(push(moves)));
             self.wait_until_seen();
         }
     }
@@ -240,73 +234,73 @@ impl Story {
 #[test]
 fn two_hundred_tags_are_followed_through_every_outage() {
     let mut random = Random::new(random::seed());
-    let mut story = Story::begin();
-    let pushed = story.push_unseen(0..TAGS);
-    story.ledger.enter(pushed);
-    story.agent.start();
-    story.wait_until_seen();
-    story.agent.wait_delivered();
+    let mut fixture = OutageFixture::new();
+    let pushed = fixture.push_unseen(0..TAGS);
+    fixture.record.add(pushed);
+    fixture.agent.start();
+    fixture.wait_until_seen();
+    fixture.agent.wait_delivered();
 
     // While all is well.
-    story.push_seen(0..10);
-    story.roll_back(10..15);
+    fixture.push_seen(0..10);
+    fixture.roll_back(10..15);
 
     // While the log is down, and the agent with it for a moment.
-    story.log.down();
-    story.push_seen(20..40);
-    story.agent.kill();
-    story.agent.start();
-    let status = story.push_seen(20..30);
+    fixture.log.down();
+    fixture.push_seen(20..40);
+    fixture.agent.kill();
+    fixture.agent.start();
+    let status = fixture.push_seen(20..30);
     assert!(status.pending() >= 60, "{status:?}");
-    story.log.up();
-    story.agent.wait_delivered();
+    fixture.log.up();
+    fixture.agent.wait_delivered();
 
     // While the agent is dead: what is overwritten before it comes back was never there to be seen, whatever the
     // registry tells it afterwards.
-    story.agent.kill();
-    let overwritten = story.push_unseen(40..50);
-    story.ledger.enter_invisible(overwritten);
-    let stays = story.push_unseen(40..60);
-    story.ledger.enter(stays);
-    story.agent.start();
-    story.wait_until_seen();
+    fixture.agent.kill();
+    let overwritten = fixture.push_unseen(40..50);
+    fixture.record.add_invisible(overwritten);
+    let stays = fixture.push_unseen(40..60);
+    fixture.record.add(stays);
+    fixture.agent.start();
+    fixture.wait_until_seen();
 
-    story.kill_at_random(&mut random, 60..90);
-    story.agent.wait_ready().unwrap();
-    story.wait_until_seen();
+    fixture.kill_at_random(&mut random, 60..90);
+    fixture.agent.wait_ready().unwrap();
+    fixture.wait_until_seen();
     // From now on it looks everywhere, and so it can confirm.
-    story.configure("3s", "2s");
-    story.agent.hangup();
-    story.agent.wait_until("the confirmation of both repositories", |status| {
+    fixture.configure("3s", "2s");
+    fixture.agent.hangup();
+    fixture.agent.wait_until("the confirmation of both repositories", |status| {
         status.rows("repositories").iter().filter(|row| row["confirmed"].is_string()).count() == 2
     });
-    story.agent.wait_delivered();
+    fixture.agent.wait_delivered();
 
-    let images = story.ledger.images();
-    let histories = wait(histories(story.log.server(), &story.witness, &images));
-    story.ledger.check(&histories);
-    wait_for_manifests(&story.log, &histories);
-    story.agent.terminate();
-    let status = story.agent.status();
+    let images = fixture.record.images();
+    let histories = wait(histories(fixture.log.server(), &fixture.witness, &images));
+    fixture.record.check(&histories);
+    wait_for_manifests(&fixture.log, &histories);
+    fixture.agent.terminate();
+    let status = fixture.agent.status();
     assert_eq!((&status.0["running"], status.pending(), status.alarms()), (&false.into(), 0, vec![]));
-    check_log(&story.log);
-    check_verdicts(&story, &images);
-    check_history_command(&story, &histories);
+    check_log(&fixture.log);
+    check_verdicts(&fixture, &images);
+    check_history_command(&fixture, &histories);
     let sightings: usize = histories.values().map(Vec::len).sum();
-    println!("{} states shown, {sightings} sightings in the log, {} moves", story.ledger.shown(), story.moves);
+    println!("{} states shown, {sightings} sightings in the log, {} moves", fixture.record.shown(), fixture.moves);
 }
 
 /// The log gets the manifest of every digest that was seen, also of those that the registry does not serve any more.
-fn wait_for_manifests(log: &Log, histories: &BTreeMap<String, Vec<Sighting>>) {
+fn wait_for_manifests(log: &RestartableLog, histories: &BTreeMap<String, Vec<Sighting>>) {
     let digests: BTreeSet<&str> = histories.values().flatten().map(|(digest, _)| digest.as_str()).collect();
     for digest in digests {
         let kept = || wait(log.server().get_status(&format!("/api/v1/manifests/{digest}"))) == Some(200);
-        wait_for(&format!("the manifest of {digest}"), PATIENCE, || kept().then_some(()));
+        wait_for(&format!("the manifest of {digest}"), TIMEOUT, || kept().then_some(()));
     }
 }
 
 /// A whole audit; nothing was said twice, and confirmations were made.
-fn check_log(log: &Log) {
+fn check_log(log: &RestartableLog) {
     let audited = wait(replay(log.server()));
     let mut statements = BTreeSet::new();
     let mut confirmations = 0;
@@ -321,8 +315,8 @@ fn check_log(log: &Log) {
 }
 
 /// `taglog verify` of everything names exactly the tags that were moved.
-fn check_verdicts(story: &Story, images: &[String]) {
-    let user = User::trusting(story.log.server());
+fn check_verdicts(fixture: &OutageFixture, images: &[String]) {
+    let user = User::trusting(fixture.log.server());
     let arguments: Vec<&str> = ["verify"].into_iter().chain(images.iter().map(String::as_str)).collect();
     let answer = user.run_json(&arguments).exits(1).json();
     assert_eq!(answer["errors"], serde_json::json!([]));
@@ -330,7 +324,7 @@ fn check_verdicts(story: &Story, images: &[String]) {
     let named = |verdict: &str| -> BTreeSet<String> {
         rows.iter().filter(|row| row.1 == verdict).map(|row| row.0.to_owned()).collect()
     };
-    let moved = story.ledger.moved();
+    let moved = fixture.record.moved();
     assert!(moved.len() > 100 && moved.len() < images.len(), "{} moved", moved.len());
     assert_eq!(named("retagged"), moved);
     assert_eq!(named("ok").len(), images.len() - moved.len(), "{rows:?}");
@@ -340,10 +334,10 @@ fn verdict(row: &serde_json::Value) -> (&str, &str) {
     (row["image"].as_str().unwrap(), row["verdict"].as_str().unwrap())
 }
 
-/// What people see is what the harness has looked up.
-fn check_history_command(story: &Story, histories: &BTreeMap<String, Vec<Sighting>>) {
-    let user = User::trusting(story.log.server());
-    for (repository, tag) in [(&story.silent, "t10"), (&story.telling, "t10"), (&story.telling, "t95")] {
+/// `taglog history` shows what the test has looked up.
+fn check_history_command(fixture: &OutageFixture, histories: &BTreeMap<String, Vec<Sighting>>) {
+    let user = User::trusting(fixture.log.server());
+    for (repository, tag) in [(&fixture.silent, "t10"), (&fixture.telling, "t10"), (&fixture.telling, "t95")] {
         let image = repository.image(tag);
         let answer = user.run_json(&["history", &image]).exits(0).json();
         let rows = answer["history"]["sightings"].as_array().unwrap().iter();
@@ -360,13 +354,13 @@ fn seconds(time: &serde_json::Value) -> i64 {
 }
 
 #[test]
-fn a_log_that_was_down_gets_every_change_in_order_with_its_own_time() {
-    let (witness, repository) = (Witness::new(1), Repository::silent());
-    let mut log = Log::admitting(&witness);
+fn an_unreachable_log_later_gets_every_change_in_order_with_its_time() {
+    let (witness, repository) = (Witness::new(1), WatchedRepository::silent());
+    let mut log = RestartableLog::admitting(&witness);
     log.up();
     let image = repository.image("1.0");
     let tables = [registry_table(&repository.registry.host, 4), watch_table(&repository.name, &["1.0"], "")];
-    let mut agent = agent_for(&witness, &[&log], IMPATIENT, &tables);
+    let mut agent = agent_for(&witness, &[&log], SHORT_INTERVALS, &tables);
     let first = repository.push("1.0", "harmless");
     agent.start();
     let status = agent.wait_until("the first digest", |status| status.seen(&image) == Some(&first));
@@ -393,9 +387,9 @@ fn a_log_that_was_down_gets_every_change_in_order_with_its_own_time() {
 }
 
 #[test]
-fn a_log_that_is_down_does_not_hold_up_another() {
-    let (witness, repository) = (Witness::new(1), Repository::silent());
-    let (mut up, mut down) = (Log::admitting(&witness), Log::admitting(&witness));
+fn an_unreachable_log_does_not_delay_another() {
+    let (witness, repository) = (Witness::new(1), WatchedRepository::silent());
+    let (mut up, mut down) = (RestartableLog::admitting(&witness), RestartableLog::admitting(&witness));
     up.up();
     // Worse than down: it takes connections and never answers.
     let mute = TcpListener::bind(&down.address).unwrap();
@@ -403,9 +397,9 @@ fn a_log_that_is_down_does_not_hold_up_another() {
     let images: Vec<String> = tags.iter().map(|tag| repository.image(tag)).collect();
     tags.iter().for_each(|tag| drop(repository.push(tag, tag)));
     let tables = [registry_table(&repository.registry.host, 4), watch_table(&repository.name, &["glob:*"], "")];
-    let mut agent = agent_for(&witness, &[&down, &up], IMPATIENT, &tables);
+    let mut agent = agent_for(&witness, &[&down, &up], SHORT_INTERVALS, &tables);
     agent.start();
-    let count = |status: &Status, log: &Log, what: &str| status.log(&log.data.vkey)[what].as_u64().unwrap();
+    let count = |status: &Status, log: &RestartableLog, what: &str| status.log(&log.data.vkey)[what].as_u64().unwrap();
     agent.wait_until("the first digests", |status| count(status, &up, "delivered") == 20);
     let moved = repository.push("t07", "moved");
     let status = agent.wait_until("the change", |status| count(status, &up, "delivered") == 21);
@@ -421,13 +415,13 @@ fn a_log_that_is_down_does_not_hold_up_another() {
 }
 
 #[test]
-fn a_deleted_tag_is_gone_once_and_may_come_back() {
-    let (witness, repository) = (Witness::new(1), Repository::silent());
-    let mut log = Log::admitting(&witness);
+fn a_deleted_tag_is_reported_gone_once_and_may_return() {
+    let (witness, repository) = (Witness::new(1), WatchedRepository::silent());
+    let mut log = RestartableLog::admitting(&witness);
     log.up();
     let (image, kept) = (repository.image("1.0"), repository.image("kept"));
     let tables = [registry_table(&repository.registry.host, 4), watch_table(&repository.name, &["1.0", "kept"], "")];
-    let mut agent = agent_for(&witness, &[&log], IMPATIENT, &tables);
+    let mut agent = agent_for(&witness, &[&log], SHORT_INTERVALS, &tables);
     let digest = repository.push("1.0", "harmless");
     let other = repository.push("kept", "kept");
     agent.start();
@@ -451,10 +445,10 @@ fn a_deleted_tag_is_gone_once_and_may_come_back() {
 }
 
 #[test]
-fn a_tag_that_a_push_names_for_the_first_time_is_looked_at_at_once() {
+fn a_tag_first_named_by_a_push_is_polled_immediately() {
     let (witness, receiver) = (Witness::new(1), lasting_address());
-    let repository = Repository::telling(&receiver);
-    let mut log = Log::admitting(&witness);
+    let repository = WatchedRepository::telling(&receiver);
+    let mut log = RestartableLog::admitting(&witness);
     log.up();
     let (old, new, excluded) = (repository.image("1.0"), repository.image("1.1"), repository.image("1.2-rc1"));
     let tables = [

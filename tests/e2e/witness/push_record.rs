@@ -1,7 +1,4 @@
-//! What was really pushed, kept by the test that pushes, and held against what the log says.
-
-// Every test program uses a part of this.
-#![allow(dead_code)]
+//! A record of what a test has pushed, to compare the log with.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,7 +31,7 @@ pub async fn histories(server: &Server, witness: &Witness, images: &[String]) ->
 
 /// An image to be pushed.
 #[derive(Clone)]
-pub struct Move {
+pub struct Push {
     /// Where.
     pub to: QuickPush,
     /// The image's full name.
@@ -48,16 +45,16 @@ pub struct Move {
 pub struct Pushed {
     image: String,
     digest: String,
-    /// The second in which the registry was asked; before it, nobody can have seen this state.
+    /// The second in which the registry was asked; before it, no client can have seen this state.
     begun: i64,
-    /// The second in which the registry had it; after it, nobody can have seen the state before.
+    /// The second in which the registry had it; after it, no client can have seen the state before.
     done: i64,
 }
 
 /// Pushes one after the other.
-pub async fn push(moves: Vec<Move>) -> Vec<Pushed> {
+pub async fn push(moves: Vec<Push>) -> Vec<Pushed> {
     let mut pushed = Vec::with_capacity(moves.len());
-    for Move { to, image, content } in moves {
+    for Push { to, image, content } in moves {
         let begun = now();
         let (_, tag) = image.rsplit_once(':').unwrap();
         let digest = to.push(tag, &content).await.to_string();
@@ -68,7 +65,7 @@ pub async fn push(moves: Vec<Move>) -> Vec<Pushed> {
 
 /// What is known of one tag without asking the log.
 #[derive(Debug, Default)]
-struct Known {
+struct TagHistory {
     /// Every state it was put in, in order.
     pushed: Vec<Pushed>,
     /// Every state that the agent said it had signed, in order: the log must have them.
@@ -77,24 +74,24 @@ struct Known {
 
 /// All tags that the test pushes.
 #[derive(Debug, Default)]
-pub struct Ledger {
-    tags: BTreeMap<String, Known>,
-    /// Pushed and overwritten while nobody can have looked: the log must not have them.
+pub struct PushRecord {
+    tags: BTreeMap<String, TagHistory>,
+    /// Pushed and overwritten while no agent was running: the log must not have them.
     invisible: BTreeSet<String>,
 }
 
-impl Ledger {
-    /// Enters what was pushed.
-    pub fn enter(&mut self, pushed: Vec<Pushed>) {
+impl PushRecord {
+    /// Records what was pushed.
+    pub fn add(&mut self, pushed: Vec<Pushed>) {
         for one in pushed {
             self.tags.entry(one.image.clone()).or_default().pushed.push(one);
         }
     }
 
-    /// Enters what was pushed, and will be overwritten before anybody can look.
-    pub fn enter_invisible(&mut self, pushed: Vec<Pushed>) {
+    /// Records what was pushed, and will be overwritten before anybody can look.
+    pub fn add_invisible(&mut self, pushed: Vec<Pushed>) {
         self.invisible.extend(pushed.iter().map(|one| one.digest.clone()));
-        self.enter(pushed);
+        self.add(pushed);
     }
 
     /// The images, in order of their names.
@@ -102,8 +99,8 @@ impl Ledger {
         self.tags.keys().cloned().collect()
     }
 
-    /// Enters what an agent says it has signed.
-    pub fn look(&mut self, status: &Status) {
+    /// Records what the status of an agent says it has signed.
+    pub fn add_status(&mut self, status: &Status) {
         for row in status.tags() {
             let (Some(image), Some(seen)) = (row["image"].as_str(), row["seen"].as_str()) else { continue };
             let known = self.tags.get_mut(image).unwrap_or_else(|| panic!("{image} was never pushed"));
@@ -118,13 +115,13 @@ impl Ledger {
     pub fn is_up_to_date(&self, status: &Status) -> bool {
         let seen: BTreeMap<&str, &str> =
             status.tags().iter().filter_map(|row| Some((row["image"].as_str()?, row["seen"].as_str()?))).collect();
-        let last = |known: &Known| known.pushed.last().map(|one| one.digest.clone());
+        let last = |known: &TagHistory| known.pushed.last().map(|one| one.digest.clone());
         self.tags.iter().all(|(image, known)| seen.get(image.as_str()).copied() == last(known).as_deref())
     }
 
-    /// The images that pointed to more than one digest that somebody can have seen.
+    /// The images that pointed to more than one observable digest.
     pub fn moved(&self) -> BTreeSet<String> {
-        let digests = |known: &Known| -> BTreeSet<String> {
+        let digests = |known: &TagHistory| -> BTreeSet<String> {
             let digests = known.pushed.iter().map(|one| one.digest.clone());
             digests.filter(|digest| !self.invisible.contains(digest)).collect()
         };
@@ -184,9 +181,9 @@ mod tests {
         sightings.iter().map(|(digest, observed)| ((*digest).to_owned(), *observed)).collect()
     }
 
-    /// What checks all the rest must itself be able to say no.
+    /// The check itself must be able to fail.
     #[test]
-    fn a_history_must_be_what_was_pushed_when_it_was_so() {
+    fn a_history_must_match_the_pushes_and_their_times() {
         let states = pushed(&[("a", 10, 11), ("b", 20, 20), ("a", 30, 31)]);
         let accepts = |sightings: &[(&str, i64)]| was_so(&history(sightings), &states);
         assert!(
@@ -199,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_shown_must_be_there_in_order() {
+    fn reported_states_must_be_logged_in_order() {
         let within =
             |part: &[&str]| is_within(&part.iter().map(ToString::to_string).collect::<Vec<_>>(), &["a", "b", "c"]);
         assert!(within(&[]) && within(&["a", "c"]) && within(&["a", "b", "c"]));

@@ -1,8 +1,8 @@
-//! Files that name images of every fate, and a user who verifies them.
+//! Files that name images of every verdict, and a user who verifies them.
 
 use taglog_tests::{Server, Witness, witness::now};
 
-use crate::cli_common::{User, add, pinned};
+use taglog_tests::cli_fixture::{User, add, pinned};
 
 const DAY: i64 = 86_400;
 /// Has only ever been one digest.
@@ -11,17 +11,17 @@ pub const FINE: &str = "registry.example/team/fine:1.0";
 pub const YOUNG: &str = "registry.example/team/young:1.0";
 /// Has been two digests.
 pub const MOVED: &str = "registry.example/team/moved:1.0";
-/// Of a registry where nobody listens.
+/// In an unreachable registry.
 pub const SILENT: &str = "127.0.0.1:1/team/silent:1.0";
 
 /// A log, and files in a user's home.
-pub struct Scene {
+pub struct OutputFixture {
     pub user: User,
     pub server: Server,
 }
 
-impl Scene {
-    pub fn new() -> Scene {
+impl OutputFixture {
+    pub fn new() -> OutputFixture {
         let witness = Witness::new(1);
         let server = Server::start(&[&witness], "");
         let at = now() - 3 * DAY;
@@ -37,7 +37,7 @@ impl Scene {
         user.write("Dockerfile", "ARG BASE\nFROM scratch\nFROM $BASE\n");
         let digest = pinned("", "untagged");
         user.write("untagged.yaml", pod(&[&format!("registry.example/team/fine{digest}")]));
-        Scene { user, server }
+        OutputFixture { user, server }
     }
 }
 

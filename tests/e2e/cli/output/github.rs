@@ -10,11 +10,11 @@ use github_actions_models::action::{Action, Runs};
 use taglog_tests::binary;
 use yaml_serde::Value;
 
-use crate::{
-    cli_common::{User, pinned},
-    scene::{FINE, Scene},
+use super::{
+    fixture::{FINE, OutputFixture},
     schemas::{check_json, check_sarif, checkout},
 };
+use taglog_tests::cli_fixture::{User, pinned};
 
 fn directory() -> PathBuf {
     checkout().join("deploy/github-action")
@@ -25,7 +25,7 @@ fn action() -> Value {
 }
 
 /// A job that uses the action.
-struct Job<'a> {
+struct ActionJob<'a> {
     user: &'a User,
     inputs: BTreeMap<String, String>,
     /// `steps.ID.outputs.NAME`, as expressions spell it.
@@ -34,15 +34,15 @@ struct Job<'a> {
 }
 
 /// How the job ended.
-struct Ended {
+struct JobResult {
     succeeded: bool,
     log: String,
     summary: String,
     outputs: BTreeMap<String, String>,
 }
 
-impl<'a> Job<'a> {
-    fn new(user: &'a User, with: &[(&str, &str)]) -> Job<'a> {
+impl<'a> ActionJob<'a> {
+    fn new(user: &'a User, with: &[(&str, &str)]) -> ActionJob<'a> {
         let action = action();
         let defaults = action["inputs"].as_mapping().unwrap().iter().map(|(name, input)| {
             (name.as_str().unwrap().to_owned(), input["default"].as_str().unwrap_or_default().to_owned())
@@ -52,7 +52,7 @@ impl<'a> Job<'a> {
             assert!(inputs.insert((*name).to_owned(), (*value).to_owned()).is_some(), "no input {name}");
         }
         std::fs::create_dir_all(user.path("runner")).unwrap();
-        Job { user, inputs, outputs: BTreeMap::new(), path: std::env::var("PATH").unwrap() }
+        ActionJob { user, inputs, outputs: BTreeMap::new(), path: std::env::var("PATH").unwrap() }
     }
 
     /// The value of an expression.
@@ -97,7 +97,7 @@ impl<'a> Job<'a> {
         }
     }
 
-    fn run(mut self) -> Ended {
+    fn run(mut self) -> JobResult {
         let action = action();
         let (mut failed, mut log) = (false, String::new());
         for step in action["runs"]["steps"].as_sequence().unwrap() {
@@ -113,7 +113,7 @@ impl<'a> Job<'a> {
                 (name.as_str().unwrap().to_owned(), self.expand(output["value"].as_str().unwrap()))
             });
         let summary = std::fs::read_to_string(self.user.path("runner/summary")).unwrap_or_default();
-        Ended { succeeded: !failed, log, summary, outputs: outputs.collect() }
+        JobResult { succeeded: !failed, log, summary, outputs: outputs.collect() }
     }
 
     /// Runs a script the way the runner does, and reads the outputs that it sets.
@@ -148,7 +148,7 @@ fn taglog() -> String {
 }
 
 #[test]
-fn it_is_an_action_as_github_wants_it() {
+fn the_action_metadata_is_valid() {
     let text = std::fs::read_to_string(directory().join("action.yml")).unwrap();
     let parsed: Action = yaml_serde::from_str(&text).unwrap();
     assert!(matches!(parsed.runs, Runs::Composite(_)) && parsed.name.is_some() && parsed.description.is_some());
@@ -162,9 +162,9 @@ fn it_is_an_action_as_github_wants_it() {
 }
 
 #[test]
-fn a_retag_fails_the_job_and_says_where() {
-    let scene = Scene::new();
-    scene.user.write("taglog trust", scene.user.read("trust"));
+fn a_retag_fails_the_job_and_names_the_line() {
+    let fixture = OutputFixture::new();
+    fixture.user.write("taglog trust", fixture.user.read("trust"));
     let inputs = [
         ("taglog", taglog()),
         ("trust", "taglog trust".to_owned()),
@@ -172,53 +172,54 @@ fn a_retag_fails_the_job_and_says_where() {
         ("sarif", "found.sarif".to_owned()),
     ];
     let with: Vec<(&str, &str)> = inputs.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    let ended = Job::new(&scene.user, &with).run();
+    let ended = ActionJob::new(&fixture.user, &with).run();
     assert!(!ended.succeeded, "{}", ended.log);
     assert!(ended.log.contains("::error file=moved.yaml,line=10,title=taglog%3A retagged::"), "{}", ended.log);
     assert!(ended.summary.contains("\n    retagged    registry.example/team/moved:1.0"), "{}", ended.summary);
     assert_eq!((ended.outputs["passes"].as_str(), ended.outputs["exit-code"].as_str()), ("false", "1"));
     check_json(&std::fs::read_to_string(&ended.outputs["report"]).unwrap());
-    let sarif = check_sarif(&scene.user.read("found.sarif"));
+    let sarif = check_sarif(&fixture.user.read("found.sarif"));
     assert_eq!(sarif["runs"][0]["results"][0]["ruleId"], "taglog/retagged");
-    let remembered = std::fs::read_dir(scene.user.path("runner/taglog-state")).unwrap().count();
+    let remembered = std::fs::read_dir(fixture.user.path("runner/taglog-state")).unwrap().count();
     assert!(remembered > 0, "the log's state is remembered for the next run");
 }
 
 #[test]
-fn what_passes_passes() {
-    let scene = Scene::new();
-    let (taglog, trust, image) = (taglog(), scene.user.argument("trust"), pinned(FINE, "fine"));
+fn an_image_that_passes_passes_the_job() {
+    let fixture = OutputFixture::new();
+    let (taglog, trust, image) = (taglog(), fixture.user.argument("trust"), pinned(FINE, "fine"));
     let with = [("taglog", &*taglog), ("trust", &*trust), ("files", "fine.yaml"), ("images", &*image)];
-    let ended = Job::new(&scene.user, &with).run();
+    let ended = ActionJob::new(&fixture.user, &with).run();
     assert!(ended.succeeded && !ended.log.contains("::error"), "{}", ended.log);
     assert_eq!((ended.outputs["passes"].as_str(), ended.outputs["exit-code"].as_str()), ("true", "0"));
     // Options reach the command, an argument a line; a star stays a star.
     let with = [&with[..], &[("options", "--witnesses\n2\n--moving\n*")]].concat();
-    let ended = Job::new(&scene.user, &with).run();
+    let ended = ActionJob::new(&fixture.user, &with).run();
     assert!(!ended.succeeded && ended.outputs["exit-code"] == "2" && ended.log.contains('*'), "{}", ended.log);
     let with = [&with[..4], &[("options", "--witnesses\n2")]].concat();
-    let ended = Job::new(&scene.user, &with).run();
+    let ended = ActionJob::new(&fixture.user, &with).run();
     assert!(!ended.succeeded && ended.log.contains("title=taglog%3A new::"), "{}", ended.log);
 }
 
 #[test]
-fn a_job_that_could_verify_nothing_says_so() {
-    let scene = Scene::new();
-    let (taglog, nowhere) = (taglog(), scene.user.argument("no-such-trust"));
-    let ended = Job::new(&scene.user, &[("taglog", &*taglog), ("trust", &*nowhere), ("files", "fine.yaml")]).run();
+fn a_job_that_could_verify_nothing_reports_so() {
+    let fixture = OutputFixture::new();
+    let (taglog, nowhere) = (taglog(), fixture.user.argument("no-such-trust"));
+    let ended =
+        ActionJob::new(&fixture.user, &[("taglog", &*taglog), ("trust", &*nowhere), ("files", "fine.yaml")]).run();
     assert!(!ended.succeeded && ended.outputs["exit-code"] == "2", "{}", ended.log);
     assert!(ended.log.contains("::error title=taglog::nothing could be verified (exit code 2)"), "{}", ended.log);
 }
 
 #[test]
-fn inputs_are_never_run() {
-    let scene = Scene::new();
-    let (taglog, trust) = (taglog(), scene.user.argument("trust"));
+fn inputs_are_never_executed() {
+    let fixture = OutputFixture::new();
+    let (taglog, trust) = (taglog(), fixture.user.argument("trust"));
     let hostile = "$(touch pwned) `touch pwned`; touch pwned\n\"; touch pwned; \"";
     for input in ["files", "images", "options", "sarif", "trust"] {
         let with = [("taglog", &*taglog), ("trust", &*trust), ("files", "fine.yaml"), (input, hostile)];
-        let ended = Job::new(&scene.user, &with).run();
-        assert!(!scene.user.path("pwned").exists(), "{input}: {}", ended.log);
+        let ended = ActionJob::new(&fixture.user, &with).run();
+        assert!(!fixture.user.path("pwned").exists(), "{input}: {}", ended.log);
     }
 }
 
@@ -243,10 +244,10 @@ fn make_executable(path: &Path) {
 }
 
 #[test]
-fn without_a_program_it_builds_one_from_its_own_source() {
-    let scene = Scene::new();
-    let (user, trust) = (&scene.user, scene.user.argument("trust"));
-    let mut job = Job::new(user, &[("trust", &trust), ("files", "moved.yaml")]);
+fn without_a_binary_the_action_builds_from_source() {
+    let fixture = OutputFixture::new();
+    let (user, trust) = (&fixture.user, fixture.user.argument("trust"));
+    let mut job = ActionJob::new(user, &[("trust", &trust), ("files", "moved.yaml")]);
     job.path = with_fake_cargo(user);
     let ended = job.run();
     assert!(!ended.succeeded && ended.log.contains("retagged::"), "{}", ended.log);
@@ -255,7 +256,7 @@ fn without_a_program_it_builds_one_from_its_own_source() {
     assert!(cargo.contains(checkout().to_str().unwrap()), "in the checkout of the action: {cargo}");
 
     // The same source has the same key, and another compiler another one.
-    let key = |job: Job| {
+    let key = |job: ActionJob| {
         let mut job = job;
         job.path = with_fake_cargo(user);
         let mut log = String::new();
@@ -263,11 +264,11 @@ fn without_a_program_it_builds_one_from_its_own_source() {
         assert!(job.step(&step, step["run"].as_str().unwrap(), &mut log), "{log}");
         job.outputs["steps.source.outputs.key"].clone()
     };
-    let first = key(Job::new(user, &[]));
-    assert!(first.len() == 64 && first == key(Job::new(user, &[])), "{first}");
+    let first = key(ActionJob::new(user, &[]));
+    assert!(first.len() == 64 && first == key(ActionJob::new(user, &[])), "{first}");
     user.write("fake/rustc", "#!/bin/sh\necho rustc 1.90.0\n");
     let other = {
-        let mut job = Job::new(user, &[]);
+        let mut job = ActionJob::new(user, &[]);
         job.path = format!("{}:{}", user.argument("fake"), std::env::var("PATH").unwrap());
         let (step, mut log) = (action()["runs"]["steps"][0].clone(), String::new());
         assert!(job.step(&step, step["run"].as_str().unwrap(), &mut log), "{log}");
@@ -277,7 +278,7 @@ fn without_a_program_it_builds_one_from_its_own_source() {
 }
 
 #[test]
-fn its_scripts_are_sound() {
+fn the_scripts_pass_shellcheck() {
     let scripts = ["install.sh", "verify.sh"].map(|name| directory().join(name));
     let output = Command::new("shellcheck").args(&scripts).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));

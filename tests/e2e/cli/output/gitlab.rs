@@ -6,11 +6,11 @@ use serde::Deserialize as _;
 use taglog_tests::binary;
 use yaml_serde::{Deserializer, Value};
 
-use crate::{
-    cli_common::{User, pinned},
-    scene::{FINE, Scene},
+use super::{
+    fixture::{FINE, OutputFixture},
     schemas::{check_json, check_junit, checkout},
 };
+use taglog_tests::cli_fixture::{User, pinned};
 
 fn text() -> String {
     std::fs::read_to_string(checkout().join("deploy/gitlab-ci/taglog.yml")).unwrap()
@@ -25,8 +25,8 @@ fn template() -> (Value, Value) {
     both
 }
 
-/// The jobs with `$[[ inputs.NAME ]]` filled in. GitLab does so in the text, before it is parsed; up to version 16 it did so
-/// in what was parsed already. Both must come to the same.
+/// The jobs with `$[[ inputs.NAME ]]` filled in. GitLab does so in the text, before it is parsed; up to version 16 it
+/// did so in what was parsed already. Both must come to the same.
 fn included(with: &[(&str, &str)]) -> Value {
     let (header, mut jobs) = template();
     let with: BTreeMap<&str, &str> = with.iter().copied().collect();
@@ -90,8 +90,8 @@ fn run(user: &User, with: &[(&str, &str)]) -> (i32, String) {
 
 #[test]
 fn a_retag_fails_the_job_and_leaves_reports() {
-    let scene = Scene::new();
-    let user = &scene.user;
+    let fixture = OutputFixture::new();
+    let user = &fixture.user;
     let (code, said) = run(user, &[("trust", "trust"), ("files", "fine.yaml moved.yaml")]);
     assert!(code == 1 && said.contains("retagged "), "{code} {said}");
     check_junit(&user.read("taglog-junit.xml"));
@@ -106,9 +106,9 @@ fn a_retag_fails_the_job_and_leaves_reports() {
 }
 
 #[test]
-fn inputs_reach_the_command_and_are_never_run() {
-    let scene = Scene::new();
-    let (user, image) = (&scene.user, pinned(FINE, "fine"));
+fn inputs_reach_the_command_and_are_never_executed() {
+    let fixture = OutputFixture::new();
+    let (user, image) = (&fixture.user, pinned(FINE, "fine"));
     let passes = [("trust", "trust"), ("files", "fine.yaml"), ("images", &*image)];
     assert_eq!(run(user, &passes).0, 0);
     let (code, said) = run(user, &[&passes[..], &[("options", "--witnesses 2 --quiet")]].concat());
@@ -123,7 +123,7 @@ fn inputs_reach_the_command_and_are_never_run() {
 }
 
 #[test]
-fn its_script_is_sound() {
+fn the_script_passes_shellcheck() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("script.sh");
     let jobs = included(&[("image", "x")]);

@@ -1,12 +1,12 @@
-//! Names of files and images are an attacker's to choose: a pull request brings both. No format loses its shape.
+//! Names of files and images chosen by an attacker (a pull request brings both) do not break any output format.
 
 use roxmltree::Document;
 
-use crate::{
-    cli_common::pinned,
-    scene::{MOVED, Scene, pod},
+use super::{
+    fixture::{MOVED, OutputFixture, pod},
     schemas::{check_json, check_junit, check_sarif},
 };
+use taglog_tests::cli_fixture::pinned;
 
 const NAMES: [&str; 8] = [
     "a::error file=x::pwned.yaml",
@@ -20,22 +20,22 @@ const NAMES: [&str; 8] = [
 ];
 
 /// A user with a failing image in a file of each of these names.
-fn scene() -> Scene {
-    let scene = Scene::new();
-    std::fs::create_dir(scene.user.path("files")).unwrap();
+fn fixture() -> OutputFixture {
+    let fixture = OutputFixture::new();
+    std::fs::create_dir(fixture.user.path("files")).unwrap();
     for name in NAMES {
-        scene.user.write(&format!("files/{name}"), pod(&[&pinned(MOVED, "evil")]));
+        fixture.user.write(&format!("files/{name}"), pod(&[&pinned(MOVED, "evil")]));
     }
-    scene
+    fixture
 }
 
-fn run(scene: &Scene, format: &str) -> String {
-    scene.user.run(&["verify", "-f", "files", "--output", format]).exits(1).stdout
+fn run(fixture: &OutputFixture, format: &str) -> String {
+    fixture.user.run(&["verify", "-f", "files", "--output", format]).exits(1).stdout
 }
 
 #[test]
-fn json_keeps_names_as_they_are() {
-    let answer = check_json(&run(&scene(), "json"));
+fn json_keeps_names_unchanged() {
+    let answer = check_json(&run(&fixture(), "json"));
     let places = answer["images"][0]["places"].as_array().unwrap();
     let mut files: Vec<&str> = places.iter().map(|place| place["file"].as_str().unwrap()).collect();
     files.sort_unstable();
@@ -45,10 +45,10 @@ fn json_keeps_names_as_they_are() {
 }
 
 #[test]
-fn nothing_steers_a_terminal() {
-    let scene = scene();
+fn names_cannot_control_the_terminal() {
+    let fixture = fixture();
     for arguments in [&["verify", "-f", "files"][..], &["verify", "-f", "files", "--print-digest"]] {
-        let ran = scene.user.run(arguments).exits(1);
+        let ran = fixture.user.run(arguments).exits(1);
         for text in [&ran.stdout, &ran.stderr] {
             assert!(!text.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{ran:?}");
             assert!(!text.lines().any(|line| line.starts_with("::")), "{ran:?}");
@@ -57,11 +57,11 @@ fn nothing_steers_a_terminal() {
 }
 
 #[test]
-fn sarif_and_junit_stay_what_they_are() {
-    let scene = scene();
-    let sarif = check_sarif(&run(&scene, "sarif"));
+fn sarif_and_junit_stay_valid() {
+    let fixture = fixture();
+    let sarif = check_sarif(&run(&fixture, "sarif"));
     assert_eq!(sarif["runs"][0]["results"].as_array().unwrap().len(), NAMES.len());
-    let xml = run(&scene, "junit");
+    let xml = run(&fixture, "junit");
     check_junit(&xml);
     let document = Document::parse(&xml).unwrap();
     let failures = document.descendants().filter(|node| node.has_tag_name("failure")).count();
@@ -70,8 +70,8 @@ fn sarif_and_junit_stay_what_they_are() {
 
 /// Every line is a command of ours, and says what it is about in the right file.
 #[test]
-fn github_runs_no_command_of_theirs() {
-    let text = run(&scene(), "github");
+fn names_cannot_inject_github_workflow_commands() {
+    let text = run(&fixture(), "github");
     let (totals, commands) = text.lines().collect::<Vec<_>>().split_last().map(|(l, c)| (*l, c.to_vec())).unwrap();
     assert_eq!(totals, "1 image: 0 pass, 1 fails");
     assert_eq!(commands.len(), NAMES.len(), "{text}");

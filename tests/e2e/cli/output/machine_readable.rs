@@ -6,20 +6,20 @@ use roxmltree::{Document, Node};
 use serde_json::{Value, json};
 use taglog_tests::witness::digest;
 
-use crate::{
-    cli_common::{pinned, proxy::Proxy},
-    scene::{EVERYTHING, FINE, MOVED, SILENT, Scene, YOUNG},
+use super::{
+    fixture::{EVERYTHING, FINE, MOVED, OutputFixture, SILENT, YOUNG},
     schemas::{check_json, check_junit, check_sarif},
 };
+use taglog_tests::cli_fixture::{pinned, proxy::Proxy};
 
-fn run(scene: &Scene, format: &str) -> String {
-    scene.user.run(&[&EVERYTHING[..], &["--output", format]].concat()).exits(1).stdout
+fn run(fixture: &OutputFixture, format: &str) -> String {
+    fixture.user.run(&[&EVERYTHING[..], &["--output", format]].concat()).exits(1).stdout
 }
 
 #[test]
-fn json_says_everything_and_is_as_documented() {
-    let scene = Scene::new();
-    let answer = check_json(&run(&scene, "json"));
+fn json_is_complete_and_matches_the_schema() {
+    let fixture = OutputFixture::new();
+    let answer = check_json(&run(&fixture, "json"));
     assert_eq!((&answer["passes"], &answer["exit"]), (&false.into(), &1.into()));
     let totals = json!({ "passed": 3, "warnings": 1, "ignored": 0, "failed": 1, "problems": 2 });
     assert_eq!(answer["totals"], totals);
@@ -43,19 +43,19 @@ fn json_says_everything_and_is_as_documented() {
 }
 
 #[test]
-fn json_of_every_other_end_is_as_documented() {
-    let scene = Scene::new();
-    let passes = check_json(&scene.user.run_json(&["verify", &pinned(FINE, "fine")]).exits(0).stdout);
+fn json_of_every_other_exit_matches_the_schema() {
+    let fixture = OutputFixture::new();
+    let passes = check_json(&fixture.user.run_json(&["verify", &pinned(FINE, "fine")]).exits(0).stdout);
     assert_eq!((&passes["passes"], &passes["images"][0]["places"]), (&true.into(), &json!([])));
-    let unknown = scene.user.run_json(&["verify", &pinned("registry.example/team/fine:9", "x")]).exits(1);
+    let unknown = fixture.user.run_json(&["verify", &pinned("registry.example/team/fine:9", "x")]).exits(1);
     check_json(&unknown.stdout);
-    check_json(&scene.user.run_json(&["verify", SILENT]).exits(3).stdout);
-    let proxy = Proxy::editing(&scene.server, "/api/v1/lookup", |text| {
+    check_json(&fixture.user.run_json(&["verify", SILENT]).exits(3).stdout);
+    let proxy = Proxy::editing(&fixture.server, "/api/v1/lookup", |text| {
         let mut answer: Value = serde_json::from_str(&text).unwrap();
         answer["images"][0]["sightings"] = json!([]);
         answer.to_string()
     });
-    let false_answer = scene.user.run_json(&["verify", "--log", &proxy.url, &pinned(FINE, "fine")]).exits(4);
+    let false_answer = fixture.user.run_json(&["verify", "--log", &proxy.url, &pinned(FINE, "fine")]).exits(4);
     let answer = check_json(&false_answer.stdout);
     assert_eq!((answer["misbehaviour"].as_array().unwrap().len(), &answer["exit"]), (1, &4.into()), "{answer}");
     assert!(false_answer.stderr.contains("THE LOG MISBEHAVES"), "{false_answer:?}");
@@ -74,9 +74,9 @@ fn results(sarif: &Value) -> Vec<(&str, &str, Option<&str>, Option<u64>)> {
 }
 
 #[test]
-fn sarif_is_what_the_official_schema_wants() {
-    let scene = Scene::new();
-    let sarif = check_sarif(&run(&scene, "sarif"));
+fn sarif_matches_the_official_schema() {
+    let fixture = OutputFixture::new();
+    let sarif = check_sarif(&run(&fixture, "sarif"));
     let want = [
         ("taglog/new", "warning", Some("young.yaml"), Some(8)),
         ("taglog/retagged", "error", Some("moved.yaml"), Some(10)),
@@ -94,9 +94,9 @@ fn sarif_is_what_the_official_schema_wants() {
     assert_eq!(told, ["taglog/unanswered", "taglog/left-out"], "what could not be told is told too");
 
     // The same again has the same fingerprints, whatever the line.
-    let text = scene.user.read("moved.yaml");
-    scene.user.write("moved.yaml", format!("# one line more\n{text}"));
-    let again = check_sarif(&self::run(&scene, "sarif"));
+    let text = fixture.user.read("moved.yaml");
+    fixture.user.write("moved.yaml", format!("# one line more\n{text}"));
+    let again = check_sarif(&self::run(&fixture, "sarif"));
     let prints = |sarif: &Value| {
         let results = sarif["runs"][0]["results"].as_array().unwrap().iter();
         results.map(|result| result["partialFingerprints"].clone()).collect::<Vec<_>>()
@@ -109,12 +109,12 @@ fn sarif_is_what_the_official_schema_wants() {
 /// An image of the command line stands in no file, and a run that passes has no results.
 #[test]
 fn sarif_without_files() {
-    let scene = Scene::new();
-    let ran = scene.user.run(&["verify", "--output", "sarif", &pinned(MOVED, "evil")]).exits(1);
+    let fixture = OutputFixture::new();
+    let ran = fixture.user.run(&["verify", "--output", "sarif", &pinned(MOVED, "evil")]).exits(1);
     let sarif = check_sarif(&ran.stdout);
     assert_eq!(results(&sarif), [("taglog/retagged", "error", None, None)]);
     assert_eq!(sarif["runs"][0]["results"][0]["locations"][0]["logicalLocations"][0]["fullyQualifiedName"], MOVED);
-    let ran = scene.user.run(&["verify", "--output", "sarif", &pinned(FINE, "fine")]).exits(0);
+    let ran = fixture.user.run(&["verify", "--output", "sarif", &pinned(FINE, "fine")]).exits(0);
     assert_eq!(results(&check_sarif(&ran.stdout)), []);
 }
 
@@ -130,8 +130,8 @@ fn outcome<'a>(case: &Node<'a, 'a>) -> &'a str {
 
 #[test]
 fn junit_has_a_case_for_each_image_in_each_file() {
-    let scene = Scene::new();
-    let xml = run(&scene, "junit");
+    let fixture = OutputFixture::new();
+    let xml = run(&fixture, "junit");
     check_junit(&xml);
     let document = Document::parse(&xml).unwrap();
     let told: Vec<(&str, &str)> =
@@ -160,9 +160,9 @@ fn junit_has_a_case_for_each_image_in_each_file() {
 }
 
 #[test]
-fn github_s_commands_stand_beside_the_lines() {
-    let scene = Scene::new();
-    let text = run(&scene, "github");
+fn github_annotations_point_to_lines() {
+    let fixture = OutputFixture::new();
+    let text = run(&fixture, "github");
     let lines: Vec<&str> = text.lines().collect();
     let begins = [
         "::warning file=young.yaml,line=8,title=taglog%3A new::registry.example/team/young:1.0: ",
@@ -176,24 +176,27 @@ fn github_s_commands_stand_beside_the_lines() {
         assert!(line.starts_with(begin), "{line}\n{begin}");
     }
     assert!(lines[1].contains("%0A") && lines[1].contains(&digest("good").to_string()), "{text}");
-    let quiet = scene.user.run(&[&EVERYTHING[..], &["--output", "github", "--quiet"]].concat()).exits(1).stdout;
+    let quiet = fixture.user.run(&[&EVERYTHING[..], &["--output", "github", "--quiet"]].concat()).exits(1).stdout;
     assert!(quiet.lines().all(|line| line.starts_with("::error ")) && quiet.lines().count() == 3, "{quiet}");
 }
 
 #[test]
 fn reports_go_to_files_in_the_same_run() {
-    let scene = Scene::new();
-    scene.user.write("old.xml", "an older report");
+    let fixture = OutputFixture::new();
+    fixture.user.write("old.xml", "an older report");
     let files = ["json=r.json", "sarif=r.sarif", "junit=old.xml", "github=r.github", "text=r.txt"];
     let reports: Vec<&str> = files.iter().flat_map(|file| ["--report", file]).collect();
-    let ran = scene.user.run(&[&EVERYTHING[..], &["--quiet"], &reports].concat()).exits(1);
+    let ran = fixture.user.run(&[&EVERYTHING[..], &["--quiet"], &reports].concat()).exits(1);
     assert!(ran.stdout.starts_with("retagged"), "{ran:?}");
-    check_json(&scene.user.read("r.json"));
-    check_sarif(&scene.user.read("r.sarif"));
-    check_junit(&scene.user.read("old.xml"));
-    assert!(scene.user.read("r.github").contains("::warning "), "a file has everything, even if the terminal is quiet");
-    assert!(scene.user.read("r.txt").contains("6 images:"));
-    let mode = std::fs::metadata(scene.user.path("r.json")).unwrap().permissions().mode();
+    check_json(&fixture.user.read("r.json"));
+    check_sarif(&fixture.user.read("r.sarif"));
+    check_junit(&fixture.user.read("old.xml"));
+    assert!(
+        fixture.user.read("r.github").contains("::warning "),
+        "a file has everything, even if the terminal is quiet"
+    );
+    assert!(fixture.user.read("r.txt").contains("6 images:"));
+    let mode = std::fs::metadata(fixture.user.path("r.json")).unwrap().permissions().mode();
     assert_eq!(mode & 0o444, 0o444, "whoever collects reports can read them: {mode:o}");
 
     let image = pinned(FINE, "fine");
@@ -203,13 +206,13 @@ fn reports_go_to_files_in_the_same_run() {
         ("json=", "no name"),
         ("json=no/such/directory/r.json", "no/such/directory/r.json"),
     ] {
-        scene.user.run(&["verify", "--report", report, &image]).exits(2).says(&[words]);
+        fixture.user.run(&["verify", "--report", report, &image]).exits(2).prints(&[words]);
     }
-    scene.user.run(&["verify", "--report", "text=/dev/null", &image]).exits(0);
+    fixture.user.run(&["verify", "--report", "text=/dev/null", &image]).exits(0);
     // A pipe gets the report as it is: nothing is put in its place.
     let shell = format!("taglog=$0; \"$taglog\" verify -q --report json=/dev/stderr {image} 2>&1 | cat");
     let mut command = Command::new("sh");
-    let taglog = scene.user.command(&[]);
+    let taglog = fixture.user.command(&[]);
     command.args(["-c", &shell]).arg(taglog.get_program()).env_clear();
     command.envs(taglog.get_envs().filter_map(|(name, value)| Some((name, value?)))).env("PATH", "/usr/bin:/bin");
     let output = command.output().unwrap();
@@ -218,27 +221,27 @@ fn reports_go_to_files_in_the_same_run() {
 
 /// Pins are checked in the same formats.
 #[test]
-fn pins_that_fail_are_shown_where_they_stand() {
-    let scene = Scene::new();
+fn failing_pins_are_shown_with_their_line() {
+    let fixture = OutputFixture::new();
     let check =
-        |format: &str| scene.user.run(&["pin", "--check", "-f", "moved.yaml", "--output", format]).exits(1).stdout;
+        |format: &str| fixture.user.run(&["pin", "--check", "-f", "moved.yaml", "--output", format]).exits(1).stdout;
     let sarif = check_sarif(&check("sarif"));
     assert_eq!(results(&sarif), [("taglog/pin-fails", "error", Some("moved.yaml"), Some(10))]);
     check_junit(&check("junit"));
     let text = check("github");
     assert!(text.starts_with("::error file=moved.yaml,line=10,title=taglog%3A pin-fails::"), "{text}");
-    let ran = scene.user.run(&["pin", "-f", "moved.yaml", "--output", "sarif"]);
-    ran.exits(2).prints_nothing().says(&["'pin --check'"]);
+    let ran = fixture.user.run(&["pin", "-f", "moved.yaml", "--output", "sarif"]);
+    ran.exits(2).has_empty_stdout().prints(&["'pin --check'"]);
 }
 
 #[test]
-fn other_commands_refuse_what_they_cannot_say() {
-    let scene = Scene::new();
+fn other_commands_refuse_unsupported_formats() {
+    let fixture = OutputFixture::new();
     for format in ["sarif", "junit", "github"] {
         for command in [&["history", FINE][..], &["keygen", "witness.example/a"], &["completions", "bash"]] {
-            let ran = scene.user.run(&[command, &["--output", format]].concat());
-            ran.exits(2).prints_nothing().says(&["'verify' and 'pin'"]);
+            let ran = fixture.user.run(&[command, &["--output", format]].concat());
+            ran.exits(2).has_empty_stdout().prints(&["'verify' and 'pin'"]);
         }
     }
-    assert_eq!(scene.user.read("trust").lines().count(), 2, "and nothing was done");
+    assert_eq!(fixture.user.read("trust").lines().count(), 2, "and nothing was done");
 }

@@ -1,4 +1,4 @@
-//! What others say a document must look like, and what our own schemas say.
+//! Checks of documents against the official SARIF schema and our own schemas.
 
 use std::{path::PathBuf, process::Command};
 
@@ -75,7 +75,7 @@ pub fn check_junit(text: &str) {
 }
 
 #[test]
-fn the_schemas_can_refuse() {
+fn the_schemas_reject_invalid_documents() {
     let refused = |schema: &Value, document: Value| {
         assert!(!jsonschema::validator_for(schema).unwrap().is_valid(&document), "{document}");
     };

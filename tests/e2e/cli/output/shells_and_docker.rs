@@ -1,4 +1,4 @@
-//! How shells, manual readers and Docker's command line meet taglog.
+//! Shell completions, man pages, and `taglog` as a plugin of Docker's command line.
 
 use std::{
     os::unix::fs::symlink,
@@ -9,10 +9,8 @@ use std::{
 use serde_json::Value;
 use taglog_tests::binary;
 
-use crate::{
-    cli_common::{Ran, User, pinned},
-    scene::{FINE, MOVED, Scene},
-};
+use super::fixture::{FINE, MOVED, OutputFixture};
+use taglog_tests::cli_fixture::{CommandOutput, User, pinned};
 
 /// The commands that help texts list under a command.
 fn commands_under(user: &User, command: &[&str]) -> Vec<String> {
@@ -47,9 +45,9 @@ fn every_command_has_a_man_page() {
     for section in [".SH EXAMPLES", ".SH VERDICTS", ".SH \"EXIT CODES\"", "TAGLOG_TRUST"] {
         assert!(verify.contains(section), "{section}: {verify}");
     }
-    user.run(&["man", "new/man1"]).exits(0).says(&["man pages in new/man1"]);
+    user.run(&["man", "new/man1"]).exits(0).prints(&["man pages in new/man1"]);
     user.write("file", "");
-    user.run(&["man", "file/man1"]).exits(2).says(&["file/man1"]);
+    user.run(&["man", "file/man1"]).exits(2).prints(&["file/man1"]);
 }
 
 /// What bash offers when a person presses the tabulator after these words.
@@ -76,7 +74,7 @@ fn shells_complete_commands_and_options() {
     }
     let answer = user.run_json(&["completions", "powershell"]).exits(0).json();
     assert!(answer["shell"] == "powershell" && answer["script"].as_str().unwrap().contains("taglog"));
-    user.run(&["completions", "tcsh"]).exits(2).says(&["bash", "zsh"]);
+    user.run(&["completions", "tcsh"]).exits(2).prints(&["bash", "zsh"]);
 }
 
 /// Docker's directory of plugins, with taglog in it.
@@ -87,29 +85,29 @@ fn plugin(user: &User) -> PathBuf {
     plugin
 }
 
-fn call(user: &User, program: &Path, arguments: &[&str]) -> Ran {
+fn call(user: &User, program: &Path, arguments: &[&str]) -> CommandOutput {
     let like = user.command(&[]);
     let mut command = Command::new(program);
     command.args(arguments).env_clear().current_dir(user.path(""));
     command.envs(like.get_envs().filter_map(|(name, value)| Some((name, value?))));
     let output: Output = command.output().unwrap();
-    Ran::of(arguments, output)
+    CommandOutput::of(arguments, output)
 }
 
 /// Docker's command line asks for the metadata, then passes its own arguments on, as they are.
 #[test]
-fn as_a_plugin_the_way_docker_calls_it() {
-    let scene = Scene::new();
-    let (user, plugin) = (&scene.user, plugin(&scene.user));
+fn works_as_a_plugin_called_as_docker_does() {
+    let fixture = OutputFixture::new();
+    let (user, plugin) = (&fixture.user, plugin(&fixture.user));
     let metadata: Value = call(user, &plugin, &["docker-cli-plugin-metadata"]).exits(0).json();
     assert_eq!((&metadata["SchemaVersion"], &metadata["Vendor"]), (&"0.1.0".into(), &"taglog".into()));
     assert!(metadata["ShortDescription"].is_string() && metadata["Version"].is_string(), "{metadata}");
     let (fine, moved) = (pinned(FINE, "fine"), pinned(MOVED, "evil"));
-    call(user, &plugin, &["taglog", "verify", &fine]).exits(0).says(&["ok "]);
-    call(user, &plugin, &["--context", "taglog", "-D", "taglog", "verify", &moved]).exits(1).says(&["retagged"]);
-    call(user, &plugin, &["taglog", "--help"]).exits(0).says(&["Usage: docker taglog"]);
-    call(user, &plugin, &["help", "taglog", "verify"]).exits(0).says(&["Usage: docker taglog verify"]);
-    call(user, &plugin, &["taglog", "no-such-command"]).exits(2).says(&["docker taglog"]);
+    call(user, &plugin, &["taglog", "verify", &fine]).exits(0).prints(&["ok "]);
+    call(user, &plugin, &["--context", "taglog", "-D", "taglog", "verify", &moved]).exits(1).prints(&["retagged"]);
+    call(user, &plugin, &["taglog", "--help"]).exits(0).prints(&["Usage: docker taglog"]);
+    call(user, &plugin, &["help", "taglog", "verify"]).exits(0).prints(&["Usage: docker taglog verify"]);
+    call(user, &plugin, &["taglog", "no-such-command"]).exits(2).prints(&["docker taglog"]);
     // Under its own name it is no plugin.
     user.run(&["docker-cli-plugin-metadata"]).exits(2);
 }
@@ -117,9 +115,9 @@ fn as_a_plugin_the_way_docker_calls_it() {
 /// Credentials are looked for where `docker --config` says.
 #[test]
 fn docker_s_configuration_is_used() {
-    let scene = Scene::new();
-    let (user, plugin) = (&scene.user, plugin(&scene.user));
-    // A registry that wants a login: without one, nobody looks for credentials. Its list of users has none.
+    let fixture = OutputFixture::new();
+    let (user, plugin) = (&fixture.user, plugin(&fixture.user));
+    // A registry that requires a login, since without that no client looks for credentials. Its list of users is empty.
     let users = user.write("users", "");
     let login = format!("auth:\n  htpasswd:\n    realm: test\n    path: {users}\n");
     let registry = taglog_tests::Registry::start_with(&login);
@@ -127,27 +125,27 @@ fn docker_s_configuration_is_used() {
     user.write("docker/config.json", "this is no JSON");
     let elsewhere = user.argument("docker");
     let broken = ["--config", &elsewhere, "taglog", "verify", &image];
-    call(user, &plugin, &broken).exits(3).says(&["config.json is not JSON"]);
+    call(user, &plugin, &broken).exits(3).prints(&["config.json is not JSON"]);
     let answered = call(user, &plugin, &["taglog", "verify", &image]).exits(3);
     assert!(!answered.stdout.contains("config.json"), "{answered:?}");
 }
 
 /// With the real command line of Docker, where there is one. It needs no daemon.
 #[test]
-fn as_a_plugin_of_the_real_docker() {
+fn works_as_a_plugin_of_the_real_docker() {
     let path = std::env::var_os("PATH").unwrap();
     let Some(docker) = std::env::split_paths(&path).map(|directory| directory.join("docker")).find(|p| p.is_file())
     else {
         eprintln!("there is no docker here: the plugin was tested in the way docker calls it only");
         return;
     };
-    let scene = Scene::new();
-    let user = &scene.user;
+    let fixture = OutputFixture::new();
+    let user = &fixture.user;
     plugin(user);
     let config = user.argument("docker");
     let docker = |arguments: &[&str]| call(user, &docker, &[&["--config", &config], arguments].concat());
-    docker(&["--help"]).exits(0).says(&["taglog*"]);
-    docker(&["taglog", "verify", &pinned(FINE, "fine")]).exits(0).says(&["ok "]);
-    docker(&["taglog", "verify", &pinned(MOVED, "evil")]).exits(1).says(&["retagged"]);
-    docker(&["help", "taglog", "verify"]).exits(0).says(&["Usage: docker taglog verify"]);
+    docker(&["--help"]).exits(0).prints(&["taglog*"]);
+    docker(&["taglog", "verify", &pinned(FINE, "fine")]).exits(0).prints(&["ok "]);
+    docker(&["taglog", "verify", &pinned(MOVED, "evil")]).exits(1).prints(&["retagged"]);
+    docker(&["help", "taglog", "verify"]).exits(0).prints(&["Usage: docker taglog verify"]);
 }

@@ -1,4 +1,5 @@
-//! What cosigners cosign, and what not: plain ones vouch that the log only ever appends, auditing ones for all of it.
+//! What cosigners cosign and what they refuse: plain ones only check that the log is append-only, auditing ones
+//! everything.
 
 use std::{path::PathBuf, process::Command};
 
@@ -8,20 +9,18 @@ use taglog_tests::{
     dishonest::{
         Attack, History, Lie, Withholding,
         attack::{self, APP, OTHER},
-        cosigning::Asked,
+        cosigner_client::CosignerAnswer,
     },
-    process::PATIENCE,
+    process::TIMEOUT,
     witness::now,
 };
 use tempfile::TempDir;
 
-use crate::{
-    cli_common::{User, other_digest, pinned},
-    convicts, user_of,
-};
+use super::{proves_misbehaviour, user_trusting};
+use taglog_tests::cli_fixture::{User, other_digest, pinned};
 
 /// `taglog cosign serve` in a home of its own.
-struct Cosigner {
+struct CosignServe {
     // First, so that the process is gone before its directory is.
     _process: Process,
     url: String,
@@ -29,8 +28,8 @@ struct Cosigner {
     home: TempDir,
 }
 
-impl Cosigner {
-    fn start(log: &DishonestLog, audit: bool) -> Cosigner {
+impl CosignServe {
+    fn start(log: &DishonestLog, audit: bool) -> CosignServe {
         let home = tempfile::tempdir().unwrap();
         let key = CosignerSigningKey::from_seed("cosigner.example/a", Algorithm::Ed25519, &[5; 32]).unwrap();
         let write = |name: &str, content: String| std::fs::write(home.path().join(name), content).unwrap();
@@ -41,9 +40,9 @@ impl Cosigner {
         let mut command = Command::new(binary("taglog"));
         command.env_clear().env("HOME", home.path()).current_dir(home.path());
         let process = Process::spawn(command.args(["cosign", "serve", "--config", "cosigner.toml"]));
-        let line = process.line(PATIENCE).unwrap_or_else(|| panic!("it does not start: {}", process.stderr()));
+        let line = process.line(TIMEOUT).unwrap_or_else(|| panic!("it does not start: {}", process.stderr()));
         let (_, url) = line.rsplit_once(" at ").unwrap_or_else(|| panic!("announced {line:?}"));
-        Cosigner { url: url.to_owned(), vkey: key.key().to_string(), _process: process, home }
+        CosignServe { url: url.to_owned(), vkey: key.key().to_string(), _process: process, home }
     }
 
     /// Somebody who believes the log what this cosigner has cosigned, and nothing else.
@@ -61,15 +60,15 @@ impl Cosigner {
 }
 
 /// A log whose cosigner has cosigned all that there is.
-fn cosigned(audit: bool) -> (DishonestLog, Cosigner) {
+fn cosigned(audit: bool) -> (DishonestLog, CosignServe) {
     let log = attack::begun();
-    let cosigner = Cosigner::start(&log, audit);
+    let cosigner = CosignServe::start(&log, audit);
     log.set_cosigners(std::slice::from_ref(&cosigner.url));
     is_cosigned(&log);
     (log, cosigner)
 }
 
-fn ask(log: &DishonestLog) -> Asked {
+fn ask(log: &DishonestLog) -> CosignerAnswer {
     log.publish().pop().unwrap()
 }
 
@@ -81,7 +80,7 @@ fn is_cosigned(log: &DishonestLog) {
 }
 
 /// Nothing is cosigned, now or later; what was kept convicts the log, of one of these kinds.
-fn is_not_cosigned(log: &DishonestLog, cosigner: &Cosigner, statuses: &[u16], kinds: &[&str]) {
+fn is_not_cosigned(log: &DishonestLog, cosigner: &CosignServe, statuses: &[u16], kinds: &[&str]) {
     for _ in 0..2 {
         let asked = ask(log);
         assert!(statuses.contains(&asked.status), "{asked:?}");
@@ -90,12 +89,12 @@ fn is_not_cosigned(log: &DishonestLog, cosigner: &Cosigner, statuses: &[u16], ki
     for file in &cosigner.evidence() {
         let text = std::fs::read_to_string(file).unwrap();
         let kind = kinds.iter().find(|kind| text.contains(&format!("/{kind}@v1")));
-        convicts(log, file, kind.unwrap_or_else(|| panic!("none of {kinds:?}: {text}")));
+        proves_misbehaviour(log, file, kind.unwrap_or_else(|| panic!("none of {kinds:?}: {text}")));
     }
 }
 
-/// The auditing cosigner refuses for ever, so that whoever demands it is told nothing false; the plain one has no reason
-/// to refuse.
+/// The auditing cosigner refuses for ever, so that a user who requires it is shown nothing false; the plain one has no
+/// reason to refuse.
 fn only_an_auditing_cosigner_refuses(attack: Attack, kinds: &[&str]) {
     let (log, cosigner) = cosigned(true);
     let user = cosigner.user(&log);
@@ -117,7 +116,7 @@ fn only_an_auditing_cosigner_refuses(attack: Attack, kinds: &[&str]) {
 }
 
 /// Both refuse what is no continuation.
-fn every_cosigner_refuses(commit: impl Fn(&DishonestLog), statuses: &[u16]) -> Vec<(DishonestLog, Cosigner)> {
+fn every_cosigner_refuses(commit: impl Fn(&DishonestLog), statuses: &[u16]) -> Vec<(DishonestLog, CosignServe)> {
     let refused = |audit| {
         let (log, cosigner) = cosigned(audit);
         commit(&log);
@@ -128,7 +127,7 @@ fn every_cosigner_refuses(commit: impl Fn(&DishonestLog), statuses: &[u16]) -> V
 }
 
 #[test]
-fn what_is_true_is_cosigned_as_it_grows() {
+fn an_honest_log_is_cosigned_as_it_grows() {
     for audit in [false, true] {
         let (log, cosigner) = cosigned(audit);
         for i in 0..5 {
@@ -151,8 +150,8 @@ fn omits_a_sighting_from_a_list() {
 }
 
 #[test]
-fn cites_what_was_not_said() {
-    only_an_auditing_cosigner_refuses(Attack::CitesWhatWasNotSaid, &["false-seal"]);
+fn cites_an_entry_falsely() {
+    only_an_auditing_cosigner_refuses(Attack::CitesAnEntryFalsely, &["false-seal"]);
 }
 
 #[test]
@@ -171,8 +170,8 @@ fn signs_without_a_seal() {
 }
 
 #[test]
-fn breaks_a_witnesss_order() {
-    only_an_auditing_cosigner_refuses(Attack::BreaksAWitnesssOrder, &["false-seal"]);
+fn breaks_the_order_of_a_witness() {
+    only_an_auditing_cosigner_refuses(Attack::BreaksTheOrderOfAWitness, &["false-seal"]);
 }
 
 #[test]
@@ -186,13 +185,13 @@ fn seals_before_the_last_seal() {
 }
 
 #[test]
-fn misspells_an_entry() {
-    only_an_auditing_cosigner_refuses(Attack::MisspellsAnEntry, &["false-seal"]);
+fn logs_a_malformed_entry() {
+    only_an_auditing_cosigner_refuses(Attack::LogsAMalformedEntry, &["false-seal"]);
 }
 
 #[test]
-fn admits_a_stranger() {
-    only_an_auditing_cosigner_refuses(Attack::AdmitsAStranger, &["false-entry"]);
+fn admits_an_unknown_witness() {
+    only_an_auditing_cosigner_refuses(Attack::AdmitsAnUnknownWitness, &["false-entry"]);
 }
 
 #[test]
@@ -201,8 +200,8 @@ fn forges_a_signature() {
 }
 
 #[test]
-fn reorders_what_is_published() {
-    for (_log, cosigner) in every_cosigner_refuses(|log| Attack::ReordersWhatIsPublished.commit(log), &[422]) {
+fn reorders_published_entries() {
+    for (_log, cosigner) in every_cosigner_refuses(|log| Attack::ReordersPublishedEntries.commit(log), &[422]) {
         assert!(!cosigner.evidence().is_empty(), "two roots for one size convict");
     }
 }
@@ -227,7 +226,7 @@ fn equivocates() {
         assert!(!cosigner.evidence().is_empty(), "two roots for one size convict");
         // Somebody who has seen nothing before, and is shown the second view, is told nothing false.
         let newcomer = cosigner.user(&twin);
-        newcomer.run(&["verify", &pinned(OTHER, "b")]).exits(3).says(&["not to be trusted"]);
+        newcomer.run(&["verify", &pinned(OTHER, "b")]).exits(3).prints(&["not to be trusted"]);
         assert!(newcomer.remembered().is_empty());
     }
 }
@@ -239,18 +238,18 @@ fn seals_in_the_future() {
     Attack::SealsInTheFuture.commit(&log);
     is_cosigned(&log);
     let user = cosigner.user(&log);
-    user.run(&["verify", &pinned(APP, "a")]).exits(3).says(&["the log's seal is dated", "not to be trusted"]);
+    user.run(&["verify", &pinned(APP, "a")]).exits(3).prints(&["the log's seal is dated", "not to be trusted"]);
 }
 
 /// A receipt that was given in secret was never cosigned.
 #[test]
-fn withholds_what_it_gave_a_receipt_for() {
+fn withholds_an_entry_with_a_receipt() {
     let (log, cosigner) = cosigned(false);
     let user = cosigner.user(&log);
     user.use_key(&Witness::new(1));
     log.withhold(Some(Withholding::GivesReceipt));
     let digest = other_digest().to_string();
-    user.run(&["observe", "--digest", &digest, OTHER]).exits(3).says(&["not to be trusted"]);
+    user.run(&["observe", "--digest", &digest, OTHER]).exits(3).prints(&["not to be trusted"]);
 }
 
 /// As long as nothing newer is shown to cosigners, the old checkpoint is the newest that there is, and their word is
@@ -262,13 +261,13 @@ fn freezes() {
     let mut history = History::begun_at(&[&one, &two], hours(5));
     history.close(&[one.observe(APP, "a", hours(5))], Some(&Lie::SealsAt(hours(2))));
     let log = DishonestLog::with(history);
-    let cosigner = Cosigner::start(&log, false);
+    let cosigner = CosignServe::start(&log, false);
     log.set_cosigners(std::slice::from_ref(&cosigner.url));
     log.freeze();
     log.force(&[one.observe(APP, "b", now())]);
     is_cosigned(&log);
     let user = cosigner.user(&log);
-    user.run(&["verify", &pinned(APP, "a")]).exits(1).says(&["stale", "sealed nothing since", "cosigned by"]);
+    user.run(&["verify", &pinned(APP, "a")]).exits(1).prints(&["stale", "sealed nothing since", "cosigned by"]);
     assert_eq!(user.verdict(&["--max-age", "3h", &pinned(APP, "a")]), "ok", "whoever asks for less gets less");
-    user_of(&log).run(&["verify", &pinned(APP, "a")]).exits(1).says(&["stale"]);
+    user_trusting(&log).run(&["verify", &pinned(APP, "a")]).exits(1).prints(&["stale"]);
 }

@@ -1,4 +1,4 @@
-//! Mirrors, and whoever compares what different people were shown.
+//! Mirrors, and comparisons of what different users were shown.
 
 use taglog_tests::{
     DishonestLog, Witness,
@@ -9,10 +9,8 @@ use taglog_tests::{
     witness::now,
 };
 
-use crate::{
-    cli_common::{User, pinned},
-    convicts, user_of,
-};
+use super::{proves_misbehaviour, user_trusting};
+use taglog_tests::cli_fixture::{User, pinned};
 
 /// What a mirror kept of a log that is another one now.
 fn mirror_evidence(user: &User) -> Vec<std::path::PathBuf> {
@@ -21,7 +19,7 @@ fn mirror_evidence(user: &User) -> Vec<std::path::PathBuf> {
 }
 
 fn mirrored(log: &DishonestLog) -> User {
-    let user = user_of(log);
+    let user = user_trusting(log);
     user.run(&["mirror", "--directory", &user.argument("copy")]).exits(0);
     user
 }
@@ -37,15 +35,15 @@ fn mirror_catches(log: &DishonestLog, user: &User, kinds: &[&str]) {
     for file in &kept {
         let text = std::fs::read_to_string(file).unwrap();
         let kind = kinds.iter().find(|kind| text.contains(&format!("/{kind}@v1")));
-        convicts(log, file, kind.unwrap_or_else(|| panic!("none of {kinds:?}: {text}")));
+        proves_misbehaviour(log, file, kind.unwrap_or_else(|| panic!("none of {kinds:?}: {text}")));
     }
 }
 
 #[test]
-fn reorders_what_is_published() {
+fn reorders_published_entries() {
     let log = attack::begun();
     let user = mirrored(&log);
-    Attack::ReordersWhatIsPublished.commit(&log);
+    Attack::ReordersPublishedEntries.commit(&log);
     mirror_catches(&log, &user, &["inconsistency"]);
 }
 
@@ -59,7 +57,7 @@ fn rolls_back() {
     mirror_catches(&log, &user, &["fork"]);
 }
 
-/// Two views, a mirror of the one, and somebody who asks both.
+/// Two views, a mirror of one, and a user who asks both.
 #[test]
 fn equivocates() {
     let log = attack::begun();
@@ -68,25 +66,25 @@ fn equivocates() {
     log.add(&[one.observe(OTHER, "a", now() - 500)]);
     twin.add(&[one.observe(OTHER, "b", now() - 500), one.observe(APP, "b", now() - 400)]);
     let mirror = mirrored(&log);
-    let user = user_of(&twin);
+    let user = user_trusting(&twin);
     let copy = mirror.argument("copy");
     user.run(&["evidence", "compare", "--with", &copy]).exits(4);
     for file in &user.evidence() {
-        convicts(&log, file, "inconsistency");
+        proves_misbehaviour(&log, file, "inconsistency");
     }
     assert!(!user.evidence().is_empty(), "no evidence was kept");
     // One history is not two.
-    user_of(&log).run(&["evidence", "compare", "--with", &copy]).exits(0);
+    user_trusting(&log).run(&["evidence", "compare", "--with", &copy]).exits(0);
 }
 
 /// Saves what the log answers for [`APP`] after an attack, and looks for evidence in it.
 fn found_in_a_saved_proof(attack: Attack, kind: &str) {
     let log = attack::begun();
     attack.commit(&log);
-    let user = user_of(&log);
+    let user = user_trusting(&log);
     let saved = user.argument("app.tagproof");
     // A false answer is saved by another client: taglog itself would not take it for one.
-    let answer = crate::cli_common::wait(async {
+    let answer = taglog_tests::cli_fixture::wait(async {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         client.get(format!("{}/api/v1/lookup?image={APP}", log.url)).send().await.unwrap().text().await.unwrap()
     });
@@ -95,7 +93,7 @@ fn found_in_a_saved_proof(attack: Attack, kind: &str) {
     let kept = user.evidence();
     assert!(!kept.is_empty(), "no evidence was kept");
     for file in &kept {
-        convicts(&log, file, kind);
+        proves_misbehaviour(&log, file, kind);
     }
 }
 
@@ -110,15 +108,15 @@ fn omits_a_sighting_from_a_list() {
 }
 
 #[test]
-fn cites_what_was_not_said() {
-    found_in_a_saved_proof(Attack::CitesWhatWasNotSaid, "phantom");
+fn cites_an_entry_falsely() {
+    found_in_a_saved_proof(Attack::CitesAnEntryFalsely, "phantom");
 }
 
 /// What an honest log says is no evidence.
 #[test]
-fn nothing_is_found_in_what_an_honest_log_says() {
+fn an_honest_log_gives_no_evidence() {
     let log = attack::begun();
-    let user = user_of(&log);
+    let user = user_trusting(&log);
     let saved = user.argument("app.tagproof");
     user.run(&["verify", &pinned(APP, "a"), "--save", &saved]).exits(0);
     user.run(&["evidence", "from-proof", &saved]).exits(0);

@@ -1,11 +1,11 @@
-//! The witness agent, which reports to the log, and what it notices of it.
+//! What the witness agent detects of the log that it reports to.
 
 use taglog_proto::evidence::Evidence;
 use taglog_tests::{
     Agent, DishonestLog, Status, Witness,
     agent::{log_table, registry_table, watch_table},
     dishonest::Withholding,
-    hostile_registry::{HostileRegistry, Manner},
+    hostile_registry::{HostileRegistry, ManifestResponse},
     witness::now,
 };
 
@@ -13,15 +13,15 @@ use taglog_tests::{
 const WATCHED: &str = "team/app:1.0";
 
 /// An agent that reports one tag to the log.
-pub struct AgentScene {
+pub struct WatchedLogFixture {
     pub agent: Agent,
     pub log: DishonestLog,
     pub registry: HostileRegistry,
 }
 
-impl AgentScene {
+impl WatchedLogFixture {
     /// The agent does not run yet; what is not published within a second is an alarm.
-    pub fn new() -> AgentScene {
+    pub fn new() -> WatchedLogFixture {
         let (witness, other) = (Witness::new(1), Witness::new(2));
         let log = DishonestLog::start(&[&witness, &other]);
         let agent = Agent::new(&witness);
@@ -31,24 +31,24 @@ impl AgentScene {
         let keys: String = keys.iter().map(|key| format!("{key} = \"1s\"\n")).collect();
         let watch = watch_table(&registry.name("team/app"), &["1.0"], "");
         agent.configure(&keys, &[log_table("trust"), registry_table(&registry.host, 4), watch]);
-        let scene = AgentScene { agent, log, registry };
-        scene.move_to("one");
-        scene
+        let fixture = WatchedLogFixture { agent, log, registry };
+        fixture.move_to("one");
+        fixture
     }
 
     /// Moves the tag.
     pub fn move_to(&self, content: &str) {
-        self.registry.set(WATCHED, Manner::serves(content));
+        self.registry.set(WATCHED, ManifestResponse::serves(content));
     }
 }
 
-impl AgentScene {
+impl WatchedLogFixture {
     /// An agent that runs, and whose first report has been delivered.
-    fn running() -> AgentScene {
-        let mut scene = AgentScene::new();
-        scene.agent.start();
-        scene.wait_delivered(1);
-        scene
+    fn running() -> WatchedLogFixture {
+        let mut fixture = WatchedLogFixture::new();
+        fixture.agent.start();
+        fixture.wait_delivered(1);
+        fixture
     }
 
     fn wait_delivered(&mut self, count: u64) {
@@ -61,8 +61,8 @@ impl AgentScene {
         self.agent.wait_until(&format!("the alarm {kind}"), |status| status.alarms().contains(&kind))
     }
 
-    /// The alarm that people are woken for, with the evidence that was kept.
-    fn is_caught(&mut self) -> String {
+    /// The misbehaviour alarm, with the evidence that was kept.
+    fn is_detected(&mut self) -> String {
         let status = self.wait_alarm("misbehaviour");
         assert_eq!(status.exit_code(), 4);
         let alarm = status.alarm("misbehaviour").unwrap().clone();
@@ -73,7 +73,7 @@ impl AgentScene {
     }
 
     /// What was kept convicts the log by itself, of this kind.
-    fn convicts(&self, kept: &str, kind: &str) {
+    fn proves_misbehaviour(&self, kept: &str, kind: &str) {
         assert!(kept.contains(kind), "not {kind}: {kept}");
         Evidence::from_json(kept.as_bytes()).unwrap().convict(self.log.vkey()).unwrap();
     }
@@ -85,66 +85,66 @@ impl AgentScene {
 
 /// An acknowledgement is no publication. The entry stays with the agent until it holds a receipt.
 #[test]
-fn withholds_what_it_acknowledged() {
-    let mut scene = AgentScene::running();
-    scene.log.withhold(Some(Withholding::Acknowledges));
-    scene.move_to("two");
-    let status = scene.wait_alarm("unpublished");
-    assert_eq!((status.exit_code(), scene.pending()), (3, 1), "{status:?}");
+fn withholds_an_acknowledged_entry() {
+    let mut fixture = WatchedLogFixture::running();
+    fixture.log.withhold(Some(Withholding::Acknowledges));
+    fixture.move_to("two");
+    let status = fixture.wait_alarm("unpublished");
+    assert_eq!((status.exit_code(), fixture.pending()), (3, 1), "{status:?}");
     // It gives the place away, and cannot keep its word any more.
-    scene.log.add(&[Witness::new(2).observe("registry.example/team/other:1.0", "o", now())]);
-    scene.log.withhold(None);
-    let kept = scene.is_caught();
+    fixture.log.add(&[Witness::new(2).observe("registry.example/team/other:1.0", "o", now())]);
+    fixture.log.withhold(None);
+    let kept = fixture.is_detected();
     assert!(kept.contains("taglog/observation@v1"), "what it acknowledged is kept: {kept}");
 }
 
-/// A receipt under a checkpoint that nobody else is shown: the next one betrays it.
+/// A receipt under a checkpoint that is shown to nobody else: the next receipt reveals it.
 #[test]
-fn withholds_what_it_gave_a_receipt_for() {
-    let mut scene = AgentScene::running();
-    scene.log.withhold(Some(Withholding::GivesReceipt));
-    scene.move_to("two");
-    scene.wait_delivered(2);
-    scene.log.withhold(None);
-    scene.move_to("three");
-    let kept = scene.is_caught();
-    scene.convicts(&kept, "taglog/evidence/fork@v1");
-    assert_eq!(scene.pending(), 1, "the report that betrayed it is kept");
+fn withholds_an_entry_with_a_receipt() {
+    let mut fixture = WatchedLogFixture::running();
+    fixture.log.withhold(Some(Withholding::GivesReceipt));
+    fixture.move_to("two");
+    fixture.wait_delivered(2);
+    fixture.log.withhold(None);
+    fixture.move_to("three");
+    let kept = fixture.is_detected();
+    fixture.proves_misbehaviour(&kept, "taglog/evidence/fork@v1");
+    assert_eq!(fixture.pending(), 1, "the report that betrayed it is kept");
 }
 
 #[test]
 fn freezes() {
-    let mut scene = AgentScene::running();
-    scene.log.freeze();
-    scene.move_to("two");
-    let status = scene.wait_alarm("unpublished");
+    let mut fixture = WatchedLogFixture::running();
+    fixture.log.freeze();
+    fixture.move_to("two");
+    let status = fixture.wait_alarm("unpublished");
     assert_eq!(status.exit_code(), 3, "{status:?}");
     assert!(!status.alarms().contains(&"misbehaviour"), "late is not false: {status:?}");
-    scene.log.thaw();
-    scene.wait_delivered(2);
-    scene.agent.wait_until("the end of the alarm", |status| status.alarms().is_empty());
+    fixture.log.thaw();
+    fixture.wait_delivered(2);
+    fixture.agent.wait_until("the end of the alarm", |status| status.alarms().is_empty());
 }
 
 #[test]
 fn rolls_back() {
-    let mut scene = AgentScene::running();
-    scene.move_to("two");
-    scene.wait_delivered(2);
-    scene.log.roll_back(2);
-    scene.move_to("three");
-    scene.is_caught();
-    assert!(scene.pending() >= 1);
+    let mut fixture = WatchedLogFixture::running();
+    fixture.move_to("two");
+    fixture.wait_delivered(2);
+    fixture.log.roll_back(2);
+    fixture.move_to("three");
+    fixture.is_detected();
+    assert!(fixture.pending() >= 1);
 }
 
 #[test]
-fn reorders_what_is_published() {
-    let mut scene = AgentScene::running();
+fn reorders_published_entries() {
+    let mut fixture = WatchedLogFixture::running();
     let (two, image) = (Witness::new(2), "registry.example/team/other:1.0");
-    scene.log.add(&[two.observe(image, "o", now()), two.observe(image, "p", now())]);
-    scene.move_to("two");
-    scene.wait_delivered(2);
+    fixture.log.add(&[two.observe(image, "o", now()), two.observe(image, "p", now())]);
+    fixture.move_to("two");
+    fixture.wait_delivered(2);
     // The roster, a seal, the agent's first report, a seal, and then the other witness's.
-    scene.log.rewrite(|entries| entries.swap(4, 5));
-    scene.move_to("three");
-    scene.is_caught();
+    fixture.log.rewrite(|entries| entries.swap(4, 5));
+    fixture.move_to("three");
+    fixture.is_detected();
 }

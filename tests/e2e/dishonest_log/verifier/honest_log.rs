@@ -1,28 +1,25 @@
-//! As long as it is not told to lie, every tool takes it for a log: else the lies would prove nothing.
+//! As long as no test makes it lie, every tool accepts it as a log: otherwise the detected lies would prove nothing.
 
 use taglog_proto::tile::{TileKind, decode_bundle};
 use taglog_tests::{
-    Answer, DishonestLog, Witness,
+    DishonestLog, HttpResponse, Witness,
     replay::{audit_entries, tile_paths},
     witness::{digest, now},
 };
 
-use crate::{
-    Scene,
-    agent::AgentScene,
-    cli_common::{APP, other_digest, pinned, wait},
-};
+use super::{DishonestLogFixture, agent::WatchedLogFixture};
+use taglog_tests::cli_fixture::{APP, other_digest, pinned, wait};
 
-fn get(log: &DishonestLog, path: &str) -> Answer {
-    wait(Answer::of(reqwest::Client::builder().no_proxy().build().unwrap().get(format!("{}{path}", log.url))))
+fn get(log: &DishonestLog, path: &str) -> HttpResponse {
+    wait(HttpResponse::of(reqwest::Client::builder().no_proxy().build().unwrap().get(format!("{}{path}", log.url))))
 }
 
 #[test]
-fn it_is_verified_watched_and_reported_to_like_any_log() {
-    let (Scene { log, user }, two) = (Scene::new(), Witness::new(2));
+fn an_honest_log_is_accepted_by_every_command() {
+    let (DishonestLogFixture { log, user }, two) = (DishonestLogFixture::new(), Witness::new(2));
     assert_eq!(user.verdict(&[&pinned(APP, "a")]), "ok");
     let digest = other_digest().to_string();
-    user.run(&["observe", "--digest", &digest, APP]).exits(0).says(&["added"]);
+    user.run(&["observe", "--digest", &digest, APP]).exits(0).prints(&["added"]);
     assert_eq!(user.verdict(&[&pinned(APP, "a")]), "retagged");
     let history = user.run_json(&["history", APP]).exits(0).json();
     assert!(history.to_string().contains(&digest), "{history}");
@@ -32,36 +29,36 @@ fn it_is_verified_watched_and_reported_to_like_any_log() {
     assert_eq!(user.verdict(&[&pinned(APP, "b")]), "retagged");
     assert_ne!(user.remembered(), remembered);
     assert!(user.evidence().is_empty());
-    let fresh = crate::cli_common::User::new();
-    fresh.run(&["init", &log.url, "--yes"]).exits(0).says(&[&log.vkey().to_string()]);
+    let fresh = taglog_tests::cli_fixture::User::new();
+    fresh.run(&["init", &log.url, "--yes"]).exits(0).prints(&[&log.vkey().to_string()]);
 }
 
 #[test]
-fn what_it_refuses_it_refuses_as_any_log_does() {
-    let scene = Scene::new();
-    scene.user.use_key(&Witness::new(9));
+fn an_honest_log_refuses_as_the_server_does() {
+    let fixture = DishonestLogFixture::new();
+    fixture.user.use_key(&Witness::new(9));
     let digest = other_digest().to_string();
-    scene.user.run(&["observe", "--digest", &digest, APP]).exits(3).says(&["unknown-witness"]);
+    fixture.user.run(&["observe", "--digest", &digest, APP]).exits(3).prints(&["unknown-witness"]);
 }
 
 #[test]
-fn a_witness_agent_delivers_to_it() {
-    let scene = AgentScene::new();
-    let ended = scene.agent.once();
+fn a_witness_agent_delivers_to_an_honest_log() {
+    let fixture = WatchedLogFixture::new();
+    let ended = fixture.agent.once();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    scene.move_to("two");
-    let ended = scene.agent.once();
+    fixture.move_to("two");
+    let ended = fixture.agent.once();
     assert_eq!(ended.code, Some(0), "{ended:?}");
-    let status = scene.agent.status();
+    let status = fixture.agent.status();
     assert_eq!((status.pending(), status.alarms().len()), (0, 0), "{status:?}");
-    assert_eq!(status.log(scene.log.vkey())["delivered"], 2, "{status:?}");
-    audit_entries(scene.log.history().memory().entries());
+    assert_eq!(status.log(fixture.log.vkey())["delivered"], 2, "{status:?}");
+    audit_entries(fixture.log.history().memory().entries());
 }
 
 /// What auditors and cosigners read: tiles, bundles, and what is not published yet.
 #[test]
-fn all_that_it_serves_is_one_log_and_passes_an_audit() {
-    let (Scene { log, .. }, one) = (Scene::new(), Witness::new(1));
+fn an_honest_log_passes_an_audit() {
+    let (DishonestLogFixture { log, .. }, one) = (DishonestLogFixture::new(), Witness::new(1));
     for i in 0..150 {
         let image = format!("registry.example/team/many:{i}");
         log.add(&[one.observe(&image, "x", now())]);

@@ -1,4 +1,4 @@
-//! Crashes: the server is killed at random moments while cosigners are asked. No cosigner ever sees a fork.
+//! The server is killed at random moments while cosigners are asked. No cosigner ever sees a fork.
 
 use std::{
     collections::BTreeMap,
@@ -7,21 +7,21 @@ use std::{
 
 use taglog_proto::merkle::Hash;
 use taglog_tests::{
-    Answer, Server,
-    cosigner::Behaviour,
-    process::{PATIENCE, Process},
+    HttpResponse, Server,
+    fake_cosigner::Behaviour,
+    process::{Process, TIMEOUT},
     random::{self, Random},
     replay,
     replay::assert_prefix,
 };
 
-use super::common::{SETTINGS, Scene};
+use super::fixture::{CosignedLogFixture, SETTINGS};
 
 const ROUNDS: u64 = 25;
 
 /// Submits until the server is gone; keeps what it was told and every checkpoint that was published.
 async fn submit(
-    scene: &Scene,
+    fixture: &CosignedLogFixture,
     server: &Server,
     next: &mut usize,
     acknowledged: &mut BTreeMap<u64, Vec<u8>>,
@@ -29,15 +29,15 @@ async fn submit(
 ) {
     loop {
         *next += 1;
-        let note = scene.observation(*next);
+        let note = fixture.observation(*next);
         let Some(outcomes) = server.try_submit_bundle(std::slice::from_ref(&note)).await else { return };
         acknowledged.insert(outcomes[0].index(), note);
-        let Ok(answer) = Answer::try_of(server.request("GET", "/checkpoint")).await else { return };
+        let Ok(answer) = HttpResponse::try_of(server.request("GET", "/checkpoint")).await else { return };
         if answer.status != 200 {
             continue;
         }
         let checkpoint = taglog_proto::checkpoint::SignedCheckpoint::parse(&answer.body).unwrap();
-        assert!(scene.judge(&checkpoint).cosignatures.len() >= 2);
+        assert!(fixture.judge(&checkpoint).cosignatures.len() >= 2);
         let (size, root) = (checkpoint.unverified().size, checkpoint.unverified().root);
         let largest = roots.last_key_value().map_or(0, |(size, _)| *size);
         assert!(size >= largest, "the published size went back from {largest} to {size}");
@@ -46,20 +46,20 @@ async fn submit(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn killed_at_any_moment_no_cosigner_sees_a_fork() {
+async fn no_cosigner_sees_a_fork_after_sigkill_at_random_moments() {
     let mut random = Random::new(random::seed());
-    let scene = Scene::with(&format!("{SETTINGS}\n[quota]\nentries-per-second = 1000000"));
+    let fixture = CosignedLogFixture::with(&format!("{SETTINGS}\n[quota]\nentries-per-second = 1000000"));
     let (mut next, mut acknowledged, mut roots) = (0, BTreeMap::new(), BTreeMap::new());
-    let (mut round, deadline) = (0, Instant::now() + PATIENCE);
+    let (mut round, deadline) = (0, Instant::now() + TIMEOUT);
     while round < ROUNDS || (acknowledged.len().min(roots.len()) <= 5 && Instant::now() < deadline) {
         if round % 5 == 4 {
-            let mut process = Process::spawn(&mut scene.data.run_command());
+            let mut process = Process::spawn(&mut fixture.data.run_command());
             std::thread::sleep(Duration::from_millis(random.below(100)));
             process.kill();
         }
         let slow = Behaviour::Slow(Duration::from_millis(random.below(60)));
-        scene.cosigners[(round % 3) as usize].behave(slow);
-        let server = scene.data.start();
+        fixture.cosigners[(round % 3) as usize].behave(slow);
+        let server = fixture.data.start();
         // A slow machine needs longer lives for anything to happen in them.
         let life = Duration::from_millis(5 + random.below(300) + 50 * round.saturating_sub(ROUNDS));
         round += 1;
@@ -68,18 +68,18 @@ async fn killed_at_any_moment_no_cosigner_sees_a_fork() {
             tokio::time::sleep(life).await;
             std::process::Command::new("kill").args(["-KILL", &server.id().to_string()]).status().unwrap();
         };
-        tokio::join!(submit(&scene, &server, &mut next, &mut acknowledged, &mut roots), kill);
+        tokio::join!(submit(&fixture, &server, &mut next, &mut acknowledged, &mut roots), kill);
     }
-    let server = scene.data.start();
+    let server = fixture.data.start();
     // Once this is published, and only seals follow, what cosigners have seen before is covered.
-    let cosigned: Vec<_> = scene.cosigners.iter().map(|cosigner| cosigner.checkpoint().unwrap()).collect();
-    scene.publish(&server, next + 1).await;
+    let cosigned: Vec<_> = fixture.cosigners.iter().map(|cosigner| cosigner.checkpoint().unwrap()).collect();
+    fixture.publish(&server, next + 1).await;
     let log = replay(&server).await;
     for (index, note) in &acknowledged {
         assert!(log.entries()[*index as usize] == *note, "entry {index} was acknowledged and is lost");
     }
     cosigned.iter().for_each(|checkpoint| assert_prefix(checkpoint, &log));
-    for cosigner in &scene.cosigners {
+    for cosigner in &fixture.cosigners {
         assert_eq!(cosigner.refuted(), 0, "{} was shown a fork", cosigner.name);
     }
     println!("{} entries acknowledged, {} checkpoints seen", acknowledged.len(), roots.len());

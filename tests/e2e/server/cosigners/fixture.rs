@@ -4,9 +4,9 @@ use std::{future::Future, time::Duration};
 
 use taglog_proto::{checkpoint::SignedCheckpoint, policy::Quorate};
 use taglog_tests::{
-    Cosigner, Data, Server, Witness,
-    cosigner::{policy, trust_policy},
-    process::PATIENCE,
+    DataDirectory, FakeCosigner, Server, Witness,
+    fake_cosigner::{policy, trust_policy},
+    process::TIMEOUT,
     witness::now,
 };
 
@@ -16,30 +16,30 @@ pub const APP: &str = "registry.example/team/app:1.0";
 pub const SETTINGS: &str = "policy = \"policy\"\ncosign-timeout-ms = 2000\ncosign-interval = 5";
 
 /// A data directory with its witness and its cosigners.
-pub struct Scene {
-    pub data: Data,
+pub struct CosignedLogFixture {
+    pub data: DataDirectory,
     pub witness: Witness,
-    pub cosigners: Vec<Cosigner>,
+    pub cosigners: Vec<FakeCosigner>,
     start: i64,
 }
 
-impl Scene {
+impl CosignedLogFixture {
     /// A new log, not started, of which any two of three cosigners are a quorum.
-    pub fn new() -> Scene {
-        Scene::with(SETTINGS)
+    pub fn new() -> CosignedLogFixture {
+        CosignedLogFixture::with(SETTINGS)
     }
 
     /// The same with other settings.
-    pub fn with(settings: &str) -> Scene {
+    pub fn with(settings: &str) -> CosignedLogFixture {
         let witness = Witness::new(1);
-        let data = Data::with(&[&witness], settings);
-        let cosigners = ["a", "b", "c"].map(|name| Cosigner::start(name, &data.vkey)).into();
-        let scene = Scene { data, witness, cosigners, start: now() - 1000 };
-        scene.data.write_policy(&policy(&scene.all(), 2));
-        scene
+        let data = DataDirectory::with(&[&witness], settings);
+        let cosigners = ["a", "b", "c"].map(|name| FakeCosigner::start(name, &data.vkey)).into();
+        let fixture = CosignedLogFixture { data, witness, cosigners, start: now() - 1000 };
+        fixture.data.write_policy(&policy(&fixture.all(), 2));
+        fixture
     }
 
-    pub fn all(&self) -> Vec<&Cosigner> {
+    pub fn all(&self) -> Vec<&FakeCosigner> {
         self.cosigners.iter().collect()
     }
 
@@ -75,7 +75,7 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut condit
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("waited for {what}"))
+    tokio::time::timeout(TIMEOUT, wait).await.unwrap_or_else(|_| panic!("waited for {what}"))
 }
 
 /// Waits until the published checkpoint covers an index.
@@ -88,10 +88,10 @@ pub async fn published_beyond(server: &Server, index: u64) -> SignedCheckpoint {
 }
 
 /// Waits until the published checkpoint bears cosignatures by these, and by no one else.
-pub async fn cosigned_by(scene: &Scene, server: &Server, names: &[&str]) -> SignedCheckpoint {
+pub async fn cosigned_by(fixture: &CosignedLogFixture, server: &Server, names: &[&str]) -> SignedCheckpoint {
     eventually(&format!("cosignatures by {names:?}"), || async {
         let checkpoint = server.checkpoint().await;
-        let cosigned: Vec<String> = scene.judge(&checkpoint).cosignatures.into_iter().map(|(name, _)| name).collect();
+        let cosigned: Vec<String> = fixture.judge(&checkpoint).cosignatures.into_iter().map(|(name, _)| name).collect();
         (cosigned == names).then_some(checkpoint)
     })
     .await

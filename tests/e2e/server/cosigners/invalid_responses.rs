@@ -1,18 +1,18 @@
-//! Cosigners that answer wrongly.
+//! Cosigners whose responses are invalid.
 
 use taglog_proto::cosignature::Algorithm;
 use taglog_tests::{
-    Cosigner,
-    cosigner::{Behaviour, policy},
+    FakeCosigner,
+    fake_cosigner::{Behaviour, policy},
 };
 
-use super::common::{Scene, cosigned_by, eventually, readiness};
+use super::fixture::{CosignedLogFixture, cosigned_by, eventually, readiness};
 
 /// Each fault is named in the readiness detail, and the others publish.
 #[tokio::test]
-async fn no_wrong_answer_is_taken_for_a_cosignature() {
-    let scene = Scene::new();
-    let server = scene.data.start();
+async fn invalid_responses_are_not_taken_for_cosignatures() {
+    let fixture = CosignedLogFixture::new();
+    let server = fixture.data.start();
     let faults = [
         (
             Behaviour::Answer(500, "text/plain", "\u{1b}[2Jfell over".to_owned()),
@@ -32,60 +32,60 @@ async fn no_wrong_answer_is_taken_for_a_cosignature() {
         (Behaviour::Lost(502), "502 Bad Gateway"),
     ];
     for (number, (fault, words)) in faults.into_iter().enumerate() {
-        scene.cosigners[0].behave(fault);
-        scene.publish(&server, number).await;
+        fixture.cosigners[0].behave(fault);
+        fixture.publish(&server, number).await;
         eventually(words, || async {
             let (up, problem) = readiness(&server, "a").await;
             (up == Some(false) && problem.contains(words)).then_some(())
         })
         .await;
-        cosigned_by(&scene, &server, &["b", "c"]).await;
+        cosigned_by(&fixture, &server, &["b", "c"]).await;
     }
-    scene.cosigners[0].behave(Behaviour::Honest);
-    scene.publish(&server, 100).await;
-    cosigned_by(&scene, &server, &["a", "b", "c"]).await;
+    fixture.cosigners[0].behave(Behaviour::Honest);
+    fixture.publish(&server, 100).await;
+    cosigned_by(&fixture, &server, &["a", "b", "c"]).await;
 }
 
 /// What it cosigned before its answer was lost, or after it forgot, is followed by a new proof.
 #[tokio::test]
-async fn another_size_in_a_conflict_is_followed() {
-    let scene = Scene::new();
-    let server = scene.data.start();
-    let first = scene.publish(&server, 1).await;
-    cosigned_by(&scene, &server, &["a", "b", "c"]).await;
-    scene.cosigners[0].behave(Behaviour::Lost(500));
-    let lost = scene.publish(&server, 2).await;
+async fn the_size_in_a_409_response_is_used() {
+    let fixture = CosignedLogFixture::new();
+    let server = fixture.data.start();
+    let first = fixture.publish(&server, 1).await;
+    cosigned_by(&fixture, &server, &["a", "b", "c"]).await;
+    fixture.cosigners[0].behave(Behaviour::Lost(500));
+    let lost = fixture.publish(&server, 2).await;
     assert!(lost.unverified().size > first.unverified().size);
     eventually("the lost answer", || async { (readiness(&server, "a").await.0 == Some(false)).then_some(()) }).await;
-    scene.cosigners[0].behave(Behaviour::Honest);
-    scene.publish(&server, 3).await;
-    cosigned_by(&scene, &server, &["a", "b", "c"]).await;
-    scene.cosigners[1].forget();
-    scene.publish(&server, 4).await;
-    cosigned_by(&scene, &server, &["a", "b", "c"]).await;
-    assert!(scene.cosigners.iter().all(|cosigner| cosigner.refuted() == 0));
+    fixture.cosigners[0].behave(Behaviour::Honest);
+    fixture.publish(&server, 3).await;
+    cosigned_by(&fixture, &server, &["a", "b", "c"]).await;
+    fixture.cosigners[1].forget();
+    fixture.publish(&server, 4).await;
+    cosigned_by(&fixture, &server, &["a", "b", "c"]).await;
+    assert!(fixture.cosigners.iter().all(|cosigner| cosigner.refuted() == 0));
 }
 
 #[tokio::test]
-async fn a_policy_that_is_not_about_this_log_is_refused() {
-    let scene = Scene::new();
-    let good = policy(&scene.all(), 2);
-    let other = Cosigner::start_with("other", &scene.data.vkey, &[Algorithm::Ed25519]);
+async fn a_policy_for_another_log_is_refused() {
+    let fixture = CosignedLogFixture::new();
+    let good = policy(&fixture.all(), 2);
+    let other = FakeCosigner::start_with("other", &fixture.data.vkey, &[Algorithm::Ed25519]);
     let other_log = taglog_proto::note::SigningKey::from_seed("log.example/test", &[9; 32]).unwrap();
     for (policy, words) in [
-        (good.replace(&scene.cosigners[0].url(), ""), ["witness a", "submission prefix"]),
+        (good.replace(&fixture.cosigners[0].url(), ""), ["witness a", "submission prefix"]),
         (good.replace("http://", "ftp://"), ["witness a", "submission prefix"]),
         (good.replace("quorum enough", "quorum nobody"), ["policy", "nobody"]),
         (good.replace("quorum enough\n", ""), ["policy", "quorum"]),
-        (format!("log {}\n{good}", other_log.verifier_key()), ["'log' lines", &scene.data.vkey.to_string()]),
+        (format!("log {}\n{good}", other_log.verifier_key()), ["'log' lines", &fixture.data.vkey.to_string()]),
     ] {
-        scene.data.write_policy(&policy);
-        let refusal = scene.data.try_start(&[]).err().unwrap();
+        fixture.data.write_policy(&policy);
+        let refusal = fixture.data.try_start(&[]).err().unwrap();
         assert!(refusal.code == Some(1) && words.iter().all(|word| refusal.message.contains(word)), "{refusal:?}");
     }
-    std::fs::remove_file(scene.data.path().join("policy")).unwrap();
-    let refusal = scene.data.try_start(&[]).err().unwrap();
+    std::fs::remove_file(fixture.data.path().join("policy")).unwrap();
+    let refusal = fixture.data.try_start(&[]).err().unwrap();
     assert!(refusal.code == Some(1) && refusal.message.contains("policy"), "{refusal:?}");
     // None of this asked anybody to cosign anything.
-    assert!(other.asked().is_empty() && scene.cosigners.iter().all(|cosigner| cosigner.asked().is_empty()));
+    assert!(other.asked().is_empty() && fixture.cosigners.iter().all(|cosigner| cosigner.asked().is_empty()));
 }

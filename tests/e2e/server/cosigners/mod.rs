@@ -1,15 +1,7 @@
-//! Cosigners: a quorum publishes, faults hold up nobody else, an old backup is refused.
+//! Cosigners: a quorum publishes, a faulty cosigner does not hold up the others, an old backup is refused.
 
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-#[path = "server_cosigners/common.rs"]
-mod common;
-#[path = "server_cosigners/faults.rs"]
-mod faults;
-#[path = "server_cosigners/kill.rs"]
-mod kill;
-#[path = "server_cosigners/quorum.rs"]
+mod crash_recovery;
+mod fixture;
+mod invalid_responses;
 mod quorum;
-#[path = "server_cosigners/rollback.rs"]
 mod rollback;

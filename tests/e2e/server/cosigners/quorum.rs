@@ -10,26 +10,26 @@ use taglog_proto::{
     tile::decode_bundle,
 };
 use taglog_tests::{
-    Answer, Cosigner, Data, Witness,
-    cosigner::{Behaviour, policy},
+    DataDirectory, FakeCosigner, HttpResponse, Witness,
+    fake_cosigner::{Behaviour, policy},
     replay,
     witness::now,
 };
 
-use super::common::{APP, SETTINGS, Scene, cosigned_by, eventually, metric, published_beyond, readiness};
+use super::fixture::{APP, CosignedLogFixture, SETTINGS, cosigned_by, eventually, metric, published_beyond, readiness};
 
 #[tokio::test]
-async fn a_quorum_publishes_and_who_comes_later_is_added() {
-    let scene = Scene::new();
-    scene.cosigners[1].behave(Behaviour::Slow(Duration::from_millis(300)));
-    let server = scene.data.start();
-    let checkpoint = scene.publish(&server, 1).await;
-    assert!(scene.judge(&checkpoint).cosignatures.len() >= 2);
-    cosigned_by(&scene, &server, &["a", "b", "c"]).await;
+async fn a_quorum_publishes_and_later_cosignatures_are_added() {
+    let fixture = CosignedLogFixture::new();
+    fixture.cosigners[1].behave(Behaviour::Slow(Duration::from_millis(300)));
+    let server = fixture.data.start();
+    let checkpoint = fixture.publish(&server, 1).await;
+    assert!(fixture.judge(&checkpoint).cosignatures.len() >= 2);
+    cosigned_by(&fixture, &server, &["a", "b", "c"]).await;
     // Look-ups and receipts bear them too.
     let proof = server.tag_proof(&["registry.example/team/app:1"], "").await;
     let checkpoint = SignedCheckpoint::parse(proof.checkpoint.as_bytes()).unwrap();
-    assert_eq!(scene.judge(&checkpoint).cosignatures.len(), 3);
+    assert_eq!(fixture.judge(&checkpoint).cosignatures.len(), 3);
     let about = server.get("/api/v1/log").await.json();
     let names: Vec<&str> = about["cosigners"].as_array().unwrap().iter().map(|c| c["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["a", "b", "c"]);
@@ -44,17 +44,17 @@ async fn a_quorum_publishes_and_who_comes_later_is_added() {
 
 /// A cosigner that takes many times a batch's time is asked for the newest commit when it has answered.
 #[tokio::test]
-async fn slow_cosigners_at_a_high_rate_are_asked_for_the_newest() {
-    let scene = Scene::new();
-    let server = scene.data.start();
-    scene.cosigners.iter().for_each(|cosigner| cosigner.behave(Behaviour::Slow(Duration::from_millis(150))));
+async fn slow_cosigners_are_asked_for_the_newest_checkpoint() {
+    let fixture = CosignedLogFixture::new();
+    let server = fixture.data.start();
+    fixture.cosigners.iter().for_each(|cosigner| cosigner.behave(Behaviour::Slow(Duration::from_millis(150))));
     let (mut last, begun) = (0, std::time::Instant::now());
     for i in 0..60 {
-        last = scene.add(&server, i).await;
+        last = fixture.add(&server, i).await;
     }
     let one_by_one = begun.elapsed().as_millis() / 150;
     published_beyond(&server, last).await;
-    for cosigner in &scene.cosigners {
+    for cosigner in &fixture.cosigners {
         let asked = cosigner.asked();
         assert!(asked.len() as u128 <= one_by_one + 5, "{} questions in the time of {one_by_one}", asked.len());
         assert!(asked.windows(2).all(|pair| pair[0].1 <= pair[1].1), "{asked:?}");
@@ -63,13 +63,13 @@ async fn slow_cosigners_at_a_high_rate_are_asked_for_the_newest() {
 }
 
 #[tokio::test]
-async fn one_that_hangs_holds_up_nobody() {
-    let scene = Scene::with("policy = \"policy\"\ncosign-timeout-ms = 10000");
-    scene.cosigners[0].behave(Behaviour::Hang);
-    let server = scene.data.try_start(&["--without-cosigner", "a"]).ok().unwrap();
+async fn a_cosigner_that_hangs_does_not_delay_publication() {
+    let fixture = CosignedLogFixture::with("policy = \"policy\"\ncosign-timeout-ms = 10000");
+    fixture.cosigners[0].behave(Behaviour::Hang);
+    let server = fixture.data.try_start(&["--without-cosigner", "a"]).ok().unwrap();
     let start = std::time::Instant::now();
     for i in 0..5 {
-        scene.publish(&server, i).await;
+        fixture.publish(&server, i).await;
     }
     assert!(start.elapsed() < Duration::from_secs(30), "it waits for the one that hangs: {:?}", start.elapsed());
     eventually("the readiness detail", || async {
@@ -78,80 +78,80 @@ async fn one_that_hangs_holds_up_nobody() {
     })
     .await;
     assert_eq!(metric(&server, "taglog_cosigner_up{cosigner=\"a\"}").await, Some(0.0));
-    scene.cosigners[0].behave(Behaviour::Honest);
-    scene.publish(&server, 6).await;
-    cosigned_by(&scene, &server, &["a", "b", "c"]).await;
+    fixture.cosigners[0].behave(Behaviour::Honest);
+    fixture.publish(&server, 6).await;
+    cosigned_by(&fixture, &server, &["a", "b", "c"]).await;
 }
 
 #[tokio::test]
 async fn without_a_quorum_the_last_published_checkpoint_stays() {
-    let scene = Scene::new();
-    let server = scene.data.start();
-    let before = scene.publish(&server, 1).await;
+    let fixture = CosignedLogFixture::new();
+    let server = fixture.data.start();
+    let before = fixture.publish(&server, 1).await;
     let size = before.unverified().size;
-    scene.cosigners[1].go_away();
-    scene.cosigners[2].go_away();
-    let index = scene.add(&server, 2).await;
+    fixture.cosigners[1].stop_listening();
+    fixture.cosigners[2].stop_listening();
+    let index = fixture.add(&server, 2).await;
     assert!(index >= size);
     eventually("failures to be noticed", || async {
         (readiness(&server, "b").await.0 == Some(false) && readiness(&server, "c").await.0 == Some(false)).then_some(())
     })
     .await;
-    // Acknowledged and durable, but nobody sees it.
+    // Acknowledged and durable, but not published.
     assert_eq!(server.size().await, size);
     assert_eq!(server.get(&format!("/tile/entries/000.p/{}", index + 1)).await.status, 404);
     assert!(server.lookup(&["registry.example/team/app:2"], "").await.images[0].witnesses.is_empty());
     assert!(metric(&server, "taglog_unpublished_entries").await.unwrap() >= 2.0);
     assert_eq!(metric(&server, "taglog_cosigner_up{cosigner=\"b\"}").await, Some(0.0));
     assert_eq!(server.get("/readyz").await.status, 200, "it still serves and takes entries");
-    assert_eq!(server.submit(&scene.observation(2)).await.index(), index, "submitted again");
+    assert_eq!(server.submit(&fixture.observation(2)).await.index(), index, "submitted again");
     // One that waits is answered as soon as the quorum is back.
     let request = server.request("POST", "/api/v1/entries?wait=published").header("content-type", "text/plain");
-    let waiting = tokio::spawn(Answer::of(request.body(scene.observation(3))));
+    let waiting = tokio::spawn(HttpResponse::of(request.body(fixture.observation(3))));
     eventually("the entry to be committed", || async {
         (metric(&server, "taglog_unpublished_entries").await.unwrap() >= 4.0).then_some(())
     })
     .await;
     assert!(!waiting.is_finished());
-    scene.cosigners[1].come_back();
+    fixture.cosigners[1].listen_again();
     let answer = waiting.await.unwrap();
     assert_eq!(answer.status, 200, "{answer:?}");
     let receipt = Receipt::parse(answer.json()[0]["proof"].as_str().unwrap().as_bytes()).unwrap();
-    assert!(scene.judge(&receipt.checkpoint).cosignatures.len() >= 2);
+    assert!(fixture.judge(&receipt.checkpoint).cosignatures.len() >= 2);
     published_beyond(&server, index).await;
     replay(&server).await;
 }
 
 #[tokio::test]
-async fn one_that_waits_too_long_is_told_that_nothing_is_lost() {
-    let scene = Scene::new();
-    let server = scene.data.start();
-    scene.publish(&server, 1).await;
-    scene.cosigners[1].go_away();
-    scene.cosigners[2].go_away();
-    let note = scene.observation(2);
+async fn a_client_that_waits_too_long_is_told_that_nothing_is_lost() {
+    let fixture = CosignedLogFixture::new();
+    let server = fixture.data.start();
+    fixture.publish(&server, 1).await;
+    fixture.cosigners[1].stop_listening();
+    fixture.cosigners[2].stop_listening();
+    let note = fixture.observation(2);
     let answer = server.post("/api/v1/entries?wait=published", "text/plain", note.clone()).await;
     assert_eq!(answer.problem(), (503, "not-yet-published".to_owned()));
     assert!(answer.header("retry-after").parse::<u64>().is_ok(), "{answer:?}");
     let detail = answer.json()["detail"].as_str().unwrap().to_owned();
     assert!(detail.contains("submit the same again") && detail.contains("b: "), "{detail}");
-    scene.cosigners[1].come_back();
+    fixture.cosigners[1].listen_again();
     let again = server.post("/api/v1/entries?wait=published", "text/plain", note).await;
     assert_eq!((again.status, again.json()[0]["status"].as_str()), (200, Some("duplicate")), "{again:?}");
 }
 
 #[tokio::test]
 async fn a_restart_publishes_at_once_what_was_committed() {
-    let scene = Scene::new();
-    let server = scene.data.start();
-    scene.publish(&server, 1).await;
-    scene.cosigners[1].go_away();
-    scene.cosigners[2].go_away();
-    let index = scene.add(&server, 2).await;
+    let fixture = CosignedLogFixture::new();
+    let server = fixture.data.start();
+    fixture.publish(&server, 1).await;
+    fixture.cosigners[1].stop_listening();
+    fixture.cosigners[2].stop_listening();
+    let index = fixture.add(&server, 2).await;
     server.kill();
-    scene.cosigners[1].come_back();
-    scene.cosigners[2].come_back();
-    let server = scene.data.start();
+    fixture.cosigners[1].listen_again();
+    fixture.cosigners[2].listen_again();
+    let server = fixture.data.start();
     assert!(server.size().await > index);
     replay(&server).await;
 }
@@ -159,12 +159,12 @@ async fn a_restart_publishes_at_once_what_was_committed() {
 /// Look-ups say why there is nothing; entries are taken all the same, and published when the quorum is back.
 #[tokio::test]
 async fn after_a_start_without_a_quorum_nothing_is_published() {
-    let scene = Scene::new();
-    let server = scene.data.start();
-    scene.publish(&server, 1).await;
+    let fixture = CosignedLogFixture::new();
+    let server = fixture.data.start();
+    fixture.publish(&server, 1).await;
     let data = server.stop();
-    scene.cosigners[1].go_away();
-    scene.cosigners[2].go_away();
+    fixture.cosigners[1].stop_listening();
+    fixture.cosigners[2].stop_listening();
     let server = data.try_start_unpublished(&["--without-cosigner=b", "--without-cosigner=c"]).ok().unwrap();
     for path in ["/checkpoint", "/tile/entries/000.p/1", "/api/v1/lookup?image=registry.example/team/app:1", "/readyz"]
     {
@@ -174,23 +174,23 @@ async fn after_a_start_without_a_quorum_nothing_is_published() {
         let detail = answer.json()["detail"].as_str().unwrap().to_owned();
         assert!(["a cosigns", "b: ", "c: "].iter().all(|words| detail.contains(words)), "{path}: {detail}");
     }
-    let index = scene.add(&server, 2).await;
-    scene.cosigners[1].come_back();
+    let index = fixture.add(&server, 2).await;
+    fixture.cosigners[1].listen_again();
     eventually("the publication", || async { (server.get("/checkpoint").await.status == 200).then_some(()) }).await;
     published_beyond(&server, index).await;
-    assert_eq!(server.submit(&scene.observation(1)).await.index(), 2, "as before the restart");
+    assert_eq!(server.submit(&fixture.observation(1)).await.index(), 2, "as before the restart");
 }
 
 #[tokio::test]
-async fn while_idle_the_times_of_cosignatures_stay_fresh() {
-    let scene = Scene::with("policy = \"policy\"\ncosign-timeout-ms = 700\ncosign-interval = 1");
-    let server = scene.data.start();
-    scene.publish(&server, 1).await;
-    let first = cosigned_by(&scene, &server, &["a", "b", "c"]).await;
-    let fresh = scene.judge(&first).fresh.unwrap();
+async fn cosignatures_are_renewed_while_idle() {
+    let fixture = CosignedLogFixture::with("policy = \"policy\"\ncosign-timeout-ms = 700\ncosign-interval = 1");
+    let server = fixture.data.start();
+    fixture.publish(&server, 1).await;
+    let first = cosigned_by(&fixture, &server, &["a", "b", "c"]).await;
+    let fresh = fixture.judge(&first).fresh.unwrap();
     let later = eventually("fresher cosignatures", || async {
         let checkpoint = server.checkpoint().await;
-        (scene.judge(&checkpoint).fresh.unwrap() > fresh).then_some(checkpoint)
+        (fixture.judge(&checkpoint).fresh.unwrap() > fresh).then_some(checkpoint)
     })
     .await;
     assert_eq!(later.unverified(), first.unverified(), "nothing new was committed");
@@ -201,8 +201,8 @@ async fn while_idle_the_times_of_cosignatures_stay_fresh() {
 #[tokio::test]
 async fn two_keys_at_one_address_are_asked_together() {
     let witness = Witness::new(1);
-    let data = Data::with(&[&witness], SETTINGS);
-    let both = Cosigner::start_with("both", &data.vkey, &[Algorithm::Ed25519, Algorithm::MlDsa44]);
+    let data = DataDirectory::with(&[&witness], SETTINGS);
+    let both = FakeCosigner::start_with("both", &data.vkey, &[Algorithm::Ed25519, Algorithm::MlDsa44]);
     data.write_policy(&policy(&[&both], 2));
     let server = data.start();
     server.submit(&witness.observe(APP, "x", now())).await.added();
@@ -214,12 +214,12 @@ async fn two_keys_at_one_address_are_asked_together() {
 
 #[tokio::test]
 async fn a_log_with_an_ml_dsa_key_signs_with_both() {
-    let data = Data::init_with(&["--ml-dsa"]);
+    let data = DataDirectory::init_with(&["--ml-dsa"]);
     let key = std::fs::metadata(data.path().join("key-ml-dsa")).unwrap();
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&key.permissions()) & 0o777, 0o600);
     let witness = Witness::new(1);
     data.configure(&[&witness], SETTINGS);
-    let cosigner = Cosigner::start("a", &data.vkey);
+    let cosigner = FakeCosigner::start("a", &data.vkey);
     let server = {
         // The policy may name the log, with both of its keys.
         data.write_policy(&policy(&[&cosigner], 1));
@@ -243,12 +243,12 @@ async fn a_log_with_an_ml_dsa_key_signs_with_both() {
 
 #[tokio::test]
 async fn auditing_cosigners_see_what_is_not_published_yet() {
-    let scene = Scene::new();
-    let server = scene.data.start();
-    scene.publish(&server, 1).await;
-    scene.cosigners[1].go_away();
-    scene.cosigners[2].go_away();
-    let index = scene.add(&server, 2).await;
+    let fixture = CosignedLogFixture::new();
+    let server = fixture.data.start();
+    fixture.publish(&server, 1).await;
+    fixture.cosigners[1].stop_listening();
+    fixture.cosigners[2].stop_listening();
+    let index = fixture.add(&server, 2).await;
     let path = format!("/api/v1/candidate/entries?from=1&to={}", index + 2);
     let answer = server.get(&path).await;
     assert_eq!((answer.status, answer.header("cache-control")), (200, "no-store"), "{answer:?}");
@@ -264,14 +264,14 @@ async fn auditing_cosigners_see_what_is_not_published_yet() {
 /// A policy may name cosigners and wait for none of them; their cosignatures are added when they come.
 #[tokio::test]
 async fn a_quorum_of_none_publishes_at_once() {
-    let scene = Scene::new();
-    scene.data.write_policy(&policy(&scene.all(), 2).replace("quorum enough", "quorum none"));
-    let server = scene.data.start();
-    scene.publish(&server, 1).await;
+    let fixture = CosignedLogFixture::new();
+    fixture.data.write_policy(&policy(&fixture.all(), 2).replace("quorum enough", "quorum none"));
+    let server = fixture.data.start();
+    fixture.publish(&server, 1).await;
     eventually("their cosignatures", || async {
         (server.checkpoint().await.note().signatures.len() == 4).then_some(())
     })
     .await;
-    scene.cosigners.iter().for_each(Cosigner::go_away);
-    scene.publish(&server, 2).await;
+    fixture.cosigners.iter().for_each(FakeCosigner::stop_listening);
+    fixture.publish(&server, 2).await;
 }

@@ -1,100 +1,93 @@
-//! Logs that lie, forget, keep things to themselves, refuse, or are none: the witness agent notices, says so, keeps the
-//! evidence, and lets go of nothing before a receipt for it holds.
+//! Logs that lie, lose or withhold entries, refuse them, or are no logs: the witness agent detects it, raises an alarm,
+//! keeps the evidence, and keeps every entry until it has a valid receipt.
 
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
-mod cli_common;
-mod witness_scene;
-
-#[path = "witness_log_faults/histories.rs"]
 mod histories;
-#[path = "witness_log_faults/publication.rs"]
+mod not_a_log;
 mod publication;
-#[path = "witness_log_faults/receipts.rs"]
 mod receipts;
-#[path = "witness_log_faults/refusals.rs"]
 mod refusals;
-#[path = "witness_log_faults/strangers.rs"]
-mod strangers;
 
 use std::{path::PathBuf, process::Command};
 
 use serde_json::Value;
-use taglog_tests::{Server, Status, Witness, agent::metric, binary, hostile_registry::Manner, server::ORIGIN};
+use taglog_tests::{
+    Server, Status, Witness, agent::metric, binary, hostile_registry::ManifestResponse, server::ORIGIN,
+};
 
-use witness_scene::{Scene, get, pending, switch::Switch, wait_patiently, watch, webhook::Webhook};
+use taglog_tests::agent_fixture::{
+    AgentFixture, forwarder::Forwarder, get, pending, wait_for_agent, watch, webhook::Webhook,
+};
 
 /// The tag whose moves are reported to the log.
 const APP: &str = "team/app:1.0";
 
-/// A scene whose log may turn out to be another one.
-struct LogScene {
-    scene: Scene,
+/// A fixture whose log may turn out to be another one.
+struct LogFaultFixture {
+    fixture: AgentFixture,
     /// Where the agent thinks the log is.
-    switch: Switch,
+    forwarder: Forwarder,
     /// Where its alarms go.
     webhook: Webhook,
 }
 
-impl LogScene {
+impl LogFaultFixture {
     /// An agent that runs, and whose first reports have been delivered.
-    fn new() -> LogScene {
-        LogScene::with(Server::start(&[&Witness::new(1), &Witness::new(2)], ""))
+    fn new() -> LogFaultFixture {
+        LogFaultFixture::with(Server::start(&[&Witness::new(1), &Witness::new(2)], ""))
     }
 
     /// The same with this log.
-    fn with(server: Server) -> LogScene {
-        let mut log = LogScene::not_started(server);
-        log.scene.start();
+    fn with(server: Server) -> LogFaultFixture {
+        let mut log = LogFaultFixture::not_started(server);
+        log.fixture.start();
         log.wait_logged(&["one"]);
-        log.scene.wait_healthy_logged(&["one"]);
+        log.fixture.wait_healthy_logged(&["one"]);
         log.wait_delivered();
         log
     }
 
-    fn not_started(server: Server) -> LogScene {
-        let scene = Scene::with(server);
-        let switch = Switch::to(&scene.server.url);
-        scene.agent.trust("trust", &scene.server.vkey, &switch.url);
+    fn not_started(server: Server) -> LogFaultFixture {
+        let fixture = AgentFixture::with(server);
+        let forwarder = Forwarder::to(&fixture.server.url);
+        fixture.agent.trust("trust", &fixture.server.vkey, &forwarder.url);
         // The first attempt fails: an alarm is sent at least once, not at most.
         let webhook = Webhook::failing_first(1);
         let settings = [("alarm-webhook", format!("{:?}", webhook.url)), ("publish-deadline", "\"1s\"".to_owned())];
         let settings: Vec<(&str, &str)> = settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
-        scene.registry.set(APP, Manner::serves("one"));
-        scene.configure(&settings, &[watch(&scene.registry, &[APP], "")]);
-        LogScene { scene, switch, webhook }
+        fixture.registry.set(APP, ManifestResponse::serves("one"));
+        fixture.configure(&settings, &[watch(&fixture.registry, &[APP], "")]);
+        LogFaultFixture { fixture, forwarder, webhook }
     }
 
     /// Moves the tag.
     fn move_to(&self, content: &str) {
-        self.scene.registry.set(APP, Manner::serves(content));
+        self.fixture.registry.set(APP, ManifestResponse::serves(content));
     }
 
     /// Waits until the honest log has exactly these contents of the tag.
     fn wait_logged(&self, contents: &[&str]) {
-        self.scene.wait_logged(APP, contents);
+        self.fixture.wait_logged(APP, contents);
     }
 
     /// Waits until nothing is pending.
     fn wait_delivered(&mut self) -> Status {
-        let server = &self.scene.server;
-        self.scene.agent.wait_until("delivery", |status| pending(status, server) == 0)
+        let server = &self.fixture.server;
+        self.fixture.agent.wait_until("delivery", |status| pending(status, server) == 0)
     }
 
     fn wait_alarm(&mut self, kind: &str) -> Status {
-        self.scene.agent.wait_until(&format!("the alarm {kind}"), |status| status.alarms().contains(&kind))
+        self.fixture.agent.wait_until(&format!("the alarm {kind}"), |status| status.alarms().contains(&kind))
     }
 
     fn wait_calm(&mut self) {
-        let status = self.scene.agent.wait_until("the end of all alarms", |status| status.alarms().is_empty());
+        let status = self.fixture.agent.wait_until("the end of all alarms", |status| status.alarms().is_empty());
         assert_eq!(status.exit_code(), 0, "{status:?}");
     }
 
-    /// Waits until the webhook has heard of an alarm; what it heard.
+    /// Waits until the webhook has received an alarm of this kind; returns it.
     fn wait_webhook(&self, kind: &str) -> Value {
         let heard = || self.webhook.received().into_iter().find(|alarm| alarm["kind"] == kind);
-        let alarm = wait_patiently(&self.scene.agent, &format!("{kind} at the webhook"), heard);
+        let alarm = wait_for_agent(&self.fixture.agent, &format!("{kind} at the webhook"), heard);
         assert_eq!(alarm["subject"], ORIGIN, "{alarm}");
         assert!(alarm["message"].as_str().is_some_and(|message| !message.is_empty()), "{alarm}");
         alarm
@@ -102,15 +95,15 @@ impl LogScene {
 
     /// What must hold after a lie: the alarm and its exit code, evidence that the tool can show, the entry kept, the
     /// webhook told. Returns the evidence.
-    fn is_caught(&mut self) -> Value {
+    fn is_detected(&mut self) -> Value {
         let status = self.wait_alarm("misbehaviour");
         assert_eq!(status.exit_code(), 4);
-        assert!(pending(&status, &self.scene.server) >= 1, "let go before a receipt held: {status:?}");
+        assert!(pending(&status, &self.fixture.server) >= 1, "let go before a receipt held: {status:?}");
         let alarm = status.alarm("misbehaviour").unwrap().clone();
         assert_eq!(alarm["subject"], ORIGIN);
         let evidence =
-            self.scene.agent.path(alarm["evidence"].as_str().unwrap_or_else(|| panic!("no evidence: {alarm}")));
-        assert!(evidence.starts_with(self.scene.agent.path("state/evidence")), "{}", evidence.display());
+            self.fixture.agent.path(alarm["evidence"].as_str().unwrap_or_else(|| panic!("no evidence: {alarm}")));
+        assert!(evidence.starts_with(self.fixture.agent.path("state/evidence")), "{}", evidence.display());
         let inspected = Command::new(binary("taglog")).arg("inspect").arg(&evidence).output().unwrap();
         assert_ne!(inspected.status.code(), Some(2), "taglog cannot read what it wrote: {inspected:?}");
         self.wait_webhook("misbehaviour");
@@ -120,15 +113,15 @@ impl LogScene {
 
     /// The evidence files that there are.
     fn evidence(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(self.scene.agent.path("state/evidence")).into_iter().flatten();
+        let entries = std::fs::read_dir(self.fixture.agent.path("state/evidence")).into_iter().flatten();
         entries.map(|entry| entry.unwrap().path()).collect()
     }
 
     /// The log is honest again, and the agent asks it at once: it would by itself, after a wait that grows with every
     /// failure.
     fn turn_to_honest(&self) {
-        self.switch.turn_to(&self.scene.server.url);
-        self.scene.agent.hangup();
+        self.forwarder.turn_to(&self.fixture.server.url);
+        self.fixture.agent.hangup();
     }
 
     /// The log is honest again: what was kept is delivered; the alarm stays until a person has seen it.
@@ -140,17 +133,17 @@ impl LogScene {
         self.acknowledge();
         self.wait_calm();
         let gauge = || (self.alarm_metric("misbehaviour") == 0.0).then_some(());
-        wait_patiently(&self.scene.agent, "the end of the alarm in the metrics", gauge);
+        wait_for_agent(&self.fixture.agent, "the end of the alarm in the metrics", gauge);
     }
 
     /// Takes note of all alarms, as a person does.
     fn acknowledge(&self) {
-        let acknowledged = self.scene.agent.command("status").arg("--acknowledge").output().unwrap();
+        let acknowledged = self.fixture.agent.command("status").arg("--acknowledge").output().unwrap();
         assert!(matches!(acknowledged.status.code(), Some(0 | 3 | 4)), "{acknowledged:?}");
     }
 
     fn alarm_metric(&self, kind: &str) -> f64 {
-        let text = get(&format!("{}/metrics", self.scene.agent.url())).text();
+        let text = get(&format!("{}/metrics", self.fixture.agent.url())).text();
         metric(&text, "taglog_witness_alarms", &format!("kind={kind:?}"))
     }
 }

@@ -1,154 +1,157 @@
-//! What is missing for a while, what is gone, and what changes faster than anybody can look.
+//! Tags that are missing for a while, deleted, or change faster than they are polled.
 
 use std::time::{Duration, Instant};
 
 use taglog_tests::{
     agent::push_table,
-    hostile_registry::{Canned, HostileRegistry, Manner},
+    hostile_registry::{FixedResponse, HostileRegistry, ManifestResponse},
 };
 
-use crate::{
-    cli_common::wait,
-    witness_scene::{HEALTHY, Scene, digest_of, logged, logged_digests, pending, wait_logged, wait_patiently, watch},
+use taglog_tests::agent_fixture::{
+    AgentFixture, HEALTHY, digest_of, logged, logged_digests, pending, wait_for_agent, wait_logged, watch,
 };
+use taglog_tests::cli_fixture::wait;
 
 const APP: &str = "team/app:1.0";
 
-fn missing(scene: &mut Scene, image: &str, condition: impl Fn(u64) -> bool) -> u64 {
-    let name = scene.registry.name(image);
+fn missing(fixture: &mut AgentFixture, image: &str, condition: impl Fn(u64) -> bool) -> u64 {
+    let name = fixture.registry.name(image);
     let count = |status: &taglog_tests::Status| status.tag(&name)["missing"].as_u64().unwrap_or(0);
-    let status = scene.agent.wait_until("the count of looks that found nothing", |status| condition(count(status)));
+    let status = fixture.agent.wait_until("the count of looks that found nothing", |status| condition(count(status)));
     count(&status)
 }
 
 #[test]
-fn one_404_is_not_yet_gone() {
-    let mut scene = Scene::new();
-    scene.registry.set(APP, Manner::serves("one"));
-    scene.configure(&[("gone-looks", "3"), ("gone-interval", "\"5s\"")], &[watch(&scene.registry, &[APP], "")]);
-    scene.start();
-    scene.wait_logged(APP, &["one"]);
+fn one_404_is_not_reported_as_gone() {
+    let mut fixture = AgentFixture::new();
+    fixture.registry.set(APP, ManifestResponse::serves("one"));
+    fixture.configure(&[("gone-looks", "3"), ("gone-interval", "\"5s\"")], &[watch(&fixture.registry, &[APP], "")]);
+    fixture.start();
+    fixture.wait_logged(APP, &["one"]);
     // Missing for one or two looks, and then back.
-    scene.registry.remove(APP);
-    assert!(missing(&mut scene, APP, |missing| missing >= 1) < 3);
-    scene.registry.set(APP, Manner::serves("one"));
-    missing(&mut scene, APP, |missing| missing == 0);
-    assert_eq!(scene.logged(APP), [digest_of("one")]);
+    fixture.registry.remove(APP);
+    assert!(missing(&mut fixture, APP, |missing| missing >= 1) < 3);
+    fixture.registry.set(APP, ManifestResponse::serves("one"));
+    missing(&mut fixture, APP, |missing| missing == 0);
+    assert_eq!(fixture.logged(APP), [digest_of("one")]);
 
     // The count begins anew: three looks, and so two intervals, from here.
     let removed = Instant::now();
-    scene.registry.remove(APP);
-    scene.wait_logged(APP, &["one", "gone"]);
+    fixture.registry.remove(APP);
+    fixture.wait_logged(APP, &["one", "gone"]);
     assert!(removed.elapsed() >= Duration::from_secs(10), "gone after {:?}", removed.elapsed());
-    assert!(scene.registry.asked("/v2/") >= 1, "whether the registry is well was not asked");
-    assert_eq!(scene.agent.status().seen(&scene.registry.name(APP)), Some("gone"));
-    scene.wait_looks(&[APP], 4);
-    assert_eq!(scene.logged(APP).len(), 2, "gone is said once");
+    assert!(fixture.registry.asked("/v2/") >= 1, "whether the registry is well was not asked");
+    assert_eq!(fixture.agent.status().seen(&fixture.registry.name(APP)), Some("gone"));
+    fixture.wait_polls(&[APP], 4);
+    assert_eq!(fixture.logged(APP).len(), 2, "gone is said once");
 
-    scene.registry.set(APP, Manner::serves("two"));
-    scene.wait_logged(APP, &["one", "gone", "two"]);
-    scene.set_healthy("two");
-    scene.wait_healthy_logged(&["one", "two"]);
+    fixture.registry.set(APP, ManifestResponse::serves("two"));
+    fixture.wait_logged(APP, &["one", "gone", "two"]);
+    fixture.set_healthy("two");
+    fixture.wait_healthy_logged(&["one", "two"]);
 }
 
 /// A registry that has lost its mind, its database or its place behind a proxy answers 404 to everything.
 #[test]
-fn nothing_is_gone_from_a_sick_registry() {
-    let mut scene = Scene::new();
-    let sick = [Canned::status(500), Canned::status(404), Canned::page(200), Canned::page(404)];
-    let sick: Vec<(HostileRegistry, Canned)> = sick.map(|canned| (HostileRegistry::start(), canned)).into();
+fn nothing_is_reported_gone_from_a_failing_registry() {
+    let mut fixture = AgentFixture::new();
+    let sick =
+        [FixedResponse::status(500), FixedResponse::status(404), FixedResponse::page(200), FixedResponse::page(404)];
+    let sick: Vec<(HostileRegistry, FixedResponse)> = sick.map(|fixed| (HostileRegistry::start(), fixed)).into();
     let mut tables = Vec::new();
     for (registry, _) in &sick {
-        registry.set(APP, Manner::serves("one"));
+        registry.set(APP, ManifestResponse::serves("one"));
         tables.push(watch(registry, &[APP], ""));
     }
-    scene.configure(&[("gone-looks", "2")], &tables);
-    scene.start();
+    fixture.configure(&[("gone-looks", "2")], &tables);
+    fixture.start();
     for (registry, _) in &sick {
-        wait_logged(&scene.agent, &scene.server, &registry.name(APP), &["one"]);
+        wait_logged(&fixture.agent, &fixture.server, &registry.name(APP), &["one"]);
     }
-    for (registry, canned) in &sick {
-        registry.protocol(Some(canned.clone()));
+    for (registry, fixed) in &sick {
+        registry.protocol(Some(fixed.clone()));
         registry.remove(APP);
     }
     // It was about to be reported, and then again, and each time the registry was asked how it is.
-    for (registry, canned) in &sick {
+    for (registry, fixed) in &sick {
         let asked = || (registry.asked("/v2/") >= 2).then_some(());
-        wait_patiently(&scene.agent, &format!("two questions about {canned:?}"), asked);
+        wait_for_agent(&fixture.agent, &format!("two questions about {fixed:?}"), asked);
     }
-    scene.set_healthy("two");
-    scene.wait_healthy_logged(&["one", "two"]);
-    for (registry, canned) in &sick {
-        assert_eq!(logged_digests(&scene.server, &registry.name(APP)), [digest_of("one")], "{canned:?}");
+    fixture.set_healthy("two");
+    fixture.wait_healthy_logged(&["one", "two"]);
+    for (registry, fixed) in &sick {
+        assert_eq!(logged_digests(&fixture.server, &registry.name(APP)), [digest_of("one")], "{fixed:?}");
     }
 
     // Half of them find the tag again, and with the others it was true.
     for (at, (registry, _)) in sick.iter().enumerate() {
         if at % 2 == 0 {
-            registry.set(APP, Manner::serves("two"));
+            registry.set(APP, ManifestResponse::serves("two"));
         }
         registry.protocol(None);
     }
     for (at, (registry, _)) in sick.iter().enumerate() {
         let last = if at % 2 == 0 { "two" } else { "gone" };
-        wait_logged(&scene.agent, &scene.server, &registry.name(APP), &["one", last]);
+        wait_logged(&fixture.agent, &fixture.server, &registry.name(APP), &["one", last]);
     }
 }
 
-/// The list had it, and when it was looked at it was no more.
+/// The tag is in the list, and does not exist when it is polled.
 #[test]
-fn what_vanishes_between_list_and_look_was_never_there() {
-    let mut scene = Scene::new();
-    scene.registry.list("team/app", taglog_tests::hostile_registry::List::Tags(vec!["brief".into(), "1.0".into()]));
-    scene.registry.set(APP, Manner::serves("one"));
-    let table = taglog_tests::agent::watch_table(&scene.registry.name("team/app"), &["glob:*"], "");
-    scene.configure(&[("gone-looks", "2")], &[table]);
-    scene.start();
-    scene.wait_logged(APP, &["one"]);
-    scene.wait_error("team/app:brief", &["has no"]);
-    scene.wait_looks(&["team/app:brief"], 3);
-    assert_eq!(scene.logged("team/app:brief"), [""; 0]);
+fn a_tag_deleted_between_list_and_poll_is_not_reported() {
+    let mut fixture = AgentFixture::new();
+    fixture
+        .registry
+        .list("team/app", taglog_tests::hostile_registry::TagList::Tags(vec!["brief".into(), "1.0".into()]));
+    fixture.registry.set(APP, ManifestResponse::serves("one"));
+    let table = taglog_tests::agent::watch_table(&fixture.registry.name("team/app"), &["glob:*"], "");
+    fixture.configure(&[("gone-looks", "2")], &[table]);
+    fixture.start();
+    fixture.wait_logged(APP, &["one"]);
+    fixture.wait_error("team/app:brief", &["has no"]);
+    fixture.wait_polls(&["team/app:brief"], 3);
+    assert_eq!(fixture.logged("team/app:brief"), [""; 0]);
 }
 
 /// Two changes in one second: what is signed is dated in seconds, and no two statements about a tag may be of one.
 #[test]
-fn a_tag_that_flaps_is_reported_once_a_second_at_most() {
-    let mut scene = Scene::new();
+fn a_flapping_tag_is_reported_at_most_once_a_second() {
+    let mut fixture = AgentFixture::new();
     let images: Vec<String> = (0..5).map(|number| format!("team/app:{number}")).collect();
     let images: Vec<&str> = images.iter().map(String::as_str).collect();
     for image in &images {
-        scene.registry.set(image, Manner::InTurn(["a", "b", "a"].map(Manner::serves).to_vec()));
+        fixture.registry.set(image, ManifestResponse::InTurn(["a", "b", "a"].map(ManifestResponse::serves).to_vec()));
     }
-    let push = push_table("generic", &scene.registry.host, "");
+    let push = push_table("generic", &fixture.registry.host, "");
     // Only pushes make it look before a minute is over, and what it has itself to look at again.
-    scene.configure(&[("interval", "\"1m\"")], &[push, watch(&scene.registry, &images, "")]);
-    scene.start();
+    fixture.configure(&[("interval", "\"1m\"")], &[push, watch(&fixture.registry, &images, "")]);
+    fixture.start();
     for image in &images {
-        scene.wait_logged(image, &["a"]);
+        fixture.wait_logged(image, &["a"]);
     }
-    let names: Vec<String> = images.iter().map(|image| scene.registry.name(image)).collect();
+    let names: Vec<String> = images.iter().map(|image| fixture.registry.name(image)).collect();
     let body = serde_json::json!({ "images": names }).to_string();
     for looks in [2, 3] {
-        let request = scene.server.client.post(format!("{}/push/generic", scene.agent.url())).body(body.clone());
+        let request = fixture.server.client.post(format!("{}/push/generic", fixture.agent.url())).body(body.clone());
         let answer = wait(async { request.header("content-type", "application/json").send().await.unwrap() });
         assert_eq!(answer.status(), 202);
-        let all = || images.iter().all(|image| scene.registry.looks(image) >= looks).then_some(());
-        wait_patiently(&scene.agent, "the looks after a push", all);
+        let all = || images.iter().all(|image| fixture.registry.polls(image) >= looks).then_some(());
+        wait_for_agent(&fixture.agent, "the looks after a push", all);
     }
     // Within the second or not: in the end the log has what is true now.
     let (a, b) = (digest_of("a"), digest_of("b"));
     for name in &names {
-        let known = wait_patiently(&scene.agent, &format!("the last look at {name} in the log"), || {
-            let known = logged(&scene.server, name);
-            let settled =
-                known.last().is_some_and(|(seen, _)| *seen == a) && pending(&scene.agent.status(), &scene.server) == 0;
+        let known = wait_for_agent(&fixture.agent, &format!("the last look at {name} in the log"), || {
+            let known = logged(&fixture.server, name);
+            let settled = known.last().is_some_and(|(seen, _)| *seen == a)
+                && pending(&fixture.agent.status(), &fixture.server) == 0;
             settled.then_some(known)
         });
         let digests: Vec<&String> = known.iter().map(|(seen, _)| seen).collect();
         assert!(digests == [&a] || digests == [&a, &b, &a], "{name}: {known:?}");
         assert!(known.is_sorted_by(|one, next| one.1 < next.1), "two of one second: {name}: {known:?}");
     }
-    let status = scene.agent.status();
-    assert_eq!(status.log(&scene.server.vkey)["refused"], 0, "{status:?}");
-    assert!(scene.registry.looks(HEALTHY) > 0);
+    let status = fixture.agent.status();
+    assert_eq!(status.log(&fixture.server.vkey)["refused"], 0, "{status:?}");
+    assert!(fixture.registry.polls(HEALTHY) > 0);
 }

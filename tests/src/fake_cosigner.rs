@@ -1,4 +1,4 @@
-//! A small cosigner (c2sp.org/tlog-witness) whose every fault a test chooses. It remembers one log.
+//! A small cosigner (c2sp.org/tlog-witness) with any fault that a test wants. It remembers one log.
 
 use std::{
     net::TcpListener,
@@ -27,7 +27,7 @@ use tokio::runtime::Runtime;
 
 use crate::{server::lasting_address, witness::now};
 
-/// What a cosigner does when it is asked.
+/// How a cosigner responds to add-checkpoint.
 #[derive(Clone, Debug)]
 pub enum Behaviour {
     /// What c2sp.org/tlog-witness says.
@@ -46,8 +46,8 @@ pub enum Behaviour {
     OtherKey,
 }
 
-/// What it remembers, and what a test wants of it.
-struct Memory {
+/// What it remembers, and its behaviour.
+struct CosignerState {
     behaviour: Behaviour,
     /// The latest checkpoint that it cosigned, with its cosignatures.
     cosigned: Option<SignedCheckpoint>,
@@ -59,51 +59,48 @@ struct Memory {
     refuted: usize,
 }
 
-struct Shared {
+struct CosignerShared {
     log: VerifierKey,
     keys: Vec<CosignerSigningKey>,
-    impostors: Vec<CosignerSigningKey>,
-    memory: Mutex<Memory>,
+    other_keys: Vec<CosignerSigningKey>,
+    memory: Mutex<CosignerState>,
 }
 
-/// A cosigner with an address that stays its own while it is away.
-pub struct Cosigner {
+/// A cosigner whose address stays reserved while it is stopped.
+pub struct FakeCosigner {
     /// Its name in policies, and the last part of its keys' name.
     pub name: String,
     address: String,
-    shared: Arc<Shared>,
+    shared: Arc<CosignerShared>,
     running: Mutex<Option<Runtime>>,
 }
 
-impl Cosigner {
+impl FakeCosigner {
     /// A running cosigner with an Ed25519 key, for one log.
-    pub fn start(name: &str, log: &VerifierKey) -> Cosigner {
-        Cosigner::start_with(name, log, &[Algorithm::Ed25519])
+    pub fn start(name: &str, log: &VerifierKey) -> FakeCosigner {
+        FakeCosigner::start_with(name, log, &[Algorithm::Ed25519])
     }
 
     /// A running cosigner with a key of each kind.
-    ///
-    /// # Panics
-    /// When the name can be no key's.
-    pub fn start_with(name: &str, log: &VerifierKey, algorithms: &[Algorithm]) -> Cosigner {
+    pub fn start_with(name: &str, log: &VerifierKey, algorithms: &[Algorithm]) -> FakeCosigner {
         let key = |salt: u8, algorithm: &Algorithm| {
             let seed = taglog_proto::merkle::Hash::of(&[name.as_bytes(), &[salt]].concat()).0;
             CosignerSigningKey::from_seed(&format!("cosigner.example/{name}"), *algorithm, &seed).unwrap()
         };
-        let memory = Memory { behaviour: Behaviour::Honest, cosigned: None, clock: 0, asked: Vec::new(), refuted: 0 };
-        let shared = Arc::new(Shared {
+        let memory =
+            CosignerState { behaviour: Behaviour::Honest, cosigned: None, clock: 0, asked: Vec::new(), refuted: 0 };
+        let shared = Arc::new(CosignerShared {
             log: log.clone(),
             keys: algorithms.iter().map(|algorithm| key(0, algorithm)).collect(),
-            impostors: algorithms.iter().map(|algorithm| key(1, algorithm)).collect(),
+            other_keys: algorithms.iter().map(|algorithm| key(1, algorithm)).collect(),
             memory: Mutex::new(memory),
         });
         let cosigner =
-            Cosigner { name: name.to_owned(), address: lasting_address(), shared, running: Mutex::new(None) };
-        cosigner.come_back();
+            FakeCosigner { name: name.to_owned(), address: lasting_address(), shared, running: Mutex::new(None) };
+        cosigner.listen_again();
         cosigner
     }
 
-    /// Its keys.
     pub fn keys(&self) -> Vec<CosignerKey> {
         self.shared.keys.iter().map(|key| key.key().clone()).collect()
     }
@@ -113,21 +110,15 @@ impl Cosigner {
         format!("http://{}/prefix", self.address)
     }
 
-    /// Goes away: nobody listens at its address any more, and all connections end.
-    ///
-    /// # Panics
-    /// Never in practice.
-    pub fn go_away(&self) {
+    /// Stops listening at its address; all connections end.
+    pub fn stop_listening(&self) {
         if let Some(runtime) = self.running.lock().unwrap().take() {
             runtime.shutdown_background();
         }
     }
 
-    /// Comes back with all that it remembers.
-    ///
-    /// # Panics
-    /// When its address was taken meanwhile.
-    pub fn come_back(&self) {
+    /// Listens again, with all that it remembers.
+    pub fn listen_again(&self) {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = bind(&self.address);
         let app = Router::new()
@@ -142,11 +133,10 @@ impl Cosigner {
         *self.running.lock().unwrap() = Some(runtime);
     }
 
-    fn with_memory<T>(&self, change: impl FnOnce(&mut Memory) -> T) -> T {
+    fn with_memory<T>(&self, change: impl FnOnce(&mut CosignerState) -> T) -> T {
         change(&mut self.shared.memory.lock().unwrap())
     }
 
-    /// Behaves so from now on.
     pub fn behave(&self, behaviour: Behaviour) {
         self.with_memory(|memory| memory.behaviour = behaviour);
     }
@@ -182,20 +172,20 @@ impl Cosigner {
     }
 }
 
-impl Drop for Cosigner {
+impl Drop for FakeCosigner {
     fn drop(&mut self) {
-        self.go_away();
+        self.stop_listening();
     }
 }
 
-/// The connections of an earlier life may hold the port for a moment.
+/// Connections from before a restart may hold the port for a moment.
 fn bind(address: &str) -> TcpListener {
-    crate::process::wait_for("the cosigner's port", crate::process::PATIENCE, || TcpListener::bind(address).ok())
+    crate::process::wait_for("the cosigner's port", crate::process::TIMEOUT, || TcpListener::bind(address).ok())
 }
 
 /// A policy of these cosigners of which any `want` are a quorum. Keys of one cosigner count once each,
 /// under the names `<name>`, `<name>-2`, and so on.
-pub fn policy(cosigners: &[&Cosigner], want: usize) -> String {
+pub fn policy(cosigners: &[&FakeCosigner], want: usize) -> String {
     let (mut lines, mut names) = (String::new(), Vec::new());
     for cosigner in cosigners {
         for (i, key) in cosigner.keys().iter().enumerate() {
@@ -207,22 +197,19 @@ pub fn policy(cosigners: &[&Cosigner], want: usize) -> String {
     format!("{lines}group enough {want} {}\nquorum enough\n", names.join(" "))
 }
 
-/// The same as verifiers have it.
-///
-/// # Panics
-/// When it is none.
-pub fn trust_policy(log: &VerifierKey, cosigners: &[&Cosigner], want: usize) -> TrustPolicy {
+/// The same policy with the log's key, as verifiers have it.
+pub fn trust_policy(log: &VerifierKey, cosigners: &[&FakeCosigner], want: usize) -> TrustPolicy {
     TrustPolicy::parse(format!("log {log}\n{}", policy(cosigners, want)).as_bytes()).unwrap()
 }
 
-async fn monitored(State(shared): State<Arc<Shared>>) -> Response {
+async fn monitored(State(shared): State<Arc<CosignerShared>>) -> Response {
     match &shared.memory.lock().unwrap().cosigned {
         Some(checkpoint) => checkpoint.to_string().into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
-async fn add_checkpoint(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+async fn add_checkpoint(State(shared): State<Arc<CosignerShared>>, body: Bytes) -> Response {
     let Ok(request) = AddCheckpoint::parse(&body) else { return StatusCode::BAD_REQUEST.into_response() };
     let behaviour = {
         let mut memory = shared.memory.lock().unwrap();
@@ -245,12 +232,12 @@ async fn add_checkpoint(State(shared): State<Arc<Shared>>, body: Bytes) -> Respo
             (status(code), [(header::CONTENT_TYPE, content_type)], body).into_response()
         }
         Behaviour::Busy => (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], "reading").into_response(),
-        Behaviour::OtherKey => cosign(&shared, &request, &shared.impostors),
+        Behaviour::OtherKey => cosign(&shared, &request, &shared.other_keys),
     }
 }
 
 /// c2sp.org/tlog-witness, in its order.
-fn cosign(shared: &Shared, request: &AddCheckpoint, keys: &[CosignerSigningKey]) -> Response {
+fn cosign(shared: &CosignerShared, request: &AddCheckpoint, keys: &[CosignerSigningKey]) -> Response {
     let signed = &request.checkpoint;
     if signed.unverified().origin != shared.log.name() {
         return StatusCode::NOT_FOUND.into_response();

@@ -17,12 +17,12 @@ use taglog_proto::{
 use tempfile::TempDir;
 
 use crate::{
-    process::{IDLE, PATIENCE, Process, binary},
-    server::Answer,
+    process::{IDLE, Process, TIMEOUT, binary},
+    server::HttpResponse,
 };
 
 /// A cosigner in a home of its own, with an Ed25519 and an ML-DSA-44 key. Dropping it kills it.
-pub struct Cosigner {
+pub struct CosignerProcess {
     // First, so that the process is gone before its directory is.
     process: Option<Process>,
     url: String,
@@ -32,12 +32,9 @@ pub struct Cosigner {
     home: TempDir,
 }
 
-impl Cosigner {
-    /// A home for a cosigner of these logs, each a `[[log]]` table of [`log_table`], and nobody running in it.
-    ///
-    /// # Panics
-    /// When a file cannot be written.
-    pub fn new(name: &str, tables: &[String]) -> Cosigner {
+impl CosignerProcess {
+    /// A home for a cosigner of these logs, each a `[[log]]` table of [`log_table`]; nothing is started.
+    pub fn new(name: &str, tables: &[String]) -> CosignerProcess {
         let home = tempfile::tempdir().unwrap();
         let secrets = [Algorithm::Ed25519, Algorithm::MlDsa44]
             .map(|algorithm| CosignerSigningKey::from_seed(name, algorithm, &[77; 32]).unwrap());
@@ -45,22 +42,18 @@ impl Cosigner {
             std::fs::write(home.path().join(file), secret.to_secret_string()).unwrap();
         }
         let keys = secrets.map(|secret| secret.key().clone());
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).pool_idle_timeout(IDLE).build().unwrap();
-        let cosigner = Cosigner { process: None, url: String::new(), keys, client, home };
+        let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).pool_idle_timeout(IDLE).build().unwrap();
+        let cosigner = CosignerProcess { process: None, url: String::new(), keys, client, home };
         cosigner.configure("key = [\"ed25519.key\", \"ml-dsa.key\"]", tables);
         cosigner
     }
 
     /// Writes the configuration: lines of keys, and tables.
-    ///
-    /// # Panics
-    /// When it cannot be written.
     pub fn configure(&self, lines: &str, tables: &[String]) {
         let text = format!("{lines}\nstate = \"state\"\nlisten = \"127.0.0.1:0\"\n{}", tables.concat());
         std::fs::write(self.path("cosigner.toml"), text).unwrap();
     }
 
-    /// A path in the home.
     pub fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
@@ -74,20 +67,14 @@ impl Cosigner {
     }
 
     /// Starts it with both keys and further arguments, and waits until it is ready.
-    ///
-    /// # Panics
-    /// When it does not get ready.
     pub fn start(&mut self, arguments: &[&str]) {
         self.start_with(self.keys.len(), arguments);
     }
 
     /// Starts it when it is configured with this many keys, and waits until it is ready.
-    ///
-    /// # Panics
-    /// When it does not get ready.
     pub fn start_with(&mut self, keys: usize, arguments: &[&str]) {
         let process = Process::spawn(self.command().args(arguments));
-        let lines: Vec<String> = (0..keys).filter_map(|_| process.line(PATIENCE)).collect();
+        let lines: Vec<String> = (0..keys).filter_map(|_| process.line(TIMEOUT)).collect();
         let last = lines.last().unwrap_or_else(|| panic!("the cosigner does not start: {}", process.stderr()));
         let (said, url) = last.rsplit_once(" at ").unwrap();
         assert!(said.starts_with("cosigner: "), "{last}");
@@ -96,53 +83,34 @@ impl Cosigner {
     }
 
     /// Starts it and expects that it refuses to; returns the exit code and what it says.
-    ///
-    /// # Panics
-    /// When it keeps running.
     pub fn refusal(&self, arguments: &[&str]) -> (Option<i32>, String) {
         let mut process = Process::spawn(self.command().args(arguments));
-        let status = process.wait(PATIENCE);
+        let status = process.wait(TIMEOUT);
         (status.code(), process.stderr())
     }
 
-    /// Its address.
     pub fn url(&self) -> &str {
         &self.url
     }
 
-    /// The running process.
-    ///
-    /// # Panics
-    /// When there is none.
     pub fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("the cosigner does not run")
     }
 
-    /// Kills it with SIGKILL.
-    ///
-    /// # Panics
-    /// When it does not run.
     pub fn kill(&mut self) {
         self.process().kill();
         self.process = None;
     }
 
     /// Stops it with SIGTERM; returns how it ended.
-    ///
-    /// # Panics
-    /// When it does not end.
     pub fn stop(&mut self) -> ExitStatus {
         self.process().terminate();
-        let status = self.process().wait(PATIENCE);
+        let status = self.process().wait(TIMEOUT);
         self.process = None;
         status
     }
 
-    /// `POST` of any body to a call.
-    ///
-    /// # Panics
-    /// When nobody answers.
-    pub async fn post(&self, call: &str, body: impl Into<reqwest::Body>) -> Answer {
+    pub async fn post(&self, call: &str, body: impl Into<reqwest::Body>) -> HttpResponse {
         self.try_post(call, body).await.unwrap()
     }
 
@@ -150,22 +118,15 @@ impl Cosigner {
     ///
     /// # Errors
     /// When nobody answers.
-    pub async fn try_post(&self, call: &str, body: impl Into<reqwest::Body>) -> reqwest::Result<Answer> {
-        Answer::try_of(self.client.post(format!("{}/{call}", self.url)).body(body)).await
+    pub async fn try_post(&self, call: &str, body: impl Into<reqwest::Body>) -> reqwest::Result<HttpResponse> {
+        HttpResponse::try_of(self.client.post(format!("{}/{call}", self.url)).body(body)).await
     }
 
-    /// `GET` of a path.
-    ///
-    /// # Panics
-    /// When nobody answers.
-    pub async fn get(&self, path: &str) -> Answer {
-        Answer::of(self.client.get(format!("{}{path}", self.url))).await
+    pub async fn get(&self, path: &str) -> HttpResponse {
+        HttpResponse::of(self.client.get(format!("{}{path}", self.url))).await
     }
 
     /// The latest checkpoint that it serves of this origin.
-    ///
-    /// # Panics
-    /// When there is none.
     pub async fn latest(&self, origin: &str) -> SignedCheckpoint {
         let hash = Hash::of(origin.as_bytes()).0;
         let hash: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -175,11 +136,8 @@ impl Cosigner {
     }
 
     /// Sends a request until it is answered otherwise than with 503 (an audit that has not caught up).
-    ///
-    /// # Panics
-    /// When it takes too long.
-    pub async fn post_when_audited(&self, body: &str) -> Answer {
-        let deadline = std::time::Instant::now() + PATIENCE;
+    pub async fn post_when_audited(&self, body: &str) -> HttpResponse {
+        let deadline = std::time::Instant::now() + TIMEOUT;
         loop {
             let answer = self.post("add-checkpoint", body.to_owned()).await;
             if answer.status != 503 {
@@ -197,19 +155,17 @@ pub fn log_table(vkeys: &[String], more: &str) -> String {
 }
 
 /// A log that grows by leaves of whatever bytes, as cosigners see it.
-pub struct Growing {
+pub struct GrowingLog {
     /// Its key, of which the name is its origin.
     pub key: SigningKey,
     memory: MemoryLog,
 }
 
-impl Growing {
+impl GrowingLog {
     /// A log of this many leaves.
-    ///
-    /// # Panics
-    /// When the origin is no key's name.
-    pub fn new(origin: &str, size: u64) -> Growing {
-        let mut log = Growing { key: SigningKey::from_seed(origin, &[9; 32]).unwrap(), memory: MemoryLog::default() };
+    pub fn new(origin: &str, size: u64) -> GrowingLog {
+        let mut log =
+            GrowingLog { key: SigningKey::from_seed(origin, &[9; 32]).unwrap(), memory: MemoryLog::default() };
         log.grow_to(size, "honest");
         log
     }
@@ -219,7 +175,6 @@ impl Growing {
         log_table(&[self.key.verifier_key().to_string()], "")
     }
 
-    /// Its origin.
     pub fn origin(&self) -> &str {
         self.key.verifier_key().name()
     }
@@ -231,15 +186,11 @@ impl Growing {
         }
     }
 
-    /// The checkpoint, signed.
     pub fn checkpoint(&self) -> SignedCheckpoint {
         self.memory.checkpoint(self.origin()).sign(&self.key)
     }
 
     /// The consistency proof to now; empty from size 0.
-    ///
-    /// # Panics
-    /// From a size that is beyond now.
     pub fn proof(&self, old: u64) -> Vec<Hash> {
         let size = self.memory.entries().len() as u64;
         if old == 0 { Vec::new() } else { consistency_proof(&self.memory, old, size).unwrap().unwrap() }

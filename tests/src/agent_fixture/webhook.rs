@@ -1,4 +1,4 @@
-//! Where alarms are sent.
+//! A receiver of alarms.
 
 use std::sync::{
     Arc, Mutex,
@@ -9,7 +9,7 @@ use axum::{Json, Router, extract::State, http::StatusCode, routing::post};
 use serde_json::Value;
 use tokio::{net::TcpListener, task::AbortHandle};
 
-use crate::cli_common::{runtime, wait};
+use crate::cli_fixture::{runtime, wait};
 
 #[derive(Default)]
 struct Inbox {
@@ -17,9 +17,8 @@ struct Inbox {
     received: Mutex<Vec<Value>>,
 }
 
-/// Keeps what is posted to it. Dropping it closes it.
+/// Keeps the alarms that are posted to it. Dropping it closes it.
 pub struct Webhook {
-    /// Its address.
     pub url: String,
     inbox: Arc<Inbox>,
     task: AbortHandle,
@@ -32,7 +31,7 @@ impl Drop for Webhook {
 }
 
 impl Webhook {
-    /// Fails this often before it takes anything.
+    /// Answers the first requests with an error, this many.
     pub fn failing_first(failures: usize) -> Webhook {
         let inbox = Arc::new(Inbox { failures: AtomicUsize::new(failures), ..Inbox::default() });
         let router = Router::new().route("/alarms", post(take)).with_state(Arc::clone(&inbox));
@@ -42,7 +41,6 @@ impl Webhook {
         Webhook { url, inbox, task }
     }
 
-    /// What it has taken.
     pub fn received(&self) -> Vec<Value> {
         self.inbox.received.lock().unwrap().clone()
     }

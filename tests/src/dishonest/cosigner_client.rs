@@ -1,4 +1,4 @@
-//! How the log asks cosigners, by add-checkpoint of c2sp.org/tlog-witness. It asks each one for a cosignature of
+//! Requests cosignatures by add-checkpoint of c2sp.org/tlog-witness. It asks each one for a cosignature of
 //! whatever history it is told to, with the best proof that this history gives.
 
 use std::sync::LazyLock;
@@ -9,19 +9,18 @@ use super::history::History;
 
 static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
     let builder = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0);
-    builder.timeout(crate::process::PATIENCE).build().unwrap()
+    builder.timeout(crate::process::TIMEOUT).build().unwrap()
 });
 
-/// What a cosigner said.
+/// The response of a cosigner.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct CosignerAnswer {
     /// The HTTP status; 0 when nobody answered.
     pub status: u16,
-    /// The body.
     pub body: String,
 }
 
-impl Asked {
+impl CosignerAnswer {
     /// The signature lines; none when it refused.
     pub fn cosignatures(&self) -> &str {
         if self.status == 200 { &self.body } else { "" }
@@ -29,20 +28,20 @@ impl Asked {
 }
 
 /// A cosigner as the log knows it.
-pub(super) struct Cosigner {
+pub(super) struct CosignerClient {
     url: String,
     /// The size that it cosigned last, as far as the log knows.
     old: u64,
 }
 
-impl Cosigner {
-    pub(super) fn new(url: &str) -> Cosigner {
-        Cosigner { url: url.trim_end_matches('/').to_owned(), old: 0 }
+impl CosignerClient {
+    pub(super) fn new(url: &str) -> CosignerClient {
+        CosignerClient { url: url.trim_end_matches('/').to_owned(), old: 0 }
     }
 
     /// Asks it to cosign the history; once more when it says that it remembers another size, or is not ready yet.
-    pub(super) async fn ask(&mut self, history: &History, key: &SigningKey) -> Asked {
-        let deadline = std::time::Instant::now() + crate::process::PATIENCE;
+    pub(super) async fn ask(&mut self, history: &History, key: &SigningKey) -> CosignerAnswer {
+        let deadline = std::time::Instant::now() + crate::process::TIMEOUT;
         let mut corrected = false;
         loop {
             let asked = self.ask_once(history, key).await;
@@ -64,13 +63,13 @@ impl Cosigner {
         }
     }
 
-    async fn ask_once(&self, history: &History, key: &SigningKey) -> Asked {
+    async fn ask_once(&self, history: &History, key: &SigningKey) -> CosignerAnswer {
         let request = CLIENT.post(format!("{}/add-checkpoint", self.url)).body(self.body(history, key));
-        let unreachable = |error: reqwest::Error| Asked { status: 0, body: error.to_string() };
+        let unreachable = |error: reqwest::Error| CosignerAnswer { status: 0, body: error.to_string() };
         match request.send().await {
             Ok(answer) => {
                 let status = answer.status().as_u16();
-                answer.text().await.map_or_else(unreachable, |body| Asked { status, body })
+                answer.text().await.map_or_else(unreachable, |body| CosignerAnswer { status, body })
             }
             Err(error) => unreachable(error),
         }

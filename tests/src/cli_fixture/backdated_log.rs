@@ -1,5 +1,10 @@
-//! A log made in memory, whose seals are as old as a test wants: a server's are always new.
+//! A log in memory whose seals are as old as a test wants: those of a server are always new.
 
+use crate::{
+    Witness,
+    server::ORIGIN,
+    witness::{image, time},
+};
 use taglog_memory_log::MemoryLog;
 use taglog_proto::{
     entry::{Entry, Limits, Roster, Seal},
@@ -7,29 +12,24 @@ use taglog_proto::{
     note::{SigningKey, VerifierKey},
     tag_proof::{self, LookupRequest},
 };
-use taglog_tests::{
-    Witness,
-    server::ORIGIN,
-    witness::{image, time},
-};
 
 /// A log of one witness, whose batches were sealed at times of the test's choice.
-pub struct OldLog {
+pub struct BackdatedLog {
     key: SigningKey,
     memory: MemoryLog,
     tags: u64,
 }
 
-impl OldLog {
+impl BackdatedLog {
     /// A log with these observations, sealed at `sealed` seconds since 1970.
-    pub fn new(witness: &Witness, notes: &[Vec<u8>], sealed: i64) -> OldLog {
+    pub fn new(witness: &Witness, notes: &[Vec<u8>], sealed: i64) -> BackdatedLog {
         let limits = Limits { future: 300, past: 7_776_000, quiet: 600 };
         let roster = Roster::new(time(sealed), limits, vec![witness.vkey().clone()]).unwrap();
         let mut memory = MemoryLog::default();
         let index = Batch::new(&memory, 0).finish().unwrap().tree.root;
         let first = Seal { time: time(sealed), size: 1, roster: 0, tags: 0, index };
         push(&mut memory, &[Entry::Roster(roster), Entry::Seal(first)]);
-        let mut log = OldLog { key: SigningKey::from_seed(ORIGIN, &[7; 32]).unwrap(), memory, tags: 0 };
+        let mut log = BackdatedLog { key: SigningKey::from_seed(ORIGIN, &[7; 32]).unwrap(), memory, tags: 0 };
         log.add(notes, sealed);
         log
     }
@@ -52,17 +52,15 @@ impl OldLog {
         push(&mut self.memory, &entries);
     }
 
-    /// The number of its entries.
     pub fn size(&self) -> u64 {
         self.memory.entries().len() as u64
     }
 
-    /// Its public key.
     pub fn vkey(&self) -> &VerifierKey {
         self.key.verifier_key()
     }
 
-    /// What it answers to a look-up, as a line of a file.
+    /// Its tag proof for an image, as a line of a saved file.
     pub fn tag_proof(&self, name: &str, from: Option<u64>) -> String {
         let checkpoint = self.memory.checkpoint(ORIGIN).sign(&self.key);
         let request = LookupRequest { images: vec![image(name)], page: 0, from };
@@ -73,5 +71,5 @@ impl OldLog {
 fn push(memory: &mut MemoryLog, entries: &[Entry]) {
     let bytes: Vec<String> = entries.iter().map(Entry::to_string).collect();
     let bytes: Vec<&[u8]> = bytes.iter().map(String::as_bytes).collect();
-    memory.push_batch(&bytes).unwrap_or_else(|error| panic!("the log in memory is not honest: {error}"));
+    memory.push_batch(&bytes).unwrap_or_else(|error| panic!("the log in memory is not valid: {error}"));
 }

@@ -1,9 +1,6 @@
-//! A log, registries, and a witness between them: what the tests of the witness agent's misfortunes share.
+//! A log, two registries and a witness agent between them.
 
-// Every test program uses a part of this.
-#![allow(dead_code)]
-
-pub mod switch;
+pub mod forwarder;
 pub mod webhook;
 
 use std::{
@@ -13,55 +10,52 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::{
+    Agent, HttpResponse, Server, Status, Witness,
+    agent::{log_table, registry_table, watch_table},
+    hostile_registry::{HostileRegistry, LOGIN, ManifestResponse, manifest_digest},
+    process::TIMEOUT,
+};
 use serde_json::Value;
 use taglog_proto::{tag_proof::TagProof, time::Timestamp};
-use taglog_tests::{
-    Agent, Answer, Server, Status, Witness,
-    agent::{log_table, registry_table, watch_table},
-    hostile_registry::{HostileRegistry, LOGIN, Manner, manifest_digest},
-    process::PATIENCE,
-};
 
-use crate::cli_common::wait;
+use crate::cli_fixture::wait;
 
-/// A tag that nothing is wrong with.
+/// A tag without faults.
 pub const HEALTHY: &str = "team/healthy:1.0";
 
-/// A log, two registries that do as they are told, and a witness whom the log admits.
-pub struct Scene {
-    /// The agent, and its home.
+/// A log, two registries whose responses a test chooses, and an agent whose witness the log admits.
+pub struct AgentFixture {
     pub agent: Agent,
-    /// Who it is.
     pub witness: Witness,
-    /// The log.
     pub server: Server,
     /// The registry that the test is about.
     pub registry: HostileRegistry,
-    /// A registry that nothing is wrong with.
+    /// A registry without faults.
     pub other: HostileRegistry,
 }
 
-impl Scene {
+impl AgentFixture {
     /// With [`HEALTHY`] in both registries, whose content is `one`.
-    pub fn new() -> Scene {
-        Scene::with(Server::start(&[&Witness::new(1)], ""))
+    pub fn new() -> AgentFixture {
+        AgentFixture::with(Server::start(&[&Witness::new(1)], ""))
     }
 
     /// The same with this log, which may admit `Witness::new(1)` or not.
-    pub fn with(server: Server) -> Scene {
+    pub fn with(server: Server) -> AgentFixture {
         let witness = Witness::new(1);
         let agent = Agent::new(&witness);
         agent.trust("trust", &server.vkey, &server.url);
         let (registry, other) = (HostileRegistry::start(), HostileRegistry::start());
-        let scene = Scene { agent, witness, server, registry, other };
-        scene.set_healthy("one");
-        scene
+        let fixture = AgentFixture { agent, witness, server, registry, other };
+        fixture.set_healthy("one");
+        fixture
     }
 
     /// Moves [`HEALTHY`] in both registries.
     pub fn set_healthy(&self, content: &str) {
         for registry in [&self.registry, &self.other] {
-            registry.set(HEALTHY, Manner::serves(content));
+            registry.set(HEALTHY, ManifestResponse::serves(content));
         }
     }
 
@@ -96,23 +90,23 @@ impl Scene {
         logged_digests(&self.server, &self.registry.name(image))
     }
 
-    /// Waits until the status says all these words about an image in the registry.
+    /// Waits until the error of an image in the registry contains all these words.
     pub fn wait_error(&mut self, image: &str, words: &[&str]) -> Status {
         let name = self.registry.name(image);
         let named = |status: &Status| words.iter().all(|word| status.error(&name).contains(word));
         self.agent.wait_until(&format!("{words:?} about {name}"), named)
     }
 
-    /// Waits until each of these images in the registry was looked at so many times more.
-    pub fn wait_looks(&self, images: &[&str], more: usize) {
-        let before: Vec<usize> = images.iter().map(|image| self.registry.looks(image)).collect();
-        wait_patiently(&self.agent, &format!("{more} more looks at {images:?}"), || {
-            images.iter().zip(&before).all(|(image, before)| self.registry.looks(image) >= before + more).then_some(())
+    /// Waits until each of these images in the registry was polled so many times more.
+    pub fn wait_polls(&self, images: &[&str], more: usize) {
+        let before: Vec<usize> = images.iter().map(|image| self.registry.polls(image)).collect();
+        wait_for_agent(&self.agent, &format!("{more} more polls of {images:?}"), || {
+            images.iter().zip(&before).all(|(image, before)| self.registry.polls(image) >= before + more).then_some(())
         });
     }
 }
 
-/// The keys of a configuration: what all tests have in common, and `settings` in its stead or besides.
+/// The keys of a configuration: those that all tests have in common, overridden and extended by `settings`.
 pub fn keys(settings: &[(&str, &str)]) -> String {
     let mut all = BTreeMap::from([
         ("listen", "\"127.0.0.1:0\""),
@@ -145,21 +139,20 @@ pub fn log_in(agent: &Agent, registry: &HostileRegistry) {
     agent.write("docker/config.json", &format!("{{\"auths\":{{{host:?}:{{\"auth\":{LOGIN:?}}}}}}}"));
 }
 
-/// The digest of a content as entries spell it; `gone` is `gone`.
+/// The digest of a content as text; `gone` is `gone`.
 pub fn digest_of(content: &str) -> String {
     if content == "gone" { content.to_owned() } else { manifest_digest(content).to_string() }
 }
 
-/// Each request on a connection of its own: a log closes those that are idle, perhaps just when they are used again.
+/// Each request on a connection of its own: a log may close an idle connection just when it is used again.
 static CLIENT: LazyLock<reqwest::Client> =
     LazyLock::new(|| reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap());
 
-/// `GET` of an address.
-pub fn get(url: &str) -> Answer {
-    wait(async { Answer::of(CLIENT.get(url)).await })
+pub fn get(url: &str) -> HttpResponse {
+    wait(async { HttpResponse::of(CLIENT.get(url)).await })
 }
 
-/// All sightings of an image that the log has, proven, oldest first: what, and when the witness looked.
+/// All sightings of an image in the log, proven, oldest first: what was observed, and when.
 pub fn logged(server: &Server, image: &str) -> Vec<(String, Timestamp)> {
     let answer = get(&format!("{}/api/v1/lookup?image={image}", server.url));
     assert_eq!(answer.status, 200, "{answer:?}");
@@ -177,16 +170,16 @@ pub fn logged_digests(server: &Server, image: &str) -> Vec<String> {
 /// Waits until the log has exactly these contents of an image.
 pub fn wait_logged(agent: &Agent, server: &Server, image: &str, contents: &[&str]) {
     let want: Vec<String> = contents.iter().map(|content| digest_of(content)).collect();
-    let has = wait_patiently(agent, &format!("{contents:?} of {image} in the log"), || {
+    let has = wait_for_agent(agent, &format!("{contents:?} of {image} in the log"), || {
         let has = logged_digests(server, image);
         (has.len() >= want.len()).then_some(has)
     });
     assert_eq!(has, want, "{image}: the agent says:\n{}", agent.stderr());
 }
 
-/// Waits until the condition gives something; if it never does, the agent's own words are shown.
-pub fn wait_patiently<T>(agent: &Agent, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
+/// Waits until the condition gives something; otherwise fails with the output of the agent.
+pub fn wait_for_agent<T>(agent: &Agent, what: &str, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + TIMEOUT;
     loop {
         if let Some(found) = condition() {
             return found;
@@ -196,7 +189,7 @@ pub fn wait_patiently<T>(agent: &Agent, what: &str, mut condition: impl FnMut() 
     }
 }
 
-/// How many entries the log has still to take.
+/// How many entries are not yet delivered to the log.
 pub fn pending(status: &Status, server: &Server) -> u64 {
     status.log(&server.vkey)["pending"].as_u64().unwrap()
 }

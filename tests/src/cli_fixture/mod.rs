@@ -1,9 +1,6 @@
-//! A user of `taglog` with a home of their own, logs in several tempers, and what to expect of each run.
+//! A user of `taglog` with a home directory, and checks of what each run prints and how it ends.
 
-// Every test program uses a part of this.
-#![allow(dead_code)]
-
-pub mod old_log;
+pub mod backdated_log;
 pub mod proxy;
 
 use std::{
@@ -14,9 +11,9 @@ use std::{
     sync::LazyLock,
 };
 
+use crate::{DataDirectory, Server, Witness, binary, server::copy_directory};
 use serde_json::Value;
 use taglog_proto::{name::Digest, note::VerifierKey};
-use taglog_tests::{Data, Server, Witness, binary, server::copy_directory};
 use tempfile::TempDir;
 
 /// The image of most tests that need no registry.
@@ -24,7 +21,7 @@ pub const APP: &str = "registry.example/team/app:1.0";
 
 static RUNTIME: LazyLock<tokio::runtime::Runtime> = LazyLock::new(|| tokio::runtime::Runtime::new().unwrap());
 
-/// Waits for what the harness does asynchronously. One runtime for all tests of a program: a client's
+/// Blocks on a future. One runtime for all tests of a program: a client's
 /// connections end with the runtime that they were made on.
 pub fn wait<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.block_on(future)
@@ -35,20 +32,19 @@ pub fn runtime() -> &'static tokio::runtime::Runtime {
     &RUNTIME
 }
 
-/// Somebody who runs `taglog`: a home directory, and in it trust file, memory and key.
+/// A user of `taglog`: a home directory with trust file, memory and key.
 pub struct User {
     home: TempDir,
 }
 
 impl User {
-    /// A user who trusts nothing yet, and does not mind that what tests push is seconds old.
+    /// A user who trusts no log yet, and whose policy accepts digests that are seconds old.
     pub fn new() -> User {
         let user = User { home: tempfile::tempdir().unwrap() };
         user.write("taglog.toml", "[[rule]]\nrepositories = [\"**\"]\nmin-age = \"0s\"\n");
         user
     }
 
-    /// A user who trusts this log.
     pub fn trusting(server: &Server) -> User {
         let user = User::new();
         user.trust(&server.vkey, &server.url);
@@ -62,12 +58,10 @@ impl User {
         user
     }
 
-    /// Writes the trust file.
     pub fn trust(&self, vkey: &VerifierKey, url: &str) {
         self.write("trust", format!("log {vkey} {url}\nquorum none\n"));
     }
 
-    /// Writes the witness's secret key.
     pub fn use_key(&self, witness: &Witness) {
         self.write("key", format!("{}\n", witness.key.to_secret_string()));
     }
@@ -88,7 +82,6 @@ impl User {
         self.argument(name)
     }
 
-    /// Reads a text in the user's home.
     pub fn read(&self, name: &str) -> String {
         std::fs::read_to_string(self.path(name)).unwrap()
     }
@@ -105,22 +98,22 @@ impl User {
     }
 
     /// Runs the command to its end.
-    pub fn run(&self, arguments: &[&str]) -> Ran {
-        Ran::of(arguments, self.command(arguments).output().unwrap())
+    pub fn run(&self, arguments: &[&str]) -> CommandOutput {
+        CommandOutput::of(arguments, self.command(arguments).output().unwrap())
     }
 
     /// Runs the command with this on its standard input.
-    pub fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> Ran {
+    pub fn run_with_input(&self, arguments: &[&str], input: &[u8]) -> CommandOutput {
         let mut command = self.command(arguments);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         // Dropped at the end of the statement, so that the command sees the end of its input.
         child.stdin.take().unwrap().write_all(input).unwrap();
-        Ran::of(arguments, child.wait_with_output().unwrap())
+        CommandOutput::of(arguments, child.wait_with_output().unwrap())
     }
 
     /// Runs the command with `--output json`.
-    pub fn run_json(&self, arguments: &[&str]) -> Ran {
+    pub fn run_json(&self, arguments: &[&str]) -> CommandOutput {
         self.run(&[arguments, &["--output", "json"]].concat())
     }
 
@@ -155,24 +148,20 @@ fn files_in(directory: &Path) -> Vec<PathBuf> {
     paths
 }
 
-/// How a run ended and what it said.
+/// The exit code and the output of a run.
 #[derive(Debug)]
-pub struct Ran {
-    /// What was run.
+pub struct CommandOutput {
     pub arguments: Vec<String>,
-    /// The exit code.
     pub code: i32,
-    /// Standard output.
     pub stdout: String,
-    /// Standard error.
     pub stderr: String,
 }
 
-impl Ran {
+impl CommandOutput {
     /// Reads the output of an ended run, which must not have panicked or been killed.
-    pub fn of(arguments: &[&str], output: Output) -> Ran {
+    pub fn of(arguments: &[&str], output: Output) -> CommandOutput {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let ran = Ran {
+        let ran = CommandOutput {
             arguments: arguments.iter().map(|argument| argument.chars().take(200).collect()).collect(),
             code: output.status.code().unwrap_or(-1),
             stdout: text(output.stdout),
@@ -182,22 +171,20 @@ impl Ran {
         ran
     }
 
-    /// Checks the exit code.
-    pub fn exits(self, code: i32) -> Ran {
+    pub fn exits(self, code: i32) -> CommandOutput {
         assert_eq!(self.code, code, "{self:?}");
         self
     }
 
-    /// Checks that standard output or error has each of these words.
-    pub fn says(self, words: &[&str]) -> Ran {
+    /// Checks that each of these words is on standard output or standard error.
+    pub fn prints(self, words: &[&str]) -> CommandOutput {
         for word in words {
             assert!(self.stdout.contains(word) || self.stderr.contains(word), "no {word:?} in {self:?}");
         }
         self
     }
 
-    /// Checks that nothing came on standard output.
-    pub fn prints_nothing(self) -> Ran {
+    pub fn has_empty_stdout(self) -> CommandOutput {
         assert_eq!(self.stdout, "", "{self:?}");
         self
     }
@@ -226,8 +213,8 @@ pub fn add(server: &Server, notes: &[Vec<u8>]) {
 }
 
 /// A data directory with the key of another log and nothing else of it: two logs with one identity.
-pub fn same_key(server: &Server, witnesses: &[&Witness]) -> Data {
-    let mut twin = Data::with(witnesses, "");
+pub fn with_same_key(server: &Server, witnesses: &[&Witness]) -> DataDirectory {
+    let mut twin = DataDirectory::with(witnesses, "");
     let (from, to) = (server.data.path().join("key"), twin.path().join("key"));
     std::fs::remove_file(&to).and_then(|()| std::fs::copy(from, to)).unwrap();
     twin.vkey = server.vkey.clone();
@@ -235,8 +222,8 @@ pub fn same_key(server: &Server, witnesses: &[&Witness]) -> Data {
 }
 
 /// A copy of a stopped log's data directory, as a backup would hold it.
-pub fn copy_of(data: &Data) -> Data {
-    let mut copy = Data::init();
+pub fn copy_of(data: &DataDirectory) -> DataDirectory {
+    let mut copy = DataDirectory::init();
     std::fs::remove_dir_all(copy.path()).unwrap();
     copy_directory(&data.path(), &copy.path());
     copy.vkey = data.vkey.clone();

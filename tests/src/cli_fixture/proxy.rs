@@ -1,4 +1,4 @@
-//! What may stand between a user and a log: a relay that lies, or a server that is no log at all.
+//! A relay between a user and a log that changes requests or responses, and a server that is no log.
 
 use std::{
     io::{Read as _, Write as _},
@@ -11,29 +11,29 @@ use std::{
     time::Duration,
 };
 
+use crate::Server;
 use axum::{
     body::Body,
     extract::{Request, State},
     http::{StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse as _, Response},
 };
-use taglog_tests::Server;
 use tokio::task::AbortHandle;
 
-/// Gives the body that is passed on instead of the one that came, for a path.
+/// Maps a path and a body to the body that is passed on.
 type Edit = Box<dyn Fn(&str, Vec<u8>) -> Vec<u8> + Send + Sync>;
 
 /// What a relay answers by itself.
 #[derive(Clone, Copy, Debug)]
-pub enum Own {
+pub enum RelayAnswer {
     /// 503 with a problem of this type.
     Unavailable(&'static str),
     /// Nothing, on a connection that stays open.
     Silence,
 }
 
-/// Gives the relay's own answer for a path, or leaves it to the log.
-type Instead = Box<dyn Fn(&str) -> Option<Own> + Send + Sync>;
+/// The relay's own answer for a path; `None` passes the request on.
+type Instead = Box<dyn Fn(&str) -> Option<RelayAnswer> + Send + Sync>;
 
 struct Relay {
     upstream: String,
@@ -45,7 +45,6 @@ struct Relay {
 
 /// A relay in front of a real log. Dropping it closes it.
 pub struct Proxy {
-    /// Its address.
     pub url: String,
     task: AbortHandle,
 }
@@ -62,12 +61,12 @@ impl Proxy {
         Proxy::start(server, Box::new(|_, body| body), Box::new(|_, body| body))
     }
 
-    /// Changes what the log is asked.
+    /// Changes the bodies of requests.
     pub fn asking(server: &Server, edit: impl Fn(&str, Vec<u8>) -> Vec<u8> + Send + Sync + 'static) -> Proxy {
         Proxy::start(server, Box::new(edit), Box::new(|_, body| body))
     }
 
-    /// Changes what the log answers.
+    /// Changes the bodies of responses.
     pub fn answering(server: &Server, edit: impl Fn(&str, Vec<u8>) -> Vec<u8> + Send + Sync + 'static) -> Proxy {
         Proxy::start(server, Box::new(|_, body| body), Box::new(edit))
     }
@@ -84,20 +83,20 @@ impl Proxy {
             }
             let text = String::from_utf8(body).unwrap();
             let edited = edit(text.clone());
-            assert_ne!(edited, text, "this lie is none: {path}");
+            assert_ne!(edited, text, "the edit changes nothing: {path}");
             edited.into_bytes()
         })
     }
 
-    /// Answers some calls itself, so that the log never hears of them.
-    pub fn instead(server: &Server, instead: impl Fn(&str) -> Option<Own> + Send + Sync + 'static) -> Proxy {
+    /// Answers some requests itself and does not pass them on.
+    pub fn instead(server: &Server, instead: impl Fn(&str) -> Option<RelayAnswer> + Send + Sync + 'static) -> Proxy {
         Proxy::start_with(server, Box::new(instead), Box::new(|_, body| body), Box::new(|_, body| body))
     }
 
-    /// Answers some calls itself, and changes what the log answers to others.
+    /// Answers some requests itself, and changes the responses to others.
     pub fn instead_and_answering(
         server: &Server,
-        instead: impl Fn(&str) -> Option<Own> + Send + Sync + 'static,
+        instead: impl Fn(&str) -> Option<RelayAnswer> + Send + Sync + 'static,
         edit: impl Fn(&str, Vec<u8>) -> Vec<u8> + Send + Sync + 'static,
     ) -> Proxy {
         Proxy::start_with(server, Box::new(instead), Box::new(|_, body| body), Box::new(edit))
@@ -122,8 +121,8 @@ async fn pass_on(State(relay): State<Arc<Relay>>, request: Request) -> Response 
     let (head, body) = request.into_parts();
     let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
     match (relay.instead)(&path) {
-        Some(Own::Unavailable(kind)) => return unavailable(kind),
-        Some(Own::Silence) => return std::future::pending().await,
+        Some(RelayAnswer::Unavailable(kind)) => return unavailable(kind),
+        Some(RelayAnswer::Silence) => return std::future::pending().await,
         None => {}
     }
     let body = axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec();
@@ -155,29 +154,28 @@ fn unavailable(kind: &str) -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, content_type, problem.to_string()).into_response()
 }
 
-/// What a [`Stranger`] does once it has read a request.
+/// What a [`FakeServer`] does once it has read a request.
 #[derive(Clone, Copy, Debug)]
-pub enum Manner {
+pub enum FakeServerMode {
     /// Sends these bytes and closes.
-    Says(&'static str),
+    Sends(&'static str),
     /// Sends these bytes, then zeroes without end.
     NeverEnds(&'static str),
     /// Sends these bytes, then nothing, and stays connected.
     Stalls(&'static str),
 }
 
-/// A server that speaks HTTP or less, and is no log. Dropping it closes it.
-pub struct Stranger {
-    /// Its address.
+/// A server that is no log, and need not even speak HTTP. Dropping it closes it.
+pub struct FakeServer {
     pub url: String,
     address: String,
     closing: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Stranger {
+impl FakeServer {
     /// Starts it on a free port.
-    pub fn start(manner: Manner) -> Stranger {
+    pub fn start(mode: FakeServerMode) -> FakeServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let closing = Arc::new(AtomicBool::new(false));
@@ -188,15 +186,15 @@ impl Stranger {
                     break;
                 }
                 // Ends when the other side closes.
-                std::thread::spawn(move || answer(stream, manner));
+                std::thread::spawn(move || answer(stream, mode));
             }
         };
         let thread = Some(std::thread::spawn(accept));
-        Stranger { url: format!("http://{address}"), address, closing, thread }
+        FakeServer { url: format!("http://{address}"), address, closing, thread }
     }
 }
 
-impl Drop for Stranger {
+impl Drop for FakeServer {
     fn drop(&mut self) {
         self.closing.store(true, SeqCst);
         // Wakes the thread, so that it sees that it shall end.
@@ -208,18 +206,18 @@ impl Drop for Stranger {
     }
 }
 
-/// Writing fails when the other side has had enough, which is what the tests are after.
-fn answer(mut stream: TcpStream, manner: Manner) {
+/// Writing fails when the client closes the connection, which is what the tests want.
+fn answer(mut stream: TcpStream, mode: FakeServerMode) {
     read_request(&mut stream);
-    match manner {
-        Manner::Says(text) => drop(stream.write_all(text.as_bytes())),
-        Manner::NeverEnds(head) => {
+    match mode {
+        FakeServerMode::Sends(text) => drop(stream.write_all(text.as_bytes())),
+        FakeServerMode::NeverEnds(head) => {
             let mut sent = stream.write_all(head.as_bytes());
             while sent.is_ok() {
                 sent = stream.write_all(&[b'0'; 1 << 16]);
             }
         }
-        Manner::Stalls(head) => {
+        FakeServerMode::Stalls(head) => {
             drop(stream.write_all(head.as_bytes()));
             // Until the other side closes.
             drop(stream.read_to_end(&mut Vec::new()));
