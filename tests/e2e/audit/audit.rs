@@ -70,7 +70,7 @@ impl AuditFixture {
     }
 }
 
-/// What an audit says, without what differs from run to run.
+/// The report of an audit without the fields that differ from run to run.
 fn lasting(report: &Value) -> Value {
     let mut report = report.clone();
     for field in ["location", "policy", "ageSeconds", "auditedNow", "seconds", "entriesPerSecond"] {
@@ -152,7 +152,7 @@ fn a_local_copy_is_audited_without_a_log_url() {
     add(&fixture.server, &[fixture.witnesses[0].observe(OTHER, "new", fixture.begin + 9)]);
     let live = user.run_json(&["audit", &fixture.server.url]).exits(0).json();
     assert!(live["auditedNow"].as_u64() < live["size"].as_u64(), "{live}");
-    // A copy that lags is no log that shrank.
+    // An outdated copy is no log that shrank.
     user.run(&["audit", directory]).exits(0).prints(&["behind"]);
 }
 

@@ -132,7 +132,7 @@ fn evidence_files_are_verified_offline() {
     User::new().run(&["evidence", "verify", &innocent]).exits(2).prints(&["--vkey"]);
 }
 
-/// A log in memory whose index tells whatever a test wants, as a directory of files.
+/// A log in memory whose index has any content that a test wants, as a directory of files.
 struct FalseIndexLog {
     key: SigningKey,
     memory: MemoryLog,
@@ -189,7 +189,7 @@ impl FalseIndexLog {
         user.write("app.tagproof", proof.to_json());
     }
 
-    /// Compares the answer with the log; the one piece of evidence, judged, if there is any.
+    /// Compares the answer with the log; the one piece of evidence, verified, if there is any.
     fn compare(&self) -> Option<String> {
         let user = User::new();
         self.serve(&user);

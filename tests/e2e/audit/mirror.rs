@@ -99,7 +99,7 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// Whatever has a name in the copy is what the log serves under it; the checkpoint may be an older one.
+/// Every file of the copy has the bytes that the log serves; the checkpoint may be an older one.
 fn assert_true(server: &Server, copy: &Path) {
     for (name, bytes) in files(copy).into_iter().filter(|(name, _)| !name.ends_with("checkpoint")) {
         let served = wait(server.get(&format!("/{}", name.display())));

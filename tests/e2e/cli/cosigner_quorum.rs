@@ -16,11 +16,11 @@ use taglog_tests::{
     witness::{now, time},
 };
 
-/// One who cosigns everything that passes, in this many seconds from now.
+/// A cosigner in the relay, whose cosignatures are dated this many seconds from now.
 struct SimulatedCosigner {
     key: CosignerSigningKey,
     offset: i64,
-    /// Signs something else than it says.
+    /// Makes invalid signatures.
     lies: bool,
 }
 
@@ -123,7 +123,7 @@ impl CosignedRelayFixture {
     }
 }
 
-/// What is said when too few stand behind a checkpoint: no verdict, and nothing is remembered.
+/// Refused for lack of cosignatures: no verdict, and nothing is remembered.
 fn is_refused(ran: CommandOutput, words: &[&str]) {
     ran.exits(3).prints(words);
 }
@@ -162,7 +162,7 @@ fn k_of_n_are_enough_and_fewer_are_not() {
 #[test]
 fn the_age_of_a_checkpoint_is_that_of_its_quorum() {
     let log = CosignedRelayFixture::new();
-    // The third one's word is fresh, and needs a second one's.
+    // The third cosignature is recent, and a second one is needed.
     log.cosigned_by(vec![cosigner(1, -250), cosigner(2, -200), cosigner(3, 0)]);
     log.verify(&[]).exits(0);
     log.verify(&["--max-age", "150s"]).exits(1).prints(&["stale", "quorum of cosignatures is 20"]);

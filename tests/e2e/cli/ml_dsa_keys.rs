@@ -60,7 +60,7 @@ fn stripped(checkpoint: &str) -> String {
     format!("{text}\n\n{}\n", lines.join("\n"))
 }
 
-/// Not believed; and no misbehaviour, since anybody on the way can leave a line out.
+/// Refused, but not as misbehaviour: anyone between log and user can remove a line.
 fn is_refused(ran: CommandOutput) {
     ran.exits(3).prints(&["(ML-DSA-44)"]);
 }
@@ -96,7 +96,7 @@ fn a_mirror_keeps_both_signatures() {
     user.run(&[&MIRROR[..], &["--log", &relay.url]].concat()).exits(0);
 }
 
-/// Who has the Ed25519 key alone, such as a thief, can show two histories, and is convicted by them.
+/// A holder of the Ed25519 key alone, such as a thief, can show two histories, and these prove misbehaviour.
 #[test]
 fn the_ed25519_signature_alone_proves_misbehaviour() {
     let fixture = TwoKeysFixture::new();
@@ -129,7 +129,7 @@ fn init_takes_both_keys_and_shows_cosigners_without_asking_for_them() {
     let other = CosignerSigningKey::from_seed(fixture.server.vkey.name(), Algorithm::MlDsa44, &[9; 32]).unwrap();
     init(&["--vkey", &vkey, "--vkey", &other.key().to_string()]).exits(4).prints(&["do not trust it"]);
     init(&["--vkey", "nonsense"]).exits(2);
-    // Who asks for both keys is not talked out of one.
+    // A user who requires both keys is not downgraded to one.
     let relay = without_second_key(&fixture);
     fixture.user.run(&["init", &relay.url, "--yes"]).exits(2).prints(&["--replace"]);
     assert_eq!(fixture.user.read("trust"), trust);

@@ -150,7 +150,7 @@ fn a_retag_known_to_one_log_fails_in_every_format() {
     assert!(github.contains("::error file=Dockerfile,line=1,title=taglog%3A retagged::"), "{github}");
     assert!(github.contains(&reason) && github.contains(&bad), "{github}");
     fixture.verify(&["--print-digest", &image]).exits(1).has_empty_stdout();
-    // Whoever asks one log alone hears that log alone.
+    // A command about one log shows that log alone.
     fixture.verify(&["--log", FIRST, &image]).exits(0);
     fixture.verify(&["--log", &fixture.second.url, &image]).exits(1);
 }
@@ -237,14 +237,14 @@ fn misbehaviour_of_one_log_is_not_hidden_by_another() {
         assert!(user.remembered().contains(checkpoint), "what is remembered of it has moved");
     }
     user.run(&["verify", "--log", SECOND, &image]).exits(0);
-    // Nor by one that cannot be asked.
+    // Nor by one that is unreachable.
     drop(honest.stop());
     liar.add(&[one.observe(attack::OTHER, "instead", now() - 500)]);
     let ran = user.run(&["verify", &image]).exits(4);
     ran.prints(&["THE LOG MISBEHAVES"]);
 }
 
-/// The log takes its last batch back.
+/// The log removes its last batch.
 fn roll_back(log: &DishonestLog) {
     log.roll_back(1);
 }

@@ -295,7 +295,7 @@ fn an_old_proof_shows_its_age_and_is_refused_on_request() {
     }
 }
 
-/// Whether a witness had vouched recently is a question as of the proof, not of today.
+/// The freshness of observations refers to the time of the proof, not to the present.
 #[test]
 fn freshness_refers_to_the_time_of_the_proof() {
     let user = with_old_proof();
@@ -304,7 +304,7 @@ fn freshness_refers_to_the_time_of_the_proof() {
     offline(&user, &file, &["--freshness", "59m"]).exits(1).prints(&["stale", "last vouched"]);
 }
 
-/// An older proof of something else in the same file makes no old word fresh again.
+/// An older proof of something else in the same file makes no old observation fresh.
 #[test]
 fn freshness_refers_to_the_proof_of_the_image_itself() {
     let witness = Witness::new(1);

@@ -67,7 +67,7 @@ fn a_digest_without_history_warns_unless_policy_asks_for_an_age() {
     fixture.policy("[[rule]]\nrepositories = ['registry.example/team/*']\nmin-age = '1h'\n");
     fixture.expect(&image, "new", 1);
     fixture.user.run(&["verify", &image]).exits(1).prints(&["new", "policy asks for"]);
-    // Nobody is asked for an age: by another rule, by no file, by the command line.
+    // No age is required: by another rule, without a file, by the command line.
     fixture.policy("[[rule]]\nrepositories = ['registry.example/other/*']\nmin-age = '1h'\n");
     fixture.expect(&image, "new", 0);
     let none = fixture.user.run_json(&["verify", &image, "--policy", "none", "--min-age", "1h"]).exits(1).json();
@@ -187,7 +187,7 @@ fn ignored_images_pass_until_their_expiry_date() {
     fixture.user.run(&["verify", &unlogged]).exits(1).prints(&["uncovered", "no longer ignored", "not logged yet"]);
 }
 
-/// The tag moves for a good reason; a person looks, and exactly that digest passes.
+/// The tag moves for a good reason; a person approves it, and exactly that digest passes.
 #[test]
 fn approve_lets_one_digest_pass() {
     let fixture = PolicyFixture::new();
@@ -316,7 +316,7 @@ fn the_policy_names_the_trust_file() {
     run(&["policy", "check"]).exits(2).prints(&["keys/other"]);
 }
 
-/// An audit tells of every retagged tag what `verify` would say of it, by what the log alone can tell.
+/// An audit reports for every retagged tag the verdict of `verify`, as far as the log alone decides it.
 #[test]
 fn audit_evaluates_retagged_tags_by_policy() {
     let fixture = PolicyFixture::new();
@@ -449,7 +449,7 @@ fn witnesses_unknown_to_the_log_are_reported() {
          [[rule]]\nrepositories = ['a.example/**']\nagree = 1\n"
     ));
     let check = |more: &[&str]| fixture.user.run(&[&["policy", "check"], more].concat());
-    // Nobody is asked, and that is said.
+    // No registry is asked, and that is printed.
     check(&[]).exits(0).prints(&["3 witnesses (whether the log knows them, --online tells)"]);
     let offline = fixture.user.run_json(&["policy", "check"]).exits(0).json();
     assert_eq!((&offline["trusted"], &offline["roster"]), (&json!(3), &Value::Null), "{offline}");

@@ -192,8 +192,7 @@ fn a_rebuild_passes_with_a_warning_and_its_evidence() {
     drop(server);
     user.run(&["verify", "--platform", "linux/amd64", "--offline", &file, &pinned]).exits(0).prints(&["rebuilt "]);
 
-    // A document in it is nobody's word: one that is not what it should be makes the file unusable, and convicts no
-    // log.
+    // Documents in it are not signed: a wrong one makes the file unusable, and proves no misbehaviour of the log.
     let saved = user.read("app.tagproof");
     let at = saved.find("\"bytes\":\"").unwrap() + "\"bytes\":\"".len();
     let other = if saved.as_bytes()[at] == b'A' { "B" } else { "A" };

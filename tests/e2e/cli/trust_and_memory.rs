@@ -51,7 +51,7 @@ fn init_refuses_another_key_than_the_one_given() {
     assert!(!user.path("trust").exists());
 }
 
-/// A misspelled key is the user's mistake, not the log's.
+/// A malformed key is the user's mistake, not the log's.
 #[test]
 fn init_reports_a_malformed_vkey() {
     let server = log();

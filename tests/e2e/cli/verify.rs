@@ -207,7 +207,7 @@ fn an_unreachable_registry_does_not_prevent_other_verdicts() {
     assert_eq!((&answer["passes"], &answer["images"][0]["verdict"]), (&false.into(), &"ok".into()));
     assert!(answer["errors"][0].as_str().unwrap().contains(&down), "{answer}");
     fixture.user.run(&["verify", "--print-digest", &fixture.image, &down]).exits(3).has_empty_stdout().prints(&[&down]);
-    // What fails weighs more than what could not be asked.
+    // A failing verdict is more severe than an unreachable registry.
     fixture.push("evil");
     fixture.user.run(&["verify", &down, &fixture.image]).exits(1).prints(&["mismatch", &host]);
     // The log alone knows the history, whatever the registry does; and a digest is not asked for.

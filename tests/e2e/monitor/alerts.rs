@@ -38,7 +38,7 @@ fn every_kind_of_change_reaches_every_sink() {
     let fixture = MonitorFixture::new(&server.vkey, &server.url, &sinks);
     fixture.write("sendmail", SENDMAIL);
     std::fs::set_permissions(fixture.path("sendmail"), std::fs::Permissions::from_mode(0o755)).unwrap();
-    // What was there before the first start is past.
+    // Entries from before the first start cause no alerts.
     let start = now() - 100;
     add(&server, &[one.observe(IMAGE, "old", start), one.observe(IMAGE, "old again", start + 1)]);
 
@@ -64,7 +64,7 @@ fn every_kind_of_change_reaches_every_sink() {
     add(&server, &[one.observe(IMAGE, "old", start + 5)]);
     assert_eq!(await_alert(&monitor, "disagreement", "ended")["about"], disagreement["about"]);
 
-    // The third has never said anything; now it does.
+    // The first observation by the third witness.
     wait_for("the feed to name the third", TIMEOUT, || {
         read(&fixture, "alerts.xml").contains(&format!("witness {} says nothing any more", third.id())).then_some(())
     });

@@ -12,7 +12,7 @@ fn violations(ran: &OnceOutput) -> Vec<&serde_json::Value> {
     ran.alerts.iter().filter(|alert| alert["kind"] == "violation").collect()
 }
 
-/// The next look tells of the attack, once, and keeps what convicts.
+/// The next poll raises one alert about the attack, and keeps evidence.
 fn is_told(attack: Attack) {
     let log = attack::begun();
     let fixture = MonitorFixture::new(log.vkey(), &log.url, STDOUT);

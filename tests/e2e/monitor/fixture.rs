@@ -19,12 +19,12 @@ use tokio::{net::TcpListener, runtime::Runtime};
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
-/// Waits for what the harness does asynchronously.
+/// Blocks on a future.
 pub fn wait<T>(future: impl Future<Output = T>) -> T {
     RUNTIME.block_on(future)
 }
 
-/// Takes alerts, or refuses them, as it is told.
+/// Receives alerts; a test chooses which it refuses.
 #[derive(Clone)]
 pub struct WebhookReceiver {
     pub url: String,

@@ -27,7 +27,7 @@ struct SubmittingClient {
     random: Random,
     next: u64,
     start: i64,
-    /// DigestBody, and not answered: to be sent again, first of all.
+    /// Sent and not answered: to be sent again before anything else.
     pending: Vec<Vec<u8>>,
     acknowledged: Vec<(Vec<u8>, u64)>,
     /// Answered as duplicates: they were in the log although the crash came before the answer.

@@ -413,9 +413,8 @@ async fn bad_lookups_are_refused() {
         assert_gets(&server, 400, "malformed-request", &[&get(query)]).await;
     }
     assert_gets(&server, 400, "malformed-request", &["/api/v1/lookup"]).await;
-    let misspelled =
-        ["busybox", "registry.example/team/app", "Registry.example/a:1", "r.example/a:", "r.example/a:%00"];
-    for image in misspelled {
+    let malformed = ["busybox", "registry.example/team/app", "Registry.example/a:1", "r.example/a:", "r.example/a:%00"];
+    for image in malformed {
         assert_gets(
             &server,
             400,
@@ -455,7 +454,7 @@ async fn bad_posted_lookups_are_refused() {
         assert_problem(&body[..body.len().min(80)], &answer, 400, "malformed-request");
     }
     let answer = server.post("/api/v1/lookup", "application/json", r#"{"images":["busybox"]}"#).await;
-    assert_problem("misspelled", &answer, 400, "malformed-image");
+    assert_problem("malformed", &answer, 400, "malformed-image");
     for from in [0, size + 1, u64::MAX] {
         let body = format!(r#"{{"images":["{APP}"],"from":{from}}}"#);
         let answer = server.post("/api/v1/lookup", "application/json", body).await;
@@ -532,7 +531,7 @@ async fn manifests_of_unlogged_digests_are_refused() {
     let size = server.size().await;
     assert_problem("unknown", &put("unknown", digest("unknown").to_string()).await, 422, "manifest-not-named");
     assert_problem("wrong", &put("other", digest("first").to_string()).await, 422, "digest-mismatch");
-    assert_problem("misspelled", &put("first", "sha256:1".to_owned()).await, 400, "malformed-digest");
+    assert_problem("malformed", &put("first", "sha256:1".to_owned()).await, 400, "malformed-digest");
     assert_too_large(&server, &format!("PUT /api/v1/manifests/{}", digest("first")), 4 << 20).await;
     let path = format!("/api/v1/manifests/{}", digest("first"));
     assert_problem("not kept", &server.get(&path).await, 404, "not-found");

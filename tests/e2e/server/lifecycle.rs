@@ -138,7 +138,7 @@ fn bad_witness_keys_are_refused() {
     assert_refuses(&data, &[], &["Witness.Example/W1"]);
 }
 
-/// It is an easy mistake, and what is said about it ends up in logs.
+/// An easy mistake, and its error message ends up in logs.
 #[test]
 fn a_secret_key_given_as_a_public_key_is_not_printed() {
     let data = DataDirectory::init();
@@ -205,7 +205,7 @@ async fn changed_witnesses_are_written_as_a_new_roster() {
     let server = data.start();
     let about = server.get("/api/v1/log").await.json();
     assert_eq!(about["roster"]["index"].as_u64(), Some(before.unverified().size), "first in its batch");
-    // Who has left gets the old answer, and nothing new in.
+    // For a removed witness duplicates are still answered, and nothing new is accepted.
     assert_eq!(server.submit(&old).await, SubmissionResult::Duplicate(index));
     assert_eq!(server.submit(&one.sign_again(&old)).await, SubmissionResult::Duplicate(index));
     let refused = server.post_note(&one.observe(APP, "b", now())).await;
@@ -213,11 +213,11 @@ async fn changed_witnesses_are_written_as_a_new_roster() {
     server.add(&[two.observe(APP, "b", now()), three.observe(APP, "b", now())]).await;
     let log = replay(&server).await;
     assert_prefix(&before, &log);
-    // What it said stays in every answer, marked as by one who has left.
+    // Its observations stay in every answer, marked as those of a removed witness.
     let lookup = server.lookup(&[APP], "").await;
     let in_roster: Vec<bool> = lookup.images[0].witnesses.iter().map(|witness| witness.in_roster).collect();
     assert_eq!(in_roster, [false, true, true]);
-    // And it may come back.
+    // And it may be admitted again.
     let data = server.stop();
     data.configure(&[&one], "[limits]\nfuture = 60");
     let server = data.start();
@@ -231,7 +231,7 @@ async fn unchanged_witnesses_write_no_roster() {
     let (one, two) = (Witness::new(1), Witness::new(2));
     let server = Server::start(&[&one, &two], "");
     let data = server.stop();
-    // The order in the file is of no account.
+    // The order in the file does not matter.
     data.configure(&[&two, &one], "");
     let log = replay(&data.start()).await;
     let rosters = log.entries().iter().filter(|entry| entry.starts_with(b"taglog/roster@v1\n"));
@@ -267,7 +267,7 @@ async fn a_restart_keeps_everything() {
     assert_eq!(server.get(&manifest).await.text(), content);
     let again = server.submit_bundle(&notes).await;
     assert_eq!(again, indices.into_iter().map(SubmissionResult::Duplicate).collect::<Vec<_>>());
-    // Lists of sightings go on where they were.
+    // Lists of sightings continue where they ended.
     server.submit(&witness.observe("r.example/a:1", "new", t + 1)).await.added();
     let report = &server.lookup(&["r.example/a:1"], "").await.images[0].witnesses[0];
     assert_eq!((report.line.observations, report.line.sightings, report.complete), (2, 2, true));
@@ -388,7 +388,7 @@ async fn a_missing_file_of_the_store_is_refused() {
                 assert!(refusal.code == Some(1) && refusal.message.contains("taglog-server: "), "{refusal:?}");
                 refusals += 1;
             }
-            // RocksDB had replaced this file and not yet removed it; then nothing may be amiss.
+            // RocksDB had replaced this file and not yet removed it; then the store may be intact.
             Ok(server) => assert!(replay(&server).await.entries().len() as u64 >= size, "{missing:?}"),
         }
     }

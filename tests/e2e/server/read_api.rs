@@ -14,7 +14,7 @@ use taglog_tests::{
 
 const APP: &str = "registry.example/team/app:1.0";
 /// The source of the router, to see that nothing in it is missing from the document.
-const ROUTER: &str = include_str!("../../log-server/src/http/mod.rs");
+const ROUTER: &str = include_str!("../../../log-server/src/http/mod.rs");
 
 async fn log_with(witness: &Witness, tags: usize) -> Server {
     let server = Server::start(&[witness], "");

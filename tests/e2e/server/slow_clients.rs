@@ -10,7 +10,7 @@ use tokio::{
 
 /// The server's limits are 10 s for a head and 15 s for the next part of a body; machines are shared.
 const CUT_OFF: Duration = Duration::from_secs(30);
-/// What anyone else may have to wait meanwhile.
+/// How long other clients may have to wait meanwhile.
 const AT_ONCE: Duration = Duration::from_secs(9);
 
 /// Sends the beginning of a request, and nothing after it.

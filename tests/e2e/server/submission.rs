@@ -14,7 +14,7 @@ fn refused(kind: &str) -> SubmissionResult {
     SubmissionResult::Refused(kind.to_owned())
 }
 
-/// How often a text stands in the log, whatever its signatures.
+/// How often a text occurs in the log, with any signature.
 async fn count(server: &Server, note: &[u8]) -> usize {
     let text = |note: &[u8]| String::from_utf8_lossy(note).split("\n\n").next().unwrap().to_owned();
     let entries = fetch_entries(server, server.size().await).await;
@@ -171,7 +171,7 @@ async fn entries_per_second_are_limited() {
         assert_eq!(last.problem(), (429, "quota".to_owned()));
         assert!(last.header("retry-after").parse::<u32>().is_ok(), "{last:?}");
     }
-    // What is in the log already costs nothing, nor does another witness pay.
+    // A duplicate does not count, nor does an entry of another witness.
     assert!(matches!(server.submit_bundle(&vec![notes[0].clone(); 30]).await[29], SubmissionResult::Duplicate(_)));
     server.submit(&two.observe("r.example/a:1", "x", now())).await.added();
 }
@@ -206,7 +206,7 @@ async fn new_tags_and_changes_of_a_tag_are_limited() {
     let changed = server.post_note(&witness.observe("r.example/a:1", "e", t + 2)).await;
     assert_eq!(changed.problem(), (429, "quota".to_owned()));
     assert_ne!(changed.header("retry-after"), "");
-    // No change is no sighting; and the other tag has its own.
+    // An unchanged digest is no sighting; and the other tag has its own limit.
     server.submit(&witness.observe("r.example/a:1", "c", t + 3)).await.added();
     server.submit(&witness.observe("r.example/a:2", "b", t + 3)).await.added();
     replay(&server).await;

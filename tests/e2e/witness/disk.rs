@@ -101,7 +101,7 @@ fn digest_of_large(content: &str) -> String {
     Digest::sha256(&large(content)).to_string()
 }
 
-/// The log is away for so long that the spool reaches its limit.
+/// The log is unreachable for so long that the spool reaches its limit.
 #[test]
 fn a_spool_at_its_limit_signs_nothing_more_and_loses_nothing() {
     // An entry takes over half a kilobyte, with what is remembered of its tag.

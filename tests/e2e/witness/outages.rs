@@ -26,7 +26,7 @@ const TAGS: usize = 100;
 const KILLS: usize = 10;
 /// The log's quotas are not what is tested here.
 const QUOTA: &str = "[quota]\nentries-per-second = 1000000\nsightings-per-tag-per-hour = 1000000";
-/// Looks every second, sees tags go after two seconds.
+/// Polls every second, reports tags gone after two seconds.
 const SHORT_INTERVALS: &str = "interval = \"1s\"\nlist-interval = \"1s\"\ngone-looks = 2\ngone-interval = \"1s\"\n";
 
 /// A repository in a registry of its own.
@@ -42,12 +42,12 @@ impl WatchedRepository {
         WatchedRepository { name: registry.repository("team/app"), registry, push }
     }
 
-    /// Nobody tells of what is pushed here.
+    /// A registry that sends no notifications.
     fn silent() -> WatchedRepository {
         WatchedRepository::in_registry(Registry::start())
     }
 
-    /// What is pushed here is told at this address.
+    /// A registry that sends notifications to this address.
     fn telling(address: &str) -> WatchedRepository {
         WatchedRepository::in_registry(Registry::start_with(&format!(
             "notifications:\n  endpoints:\n    - name: taglog\n      url: http://{address}/push/distribution\n      \
@@ -120,14 +120,14 @@ fn digests(history: &[Sighting]) -> Vec<&str> {
     history.iter().map(|(digest, _)| digest.as_str()).collect()
 }
 
-/// Two hundred tags, half found by looking, half because the registry tells.
+/// Two hundred tags, half found by polling, half by notifications.
 struct OutageFixture {
     witness: Witness,
-    /// Looked at every second.
+    /// Polled every second.
     silent: WatchedRepository,
-    /// Looked at every hour, which is never here, or when the registry tells.
+    /// Polled every hour, which is never in this test, and after notifications.
     telling: WatchedRepository,
-    /// Where it tells.
+    /// The address of the notifications.
     receiver: String,
     log: RestartableLog,
     agent: Agent,
@@ -148,7 +148,7 @@ impl OutageFixture {
         fixture
     }
 
-    /// After how long the agent confirms, and how often it looks where the registry tells.
+    /// The confirmation interval, and the poll interval for the registry with notifications.
     fn configure(&self, confirm: &str, interval: &str) {
         let every = format!("interval = {interval:?}\nlist-interval = {interval:?}");
         let tables = [
@@ -174,7 +174,7 @@ impl OutageFixture {
         moves
     }
 
-    /// Pushes and does not wait for anybody to look.
+    /// Pushes and does not wait for a poll.
     fn push_unseen(&mut self, tags: Range<usize>) -> Vec<Pushed> {
         let moves = self.moves(tags);
         wait(push(moves))
@@ -196,10 +196,10 @@ impl OutageFixture {
     }
 
     /// Moves tags and kills the agent at whatever it is doing, as often as [`KILLS`]; the log too now and then.
-    /// The moments are the point; there is no condition to wait for.
+    /// The random moments are the point of the test; there is no condition to wait for.
     fn kill_at_random(&mut self, random: &mut Random, tags: Range<usize>) {
         for round in 0..KILLS {
-            // No tag twice: a look dates what was overwritten while it was answered.
+            // No tag twice: a poll dates what was overwritten while it was answered.
             let choices: BTreeSet<usize> =
                 (0..15).map(|_| tags.start + random.below(tags.len() as u64) as usize).collect();
             let pushing = runtime().spawn(push(self.moves(choices)));
@@ -268,7 +268,7 @@ fn two_hundred_tags_are_followed_through_every_outage() {
     fixture.kill_at_random(&mut random, 60..90);
     fixture.agent.wait_ready().unwrap();
     fixture.wait_until_seen();
-    // From now on it looks everywhere, and so it can confirm.
+    // From now on it polls everywhere, and so it can confirm.
     fixture.configure("3s", "2s");
     fixture.agent.hangup();
     fixture.agent.wait_until("the confirmation of both repositories", |status| {

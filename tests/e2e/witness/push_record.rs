@@ -34,7 +34,7 @@ pub async fn histories(server: &Server, witness: &Witness, images: &[String]) ->
 pub struct Push {
     /// Where.
     pub to: QuickPush,
-    /// The image's full name.
+    /// The full name.
     pub image: String,
     /// What it holds.
     pub content: String,
@@ -88,7 +88,7 @@ impl PushRecord {
         }
     }
 
-    /// Records what was pushed, and will be overwritten before anybody can look.
+    /// Records what was pushed, and will be overwritten before it can be polled.
     pub fn add_invisible(&mut self, pushed: Vec<Pushed>) {
         self.invisible.extend(pushed.iter().map(|one| one.digest.clone()));
         self.add(pushed);
@@ -155,7 +155,7 @@ fn is_within(part: &[String], whole: &[&str]) -> bool {
 }
 
 /// Whether each sighting is of a state that was pushed, in the order of the pushes, and from the time between this
-/// push and the next; or from the second after, since a look is dated when its answer has come.
+/// push and the next; or from the second after, since a poll is dated when its response has come.
 fn was_so(history: &[Sighting], pushed: &[Pushed]) -> bool {
     let mut states = pushed.iter().zip(pushed.iter().skip(1).map(|next| next.done).chain([i64::MAX]));
     history.iter().all(|(digest, observed)| {

@@ -22,7 +22,8 @@ use crate::{
 };
 
 /// How the log deceives as it closes a batch. What is wrong with entries themselves (a witness outside the roster, a
-/// false signature, a misspelling, a time outside the time rule, another order) needs no lie: see [`History::close`].
+/// false signature, a malformed encoding, a time outside the time rule, another order) needs no lie:
+/// see [`History::close`].
 #[derive(Clone, Debug)]
 pub enum Lie {
     /// The tag index never learns of the entry at this place of the batch.

@@ -45,7 +45,7 @@ impl CosignServe {
         CosignServe { url: url.to_owned(), vkey: key.key().to_string(), _process: process, home }
     }
 
-    /// Somebody who believes the log what this cosigner has cosigned, and nothing else.
+    /// A user who trusts only what this cosigner has cosigned.
     fn user(&self, log: &DishonestLog) -> User {
         let user = User::new();
         let (vkey, url) = (log.vkey(), &log.url);
@@ -79,7 +79,7 @@ fn is_cosigned(log: &DishonestLog) {
     assert_eq!(log.checkpoint().note().signatures.len(), 2, "the log's signature, and the cosigner's");
 }
 
-/// Nothing is cosigned, now or later; what was kept convicts the log, of one of these kinds.
+/// Nothing is cosigned, now or later; the kept evidence is of one of these kinds and proves misbehaviour.
 fn is_not_cosigned(log: &DishonestLog, cosigner: &CosignServe, statuses: &[u16], kinds: &[&str]) {
     for _ in 0..2 {
         let asked = ask(log);
@@ -224,7 +224,7 @@ fn equivocates() {
         twin.add(&[Witness::new(1).observe(OTHER, "b", now() - 500)]);
         is_not_cosigned(&twin, &cosigner, &[422], &["fork"]);
         assert!(!cosigner.evidence().is_empty(), "two roots for one size convict");
-        // Somebody who has seen nothing before, and is shown the second view, is told nothing false.
+        // A user who has seen nothing before, and is shown the second view, is shown nothing false.
         let newcomer = cosigner.user(&twin);
         newcomer.run(&["verify", &pinned(OTHER, "b")]).exits(3).prints(&["not to be trusted"]);
         assert!(newcomer.remembered().is_empty());
@@ -252,8 +252,8 @@ fn withholds_an_entry_with_a_receipt() {
     user.run(&["observe", "--digest", &digest, OTHER]).exits(3).prints(&["not to be trusted"]);
 }
 
-/// As long as nothing newer is shown to cosigners, the old checkpoint is the newest that there is, and their word is
-/// fresh. That seals are missing shows all the same; that entries are, to their witnesses.
+/// As long as nothing newer is shown to cosigners, the old checkpoint is the newest that there is, and their
+/// cosignatures are recent. Missing seals are detected all the same, and missing entries by their witnesses.
 #[test]
 fn freezes() {
     let (one, two) = (Witness::new(1), Witness::new(2));

@@ -9,14 +9,15 @@ use std::path::Path;
 use taglog_tests::cli_fixture::User;
 use taglog_tests::{DishonestLog, Witness};
 
-/// Somebody who trusts this log.
+/// A user who trusts this log.
 fn user_trusting(log: &DishonestLog) -> User {
     let user = User::new();
     user.trust(log.vkey(), &log.url);
     user
 }
 
-/// What was kept convicts the log before anybody who has its key and nothing else; with another key it does not.
+/// The kept evidence proves misbehaviour to anybody who has the log's key and nothing else; with another key it proves
+/// nothing.
 fn proves_misbehaviour(log: &DishonestLog, file: &Path, kind: &str) {
     let stranger = User::new();
     let (file, vkey) = (file.to_str().unwrap(), log.vkey().to_string());

@@ -72,7 +72,7 @@ impl WatchedLogFixture {
         std::fs::read_to_string(evidence).unwrap()
     }
 
-    /// What was kept convicts the log by itself, of this kind.
+    /// The kept evidence is of this kind and proves misbehaviour by itself.
     fn proves_misbehaviour(&self, kept: &str, kind: &str) {
         assert!(kept.contains(kind), "not {kind}: {kept}");
         Evidence::from_json(kept.as_bytes()).unwrap().convict(self.log.vkey()).unwrap();
@@ -91,7 +91,7 @@ fn withholds_an_acknowledged_entry() {
     fixture.move_to("two");
     let status = fixture.wait_alarm("unpublished");
     assert_eq!((status.exit_code(), fixture.pending()), (3, 1), "{status:?}");
-    // It gives the place away, and cannot keep its word any more.
+    // It gives the index to another entry, and cannot keep the acknowledgement any more.
     fixture.log.add(&[Witness::new(2).observe("registry.example/team/other:1.0", "o", now())]);
     fixture.log.withhold(None);
     let kept = fixture.is_detected();

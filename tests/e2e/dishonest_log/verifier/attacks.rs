@@ -39,7 +39,7 @@ impl DishonestLogFixture {
         kept.unwrap_or_else(|| panic!("the file is not named: {caught:?}"))
     }
 
-    /// What was kept convicts the log by itself, of this kind.
+    /// The kept evidence is of this kind and proves misbehaviour by itself.
     fn proves_misbehaviour(&self, kept: &Path, kind: &str) {
         let bytes = std::fs::read(kept).unwrap();
         let text = String::from_utf8_lossy(&bytes).into_owned();
@@ -118,7 +118,7 @@ fn equivocates() {
     fixture.log.add(&[one.observe(APP, "a", now() - 500)]);
     twin.add(&[one.observe(OTHER, "a", now() - 500)]);
     assert_eq!(fixture.user.verdict(&[&pinned(APP, "a")]), "ok");
-    // Whoever has only ever seen the other view cannot tell: that is what cosigners are for.
+    // A user who has only ever seen the other view cannot detect it: this is what cosigners are for.
     let newcomer = User::new();
     newcomer.trust(twin.vkey(), &twin.url);
     assert_eq!(newcomer.verdict(&[&pinned(APP, "a")]), "ok");
@@ -159,7 +159,7 @@ fn forges_a_signature() {
     DishonestLogFixture::after(Attack::ForgesASignature).is_detected(OTHER);
 }
 
-/// Nobody has checked the signature of a witness who is not in the roster: a verifier has no key for it.
+/// The signature of a witness who is not in the roster is unchecked: a verifier has no key for it.
 #[test]
 fn admits_an_unknown_witness() {
     let fixture = DishonestLogFixture::after(Attack::AdmitsAnUnknownWitness);
@@ -170,7 +170,7 @@ fn admits_an_unknown_witness() {
     }
 }
 
-/// The log takes a witness out of the roster, and goes on to speak in its name.
+/// The log removes a witness from the roster, and forges its observations.
 #[test]
 fn forges_an_observation_of_a_removed_witness() {
     let fixture = DishonestLogFixture::new();

@@ -86,6 +86,6 @@ async fn a_policy_for_another_log_is_refused() {
     std::fs::remove_file(fixture.data.path().join("policy")).unwrap();
     let refusal = fixture.data.try_start(&[]).err().unwrap();
     assert!(refusal.code == Some(1) && refusal.message.contains("policy"), "{refusal:?}");
-    // None of this asked anybody to cosign anything.
+    // None of this has asked a cosigner.
     assert!(other.asked().is_empty() && fixture.cosigners.iter().all(|cosigner| cosigner.asked().is_empty()));
 }

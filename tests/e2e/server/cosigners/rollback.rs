@@ -46,12 +46,12 @@ async fn an_old_backup_is_refused_at_every_start() {
     restore(&data, &old);
     let size = published.unverified().size;
     let excuses = ["--without-cosigner=a", "--without-cosigner=b", "--without-cosigner=c"];
-    // Again and again, and an excuse is for silence alone.
+    // Repeatedly, and --without-cosigner only excludes a cosigner that does not answer.
     for arguments in [&[][..], &[], &excuses] {
         let refusal = data.try_start(arguments).err().unwrap();
         assert_final(&refusal, &[&format!("it has cosigned {size} entries"), "cosigner a"]);
     }
-    // A single one that remembers is enough.
+    // A single cosigner that remembers is enough.
     for cosigner in &fixture.cosigners[..2] {
         cosigner.behave(Behaviour::Answer(500, "text/plain", "ill".to_owned()));
     }
@@ -194,7 +194,7 @@ async fn while_the_log_starts_an_auditing_cosigner_can_read_it() {
     published_beyond(&server, index).await;
 }
 
-/// The time of the newest cosignature bounds the clock of a log that starts (DESIGN 3.2).
+/// The time of the newest cosignature bounds the clock of a log that starts.
 #[tokio::test]
 async fn no_seal_is_written_by_a_clock_far_ahead_of_the_cosigners() {
     let fixture = CosignedLogFixture::new();

@@ -24,7 +24,7 @@ const APP: &str = "team/app:1.0";
 /// A fixture whose log may turn out to be another one.
 struct LogFaultFixture {
     fixture: AgentFixture,
-    /// Where the agent thinks the log is.
+    /// The log's address in the agent's trust file.
     forwarder: Forwarder,
     /// Where its alarms go.
     webhook: Webhook,
@@ -136,7 +136,7 @@ impl LogFaultFixture {
         wait_for_agent(&self.fixture.agent, "the end of the alarm in the metrics", gauge);
     }
 
-    /// Takes note of all alarms, as a person does.
+    /// Acknowledges all alarms, as an operator does.
     fn acknowledge(&self) {
         let acknowledged = self.fixture.agent.command("status").arg("--acknowledge").output().unwrap();
         assert!(matches!(acknowledged.status.code(), Some(0 | 3 | 4)), "{acknowledged:?}");

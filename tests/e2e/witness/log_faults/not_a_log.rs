@@ -58,7 +58,7 @@ fn a_server_that_is_no_log_is_named_and_not_accused() {
         assert!(row["pending"] == 2 && row["delivered"] == 0 && row["checkpoint"].is_null(), "{row}");
         assert!(!row.to_string().contains("\\u001b"), "{row}");
     }
-    // They have not become a burden meanwhile.
+    // They have not slowed anything down meanwhile.
     fixture.set_healthy("two");
     fixture.wait_healthy_logged(&["one", "two"]);
     let status = fixture.agent.status();
@@ -66,7 +66,7 @@ fn a_server_that_is_no_log_is_named_and_not_accused() {
     assert_eq!(std::fs::read_dir(fixture.agent.path("state/evidence")).map_or(0, Iterator::count), 0, "accused");
 }
 
-/// While the log is away, what is seen is kept; when it is back, all of it comes, in order.
+/// While the log is unreachable, entries are kept; afterwards all are delivered, in order.
 #[test]
 fn pending_entries_are_delivered_when_the_log_returns() {
     let mut log = LogFaultFixture::new();

@@ -48,7 +48,7 @@ fn an_entry_that_the_log_refuses_permanently() {
     log.fixture.set_healthy("two");
     log.fixture.wait_healthy_logged(&["one", "two"]);
     log.wait_delivered();
-    // The tag may be reported again, but not at every look.
+    // The tag may be reported again, but not at every poll.
     log.fixture.wait_polls(&[APP], 4);
     let status = log.fixture.agent.status();
     let refused = status.log(&log.fixture.server.vkey)["refused"].as_u64().unwrap();

@@ -144,7 +144,7 @@ fn a_login_that_cannot_be_used_is_named() {
     start_by(&mut fixture.agent, &mut command);
     fixture.wait_error(SECRET, &["credentials", "config.json"]);
     fixture.wait_logged(OPEN, &["one"]);
-    // Mended without a restart.
+    // Repaired without a restart.
     log_in(&fixture.agent, &fixture.registry);
     let name = fixture.registry.name(SECRET);
     wait_logged(&fixture.agent, &fixture.server, &name, &["secret"]);

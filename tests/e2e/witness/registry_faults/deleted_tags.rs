@@ -28,14 +28,14 @@ fn one_404_is_not_reported_as_gone() {
     fixture.configure(&[("gone-looks", "3"), ("gone-interval", "\"5s\"")], &[watch(&fixture.registry, &[APP], "")]);
     fixture.start();
     fixture.wait_logged(APP, &["one"]);
-    // Missing for one or two looks, and then back.
+    // Missing for one or two polls, and then back.
     fixture.registry.remove(APP);
     assert!(missing(&mut fixture, APP, |missing| missing >= 1) < 3);
     fixture.registry.set(APP, ManifestResponse::serves("one"));
     missing(&mut fixture, APP, |missing| missing == 0);
     assert_eq!(fixture.logged(APP), [digest_of("one")]);
 
-    // The count begins anew: three looks, and so two intervals, from here.
+    // The count restarts: three polls, and so two intervals, from here.
     let removed = Instant::now();
     fixture.registry.remove(APP);
     fixture.wait_logged(APP, &["one", "gone"]);
@@ -51,7 +51,7 @@ fn one_404_is_not_reported_as_gone() {
     fixture.wait_healthy_logged(&["one", "two"]);
 }
 
-/// A registry that has lost its mind, its database or its place behind a proxy answers 404 to everything.
+/// A registry that has lost its configuration, its database or its place behind a proxy answers 404 to everything.
 #[test]
 fn nothing_is_reported_gone_from_a_failing_registry() {
     let mut fixture = AgentFixture::new();
@@ -72,7 +72,7 @@ fn nothing_is_reported_gone_from_a_failing_registry() {
         registry.protocol(Some(fixed.clone()));
         registry.remove(APP);
     }
-    // It was about to be reported, and then again, and each time the registry was asked how it is.
+    // It was about to be reported, repeatedly, and each time the registry's health was checked.
     for (registry, fixed) in &sick {
         let asked = || (registry.asked("/v2/") >= 2).then_some(());
         wait_for_agent(&fixture.agent, &format!("two questions about {fixed:?}"), asked);
@@ -83,7 +83,7 @@ fn nothing_is_reported_gone_from_a_failing_registry() {
         assert_eq!(logged_digests(&fixture.server, &registry.name(APP)), [digest_of("one")], "{fixed:?}");
     }
 
-    // Half of them find the tag again, and with the others it was true.
+    // Half of the polls find the tag again, and for the others its deletion was real.
     for (at, (registry, _)) in sick.iter().enumerate() {
         if at % 2 == 0 {
             registry.set(APP, ManifestResponse::serves("two"));
@@ -113,7 +113,7 @@ fn a_tag_deleted_between_list_and_poll_is_not_reported() {
     assert_eq!(fixture.logged("team/app:brief"), [""; 0]);
 }
 
-/// Two changes in one second: what is signed is dated in seconds, and no two statements about a tag may be of one.
+/// Two changes in one second: what is signed is dated in seconds, and no two observations of a tag may have the same.
 #[test]
 fn a_flapping_tag_is_reported_at_most_once_a_second() {
     let mut fixture = AgentFixture::new();
@@ -123,7 +123,7 @@ fn a_flapping_tag_is_reported_at_most_once_a_second() {
         fixture.registry.set(image, ManifestResponse::InTurn(["a", "b", "a"].map(ManifestResponse::serves).to_vec()));
     }
     let push = push_table("generic", &fixture.registry.host, "");
-    // Only pushes make it look before a minute is over, and what it has itself to look at again.
+    // Within a minute, it polls only after pushes and for its own retries.
     fixture.configure(&[("interval", "\"1m\"")], &[push, watch(&fixture.registry, &images, "")]);
     fixture.start();
     for image in &images {
@@ -138,7 +138,7 @@ fn a_flapping_tag_is_reported_at_most_once_a_second() {
         let all = || images.iter().all(|image| fixture.registry.polls(image) >= looks).then_some(());
         wait_for_agent(&fixture.agent, "the looks after a push", all);
     }
-    // Within the second or not: in the end the log has what is true now.
+    // Within the second or not: in the end the log has the current state.
     let (a, b) = (digest_of("a"), digest_of("b"));
     for name in &names {
         let known = wait_for_agent(&fixture.agent, &format!("the last look at {name} in the log"), || {

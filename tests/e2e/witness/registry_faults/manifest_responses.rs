@@ -60,7 +60,7 @@ fn a_fault_from_the_start_is_named_and_nothing_is_signed() {
     fixture.set_healthy("two");
     fixture.wait_healthy_logged(&["one", "two"]);
 
-    // Even after more looks than make a tag gone, nothing of it is in the log.
+    // Even after more polls than make a tag gone, nothing of it is in the log.
     fixture.wait_polls(&images(&faults), 3);
     let status = fixture.agent.status();
     for image in images(&faults) {
@@ -68,7 +68,7 @@ fn a_fault_from_the_start_is_named_and_nothing_is_signed() {
         assert_eq!(status.seen(&fixture.registry.name(image)), None, "{image}");
     }
 
-    // And once the fault is over, it is over.
+    // Once the fault is over, the tag is reported.
     for image in images(&faults) {
         fixture.registry.set(image, ManifestResponse::serves("mended"));
     }

@@ -92,7 +92,7 @@ fn the_pull_budget_is_not_exhausted() {
     let before = pulls(&fixture.registry);
     fixture.registry.set(APP, ManifestResponse::serves("two"));
     fixture.wait_error(APP, &["pull budget"]);
-    // Looks go on, at this registry and elsewhere.
+    // Polling goes on, at this registry and elsewhere.
     fixture.wait_polls(&[APP, HEALTHY], 2);
     fixture.other.set(HEALTHY, ManifestResponse::serves("two"));
     wait_logged(&fixture.agent, &fixture.server, &fixture.other.name(HEALTHY), &["one", "two"]);

@@ -47,7 +47,7 @@ fn a_faulty_tag_list_affects_only_its_repository() {
     fixture.wait_healthy_logged(&["one"]);
     fixture.set_healthy("two");
     fixture.wait_healthy_logged(&["one", "two"]);
-    // A list that is no list says nothing, not even by its first page.
+    // Nothing is taken from an invalid list, not even its first page.
     let status = fixture.agent.status();
     let watched = |path: &str| {
         let prefix = format!("{}:", fixture.registry.name(path));
