@@ -3,7 +3,6 @@
 use std::{
     path::PathBuf,
     process::{Command, ExitStatus},
-    time::Duration,
 };
 
 use taglog_memory_log::MemoryLog;
@@ -133,19 +132,6 @@ impl CosignerProcess {
         let answer = self.get(&format!("/{hash}/checkpoint")).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         SignedCheckpoint::parse_any(&answer.body).unwrap()
-    }
-
-    /// Sends a request until it is answered otherwise than with 503 (an audit that has not caught up).
-    pub async fn post_when_audited(&self, body: &str) -> HttpResponse {
-        let deadline = std::time::Instant::now() + TIMEOUT;
-        loop {
-            let answer = self.post("add-checkpoint", body.to_owned()).await;
-            if answer.status != 503 {
-                return answer;
-            }
-            assert!(std::time::Instant::now() < deadline, "{answer:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
     }
 }
 
