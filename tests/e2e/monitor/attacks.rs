@@ -1,4 +1,4 @@
-//! The dishonest log of `verifier-cli/ATTACKS.md`, watched from before the attack.
+//! The dishonest log of `verifier-cli/docs/ATTACKS.md`, watched from before the attack.
 
 use std::collections::BTreeSet;
 

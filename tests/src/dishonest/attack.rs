@@ -1,4 +1,4 @@
-//! The attacks, with the names that `verifier-cli/ATTACKS.md` lists them under. Each is committed on a log of
+//! The attacks, with the names that `verifier-cli/docs/ATTACKS.md` lists them under. Each is committed on a log of
 //! [`begun`], so that every tool is tested against the same attack.
 
 use taglog_proto::entry::{Entry, Seen};
