@@ -18,6 +18,9 @@ static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 /// The exit code when a cosigner contradicts the log.
 const CONFLICT: u8 = 3;
 
+/// `--version`; `-V` prints the first line alone.
+const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "\nRocksDB ", env!("TAGLOG_ROCKSDB"));
+
 const EXAMPLES: &str = "\
 Examples:
   taglog-server init /var/lib/taglog --origin log.example/taglog
@@ -33,7 +36,7 @@ Exit codes:
 
 /// The log server of taglog, a transparency log for container tags.
 #[derive(Parser)]
-#[command(version, after_help = EXAMPLES)]
+#[command(version, long_version = LONG_VERSION, after_help = EXAMPLES)]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -1,4 +1,4 @@
-//! A home directory and the `taglog witness run` in it, with its status.
+//! A home directory and `taglog witness run` in it, with its status.
 
 use std::{
     cell::OnceCell,
@@ -12,14 +12,14 @@ use taglog_proto::note::VerifierKey;
 use tempfile::TempDir;
 
 use crate::{
-    process::{PATIENCE, Process, binary},
+    process::{Process, TIMEOUT, binary},
     witness::Witness,
 };
 
 /// The configuration file in an agent's home.
 pub const CONFIG_FILE: &str = "witness.toml";
-/// How often the status is asked for while a test waits: each time costs a process.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often the status is queried while a test waits: each time costs a process.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// `[[log]]`: reports to the log of this trust file.
 pub fn log_table(trust: &str) -> String {
@@ -50,42 +50,28 @@ pub struct Agent {
 }
 
 impl Agent {
-    /// A home with this witness's key, and nobody running in it.
-    ///
-    /// # Panics
-    /// When the key cannot be written.
+    /// A home with this witness's key; nothing is started.
     pub fn new(witness: &Witness) -> Agent {
         let agent = Agent { process: None, url: OnceCell::new(), home: tempfile::tempdir().unwrap() };
         agent.write("witness.key", &format!("{}\n", witness.key.to_secret_string()));
         agent
     }
 
-    /// A path in the home.
     pub fn path(&self, name: &str) -> PathBuf {
         self.home.path().join(name)
     }
 
-    /// Writes a file in the home.
-    ///
-    /// # Panics
-    /// When it cannot be written.
     pub fn write(&self, name: &str, content: &str) {
         std::fs::write(self.path(name), content).unwrap();
     }
 
     /// Writes a trust file for one log without cosigners.
-    ///
-    /// # Panics
-    /// When it cannot be written.
     pub fn trust(&self, name: &str, vkey: &VerifierKey, url: &str) {
         self.write(name, &format!("log {vkey} {url}\nquorum none\n"));
     }
 
     /// Writes the configuration: where key and state are, further keys, and then tables. What runs already does not
     /// see it before [`Agent::hangup`].
-    ///
-    /// # Panics
-    /// When it cannot be written.
     pub fn configure(&self, keys: &str, tables: &[String]) {
         let tables = tables.concat();
         self.write(CONFIG_FILE, &format!("key = \"witness.key\"\nstate = \"state\"\n{keys}\n{tables}"));
@@ -100,18 +86,12 @@ impl Agent {
     }
 
     /// Starts the agent with further arguments and does not wait for anything.
-    ///
-    /// # Panics
-    /// When it runs already.
     pub fn launch(&mut self, arguments: &[&str]) {
         let mut command = self.command("run");
         self.launch_by(command.args(arguments));
     }
 
     /// Starts the agent by a command of [`Agent::command`] that was added to, and does not wait for anything.
-    ///
-    /// # Panics
-    /// When it runs already.
     pub fn launch_by(&mut self, command: &mut Command) {
         assert!(self.process.is_none(), "the agent runs already");
         self.url = OnceCell::new();
@@ -119,9 +99,6 @@ impl Agent {
     }
 
     /// Starts the agent and waits until it is ready; returns the line that says so.
-    ///
-    /// # Panics
-    /// When it does not get ready.
     pub fn start(&mut self) -> String {
         self.try_start().unwrap_or_else(|ended| panic!("the agent does not start: {ended:?}"))
     }
@@ -130,10 +107,7 @@ impl Agent {
     ///
     /// # Errors
     /// How it ended, when it did instead of getting ready.
-    ///
-    /// # Panics
-    /// When it does neither in time.
-    pub fn try_start(&mut self) -> Result<String, Ended> {
+    pub fn try_start(&mut self) -> Result<String, AgentExit> {
         let mut command = self.command("run");
         self.try_start_by(&mut command)
     }
@@ -142,10 +116,7 @@ impl Agent {
     ///
     /// # Errors
     /// How it ended, when it did instead of getting ready.
-    ///
-    /// # Panics
-    /// When it does neither in time.
-    pub fn try_start_by(&mut self, command: &mut Command) -> Result<String, Ended> {
+    pub fn try_start_by(&mut self, command: &mut Command) -> Result<String, AgentExit> {
         self.launch_by(command);
         self.wait_ready()
     }
@@ -154,11 +125,8 @@ impl Agent {
     ///
     /// # Errors
     /// How it ended, when it did instead of getting ready.
-    ///
-    /// # Panics
-    /// When it does neither in time.
-    pub fn wait_ready(&mut self) -> Result<String, Ended> {
-        let Some(line) = self.process().line(PATIENCE) else { return Err(self.wait_end(PATIENCE)) };
+    pub fn wait_ready(&mut self) -> Result<String, AgentExit> {
+        let Some(line) = self.process().line(TIMEOUT) else { return Err(self.wait_end(TIMEOUT)) };
         assert!(line.starts_with("watching "), "announced {line:?}");
         Ok(line)
     }
@@ -168,13 +136,10 @@ impl Agent {
     }
 
     /// Where it listens: `http://127.0.0.1:port`.
-    ///
-    /// # Panics
-    /// When it does not say.
     pub fn url(&self) -> &str {
         self.url.get_or_init(|| {
             loop {
-                let line = self.process().line(PATIENCE).expect("no line says where the agent listens");
+                let line = self.process().line(TIMEOUT).expect("no line says where the agent listens");
                 if let Some(url) = line.strip_prefix("listening on ") {
                     return url.to_owned();
                 }
@@ -182,46 +147,30 @@ impl Agent {
         })
     }
 
-    /// The id of its process.
-    ///
-    /// # Panics
-    /// When it does not run.
     pub fn id(&self) -> u32 {
         self.process().id()
     }
 
     /// What it has written to standard error so far.
-    ///
-    /// # Panics
-    /// When it does not run.
     pub fn stderr(&self) -> String {
         self.process().stderr()
     }
 
     /// How it ended, if it has.
-    ///
-    /// # Panics
-    /// When it was not started.
-    pub fn ended(&mut self) -> Option<Ended> {
+    pub fn ended(&mut self) -> Option<AgentExit> {
         let running = self.process.as_mut().expect("the agent was not started").is_running();
-        (!running).then(|| self.wait_end(PATIENCE))
+        (!running).then(|| self.wait_end(TIMEOUT))
     }
 
     /// Waits until it has ended by itself.
-    ///
-    /// # Panics
-    /// When it does not end within `patience`.
-    pub fn wait_end(&mut self, patience: Duration) -> Ended {
+    pub fn wait_end(&mut self, timeout: Duration) -> AgentExit {
         let mut process = self.process.take().expect("the agent was not started");
-        let status = process.wait(patience);
-        let stdout = std::iter::from_fn(|| process.line(PATIENCE)).map(|line| line + "\n").collect();
-        Ended { code: status.code(), stdout, stderr: process.stderr() }
+        let status = process.wait(timeout);
+        let stdout = std::iter::from_fn(|| process.line(TIMEOUT)).map(|line| line + "\n").collect();
+        AgentExit { code: status.code(), stdout, stderr: process.stderr() }
     }
 
     /// Kills it with SIGKILL, at whatever it is doing.
-    ///
-    /// # Panics
-    /// When it does not run, or had ended before by itself.
     pub fn kill(&mut self) {
         if let Some(ended) = self.ended() {
             panic!("the agent ended before it was killed: {ended:?}");
@@ -231,39 +180,27 @@ impl Agent {
     }
 
     /// Stops it with SIGTERM; it must end with exit code 0.
-    ///
-    /// # Panics
-    /// When it does not.
-    pub fn terminate(&mut self) -> Ended {
+    pub fn terminate(&mut self) -> AgentExit {
         self.process().terminate();
-        let ended = self.wait_end(PATIENCE);
+        let ended = self.wait_end(TIMEOUT);
         assert_eq!(ended.code, Some(0), "{ended:?}");
         ended
     }
 
     /// Sends SIGHUP: it shall read its configuration again.
-    ///
-    /// # Panics
-    /// When it does not run.
     pub fn hangup(&self) {
         let status = Command::new("kill").args(["-HUP", &self.id().to_string()]).status().unwrap();
         assert!(status.success(), "kill -HUP");
     }
 
     /// Runs it with `--once`, to its end.
-    ///
-    /// # Panics
-    /// When it cannot be started, or panics.
-    pub fn once(&self) -> Ended {
-        Ended::of(self.command("run").arg("--once").output().unwrap())
+    pub fn once(&self) -> AgentExit {
+        AgentExit::of(self.command("run").arg("--once").output().unwrap())
     }
 
     /// What `taglog witness status` says, whether it runs or not. The exit code is checked.
-    ///
-    /// # Panics
-    /// When the command fails, or says one thing by its exit code and another in its answer.
     pub fn status(&self) -> Status {
-        let ended = Ended::of(self.command("status").args(["--output", "json"]).output().unwrap());
+        let ended = AgentExit::of(self.command("status").args(["--output", "json"]).output().unwrap());
         let json = serde_json::from_str(&ended.stdout).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
         let status = Status(json);
         assert_eq!(ended.code, Some(status.exit_code()), "{ended:?}");
@@ -271,11 +208,8 @@ impl Agent {
     }
 
     /// Waits until the status is as `condition` wants it.
-    ///
-    /// # Panics
-    /// When it is not in time, or when the agent ends.
     pub fn wait_until(&mut self, what: &str, mut condition: impl FnMut(&Status) -> bool) -> Status {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         loop {
             let status = self.status();
             if condition(&status) {
@@ -285,14 +219,11 @@ impl Agent {
                 panic!("the agent ended before {what}: {ended:?}");
             }
             assert!(Instant::now() < deadline, "waited for {what}: {status:?}\n{}", self.stderr());
-            std::thread::sleep(LOOK);
+            std::thread::sleep(POLL_INTERVAL);
         }
     }
 
     /// Waits until the logs have everything that was signed, and have refused nothing.
-    ///
-    /// # Panics
-    /// As [`Agent::wait_until`], and when something was refused.
     pub fn wait_delivered(&mut self) -> Status {
         let status = self.wait_until("delivery", |status| status.pending() == 0);
         let refused: Vec<&Value> = status.logs().iter().filter(|log| log["refused"] != 0).collect();
@@ -301,25 +232,21 @@ impl Agent {
     }
 }
 
-/// How a run ended and what it said.
+/// The exit code and the output of `taglog witness`.
 #[derive(Debug)]
-pub struct Ended {
+pub struct AgentExit {
     /// The exit code; `None` when it was killed.
     pub code: Option<i32>,
-    /// What it wrote to standard output and nobody had read.
+    /// The lines of standard output that were not read before.
     pub stdout: String,
-    /// What it wrote to standard error.
     pub stderr: String,
 }
 
-impl Ended {
+impl AgentExit {
     /// Reads the output of an ended run, which must not have panicked or been killed.
-    ///
-    /// # Panics
-    /// When it has.
-    pub fn of(output: Output) -> Ended {
+    pub fn of(output: Output) -> AgentExit {
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-        let ended = Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
+        let ended = AgentExit { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) };
         assert!(ended.code.is_some() && !ended.stderr.contains("panicked"), "{ended:?}");
         ended
     }
@@ -331,90 +258,55 @@ pub struct Status(pub Value);
 
 impl Status {
     /// The rows of one of its lists: `tags`, `repositories`, `registries`, `logs`, `alarms`.
-    ///
-    /// # Panics
-    /// When there is no such list.
     pub fn rows(&self, key: &str) -> &[Value] {
         self.0[key].as_array().unwrap_or_else(|| panic!("no {key} in {}", self.0))
     }
 
-    /// All tags.
-    ///
-    /// # Panics
-    /// As [`Status::rows`].
     pub fn tags(&self) -> &[Value] {
         self.rows("tags")
     }
 
-    /// All logs.
-    ///
-    /// # Panics
-    /// As [`Status::rows`].
     pub fn logs(&self) -> &[Value] {
         self.rows("logs")
     }
 
-    /// What there is about a tag; null if it is not watched.
-    ///
-    /// # Panics
-    /// As [`Status::rows`].
+    /// The row of a tag; null if it is not watched.
     pub fn tag(&self, image: &str) -> &Value {
         self.tags().iter().find(|tag| tag["image"] == image).unwrap_or(&Value::Null)
     }
 
     /// What was last signed about a tag: a digest, `gone`, or nothing yet.
-    ///
-    /// # Panics
-    /// As [`Status::rows`].
     pub fn seen(&self, image: &str) -> Option<&str> {
         self.tag(image)["seen"].as_str()
     }
 
-    /// Why the last look at a tag found nothing out; empty when it did.
-    ///
-    /// # Panics
-    /// As [`Status::tags`].
+    /// The error of the last poll of a tag; empty without one.
     pub fn error(&self, image: &str) -> &str {
         self.tag(image)["error"].as_str().unwrap_or("")
     }
 
-    /// How it stands with the log of this key.
-    ///
-    /// # Panics
-    /// When there is no such log.
+    /// The row of the log with this key.
     pub fn log(&self, vkey: &VerifierKey) -> &Value {
         let vkey = vkey.to_string();
         self.logs().iter().find(|log| log["vkey"] == *vkey).unwrap_or_else(|| panic!("no {vkey} in {}", self.0))
     }
 
-    /// What logs have still to take, all together.
-    ///
-    /// # Panics
-    /// When a log's row does not say.
+    /// Entries that are not delivered yet, of all logs together.
     pub fn pending(&self) -> u64 {
         self.logs().iter().map(|log| log["pending"].as_u64().unwrap()).sum()
     }
 
-    /// The alarms that are up, by their kinds.
-    ///
-    /// # Panics
-    /// When one has no kind.
+    /// The kinds of the active alarms.
     pub fn alarms(&self) -> Vec<&str> {
         self.rows("alarms").iter().map(|alarm| alarm["kind"].as_str().unwrap()).collect()
     }
 
-    /// The alarm of a kind, if it is up.
-    ///
-    /// # Panics
-    /// As [`Status::tags`].
+    /// The active alarm of a kind.
     pub fn alarm(&self, kind: &str) -> Option<&Value> {
         self.rows("alarms").iter().find(|alarm| alarm["kind"] == kind)
     }
 
-    /// The exit code that goes with it.
-    ///
-    /// # Panics
-    /// As [`Status::tags`].
+    /// The exit code that `taglog witness status` must have with this answer.
     pub fn exit_code(&self) -> i32 {
         match (&self.0["running"], &self.0["healthy"]) {
             _ if self.alarms().contains(&"misbehaviour") => 4,
@@ -426,9 +318,6 @@ impl Status {
 
 /// The sum of a metric in Prometheus's text format, over all label sets in which `label` (such as `kind="gone"`, or
 /// nothing) occurs.
-///
-/// # Panics
-/// When a value is no number.
 pub fn metric(text: &str, name: &str, label: &str) -> f64 {
     let value = |line: &str| {
         let (labels, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
@@ -443,7 +332,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn metrics_are_added_up() {
+    fn metrics_are_summed_over_labels() {
         let text = "# TYPE a_total counter\na_total{kind=\"x\",log=\"l\"} 3\na_total{kind=\"y\"} 4\n\
                     a_total_more{kind=\"x\"} 100\nb 1.5\n";
         assert_eq!(metric(text, "a_total", "kind=\"x\""), 3.0);

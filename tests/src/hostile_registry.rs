@@ -38,7 +38,7 @@ const TOKEN_FOR_USER: &str = "token-for-user";
 /// How many tags a page of an endless list has.
 const PAGE: u64 = 1000;
 
-/// Of its own, so that a test may wait on another one.
+/// A runtime of its own, so that a test may block on another one.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
 /// A manifest that differs from those of other contents.
@@ -57,30 +57,29 @@ pub fn manifest_digest(content: &str) -> Digest {
     Digest::sha256(&manifest(content))
 }
 
-/// An answer as it stands.
+/// A complete response.
 #[derive(Clone, Debug)]
-pub struct Canned {
+pub struct FixedResponse {
     status: u16,
     headers: Vec<(&'static str, String)>,
     body: String,
 }
 
-impl Canned {
+impl FixedResponse {
     /// A status, with the body of a registry's error.
-    pub fn status(status: u16) -> Canned {
+    pub fn status(status: u16) -> FixedResponse {
         let body = json!({ "errors": [{ "code": "UNKNOWN", "message": "as the test wants it" }] }).to_string();
-        Canned { status, headers: vec![("content-type", "application/json".to_owned())], body }
+        FixedResponse { status, headers: vec![("content-type", "application/json".to_owned())], body }
     }
 
-    /// A page for people.
-    pub fn page(status: u16) -> Canned {
+    /// An HTML page, as a captive portal sends it.
+    pub fn page(status: u16) -> FixedResponse {
         let body = "<html><body>Please log in to the network!</body></html>".to_owned();
-        Canned { status, headers: vec![("content-type", "text/html; charset=utf-8".to_owned())], body }
+        FixedResponse { status, headers: vec![("content-type", "text/html; charset=utf-8".to_owned())], body }
     }
 
-    /// Adds a header field.
     #[must_use]
-    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Canned {
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> FixedResponse {
         self.headers.push((name, value.into()));
         self
     }
@@ -91,9 +90,9 @@ impl Canned {
     }
 }
 
-/// What is sent for a digest.
+/// The body that is sent for a digest.
 #[derive(Clone, Debug)]
-pub enum Sent {
+pub enum DigestBody {
     /// 404.
     Nothing,
     /// These bytes, whether they hash to it or not.
@@ -104,62 +103,66 @@ pub enum Sent {
     Drops,
 }
 
-/// What is answered about a tag.
+/// The response to requests for a tag's manifest.
 #[derive(Clone, Debug)]
-pub enum Manner {
+pub enum ManifestResponse {
     /// An honest answer: this manifest.
     Serves(Vec<u8>),
     /// This manifest, without the header that says its digest.
     ServesWithoutDigest(Vec<u8>),
     /// This digest, and something of the test's choice for it.
-    Claims(Digest, Sent),
+    Claims(Digest, DigestBody),
     /// Always the same.
-    Answers(Canned),
+    Answers(FixedResponse),
     /// A redirect to the same path at this address.
     SendsTo(String),
     /// Nothing, on a connection that stays open.
     Stalls,
     /// The inner answer for [`USER`] with [`PASSWORD`], else 401.
-    WantsLogin(Box<Manner>),
+    WantsLogin(Box<ManifestResponse>),
     /// The inner answer for whoever has a token, which the registry gives to everybody.
-    WantsToken(Box<Manner>),
+    WantsToken(Box<ManifestResponse>),
     /// The inner answer for whoever has a token, which the registry gives to [`USER`] alone.
-    WantsUsersToken(Box<Manner>),
+    WantsUsersToken(Box<ManifestResponse>),
     /// One answer for each request by tag; the last one for ever.
-    InTurn(Vec<Manner>),
+    InTurn(Vec<ManifestResponse>),
 }
 
-impl Manner {
+impl ManifestResponse {
     /// An honest answer: a manifest with this content.
-    pub fn serves(content: &str) -> Manner {
-        Manner::Serves(manifest(content))
+    pub fn serves(content: &str) -> ManifestResponse {
+        ManifestResponse::Serves(manifest(content))
     }
 
     /// A status, with the body of a registry's error.
-    pub fn status(status: u16) -> Manner {
-        Manner::Answers(Canned::status(status))
+    pub fn status(status: u16) -> ManifestResponse {
+        ManifestResponse::Answers(FixedResponse::status(status))
     }
 
-    /// The manner in which a digest is answered, if this one's answers name it. Whoever is sent elsewhere for a tag
+    /// The response in which a digest is answered, if this one's answers name it. Whoever is sent elsewhere for a tag
     /// is sent there for any digest, with `redirects`.
-    fn for_digest(&self, digest: &Digest, redirects: bool) -> Option<Manner> {
-        let inner = |inner: &Manner| inner.for_digest(digest, redirects).map(Box::new);
+    fn for_digest(&self, digest: &Digest, redirects: bool) -> Option<ManifestResponse> {
+        let inner = |inner: &ManifestResponse| inner.for_digest(digest, redirects).map(Box::new);
         match self {
-            Manner::Serves(bytes) | Manner::ServesWithoutDigest(bytes) => digest.matches(bytes).then(|| self.clone()),
-            Manner::Claims(claimed, _) => (claimed == digest).then(|| self.clone()),
-            Manner::Answers(_) | Manner::Stalls => None,
-            Manner::SendsTo(_) => redirects.then(|| self.clone()),
-            Manner::WantsLogin(behind) => inner(behind).map(Manner::WantsLogin),
-            Manner::WantsToken(behind) => inner(behind).map(Manner::WantsToken),
-            Manner::WantsUsersToken(behind) => inner(behind).map(Manner::WantsUsersToken),
-            Manner::InTurn(manners) => manners.iter().find_map(|manner| manner.for_digest(digest, redirects)),
+            ManifestResponse::Serves(bytes) | ManifestResponse::ServesWithoutDigest(bytes) => {
+                digest.matches(bytes).then(|| self.clone())
+            }
+            ManifestResponse::Claims(claimed, _) => (claimed == digest).then(|| self.clone()),
+            ManifestResponse::Answers(_) | ManifestResponse::Stalls => None,
+            ManifestResponse::SendsTo(_) => redirects.then(|| self.clone()),
+            ManifestResponse::WantsLogin(behind) => inner(behind).map(ManifestResponse::WantsLogin),
+            ManifestResponse::WantsToken(behind) => inner(behind).map(ManifestResponse::WantsToken),
+            ManifestResponse::WantsUsersToken(behind) => inner(behind).map(ManifestResponse::WantsUsersToken),
+            ManifestResponse::InTurn(responses) => {
+                responses.iter().find_map(|response| response.for_digest(digest, redirects))
+            }
         }
     }
 }
 
-/// What is answered when the tags of a repository are asked for.
+/// The response to a request for the tags of a repository.
 #[derive(Clone, Debug)]
-pub enum List {
+pub enum TagList {
     /// These tags, on one page.
     Tags(Vec<String>),
     /// Page after page of a thousand new tags each.
@@ -171,23 +174,19 @@ pub enum List {
     /// One page without end.
     NeverEnds,
     /// Always the same.
-    Answers(Canned),
+    Answers(FixedResponse),
 }
 
-/// One request, as it came.
+/// A request that was received.
 #[derive(Clone, Debug)]
-pub struct Seen {
-    /// When it came.
+pub struct RecordedRequest {
     pub at: Instant,
-    /// Its method.
     pub method: Method,
-    /// Its path and query.
     pub uri: Uri,
-    /// Its header fields.
     pub headers: HeaderMap,
 }
 
-impl Seen {
+impl RecordedRequest {
     /// A header field; `None` where it is not there.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).and_then(|value| value.to_str().ok())
@@ -200,49 +199,49 @@ impl Seen {
 }
 
 #[derive(Default)]
-struct Repository {
-    tags: HashMap<String, Tag>,
+struct RepositoryState {
+    tags: HashMap<String, TagState>,
     /// What tags were set to before.
-    earlier: Vec<Manner>,
-    list: Option<List>,
+    earlier: Vec<ManifestResponse>,
+    list: Option<TagList>,
 }
 
-struct Tag {
-    manner: Manner,
-    /// How many requests by tag there were since it was set.
+struct TagState {
+    response: ManifestResponse,
+    /// Requests by tag since it was set.
     asked: usize,
 }
 
 #[derive(Default)]
-struct Content {
-    repositories: HashMap<String, Repository>,
+struct RegistryContent {
+    repositories: HashMap<String, RepositoryState>,
     /// What is answered to everything.
-    everything: Option<Canned>,
+    everything: Option<FixedResponse>,
     /// What is answered to `GET /v2/`.
-    protocol: Option<Canned>,
+    protocol: Option<FixedResponse>,
     /// How far the registry's clock is off, in seconds.
     clock: i64,
     /// What is added to the header of every answer.
     stated: Vec<(&'static str, String)>,
-    seen: Vec<Seen>,
+    seen: Vec<RecordedRequest>,
 }
 
-struct Shared {
+struct RegistryState {
     host: String,
-    content: Mutex<Content>,
+    content: Mutex<RegistryContent>,
 }
 
-impl Shared {
-    fn content(&self) -> MutexGuard<'_, Content> {
+impl RegistryState {
+    fn content(&self) -> MutexGuard<'_, RegistryContent> {
         self.content.lock().unwrap()
     }
 }
 
-/// A registry that does as it is told. Dropping it closes it.
+/// A registry whose responses a test chooses. Dropping it closes it.
 pub struct HostileRegistry {
     /// `127.0.0.1:port`, the host part of its repositories.
     pub host: String,
-    shared: Arc<Shared>,
+    shared: Arc<RegistryState>,
     task: AbortHandle,
 }
 
@@ -254,21 +253,15 @@ impl Drop for HostileRegistry {
 
 impl HostileRegistry {
     /// An empty registry on a free port.
-    ///
-    /// # Panics
-    /// When there is none.
     pub fn start() -> HostileRegistry {
         HostileRegistry::start_at(SocketAddr::from(([127, 0, 0, 1], 0)))
     }
 
     /// An empty registry at this address.
-    ///
-    /// # Panics
-    /// When it is taken.
     pub fn start_at(address: SocketAddr) -> HostileRegistry {
         let listener = block_on(TcpListener::bind(address)).unwrap();
         let host = listener.local_addr().unwrap().to_string();
-        let shared = Arc::new(Shared { host: host.clone(), content: Mutex::default() });
+        let shared = Arc::new(RegistryState { host: host.clone(), content: Mutex::default() });
         let router = Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let task = RUNTIME.spawn(async move { axum::serve(listener, router).await });
         HostileRegistry { host, shared, task: task.abort_handle() }
@@ -280,43 +273,37 @@ impl HostileRegistry {
     }
 
     /// From now on, `path:tag` is answered like this; returns its full name.
-    ///
-    /// # Panics
-    /// When `image` has no tag.
-    pub fn set(&self, image: &str, manner: Manner) -> String {
+    pub fn set(&self, image: &str, response: ManifestResponse) -> String {
         let (path, tag) = image.split_once(':').unwrap();
         let mut content = self.shared.content();
         let repository = content.repositories.entry(path.to_owned()).or_default();
-        let before = repository.tags.insert(tag.to_owned(), Tag { manner, asked: 0 });
-        repository.earlier.extend(before.map(|tag| tag.manner));
+        let before = repository.tags.insert(tag.to_owned(), TagState { response, asked: 0 });
+        repository.earlier.extend(before.map(|tag| tag.response));
         self.name(image)
     }
 
     /// From now on, `path:tag` is not there.
-    ///
-    /// # Panics
-    /// When `image` has no tag.
     pub fn remove(&self, image: &str) {
         let (path, tag) = image.split_once(':').unwrap();
         let mut content = self.shared.content();
         let repository = content.repositories.entry(path.to_owned()).or_default();
         let before = repository.tags.remove(tag);
-        repository.earlier.extend(before.map(|tag| tag.manner));
+        repository.earlier.extend(before.map(|tag| tag.response));
     }
 
     /// From now on, the tags of a repository are listed like this, and not as they were set.
-    pub fn list(&self, path: &str, list: List) {
+    pub fn list(&self, path: &str, list: TagList) {
         self.shared.content().repositories.entry(path.to_owned()).or_default().list = Some(list);
     }
 
     /// From now on, every request is answered like this; with `None`, as before.
-    pub fn everything(&self, canned: Option<Canned>) {
-        self.shared.content().everything = canned;
+    pub fn everything(&self, fixed: Option<FixedResponse>) {
+        self.shared.content().everything = fixed;
     }
 
     /// From now on, `GET /v2/` is answered like this; with `None`, as a registry does.
-    pub fn protocol(&self, canned: Option<Canned>) {
-        self.shared.content().protocol = canned;
+    pub fn protocol(&self, fixed: Option<FixedResponse>) {
+        self.shared.content().protocol = fixed;
     }
 
     /// From now on, the registry's clock is off by this many seconds.
@@ -329,18 +316,17 @@ impl HostileRegistry {
         self.shared.content().stated = headers.iter().map(|(name, value)| (*name, (*value).to_owned())).collect();
     }
 
-    /// Every request so far.
-    pub fn seen(&self) -> Vec<Seen> {
+    pub fn seen(&self) -> Vec<RecordedRequest> {
         self.shared.content().seen.clone()
     }
 
     /// The requests for the manifest of `path:tag` so far.
-    pub fn seen_for(&self, image: &str) -> Vec<Seen> {
+    pub fn seen_for(&self, image: &str) -> Vec<RecordedRequest> {
         self.shared.content().seen.iter().filter(|seen| seen.is_for(image)).cloned().collect()
     }
 
-    /// How often `path:tag` was looked at so far.
-    pub fn looks(&self, image: &str) -> usize {
+    /// How often `path:tag` was polled with HEAD so far.
+    pub fn polls(&self, image: &str) -> usize {
         self.shared.content().seen.iter().filter(|seen| seen.method == Method::HEAD && seen.is_for(image)).count()
     }
 
@@ -350,15 +336,15 @@ impl HostileRegistry {
     }
 }
 
-/// For servers that are made outside of any runtime.
+/// Blocks on a future, whether the test is on a runtime or not.
 fn block_on<T: Send>(future: impl Future<Output = T> + Send) -> T {
     // A thread of its own: a test may be on a runtime itself.
     std::thread::scope(|scope| scope.spawn(|| RUNTIME.block_on(future)).join().unwrap())
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+async fn answer(State(shared): State<Arc<RegistryState>>, request: Request) -> Response {
     let (head, _) = request.into_parts();
-    let seen = Seen { at: Instant::now(), method: head.method, uri: head.uri, headers: head.headers };
+    let seen = RecordedRequest { at: Instant::now(), method: head.method, uri: head.uri, headers: head.headers };
     shared.content().seen.push(seen.clone());
     let mut response = shared.route(&seen).await;
     let (clock, stated) = {
@@ -377,15 +363,15 @@ async fn answer(State(shared): State<Arc<Shared>>, request: Request) -> Response
     response
 }
 
-impl Shared {
-    async fn route(&self, seen: &Seen) -> Response {
-        if let Some(canned) = &self.content().everything {
-            return canned.response();
+impl RegistryState {
+    async fn route(&self, seen: &RecordedRequest) -> Response {
+        if let Some(fixed) = &self.content().everything {
+            return fixed.response();
         }
         let path = seen.uri.path();
         if path == "/v2/" {
             let protocol = self.content().protocol.clone();
-            return protocol.map_or_else(|| reply(200, &[], "{}"), |canned| canned.response());
+            return protocol.map_or_else(|| reply(200, &[], "{}"), |fixed| fixed.response());
         }
         if path == "/token" {
             return self.token(seen);
@@ -400,81 +386,96 @@ impl Shared {
         }
     }
 
-    /// Everybody gets a token, and the user another one.
-    fn token(&self, seen: &Seen) -> Response {
+    /// Anonymous clients get one token, the user another.
+    fn token(&self, seen: &RecordedRequest) -> Response {
         let token = match seen.header("authorization") {
             None => TOKEN_FOR_ALL,
             Some(login) if login == basic() => TOKEN_FOR_USER,
-            Some(_) => return Canned::status(401).response(),
+            Some(_) => return FixedResponse::status(401).response(),
         };
         reply(200, &[("content-type", "application/json")], json!({ "token": token }).to_string())
     }
 
-    async fn manifest(&self, path: &str, reference: &str, seen: &Seen) -> Response {
-        let manner = match Digest::parse(reference) {
+    async fn manifest(&self, path: &str, reference: &str, seen: &RecordedRequest) -> Response {
+        let response = match Digest::parse(reference) {
             Ok(digest) => self.by_digest(path, &digest),
             Err(_) => self.by_tag(path, reference),
         };
-        match manner.map_or_else(|| Some(not_found()), |manner| self.as_told(&manner, path, seen)) {
+        match response.map_or_else(|| Some(not_found()), |response| self.as_told(&response, path, seen)) {
             Some(response) => response,
             // Until the other side closes.
             None => std::future::pending().await,
         }
     }
 
-    fn by_digest(&self, path: &str, digest: &Digest) -> Option<Manner> {
+    fn by_digest(&self, path: &str, digest: &Digest) -> Option<ManifestResponse> {
         let content = self.content();
         let repository = content.repositories.get(path)?;
-        let manners = || repository.tags.values().map(|tag| &tag.manner).chain(&repository.earlier);
-        [false, true].iter().find_map(|redirects| manners().find_map(|manner| manner.for_digest(digest, *redirects)))
+        let responses = || repository.tags.values().map(|tag| &tag.response).chain(&repository.earlier);
+        [false, true]
+            .iter()
+            .find_map(|redirects| responses().find_map(|response| response.for_digest(digest, *redirects)))
     }
 
-    fn by_tag(&self, path: &str, tag: &str) -> Option<Manner> {
+    fn by_tag(&self, path: &str, tag: &str) -> Option<ManifestResponse> {
         let mut content = self.content();
         let tag = content.repositories.get_mut(path)?.tags.get_mut(tag)?;
         tag.asked += 1;
-        Some(match &tag.manner {
-            Manner::InTurn(manners) => manners[(tag.asked - 1).min(manners.len() - 1)].clone(),
+        Some(match &tag.response {
+            ManifestResponse::InTurn(responses) => responses[(tag.asked - 1).min(responses.len() - 1)].clone(),
             other => other.clone(),
         })
     }
 
-    /// `None` for an answer that never comes.
-    fn as_told(&self, manner: &Manner, path: &str, seen: &Seen) -> Option<Response> {
-        let response = match manner {
-            Manner::Serves(bytes) => serve(bytes, seen),
-            Manner::ServesWithoutDigest(bytes) => reply(200, &[("content-type", MANIFEST)], bytes.clone()),
-            Manner::Claims(digest, _) if seen.method == Method::HEAD => {
+    /// `None` for a response that never comes.
+    fn as_told(&self, response: &ManifestResponse, path: &str, seen: &RecordedRequest) -> Option<Response> {
+        let response = match response {
+            ManifestResponse::Serves(bytes) => serve(bytes, seen),
+            ManifestResponse::ServesWithoutDigest(bytes) => reply(200, &[("content-type", MANIFEST)], bytes.clone()),
+            ManifestResponse::Claims(digest, _) if seen.method == Method::HEAD => {
                 reply(200, &[("content-type", MANIFEST), (DIGEST_HEADER, &digest.to_string())], "")
             }
-            Manner::Claims(digest, sent) => send(digest, sent.clone()),
-            Manner::Answers(canned) => canned.response(),
-            Manner::SendsTo(address) => reply(307, &[("location", &format!("{address}{}", seen.uri))], ""),
-            Manner::Stalls => return None,
-            Manner::WantsLogin(inner) => {
+            ManifestResponse::Claims(digest, sent) => send(digest, sent.clone()),
+            ManifestResponse::Answers(fixed) => fixed.response(),
+            ManifestResponse::SendsTo(address) => reply(307, &[("location", &format!("{address}{}", seen.uri))], ""),
+            ManifestResponse::Stalls => return None,
+            ManifestResponse::WantsLogin(inner) => {
                 return self.with(&basic(), "Basic realm=\"registry\"", inner, path, seen);
             }
-            Manner::WantsToken(inner) => return self.with_token(TOKEN_FOR_ALL, inner, path, seen),
-            Manner::WantsUsersToken(inner) => return self.with_token(TOKEN_FOR_USER, inner, path, seen),
-            Manner::InTurn(_) => panic!("InTurn is for whole tags"),
+            ManifestResponse::WantsToken(inner) => return self.with_token(TOKEN_FOR_ALL, inner, path, seen),
+            ManifestResponse::WantsUsersToken(inner) => return self.with_token(TOKEN_FOR_USER, inner, path, seen),
+            ManifestResponse::InTurn(_) => panic!("InTurn is for whole tags"),
         };
         Some(response)
     }
 
-    fn with_token(&self, token: &str, inner: &Manner, path: &str, seen: &Seen) -> Option<Response> {
+    fn with_token(
+        &self,
+        token: &str,
+        inner: &ManifestResponse,
+        path: &str,
+        seen: &RecordedRequest,
+    ) -> Option<Response> {
         let realm = format!("http://{}/token", self.host);
         let challenge = format!("Bearer realm=\"{realm}\",service=\"test\",scope=\"repository:{path}:pull\"");
         self.with(&format!("Bearer {token}"), &challenge, inner, path, seen)
     }
 
-    fn with(&self, wanted: &str, challenge: &str, inner: &Manner, path: &str, seen: &Seen) -> Option<Response> {
+    fn with(
+        &self,
+        wanted: &str,
+        challenge: &str,
+        inner: &ManifestResponse,
+        path: &str,
+        seen: &RecordedRequest,
+    ) -> Option<Response> {
         if seen.header("authorization") == Some(wanted) {
             return self.as_told(inner, path, seen);
         }
-        Some(Canned::status(401).header("www-authenticate", challenge).response())
+        Some(FixedResponse::status(401).header("www-authenticate", challenge).response())
     }
 
-    fn tags(&self, path: &str, seen: &Seen) -> Response {
+    fn tags(&self, path: &str, seen: &RecordedRequest) -> Response {
         let own = format!("http://{}/v2/{path}/tags/list", self.host);
         let last = seen.uri.query().and_then(|query| query.split('&').find_map(|part| part.strip_prefix("last=")));
         let content = self.content();
@@ -486,26 +487,26 @@ impl Shared {
                 page(path, json!(tags), None)
             }
             // Whoever is in the middle of an endless list must not find its end here.
-            Some(List::Tags(_)) if last.is_some() => not_found(),
-            Some(List::Tags(tags)) => page(path, json!(tags), None),
-            Some(List::Endless) => {
+            Some(TagList::Tags(_)) if last.is_some() => not_found(),
+            Some(TagList::Tags(tags)) => page(path, json!(tags), None),
+            Some(TagList::Endless) => {
                 let first: u64 = last.and_then(|last| last.parse().ok()).unwrap_or(0);
                 let tags: Vec<String> = (first..first + PAGE).map(|number| format!("giant-{number}")).collect();
                 page(path, json!(tags), Some(&format!("{own}?last={}", first + PAGE)))
             }
-            Some(List::Circle) => page(path, json!(["1", "2"]), Some(&own)),
-            Some(List::GoesOnAt(address)) => page(path, json!(["1", "2"]), Some(address)),
-            Some(List::NeverEnds) => {
+            Some(TagList::Circle) => page(path, json!(["1", "2"]), Some(&own)),
+            Some(TagList::GoesOnAt(address)) => page(path, json!(["1", "2"]), Some(address)),
+            Some(TagList::NeverEnds) => {
                 let head = stream::iter([Ok(Bytes::from_static(b"{\"tags\":[\""))]);
                 let body = futures_util::StreamExt::chain(head, zeroes());
                 reply(200, &[("content-type", "application/json")], Body::from_stream(body))
             }
-            Some(List::Answers(canned)) => canned.response(),
+            Some(TagList::Answers(fixed)) => fixed.response(),
         }
     }
 }
 
-fn serve(bytes: &[u8], seen: &Seen) -> Response {
+fn serve(bytes: &[u8], seen: &RecordedRequest) -> Response {
     let digest = Digest::sha256(bytes).to_string();
     let tag = format!("\"{digest}\"");
     let headers = [("content-type", MANIFEST), (DIGEST_HEADER, &digest), ("etag", &tag)];
@@ -515,14 +516,14 @@ fn serve(bytes: &[u8], seen: &Seen) -> Response {
     reply(200, &headers, bytes.to_owned())
 }
 
-fn send(digest: &Digest, sent: Sent) -> Response {
+fn send(digest: &Digest, sent: DigestBody) -> Response {
     let digest = digest.to_string();
     let headers = [("content-type", MANIFEST), (DIGEST_HEADER, digest.as_str())];
     match sent {
-        Sent::Nothing => not_found(),
-        Sent::Bytes(bytes) => reply(200, &headers, bytes),
-        Sent::Endless => reply(200, &headers, Body::from_stream(zeroes())),
-        Sent::Drops => {
+        DigestBody::Nothing => not_found(),
+        DigestBody::Bytes(bytes) => reply(200, &headers, bytes),
+        DigestBody::Endless => reply(200, &headers, Body::from_stream(zeroes())),
+        DigestBody::Drops => {
             let drops = stream::unfold((), |()| async {
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 Some((std::io::Result::Ok(Bytes::from_static(b"{")), ()))
@@ -545,7 +546,7 @@ fn page(path: &str, tags: serde_json::Value, next: Option<&str>) -> Response {
 }
 
 fn not_found() -> Response {
-    Canned::status(404).response()
+    FixedResponse::status(404).response()
 }
 
 fn basic() -> String {

@@ -1,4 +1,4 @@
-//! Runs a program, reads what it says, ends it.
+//! Runs a program, reads its output, ends it.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -9,17 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long anything may take that should take a moment. Generous: machines are shared.
-pub const PATIENCE: Duration = Duration::from_secs(240);
+/// How long anything may take that should take a moment: generous, so that no test fails on a slow machine.
+pub const TIMEOUT: Duration = Duration::from_secs(240);
 /// How long a client of ours keeps a connection that it does not use: less than any server of ours does, or both might
 /// use and close it in the same moment.
 pub const IDLE: Duration = Duration::from_secs(5);
 
 /// The program `name`, beside the test executable (`target/<profile>/deps/…`) or beside a binary of
 /// this crate (`target/<profile>/…`).
-///
-/// # Panics
-/// When it has not been built.
 pub fn binary(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
     let candidates = own.ancestors().skip(1).take(2).map(|directory| directory.join(name));
@@ -28,16 +25,13 @@ pub fn binary(name: &str) -> PathBuf {
 }
 
 /// Waits until `condition` gives something.
-///
-/// # Panics
-/// When nothing comes within `patience`.
-pub fn wait_for<T>(what: &str, patience: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + patience;
+pub fn wait_for<T>(what: &str, timeout: Duration, mut condition: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + timeout;
     loop {
         if let Some(found) = condition() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {patience:?} for {what}");
+        assert!(Instant::now() < deadline, "waited {timeout:?} for {what}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -52,38 +46,28 @@ pub struct Process {
 
 impl Process {
     /// Starts a program; its output is collected.
-    ///
-    /// # Panics
-    /// When it cannot be started.
     pub fn spawn(command: &mut Command) -> Process {
         let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let (sender, lines) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        // Reads to the end even if nobody listens, so that the program never blocks on its output.
+        // Reads to the end even if no test reads on, so that the program never blocks on its output.
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
         let stderr = Arc::new(Mutex::new(String::new()));
         let stderr_reader = Some(collect(child.stderr.take().unwrap(), Arc::clone(&stderr)));
         Process { child, lines, stderr, stderr_reader }
     }
 
-    /// The next line of standard output; `None` when there is none within `patience`.
-    pub fn line(&self, patience: Duration) -> Option<String> {
-        self.lines.recv_timeout(patience).ok()
+    /// The next line of standard output; `None` when there is none within `timeout`.
+    pub fn line(&self, timeout: Duration) -> Option<String> {
+        self.lines.recv_timeout(timeout).ok()
     }
 
     /// What it has written to standard error so far.
-    ///
-    /// # Panics
-    /// Never in practice.
     pub fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
     }
 
-    /// Sends SIGTERM.
-    ///
-    /// # Panics
-    /// When there is no such process.
     pub fn terminate(&self) {
         let status = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status().unwrap();
         assert!(status.success(), "kill -TERM");
@@ -96,27 +80,19 @@ impl Process {
         let _ = self.child.wait();
     }
 
-    /// Whether it is still running.
-    ///
-    /// # Panics
-    /// When the system cannot tell.
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
 
     /// Waits for the end, with standard error read to its end.
-    ///
-    /// # Panics
-    /// When it does not end within `patience`.
-    pub fn wait(&mut self, patience: Duration) -> ExitStatus {
-        let status = wait_for("the program to end", patience, || self.child.try_wait().unwrap());
+    pub fn wait(&mut self, timeout: Duration) -> ExitStatus {
+        let status = wait_for("the program to end", timeout, || self.child.try_wait().unwrap());
         if let Some(reader) = self.stderr_reader.take() {
             reader.join().unwrap();
         }
         status
     }
 
-    /// The id of the process.
     pub fn id(&self) -> u32 {
         self.child.id()
     }

@@ -1,12 +1,11 @@
-//! Moments and sizes that differ from run to run, and come again with the same seed.
+//! Pseudo-random numbers that differ from run to run and are reproducible by their seed.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// xorshift64*: enough to choose moments, sizes and tags by.
+/// xorshift64*.
 pub struct Random(u64);
 
 impl Random {
-    /// What follows from a seed.
     pub fn new(seed: u64) -> Random {
         Random(seed | 1)
     }
@@ -20,10 +19,7 @@ impl Random {
     }
 }
 
-/// A seed of this moment. Prints it, so that a failure can be looked into.
-///
-/// # Panics
-/// When the clock is before 1970.
+/// A seed from the clock, printed so that a failure can be reproduced.
 pub fn seed() -> u64 {
     let seed = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64;
     println!("seed {seed}");

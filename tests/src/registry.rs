@@ -12,7 +12,7 @@ use taglog_proto::name::Digest;
 use tempfile::TempDir;
 
 use crate::{
-    process::{PATIENCE, Process},
+    process::{Process, TIMEOUT},
     server::http_status,
 };
 
@@ -32,17 +32,11 @@ pub struct Registry {
 
 impl Registry {
     /// Starts a registry that allows deletion, and waits until it answers.
-    ///
-    /// # Panics
-    /// When it does not start.
     pub fn start() -> Registry {
         Registry::start_with("")
     }
 
     /// Starts a registry with further YAML at the top level of its configuration.
-    ///
-    /// # Panics
-    /// When it does not start.
     pub fn start_with(more: &str) -> Registry {
         // Between choosing a free port and the registry's use of it, another program may take it.
         (0..5).find_map(|_| Registry::try_start(more)).expect("docker-registry does not start")
@@ -65,7 +59,7 @@ impl Registry {
     }
 
     fn answers(&mut self) -> bool {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while self.process.is_running() && Instant::now() < deadline {
             // 401 is what a registry with logins answers.
             if matches!(http_status(&self.host, "/v2/"), Some(200 | 401)) {
@@ -76,7 +70,6 @@ impl Registry {
         false
     }
 
-    /// The id of its process.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
@@ -88,9 +81,6 @@ impl Registry {
 }
 
 /// Pushes an image with one layer that holds `content`, for linux/amd64, and returns its digest.
-///
-/// # Panics
-/// When it cannot be pushed.
 pub fn push_image(registry: &Registry, repository: &str, tag: &str, content: &str) -> Digest {
     let layout = Layout::new();
     let image = layout.image("amd64", content);
@@ -99,9 +89,6 @@ pub fn push_image(registry: &Registry, repository: &str, tag: &str, content: &st
 
 /// Pushes a multi-platform image, one architecture and content each, and returns the index's digest
 /// and those of the platforms.
-///
-/// # Panics
-/// When it cannot be pushed.
 pub fn push_index(
     registry: &Registry,
     repository: &str,
@@ -116,9 +103,6 @@ pub fn push_index(
 }
 
 /// Pushes images, each a tag and a content, to one repository, eight at a time; their digests, in the same order.
-///
-/// # Panics
-/// When one cannot be pushed.
 pub async fn push_quickly(registry: &Registry, path: &str, images: &[(String, String)]) -> Vec<Digest> {
     let push = QuickPush::to(registry, path).await;
     let lane = |images: &[(String, String)]| {
@@ -150,11 +134,8 @@ pub struct QuickPush {
 
 impl QuickPush {
     /// Makes the repository ready by uploading what the images share.
-    ///
-    /// # Panics
-    /// When it cannot be uploaded.
     pub async fn to(registry: &Registry, path: &str) -> QuickPush {
-        let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+        let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().unwrap();
         let push = QuickPush { client, base: format!("http://{}/v2/{path}", registry.host) };
         let layer = layer("shared");
         push.upload(&config("amd64", &layer)).await;
@@ -173,9 +154,6 @@ impl QuickPush {
     }
 
     /// Pushes an image that differs from others by `content`, and returns its digest.
-    ///
-    /// # Panics
-    /// When the registry does not take it.
     pub async fn push(&self, tag: &str, content: &str) -> Digest {
         let layer = layer("shared");
         let manifest = manifest(&config("amd64", &layer), &layer, Some(content));
@@ -186,9 +164,6 @@ impl QuickPush {
     }
 
     /// Deletes an image, and with it every tag that points to it.
-    ///
-    /// # Panics
-    /// When the registry does not do it.
     pub async fn delete(&self, digest: &Digest) {
         let answer = self.client.delete(format!("{}/manifests/{digest}", self.base)).send().await.unwrap();
         assert_eq!(answer.status(), 202, "{answer:?}");
@@ -250,10 +225,6 @@ impl Default for Layout {
 }
 
 impl Layout {
-    /// An empty layout.
-    ///
-    /// # Panics
-    /// When the directory cannot be made.
     pub fn new() -> Layout {
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir_all(directory.path().join("blobs/sha256")).unwrap();
@@ -261,7 +232,6 @@ impl Layout {
         Layout(directory)
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
@@ -273,9 +243,6 @@ impl Layout {
     }
 
     /// An image with one layer, whose one file holds `content`.
-    ///
-    /// # Panics
-    /// When a file cannot be written.
     pub fn image(&self, architecture: &str, content: &str) -> Blob {
         let layer = self.add(layer(content));
         let config = self.add(config(architecture, &layer));
@@ -283,9 +250,6 @@ impl Layout {
     }
 
     /// An index over images, each with its architecture.
-    ///
-    /// # Panics
-    /// When a file cannot be written.
     pub fn index(&self, images: &[(&str, Blob)]) -> Blob {
         let entry = |(architecture, image): &(&str, Blob)| {
             let mut descriptor = image.descriptor();
@@ -298,9 +262,6 @@ impl Layout {
     }
 
     /// Pushes an image or an index under a tag, byte for byte, and returns its digest.
-    ///
-    /// # Panics
-    /// With what skopeo says, when it fails.
     pub fn push(&self, registry: &Registry, repository: &str, tag: &str, blob: &Blob) -> Digest {
         let mut descriptor = blob.descriptor();
         descriptor["annotations"] = json!({ "org.opencontainers.image.ref.name": "main" });
@@ -339,18 +300,18 @@ fn tar(name: &str, content: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Answer;
+    use crate::HttpResponse;
 
     async fn fetch(registry: &Registry, path: &str) -> Vec<u8> {
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let request = client.get(format!("http://{}/v2/{path}", registry.host));
-        let answer = Answer::of(request.header("accept", format!("{INDEX}, {MANIFEST}"))).await;
+        let answer = HttpResponse::of(request.header("accept", format!("{INDEX}, {MANIFEST}"))).await;
         assert_eq!(answer.status, 200, "{answer:?}");
         answer.body
     }
 
     #[tokio::test]
-    async fn pushed_quickly_is_pushed_all_the_same() {
+    async fn push_quickly_pushes_complete_images() {
         let registry = Registry::start();
         let images: Vec<(String, String)> = (0..20).map(|i| (format!("t{i}"), format!("content {}", i / 2))).collect();
         let digests = push_quickly(&registry, "team/app", &images).await;
@@ -359,7 +320,8 @@ mod tests {
         }
         assert!(digests[0] == digests[1] && digests[1] != digests[2]);
         QuickPush::to(&registry, "team/app").await.delete(&digests[0]).await;
-        let gone = Answer::of(reqwest::Client::new().get(format!("http://{}/v2/team/app/manifests/t0", registry.host)));
+        let gone =
+            HttpResponse::of(reqwest::Client::new().get(format!("http://{}/v2/team/app/manifests/t0", registry.host)));
         assert_eq!(gone.await.status, 404);
     }
 

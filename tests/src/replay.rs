@@ -16,9 +16,6 @@ pub fn tile_paths(kind: TileKind, count: u64) -> Vec<TilePath> {
 }
 
 /// All entries below `size`, from the entry bundles.
-///
-/// # Panics
-/// When one is not served or is malformed.
 pub async fn fetch_entries(server: &Server, size: u64) -> Vec<Vec<u8>> {
     let mut entries = Vec::new();
     for path in tile_paths(TileKind::Entries, size) {
@@ -33,9 +30,6 @@ pub async fn fetch_entries(server: &Server, size: u64) -> Vec<Vec<u8>> {
 
 /// A whole audit: every entry, signature, rule, record, seal and tile below the checkpoint that the
 /// server publishes now, re-derived.
-///
-/// # Panics
-/// When anything differs.
 pub async fn replay(server: &Server) -> MemoryLog {
     let checkpoint = server.checkpoint().await;
     let size = checkpoint.unverified().size;
@@ -47,9 +41,6 @@ pub async fn replay(server: &Server) -> MemoryLog {
 }
 
 /// Audits entries batch by batch.
-///
-/// # Panics
-/// With the violation.
 pub fn audit_entries(entries: &[Vec<u8>]) -> MemoryLog {
     let mut log = MemoryLog::default();
     let entries: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
@@ -72,9 +63,6 @@ async fn check_tiles(server: &Server, log: &MemoryLog, size: u64) {
 }
 
 /// Checks that a checkpoint seen earlier is a prefix of the replayed log.
-///
-/// # Panics
-/// When it is not.
 pub fn assert_prefix(old: &SignedCheckpoint, log: &MemoryLog) {
     let (old, new) = (old.unverified(), log.checkpoint(&old.unverified().origin));
     let proof = consistency_proof(log, old.size, new.size).unwrap().unwrap();

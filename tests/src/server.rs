@@ -1,4 +1,4 @@
-//! A data directory and the `taglog-server` on it, with every HTTP call.
+//! A data directory, `taglog-server` on it, and its HTTP calls.
 
 use std::{
     fmt,
@@ -25,7 +25,7 @@ use taglog_proto::{
 use tempfile::TempDir;
 
 use crate::{
-    process::{IDLE, PATIENCE, Process, binary},
+    process::{IDLE, Process, TIMEOUT, binary},
     witness::Witness,
 };
 
@@ -36,17 +36,16 @@ pub const CONFIG_FILE: &str = "taglog-server.toml";
 /// Fast enough that tests do not wait, slow enough that several requests meet in one batch.
 const BATCH_INTERVAL_MS: u64 = 20;
 
-/// `taglog-server` without the environment of whoever runs the tests.
+/// `taglog-server` without the environment of the test.
 pub fn command() -> Command {
     let mut command = Command::new(binary("taglog-server"));
     command.env_clear();
     command
 }
 
-/// Starts an ended program's story: how it ended and what it said.
+/// How a server process ended.
 #[derive(Debug)]
-pub struct Refusal {
-    /// The exit code.
+pub struct ServerExit {
     pub code: Option<i32>,
     /// What it wrote to standard error.
     pub message: String,
@@ -54,78 +53,55 @@ pub struct Refusal {
 
 /// A data directory, removed when the last copy of this is dropped.
 #[derive(Clone)]
-pub struct Data {
+pub struct DataDirectory {
     directory: Arc<TempDir>,
     /// The log's key, as `init` printed it.
     pub vkey: VerifierKey,
 }
 
-impl Data {
+impl DataDirectory {
     /// A new data directory with the server's own configuration file.
-    ///
-    /// # Panics
-    /// When `init` fails.
-    pub fn init() -> Data {
-        Data::init_with(&[])
+    pub fn init() -> DataDirectory {
+        DataDirectory::init_with(&[])
     }
 
     /// The same, with further arguments to `init`.
-    ///
-    /// # Panics
-    /// When `init` fails.
-    pub fn init_with(arguments: &[&str]) -> Data {
-        Data::named(ORIGIN, arguments)
+    pub fn init_with(arguments: &[&str]) -> DataDirectory {
+        DataDirectory::named(ORIGIN, arguments)
     }
 
     /// The same, for a log of this origin.
-    ///
-    /// # Panics
-    /// When `init` fails.
-    pub fn named(origin: &str, arguments: &[&str]) -> Data {
+    pub fn named(origin: &str, arguments: &[&str]) -> DataDirectory {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         let path = directory.path().join("data");
         let output = command().arg("init").arg(&path).args(["--origin", origin]).args(arguments).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         let vkeys = String::from_utf8(output.stdout).unwrap();
-        Data { directory, vkey: vkeys.lines().next().unwrap().parse().unwrap() }
+        DataDirectory { directory, vkey: vkeys.lines().next().unwrap().parse().unwrap() }
     }
 
     /// A new data directory that admits these witnesses. `more` is TOML: keys first, tables last.
-    ///
-    /// # Panics
-    /// When `init` fails.
-    pub fn with(witnesses: &[&Witness], more: &str) -> Data {
-        let data = Data::init();
+    pub fn with(witnesses: &[&Witness], more: &str) -> DataDirectory {
+        let data = DataDirectory::init();
         data.configure(witnesses, more);
         data
     }
 
     /// Writes the policy file `policy`; the configuration has to name it.
-    ///
-    /// # Panics
-    /// When the file cannot be written.
     pub fn write_policy(&self, policy: &str) {
         std::fs::write(self.path().join("policy"), policy).unwrap();
     }
 
-    /// Replaces the configuration.
-    ///
-    /// # Panics
-    /// When the file cannot be written.
     pub fn configure(&self, witnesses: &[&Witness], more: &str) {
         let vkeys: Vec<String> = witnesses.iter().map(|witness| format!("{:?}", witness.vkey().to_string())).collect();
         self.write_config(&format!("witnesses = [{}]\n{more}\n", vkeys.join(", ")));
     }
 
     /// Writes the configuration file as it is given.
-    ///
-    /// # Panics
-    /// When the file cannot be written.
     pub fn write_config(&self, toml: &str) {
         std::fs::write(self.path().join(CONFIG_FILE), toml).unwrap();
     }
 
-    /// The directory.
     pub fn path(&self) -> PathBuf {
         self.directory.path().join("data")
     }
@@ -140,25 +116,16 @@ impl Data {
     }
 
     /// Starts the server and waits until it is ready.
-    ///
-    /// # Panics
-    /// When it does not get ready.
     pub fn start(&self) -> Server {
         self.start_with(&[])
     }
 
     /// Starts the server at an address of [`lasting_address`], as after an outage, and waits until it is ready.
-    ///
-    /// # Panics
-    /// When it does not get ready.
     pub fn start_at(&self, address: &str) -> Server {
         self.start_with(&["--listen", address])
     }
 
     /// Starts the server with further arguments and waits until it is ready.
-    ///
-    /// # Panics
-    /// When it does not get ready.
     pub fn start_with(&self, arguments: &[&str]) -> Server {
         match self.try_start(arguments) {
             Ok(server) => server,
@@ -169,13 +136,10 @@ impl Data {
     /// Starts the server, or says how it refused.
     ///
     /// # Errors
-    /// [`Refusal`] when it ended instead of getting ready.
-    ///
-    /// # Panics
-    /// When it does neither in time.
-    pub fn try_start(&self, arguments: &[&str]) -> Result<Server, Refusal> {
+    /// [`ServerExit`] when it ended instead of getting ready.
+    pub fn try_start(&self, arguments: &[&str]) -> Result<Server, ServerExit> {
         let mut server = self.try_start_unpublished(arguments)?;
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + TIMEOUT;
         while http_status(&server.address, "/readyz") != Some(200) {
             if !server.process.is_running() {
                 return Err(ended(server.process));
@@ -189,33 +153,27 @@ impl Data {
     /// Starts the server and waits until it takes entries, which may be before anything is published.
     ///
     /// # Errors
-    /// [`Refusal`] when it ended instead.
-    ///
-    /// # Panics
-    /// When it does neither in time.
-    pub fn try_start_unpublished(&self, arguments: &[&str]) -> Result<Server, Refusal> {
+    /// [`ServerExit`] when it ended instead.
+    pub fn try_start_unpublished(&self, arguments: &[&str]) -> Result<Server, ServerExit> {
         let process = Process::spawn(self.run_command().args(arguments));
-        let Some(line) = process.line(PATIENCE) else { return Err(ended(process)) };
+        let Some(line) = process.line(TIMEOUT) else { return Err(ended(process)) };
         let (_, url) = line.rsplit_once(" at ").unwrap_or_else(|| panic!("announced {line:?}"));
         assert!(line.contains(&self.vkey.to_string()), "announced {line:?}, want {}", self.vkey);
         let address = url.strip_prefix("http://").unwrap().to_owned();
         let client =
-            reqwest::Client::builder().no_proxy().no_gzip().timeout(PATIENCE).pool_idle_timeout(IDLE).build().unwrap();
+            reqwest::Client::builder().no_proxy().no_gzip().timeout(TIMEOUT).pool_idle_timeout(IDLE).build().unwrap();
         let (vkey, url) = (self.vkey.clone(), url.to_owned());
         Ok(Server { process, url, address, vkey, data: self.clone(), client })
     }
 }
 
-fn ended(mut process: Process) -> Refusal {
-    let status = process.wait(PATIENCE);
-    Refusal { code: status.code(), message: process.stderr() }
+fn ended(mut process: Process) -> ServerExit {
+    let status = process.wait(TIMEOUT);
+    ServerExit { code: status.code(), message: process.stderr() }
 }
 
-/// A free loopback address that stays free while nobody listens there: outside the range from which the system
-/// takes the ports of outgoing connections.
-///
-/// # Panics
-/// When none of a thousand is free.
+/// A free loopback address that no outgoing connection can take in the meantime: outside the range from which the
+/// system takes the ports of outgoing connections.
 pub fn lasting_address() -> String {
     // Where the search begins differs from process to process and from call to call.
     let random = RandomState::new().hash_one(());
@@ -224,7 +182,7 @@ pub fn lasting_address() -> String {
     address.expect("no free port")
 }
 
-/// The status of a `GET`, by the plainest of clients; `None` when nobody answers.
+/// The status of a `GET` without an HTTP client library; `None` without an answer.
 pub fn http_status(address: &str, path: &str) -> Option<u16> {
     use std::io::{Read as _, Write as _};
     let mut stream = std::net::TcpStream::connect(address).ok()?;
@@ -243,44 +201,30 @@ pub struct Server {
     pub url: String,
     /// `127.0.0.1:port`.
     pub address: String,
-    /// The log's key.
     pub vkey: VerifierKey,
-    /// Its directory.
-    pub data: Data,
-    /// A client that shows answers as they are.
+    pub data: DataDirectory,
+    /// Does not decompress and does not use a proxy.
     pub client: reqwest::Client,
 }
 
 impl Server {
     /// A new log that admits these witnesses. `more` is TOML: keys first, tables last.
-    ///
-    /// # Panics
-    /// When it does not get ready.
     pub fn start(witnesses: &[&Witness], more: &str) -> Server {
-        Data::with(witnesses, more).start()
+        DataDirectory::with(witnesses, more).start()
     }
 
     /// Asks it to stop, with SIGTERM.
-    ///
-    /// # Panics
-    /// When it has ended before.
     pub fn terminate(&self) {
         self.process.terminate();
     }
 
     /// Stops it with SIGTERM; it must end with exit code 0, now or before.
-    ///
-    /// # Panics
-    /// When it does not.
-    pub fn stop(mut self) -> Data {
+    pub fn stop(mut self) -> DataDirectory {
         self.end();
         self.data
     }
 
     /// Stops it as [`Server::stop`] does, and starts it again on the same directory. Its address is another one then.
-    ///
-    /// # Panics
-    /// When it does not stop or start.
     pub fn restart(&mut self) {
         self.end();
         *self = self.data.start();
@@ -290,126 +234,85 @@ impl Server {
         if self.process.is_running() {
             self.process.terminate();
         }
-        let status = self.process.wait(PATIENCE);
+        let status = self.process.wait(TIMEOUT);
         assert!(status.success(), "{status}: {}", self.process.stderr());
     }
 
     /// Waits until it ends by itself: its exit code and what it wrote to standard error.
-    ///
-    /// # Panics
-    /// When it does not.
-    pub fn ended(self) -> Refusal {
+    pub fn ended(self) -> ServerExit {
         ended(self.process)
     }
 
-    /// Kills it with SIGKILL.
-    ///
-    /// # Panics
-    /// When it had ended before by itself.
-    pub fn kill(mut self) -> Data {
+    pub fn kill(mut self) -> DataDirectory {
         self.process.kill();
-        let status = self.process.wait(PATIENCE);
+        let status = self.process.wait(TIMEOUT);
         assert_eq!(status.signal(), Some(9), "it ended before: {}", self.process.stderr());
         self.data
     }
 
-    /// The id of its process.
     pub fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// A request to this server.
-    ///
-    /// # Panics
-    /// When the method is none.
     pub fn request(&self, method: &str, path: &str) -> RequestBuilder {
         self.client.request(Method::from_bytes(method.as_bytes()).unwrap(), format!("{}{path}", self.url))
     }
 
-    /// `GET path`.
-    ///
-    /// # Panics
-    /// When nobody answers.
-    pub async fn get(&self, path: &str) -> Answer {
-        Answer::of(self.request("GET", path)).await
+    pub async fn get(&self, path: &str) -> HttpResponse {
+        HttpResponse::of(self.request("GET", path)).await
     }
 
     /// The status of `GET path`; `None` when nobody answers.
     pub async fn get_status(&self, path: &str) -> Option<u16> {
-        Answer::try_of(self.request("GET", path)).await.ok().map(|answer| answer.status)
+        HttpResponse::try_of(self.request("GET", path)).await.ok().map(|answer| answer.status)
     }
 
-    /// `POST path`.
-    ///
-    /// # Panics
-    /// When nobody answers.
-    pub async fn post(&self, path: &str, content_type: &str, body: impl Into<reqwest::Body>) -> Answer {
-        Answer::of(self.request("POST", path).header(CONTENT_TYPE, content_type).body(body)).await
+    pub async fn post(&self, path: &str, content_type: &str, body: impl Into<reqwest::Body>) -> HttpResponse {
+        HttpResponse::of(self.request("POST", path).header(CONTENT_TYPE, content_type).body(body)).await
     }
 
-    /// `PUT path`.
-    ///
-    /// # Panics
-    /// When nobody answers.
-    pub async fn put(&self, path: &str, body: impl Into<reqwest::Body>) -> Answer {
-        Answer::of(self.request("PUT", path).body(body)).await
+    pub async fn put(&self, path: &str, body: impl Into<reqwest::Body>) -> HttpResponse {
+        HttpResponse::of(self.request("PUT", path).body(body)).await
     }
 
     /// Submits one note and returns the answer as it is.
-    ///
-    /// # Panics
-    /// When nobody answers.
-    pub async fn post_note(&self, note: &[u8]) -> Answer {
+    pub async fn post_note(&self, note: &[u8]) -> HttpResponse {
         self.post("/api/v1/entries", "text/plain", note.to_vec()).await
     }
 
     /// Submits one note.
-    ///
-    /// # Panics
-    /// When nobody answers, or not as documented.
-    pub async fn submit(&self, note: &[u8]) -> Outcome {
+    pub async fn submit(&self, note: &[u8]) -> SubmissionResult {
         let answer = self.post_note(note).await;
         match answer.status {
-            200 => Outcome::of(&answer.json()[0]),
-            _ => Outcome::Refused(answer.problem().1),
+            200 => SubmissionResult::of(&answer.json()[0]),
+            _ => SubmissionResult::Refused(answer.problem().1),
         }
     }
 
-    /// Submits notes as one bundle; one outcome for each.
-    ///
-    /// # Panics
-    /// When nobody answers, or not as documented.
-    pub async fn submit_bundle(&self, notes: &[Vec<u8>]) -> Vec<Outcome> {
+    /// Submits notes as one bundle; one result for each.
+    pub async fn submit_bundle(&self, notes: &[Vec<u8>]) -> Vec<SubmissionResult> {
         self.try_submit_bundle(notes).await.expect("nobody answers")
     }
 
     /// Submits notes as one bundle; `None` when the server goes away, or says 503 because it will.
-    ///
-    /// # Panics
-    /// When it answers not as documented.
-    pub async fn try_submit_bundle(&self, notes: &[Vec<u8>]) -> Option<Vec<Outcome>> {
+    pub async fn try_submit_bundle(&self, notes: &[Vec<u8>]) -> Option<Vec<SubmissionResult>> {
         let bundle = encode_bundle(notes.iter().map(Vec::as_slice)).unwrap();
         let request = self.request("POST", "/api/v1/entries").header(CONTENT_TYPE, "application/octet-stream");
-        let answer = Answer::try_of(request.body(bundle)).await.ok().filter(|answer| answer.status != 503)?;
+        let answer = HttpResponse::try_of(request.body(bundle)).await.ok().filter(|answer| answer.status != 503)?;
         assert_eq!(answer.status, 200, "{answer:?}");
-        let outcomes: Vec<Outcome> = answer.json().as_array().unwrap().iter().map(Outcome::of).collect();
+        let outcomes: Vec<SubmissionResult> =
+            answer.json().as_array().unwrap().iter().map(SubmissionResult::of).collect();
         assert_eq!(outcomes.len(), notes.len());
         Some(outcomes)
     }
 
     /// Submits notes as one bundle, which must all be added; returns their indices.
-    ///
-    /// # Panics
-    /// When one is not added.
     pub async fn add(&self, notes: &[Vec<u8>]) -> Vec<u64> {
         let outcomes = self.submit_bundle(notes).await;
         outcomes.iter().map(|outcome| outcome.added()).collect()
     }
 
     /// The published checkpoint, verified.
-    ///
-    /// # Panics
-    /// When there is none or it is not signed by the log.
     pub async fn checkpoint(&self) -> SignedCheckpoint {
         let answer = self.get("/checkpoint").await;
         assert_eq!(answer.status, 200, "{answer:?}");
@@ -418,27 +321,17 @@ impl Server {
         checkpoint
     }
 
-    /// The published size.
-    ///
-    /// # Panics
-    /// As [`Server::checkpoint`].
     pub async fn size(&self) -> u64 {
         self.checkpoint().await.unverified().size
     }
 
     /// A look-up, verified. `query` follows the image parameters: empty, or `&from=…&page=…`.
-    ///
-    /// # Panics
-    /// When the proof is refused.
     pub async fn lookup(&self, images: &[&str], query: &str) -> VerifiedLookup {
         let proof = self.tag_proof(images, query).await;
         proof.verify(&self.vkey).unwrap_or_else(|error| panic!("{images:?}: {error}"))
     }
 
     /// A look-up's tag proof, not verified.
-    ///
-    /// # Panics
-    /// When it is no tag proof.
     pub async fn tag_proof(&self, images: &[&str], query: &str) -> TagProof {
         let images: Vec<String> = images.iter().map(|image| format!("image={image}")).collect();
         let answer = self.get(&format!("/api/v1/lookup?{}{query}", images.join("&"))).await;
@@ -447,98 +340,77 @@ impl Server {
     }
 }
 
-/// What became of one submitted entry.
+/// The result of submitting one entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SubmissionResult {
     /// A new entry at this index.
     Added(u64),
-    /// The log had it at this index.
+    /// The entry was already in the log, at this index.
     Duplicate(u64),
     /// The last part of the problem type.
     Refused(String),
 }
 
-impl Outcome {
+impl SubmissionResult {
     /// Reads one row of the answer to a submission.
-    ///
-    /// # Panics
-    /// When it is not as documented.
-    pub fn of(answer: &Value) -> Outcome {
+    pub fn of(answer: &Value) -> SubmissionResult {
         match (answer["status"].as_str(), answer["index"].as_u64()) {
-            (Some("added"), Some(index)) => Outcome::Added(index),
-            (Some("duplicate"), Some(index)) => Outcome::Duplicate(index),
-            _ => Outcome::Refused(problem_of(&answer["error"]).1),
+            (Some("added"), Some(index)) => SubmissionResult::Added(index),
+            (Some("duplicate"), Some(index)) => SubmissionResult::Duplicate(index),
+            _ => SubmissionResult::Refused(problem_of(&answer["error"]).1),
         }
     }
 
     /// The index where it is, added now or before.
-    ///
-    /// # Panics
-    /// When it was refused.
     pub fn index(&self) -> u64 {
         match self {
-            Outcome::Added(index) | Outcome::Duplicate(index) => *index,
-            Outcome::Refused(kind) => panic!("refused: {kind}"),
+            SubmissionResult::Added(index) | SubmissionResult::Duplicate(index) => *index,
+            SubmissionResult::Refused(kind) => panic!("refused: {kind}"),
         }
     }
 
     /// The index of what must be new.
-    ///
-    /// # Panics
-    /// When it is not.
     pub fn added(&self) -> u64 {
         match self {
-            Outcome::Added(index) => *index,
+            SubmissionResult::Added(index) => *index,
             other => panic!("want added, got {other:?}"),
         }
     }
 }
 
-/// An answer, read whole.
-pub struct Answer {
-    /// The status.
+/// A response whose body has been read.
+pub struct HttpResponse {
     pub status: u16,
-    /// The header fields.
     pub headers: HeaderMap,
-    /// The body.
     pub body: Vec<u8>,
 }
 
-impl fmt::Debug for Answer {
+impl fmt::Debug for HttpResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let body: String = self.text().chars().take(500).collect();
         write!(f, "{} {:?} {body}", self.status, self.headers)
     }
 }
 
-impl Answer {
-    /// Sends a request and reads the answer.
-    ///
-    /// # Panics
-    /// When nobody answers.
-    pub async fn of(request: RequestBuilder) -> Answer {
-        Answer::try_of(request).await.unwrap()
+impl HttpResponse {
+    pub async fn of(request: RequestBuilder) -> HttpResponse {
+        HttpResponse::try_of(request).await.unwrap()
     }
 
     /// Sends a request and reads the answer.
     ///
     /// # Errors
     /// When nobody answers, or not to the end.
-    pub async fn try_of(request: RequestBuilder) -> reqwest::Result<Answer> {
+    pub async fn try_of(request: RequestBuilder) -> reqwest::Result<HttpResponse> {
         let response = request.send().await?;
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Ok(Answer { status, headers, body: response.bytes().await?.to_vec() })
+        Ok(HttpResponse { status, headers, body: response.bytes().await?.to_vec() })
     }
 
-    /// The body as text.
     pub fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// The body as JSON.
-    ///
-    /// # Panics
-    /// When it is none.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
@@ -549,9 +421,6 @@ impl Answer {
     }
 
     /// Status and last part of the type of a problem document, whose shape is checked.
-    ///
-    /// # Panics
-    /// When it is not `application/problem+json` as documented.
     pub fn problem(&self) -> (u16, String) {
         assert_eq!(self.header("content-type"), "application/problem+json", "{self:?}");
         let (status, kind) = problem_of(&self.json());
@@ -571,9 +440,6 @@ fn problem_of(problem: &Value) -> (u16, String) {
 }
 
 /// Copies a directory with all that is in it.
-///
-/// # Panics
-/// When a file cannot be read or written.
 pub fn copy_directory(from: &Path, to: &Path) {
     std::fs::create_dir_all(to).unwrap();
     for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {

@@ -12,100 +12,64 @@ use taglog_proto::{
 };
 
 /// What the clock says, in seconds since 1970.
-///
-/// # Panics
-/// Never in practice.
 pub fn now() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs().try_into().unwrap()
 }
 
 /// A time as entries spell it.
-///
-/// # Panics
-/// Outside the years 0000 to 9999.
 pub fn time(seconds: i64) -> Timestamp {
     Timestamp::from_unix(seconds).unwrap()
 }
 
-/// The digest of a content.
 pub fn digest(content: &str) -> Digest {
     Digest::sha256(content.as_bytes())
 }
 
-/// An image by its name.
-///
-/// # Panics
-/// When the name is misspelled.
 pub fn image(name: &str) -> Image {
     Image::parse(name).unwrap()
 }
 
-/// One witness and its secret key.
 pub struct Witness {
-    /// The key.
     pub key: SigningKey,
     seed: [u8; 32],
 }
 
 impl Witness {
     /// A witness whose key follows from its number.
-    ///
-    /// # Panics
-    /// Never.
     pub fn new(number: u8) -> Witness {
         Witness::named(&format!("witness.example/w{number}"), number)
     }
 
     /// A witness of this name whose key follows from the number.
-    ///
-    /// # Panics
-    /// When the name is no key's name.
     pub fn named(name: &str, number: u8) -> Witness {
         let seed = [number; 32];
         Witness { key: SigningKey::from_seed(name, &seed).unwrap(), seed }
     }
 
-    /// The public key.
     pub fn vkey(&self) -> &VerifierKey {
         self.key.verifier_key()
     }
 
     /// The id, as records name it.
-    ///
-    /// # Panics
-    /// When the name is no witness's name.
     pub fn id(&self) -> WitnessId {
         WitnessId { name: WitnessName::parse(self.vkey().name()).unwrap(), key_id: self.vkey().key_id() }
     }
 
     /// An observation, as bytes to submit: the digest of `content` at `at` seconds since 1970.
-    ///
-    /// # Panics
-    /// When the image is misspelled.
     pub fn observe(&self, name: &str, content: &str, at: i64) -> Vec<u8> {
         self.see(name, Seen::Digest(digest(content)), at)
     }
 
     /// An observation that the tag is gone.
-    ///
-    /// # Panics
-    /// When the image is misspelled.
     pub fn gone(&self, name: &str, at: i64) -> Vec<u8> {
         self.see(name, Seen::Gone, at)
     }
 
     /// An observation of anything.
-    ///
-    /// # Panics
-    /// When the image is misspelled.
     pub fn see(&self, name: &str, seen: Seen, at: i64) -> Vec<u8> {
         Observation::sign(image(name), seen, time(at), &self.key).unwrap().to_string().into_bytes()
     }
 
-    /// A confirmation of a repository.
-    ///
-    /// # Panics
-    /// When the repository is misspelled.
     pub fn confirm(&self, repository: &str, at: i64) -> Vec<u8> {
         let repository = Repository::parse(repository).unwrap();
         Confirmation::sign(repository, time(at), &self.key).unwrap().to_string().into_bytes()
@@ -118,9 +82,6 @@ impl Witness {
 
     /// The same note with another signature of the same text, equally valid: the nonce of Ed25519 is
     /// the signer's choice.
-    ///
-    /// # Panics
-    /// When `note` is none.
     pub fn sign_again(&self, note: &[u8]) -> Vec<u8> {
         let (text, _) = std::str::from_utf8(note).unwrap().rsplit_once("\n\n").unwrap();
         let text = format!("{text}\n");

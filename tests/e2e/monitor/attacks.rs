@@ -1,25 +1,25 @@
-//! The log that lies as it is told (`verifier-cli/docs/ATTACKS.md`), watched from before the attack.
+//! The dishonest log of `verifier-cli/docs/ATTACKS.md`, watched from before the attack.
 
 use std::collections::BTreeSet;
 
 use taglog_tests::dishonest::{Attack, attack};
 
-use crate::scene::{Ran, Scene};
+use crate::fixture::{MonitorFixture, OnceOutput};
 
 const STDOUT: &str = "[[sink]]\nkind = \"stdout\"\n";
 
-fn violations(ran: &Ran) -> Vec<&serde_json::Value> {
+fn violations(ran: &OnceOutput) -> Vec<&serde_json::Value> {
     ran.alerts.iter().filter(|alert| alert["kind"] == "violation").collect()
 }
 
-/// The next look tells of the attack, once, and keeps what convicts.
+/// The next poll raises one alert about the attack, and keeps evidence.
 fn is_told(attack: Attack) {
     let log = attack::begun();
-    let scene = Scene::new(log.vkey(), &log.url, STDOUT);
-    let before = scene.once(&[]);
+    let fixture = MonitorFixture::new(log.vkey(), &log.url, STDOUT);
+    let before = fixture.once(&[]);
     assert!(violations(&before).is_empty() && before.code != Some(4), "{attack:?}: {before:?}");
     attack.commit(&log);
-    let ran = scene.once(&[]);
+    let ran = fixture.once(&[]);
     let told = violations(&ran);
     assert_eq!((ran.code, told.is_empty()), (Some(4), false), "{attack:?}: {ran:?}");
     let ids: BTreeSet<&str> = told.iter().filter_map(|alert| alert["id"].as_str()).collect();
@@ -31,24 +31,24 @@ fn is_told(attack: Attack) {
         let evidence = taglog_proto::evidence::Evidence::from_json(text.as_bytes()).unwrap();
         assert!(evidence.convict(log.vkey()).is_ok(), "{attack:?}: {file}");
     }
-    let again = scene.once(&[]);
+    let again = fixture.once(&[]);
     assert_eq!((again.code, violations(&again).len()), (Some(4), 0), "{attack:?}: {again:?}");
 }
 
 #[test]
-fn what_breaks_a_rule_is_told_with_evidence() {
+fn rule_violations_are_alerted_with_evidence() {
     for attack in [
         Attack::OmitsASightingFromTheIndex,
         Attack::OmitsASightingFromAList,
-        Attack::CitesWhatWasNotSaid,
+        Attack::CitesAnEntryFalsely,
         Attack::ForgesAnIndexRoot,
         Attack::ReplaysAnOldSeal,
         Attack::SignsWithoutASeal,
-        Attack::BreaksAWitnesssOrder,
+        Attack::BreaksTheOrderOfAWitness,
         Attack::BackDatesAnObservation,
         Attack::SealsBeforeTheLastSeal,
-        Attack::MisspellsAnEntry,
-        Attack::AdmitsAStranger,
+        Attack::LogsAMalformedEntry,
+        Attack::AdmitsAnUnknownWitness,
         Attack::ForgesASignature,
     ] {
         is_told(attack);
@@ -56,7 +56,7 @@ fn what_breaks_a_rule_is_told_with_evidence() {
 }
 
 #[test]
-fn what_takes_back_what_was_published_is_told_with_evidence() {
-    is_told(Attack::ReordersWhatIsPublished);
+fn removal_of_published_entries_is_alerted_with_evidence() {
+    is_told(Attack::ReordersPublishedEntries);
     is_told(Attack::RollsBack);
 }

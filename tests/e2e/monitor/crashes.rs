@@ -1,5 +1,5 @@
 //! The monitor is killed at random moments, again and again, while the log grows and the webhook fails now and then.
-//! Every alert arrives, and the ledger has it once.
+//! Every alert arrives, and the alert store has it once.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,32 +12,33 @@ use std::{
 
 use taglog_tests::{Server, Witness, witness::now};
 
-use crate::scene::{Receiver, Scene, wait};
+use crate::fixture::{MonitorFixture, WebhookReceiver, wait};
 
 const ROUNDS: u64 = 12;
 
 #[test]
-fn no_alert_is_lost_and_none_doubled() {
+fn no_alert_is_lost_or_duplicated_by_sigkill() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "[quota]\nsightings-per-tag-per-hour = 100000\n");
     // Each failure ends a round of deliveries: while it lasts, many alerts wait.
     let calm = Arc::new(AtomicBool::new(false));
     let is_calm = Arc::clone(&calm);
-    let receiver = Receiver::start(move |asked| if asked % 3 == 1 && !is_calm.load(Relaxed) { 500 } else { 200 });
+    let receiver =
+        WebhookReceiver::start(move |asked| if asked % 3 == 1 && !is_calm.load(Relaxed) { 500 } else { 200 });
     let sinks = format!(
         "[[sink]]\nkind = \"webhook\"\nurl = {:?}\n[[sink]]\nkind = \"feed\"\npath = \"alerts.xml\"\nentries = 1000\n",
         receiver.url
     );
-    let scene = Scene::new(&server.vkey, &server.url, &sinks);
+    let fixture = MonitorFixture::new(&server.vkey, &server.url, &sinks);
     let start = now() - 10_000;
     wait(server.add(&[witness.observe("registry.example/app:0", "0", start)]));
-    assert_eq!(scene.once(&[]).code, Some(0));
+    assert_eq!(fixture.once(&[]).code, Some(0));
 
     let seed = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().subsec_nanos();
     let mut random = u64::from(seed) | 1;
     let (mut indices, mut content) = (BTreeSet::new(), 1_i64);
     for _ in 0..ROUNDS {
-        let mut monitor = scene.start(&[]);
+        let mut monitor = fixture.start(&[]);
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         let lifetime = Duration::from_millis(100 + (random >> 33) % 1500);
         let end = std::time::Instant::now() + lifetime;
@@ -51,7 +52,7 @@ fn no_alert_is_lost_and_none_doubled() {
         monitor.kill();
     }
     calm.store(true, Relaxed);
-    let ran = scene.once(&[]);
+    let ran = fixture.once(&[]);
     assert!(matches!(ran.code, Some(0 | 1)), "seed {seed}: {ran:?}");
 
     let mut arrived: BTreeMap<u64, BTreeSet<String>> = BTreeMap::new();
@@ -62,7 +63,7 @@ fn no_alert_is_lost_and_none_doubled() {
     }
     assert_eq!(arrived.keys().copied().collect::<BTreeSet<_>>(), indices, "seed {seed}");
     assert!(arrived.values().all(|ids| ids.len() == 1), "seed {seed}: one alert has one id");
-    let feed = std::fs::read_to_string(scene.path("alerts.xml")).unwrap();
+    let feed = std::fs::read_to_string(fixture.path("alerts.xml")).unwrap();
     let ids: Vec<&str> = feed.split("urn:taglog:alert:").skip(1).map(|rest| &rest[..32]).collect();
     let distinct: BTreeSet<&str> = ids.iter().copied().collect();
     assert_eq!((ids.len(), distinct.len()), (indices.len().min(1000), ids.len()), "seed {seed}");

@@ -1,4 +1,4 @@
-//! A small log in a directory of files, which lies if it is told to.
+//! A small log in a directory of files, which lies on request.
 
 use std::path::Path;
 

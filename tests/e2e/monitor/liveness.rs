@@ -1,20 +1,20 @@
-//! A log that is stale, frozen or away.
+//! A log that is stale, frozen or unreachable.
 
-use taglog_tests::{Data, Witness, server::lasting_address, witness::now};
+use taglog_tests::{DataDirectory, Witness, server::lasting_address, witness::now};
 
-use crate::scene::{Scene, await_alert, wait};
+use crate::fixture::{MonitorFixture, await_alert, wait};
 
 #[test]
-fn a_log_that_freezes_goes_away_and_comes_back() {
+fn a_log_that_freezes_becomes_unreachable_and_recovers() {
     let witness = Witness::new(1);
-    let data = Data::with(&[&witness], "");
+    let data = DataDirectory::with(&[&witness], "");
     let address = lasting_address();
     let server = data.start_at(&address);
     let keys =
         "stale-after = \"10s\"\nfrozen-after = \"10s\"\nunreachable-after = \"1s\"\n[[sink]]\nkind = \"stdout\"\n";
-    let scene = Scene::new(&server.vkey, &format!("http://{address}"), keys);
-    let monitor = scene.start(&[]);
-    // It seals only every ten minutes while nobody says anything.
+    let fixture = MonitorFixture::new(&server.vkey, &format!("http://{address}"), keys);
+    let monitor = fixture.start(&[]);
+    // It seals only every ten minutes without new entries.
     let stale = await_alert(&monitor, "stale-log", "raised");
     let frozen = await_alert(&monitor, "frozen-log", "raised");
     wait(server.add(&[witness.observe("registry.example/a:1", "x", now())]));

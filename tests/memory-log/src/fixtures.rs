@@ -72,7 +72,7 @@ pub fn roster(at: i64, witnesses: &[&SigningKey]) -> Roster {
 
 /// A batch before it is written: a test may change any part of it.
 pub struct Draft {
-    /// What the tree gets, roster first.
+    /// Roster first, without the seal.
     pub entries: Vec<Entry>,
     pub seal: Seal,
     pub changes: IndexChanges,
@@ -103,14 +103,14 @@ impl Log {
         self.memory.entries().len() as u64
     }
 
-    /// The next batch, honest.
+    /// The next batch, with the right index.
     pub fn draft(&self, at: i64, roster: Option<Roster>, statements: Vec<Entry>) -> Draft {
         let first = self.size() + u64::from(roster.is_some());
         let indexed: Vec<_> = (first..).zip(statements.clone()).collect();
         self.draft_indexed(at, roster, statements, &indexed)
     }
 
-    /// The next batch, whose index is made of `indexed` whatever the entries are.
+    /// The next batch, whose index is computed from `indexed` instead of its entries.
     pub fn draft_indexed(
         &self,
         at: i64,
@@ -184,7 +184,7 @@ impl Log {
         tag_proof::build(&self.memory, &self.checkpoint(), &request).unwrap().unwrap()
     }
 
-    /// What the index holds of a tag, with its proof.
+    /// The index record of a tag, with its proof.
     pub fn tag_answer(&self, image: &Image) -> IndexAnswer {
         let record = self.memory.tag_record(image).unwrap().map(|record| record.to_string());
         self.answer(record, &taglog_proto::record::tag_key(image))
@@ -204,7 +204,7 @@ impl Log {
     }
 }
 
-/// All that a verified tag proof says, whatever the order of its images.
+/// The content of a verified tag proof as text, independent of the order of its images.
 pub fn meaning(lookup: &VerifiedLookup) -> String {
     let images: BTreeMap<_, _> = lookup.images.iter().map(|report| (report.image.clone(), report)).collect();
     format!("{:?} {:?} {:?} {images:?}", lookup.checkpoint, lookup.seal, lookup.roster)
@@ -255,16 +255,16 @@ fn nodes(document: &Value) -> Vec<(String, &Value)> {
     found
 }
 
-/// A pointer with `*` for its indices: nodes of one shape can stand for each other.
+/// A pointer with `*` for its indices: nodes of one shape can replace each other.
 fn shape(pointer: &str) -> String {
     let segment = |s: &str| if s.parse::<usize>().is_ok() { "*".to_owned() } else { s.to_owned() };
     pointer.split('/').map(segment).collect::<Vec<_>>().join("/")
 }
 
-/// The most nodes that take one node's place.
+/// The most nodes that replace one node.
 const SPLICES: usize = 32;
 
-/// Every small change of every node, and every node in the place of those like it; `donors` are
+/// Every small change of every node, and every node replaced by those of the same shape; `donors` are
 /// further documents to take nodes from.
 pub fn mutations(document: &Value, donors: &[&Value]) -> Vec<Mutation> {
     let mut pool: BTreeMap<String, Vec<&Value>> = BTreeMap::new();
@@ -278,7 +278,7 @@ pub fn mutations(document: &Value, donors: &[&Value]) -> Vec<Mutation> {
     for (pointer, value) in nodes(document) {
         let alike = &pool[&shape(&pointer)];
         let step = alike.len().div_ceil(SPLICES);
-        // A whole document in the place of another is no mutant.
+        // Replacing the whole document is no mutation.
         let spliced = alike.iter().step_by(step).filter(|_| !pointer.is_empty());
         let spliced = spliced.flat_map(|other| splices(value, other));
         let changed = small_changes(value).into_iter().chain(spliced).filter(|new| new != value);
@@ -287,7 +287,7 @@ pub fn mutations(document: &Value, donors: &[&Value]) -> Vec<Mutation> {
     found
 }
 
-/// `other` in the place of `value`, whole and, for texts, line by line.
+/// `value` replaced by `other` as a whole and, for texts, line by line.
 fn splices(value: &Value, other: &Value) -> Vec<Value> {
     let mut spliced = vec![other.clone()];
     if let (Value::String(a), Value::String(b)) = (value, other) {
@@ -343,7 +343,7 @@ fn number_changes(number: u64) -> Vec<Value> {
     near.into_iter().map(Value::from).chain(other).collect()
 }
 
-/// Another spelling, or another value, of each part of a text.
+/// Another encoding, or another value, of each part of a text.
 fn text_changes(text: &str) -> Vec<String> {
     let mut changed = vec![String::new(), text.to_uppercase(), format!("{text}{text}"), text.trim_end().to_owned()];
     for space in [" ", "\n", "\r\n", "\0", "=", "0"] {
@@ -365,7 +365,7 @@ fn text_changes(text: &str) -> Vec<String> {
     changed
 }
 
-/// Numbers one off and respelled, base64 respelled, seen and gone.
+/// Numbers off by one or non-canonical, base64 that is non-canonical, digest and `gone` exchanged.
 fn word_changes(word: &str) -> Vec<String> {
     let mut changed = Vec::new();
     if let Ok(number) = word.parse::<u64>() {
@@ -375,7 +375,7 @@ fn word_changes(word: &str) -> Vec<String> {
     if let Some(bare) = word.strip_suffix('=').filter(|bare| bare.len() > 8) {
         let bare = bare.trim_end_matches('=');
         let last = bare.bytes().last().unwrap_or(b'A');
-        // The last digit carries unused bits: its neighbours decode to the same bytes if laxly read.
+        // The last digit carries unused bits: its neighbours decode to the same bytes in a lax decoder.
         let respelled = [last + 1, last - 1].map(|b| format!("{}{}", &bare[..bare.len() - 1], char::from(b)));
         let padding = "=".repeat(word.len() - bare.len());
         changed.extend(respelled.map(|bare| format!("{bare}{padding}")));

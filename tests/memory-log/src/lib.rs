@@ -20,7 +20,7 @@ use taglog_proto::{
     tag_proof::{LookupSource, PAGE},
 };
 
-/// Something asked of a [`MemoryLog`] that it does not hold.
+/// Something that a [`MemoryLog`] does not hold.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error("the log in memory has no {0}")]
 pub struct Missing(pub String);
@@ -39,7 +39,7 @@ pub struct MemoryLog {
 }
 
 impl MemoryLog {
-    /// Audits and takes the next batch: the front of `entries` up to the first seal.
+    /// Audits and appends the next batch: the front of `entries` up to the first seal.
     ///
     /// # Errors
     /// [`AuditError`]; nothing is changed then.
@@ -54,7 +54,7 @@ impl MemoryLog {
         Ok(batch)
     }
 
-    /// Takes entries and index changes as they are, without an audit: what a dishonest log does.
+    /// Appends entries without an audit, as a dishonest log does; the index stays as it is.
     pub fn append(&mut self, entries: &[&[u8]]) {
         for entry in entries {
             let nodes = &mut self.nodes;
@@ -65,7 +65,7 @@ impl MemoryLog {
         }
     }
 
-    /// Takes index changes as they are.
+    /// Applies index changes without an audit.
     pub fn apply(&mut self, records: &RecordChanges, tree: TreeChanges) {
         self.pages.extend(tree.pages);
         for ChangedTag { record, .. } in &records.tag_records {
@@ -79,12 +79,11 @@ impl MemoryLog {
         }
     }
 
-    /// The entries.
     pub fn entries(&self) -> &[Vec<u8>] {
         &self.entries
     }
 
-    /// Where the audit stands.
+    /// The state of the audit after the last batch.
     pub fn state(&self) -> &AuditState {
         &self.state
     }

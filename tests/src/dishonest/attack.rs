@@ -1,5 +1,5 @@
-//! The attacks, by the names under which `verifier-cli/docs/ATTACKS.md` says who catches them. Each is committed on a log of
-//! [`begun`], so that every tool can be set against the same crime.
+//! The attacks, with the names that `verifier-cli/docs/ATTACKS.md` lists them under. Each is committed on a log of
+//! [`begun`], so that every tool is tested against the same attack.
 
 use taglog_proto::entry::{Entry, Seen};
 
@@ -8,7 +8,7 @@ use crate::witness::{Witness, digest, now};
 
 /// The image that the attacks are about.
 pub const APP: &str = "registry.example/team/app:1.0";
-/// An image that nobody has reported before an attack.
+/// An image that was not reported before an attack.
 pub const OTHER: &str = "registry.example/team/other:1.0";
 
 /// A log that two witnesses, numbers 1 and 2, have honestly reported [`APP`] to, with content `a`.
@@ -19,7 +19,6 @@ pub fn begun() -> DishonestLog {
     log
 }
 
-/// What a log may do that it must not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attack {
     /// A new content of [`APP`] is logged, and the tag index never learns of it.
@@ -27,7 +26,7 @@ pub enum Attack {
     /// [`APP`] had another content for a while; the list of sightings does not say so.
     OmitsASightingFromAList,
     /// A new content of [`APP`] is logged, and the tag index says that it was the old one.
-    CitesWhatWasNotSaid,
+    CitesAnEntryFalsely,
     /// A seal has an index root that nothing leads to.
     ForgesAnIndexRoot,
     /// A batch ends in a copy of an earlier seal.
@@ -35,9 +34,9 @@ pub enum Attack {
     /// A checkpoint is signed that does not end in a seal.
     SignsWithoutASeal,
     /// A witness's observation is logged after a later one of the same tag.
-    BreaksAWitnesssOrder,
+    BreaksTheOrderOfAWitness,
     /// Two published entries change places.
-    ReordersWhatIsPublished,
+    ReordersPublishedEntries,
     /// A published batch is taken back, and the log goes on without it.
     RollsBack,
     /// An observation is logged that is older than the roster allows.
@@ -47,18 +46,15 @@ pub enum Attack {
     /// A seal is dated ten years ahead.
     SealsInTheFuture,
     /// An observation of [`OTHER`] by a witness who is not in the roster is logged.
-    AdmitsAStranger,
+    AdmitsAnUnknownWitness,
     /// An observation of [`OTHER`] with a false signature is logged.
     ForgesASignature,
-    /// An entry is logged that is not spelled as entries are.
-    MisspellsAnEntry,
+    /// An entry is logged whose encoding is malformed.
+    LogsAMalformedEntry,
 }
 
 impl Attack {
     /// Commits it, on a log of [`begun`].
-    ///
-    /// # Panics
-    /// When the log does not do as it is told.
     pub fn commit(self, log: &DishonestLog) {
         let (one, two, now) = (Witness::new(1), Witness::new(2), now());
         let later = one.observe(APP, "a", now - 500);
@@ -69,15 +65,15 @@ impl Attack {
                 log.lie(&Lie::Omits(0), &[moved]);
                 log.add(&[two.observe(APP, "a", now - 400)]);
             }
-            Attack::CitesWhatWasNotSaid => drop(log.lie(&Lie::Cites(0, Seen::Digest(digest("a"))), &[moved])),
+            Attack::CitesAnEntryFalsely => drop(log.lie(&Lie::Cites(0, Seen::Digest(digest("a"))), &[moved])),
             Attack::ForgesAnIndexRoot => drop(log.lie(&Lie::ForgesRoot, &[later])),
             Attack::ReplaysAnOldSeal => drop(log.lie(&Lie::ReplaysSeal, &[later])),
             Attack::SignsWithoutASeal => drop(log.lie(&Lie::EndsWithoutSeal, &[later])),
-            Attack::BreaksAWitnesssOrder => {
+            Attack::BreaksTheOrderOfAWitness => {
                 log.add(&[two.observe(APP, "b", now - 500)]);
                 log.force(&[two.observe(APP, "a", now - 600)]);
             }
-            Attack::ReordersWhatIsPublished => {
+            Attack::ReordersPublishedEntries => {
                 log.rewrite(|entries| {
                     // Both witnesses' first observations: the roster is 0, the first seal 1.
                     entries.swap(2, 3);
@@ -91,9 +87,9 @@ impl Attack {
             Attack::BackDatesAnObservation => drop(log.force(&[one.observe(OTHER, "a", now - 7_776_000 - 3600)])),
             Attack::SealsBeforeTheLastSeal => drop(log.lie(&Lie::SealsAt(now - 60), &[later])),
             Attack::SealsInTheFuture => drop(log.lie(&Lie::SealsAt(now + 10 * 365 * 86_400), &[later])),
-            Attack::AdmitsAStranger => drop(log.force(&[Witness::new(9).observe(OTHER, "a", now - 500)])),
+            Attack::AdmitsAnUnknownWitness => drop(log.force(&[Witness::new(9).observe(OTHER, "a", now - 500)])),
             Attack::ForgesASignature => drop(log.force(&[forged(&one.observe(OTHER, "a", now - 500))])),
-            Attack::MisspellsAnEntry => {
+            Attack::LogsAMalformedEntry => {
                 let text = String::from_utf8(one.observe(OTHER, "a", now - 500)).unwrap();
                 log.force(&[text.replace("digest sha256", "digest  sha256").into_bytes()]);
             }

@@ -22,7 +22,8 @@ use crate::{
 };
 
 /// How the log deceives as it closes a batch. What is wrong with entries themselves (a witness outside the roster, a
-/// false signature, a misspelling, a time outside the time rule, another order) needs no lie: see [`History::close`].
+/// false signature, a malformed encoding, a time outside the time rule, another order) needs no lie:
+/// see [`History::close`].
 #[derive(Clone, Debug)]
 pub enum Lie {
     /// The tag index never learns of the entry at this place of the batch.
@@ -39,7 +40,7 @@ pub enum Lie {
     SealsAt(i64),
 }
 
-/// Entries, tree and tag index, as the log shows them to somebody.
+/// Entries, tree and tag index, as the log shows them.
 #[derive(Clone)]
 pub struct History {
     memory: MemoryLog,
@@ -49,17 +50,11 @@ pub struct History {
 
 impl History {
     /// A history that has only begun: a roster of these witnesses and a seal, both of now.
-    ///
-    /// # Panics
-    /// When two witnesses have one id.
     pub fn new(witnesses: &[&Witness]) -> History {
         History::begun_at(witnesses, now())
     }
 
     /// A history that began at a time of the test's choice, in seconds since 1970.
-    ///
-    /// # Panics
-    /// When two witnesses have one id.
     pub fn begun_at(witnesses: &[&Witness], seconds: i64) -> History {
         let limits = Limits { future: 300, past: 7_776_000, quiet: 600 };
         let vkeys = witnesses.iter().map(|witness| witness.vkey().clone()).collect();
@@ -78,9 +73,6 @@ impl History {
     /// index learns of all that are observations or confirmations, also of those that break their witness's order
     /// (but only of such a one whose predecessor is in an earlier batch). Seals are dated now, and never decrease, if
     /// no lie says otherwise.
-    ///
-    /// # Panics
-    /// When a lie is about something else than it says.
     pub fn close(&mut self, entries: &[Vec<u8>], lie: Option<&Lie>) -> Vec<u64> {
         let first = self.size();
         let indexed: Vec<(u64, Entry)> = (first..)
@@ -157,9 +149,6 @@ impl History {
     }
 
     /// The same history with its entries rewritten: each batch is closed anew, by a seal of the old time.
-    ///
-    /// # Panics
-    /// When the first entry is no longer the roster, or an entry became a seal.
     pub fn rewritten(&self, rewrite: impl FnOnce(&mut Vec<Vec<u8>>)) -> History {
         let mut entries = self.memory.entries().to_vec();
         rewrite(&mut entries);
@@ -221,7 +210,6 @@ impl History {
         found.map(|index| index as u64)
     }
 
-    /// The number of entries.
     pub fn size(&self) -> u64 {
         self.memory.entries().len() as u64
     }

@@ -20,17 +20,17 @@ use taglog_proto::{
     tile::{FULL_WIDTH, TileKind, TilePath, decode_bundle, encode_bundle},
 };
 
-use super::{Book, History, Published, Shared, Withholding};
+use super::{History, LogShared, LogState, Published, Withholding};
 
 /// The most entries in one submission.
 const MAX_ENTRIES: usize = 10_000;
 /// The most bytes in one answer of candidate entries.
 const MAX_CANDIDATE: usize = 4 << 20;
 
-type Log = State<Arc<Shared>>;
+type Log = State<Arc<LogShared>>;
 type Parameters = Query<Vec<(String, String)>>;
 
-pub(super) fn router(shared: Arc<Shared>) -> Router {
+pub(super) fn router(shared: Arc<LogShared>) -> Router {
     Router::new()
         .route("/checkpoint", get(checkpoint))
         .route("/tile/{*path}", get(tile))
@@ -61,11 +61,11 @@ fn bytes(bytes: Vec<u8>) -> Response {
 }
 
 async fn checkpoint(State(log): Log) -> Response {
-    log.book().published.checkpoint.to_string().into_response()
+    log.state().published.checkpoint.to_string().into_response()
 }
 
 async fn tile(State(log): Log, Path(path): Path<String>) -> Response {
-    let history = log.book().published.history.clone();
+    let history = log.state().published.history.clone();
     match TilePath::parse(&path).ok().filter(|tile| tile.exists_at(history.size())) {
         Some(tile) => bytes(tile_bytes(&history, &tile)),
         None => problem(404, "not-found"),
@@ -93,7 +93,7 @@ fn number(parameters: &[(String, String)], name: &str) -> Option<u64> {
 }
 
 async fn candidate(State(log): Log, Query(parameters): Parameters) -> Response {
-    let history = log.book().committed().clone();
+    let history = log.state().committed().clone();
     let (from, to) = (number(&parameters, "from").unwrap_or(0), number(&parameters, "to").unwrap_or(history.size()));
     if from >= to || to > history.size() {
         return problem(422, "size-out-of-range");
@@ -109,14 +109,14 @@ async fn candidate(State(log): Log, Query(parameters): Parameters) -> Response {
 }
 
 async fn about(State(log): Log) -> Response {
-    let book = log.book();
-    let (index, roster) = book.published.history.roster();
+    let state = log.state();
+    let (index, roster) = state.published.history.roster();
     let (vkey, limits) = (log.key.verifier_key(), roster.limits);
     let witnesses: Vec<String> = roster.witnesses().iter().map(ToString::to_string).collect();
     Json(json!({
         "origin": vkey.name(),
         "vkey": vkey.to_string(),
-        "size": book.published.history.size(),
+        "size": state.published.history.size(),
         "roster": {
             "index": index,
             "witnesses": witnesses,
@@ -130,7 +130,7 @@ async fn about(State(log): Log) -> Response {
 }
 
 async fn inclusion(State(log): Log, Query(parameters): Parameters) -> Response {
-    let history = log.book().published.history.clone();
+    let history = log.state().published.history.clone();
     let (index, size) = (number(&parameters, "index").unwrap_or(0), number(&parameters, "size").unwrap_or(0));
     match Some(size).filter(|size| *size <= history.size()).map(|size| inclusion_proof(history.memory(), index, size)) {
         Some(Ok(Ok(proof))) => Json(json!({ "index": index, "size": size, "proof": base64(&proof) })).into_response(),
@@ -140,7 +140,7 @@ async fn inclusion(State(log): Log, Query(parameters): Parameters) -> Response {
 
 async fn consistency(State(log): Log, Query(parameters): Parameters) -> Response {
     let (from, to) = (number(&parameters, "from").unwrap_or(0), number(&parameters, "to").unwrap_or(0));
-    let history = log.book().proven(to);
+    let history = log.state().proven(to);
     match history.map(|history| consistency_proof(history.memory(), from, to)) {
         Some(Ok(Ok(proof))) => Json(json!({ "from": from, "to": to, "proof": base64(&proof) })).into_response(),
         _ => problem(422, "size-out-of-range"),
@@ -152,14 +152,14 @@ fn base64(proof: &[Hash]) -> Vec<String> {
 }
 
 async fn manifest(State(log): Log, Path(digest): Path<String>) -> Response {
-    let kept = log.book().manifests.iter().find(|(kept, _)| *kept == digest).map(|(_, bytes)| bytes.clone());
+    let kept = log.state().manifests.iter().find(|(kept, _)| *kept == digest).map(|(_, bytes)| bytes.clone());
     kept.map_or_else(|| problem(404, "not-found"), bytes)
 }
 
 async fn keep_manifest(State(log): Log, Path(digest): Path<String>, body: Bytes) -> Response {
     match Digest::parse(&digest) {
         Ok(parsed) if parsed.matches(&body) => {
-            log.book().manifests.push((digest, body.to_vec()));
+            log.state().manifests.push((digest, body.to_vec()));
             StatusCode::CREATED.into_response()
         }
         _ => problem(422, "digest-mismatch"),
@@ -176,9 +176,14 @@ async fn look_up_many(State(log): Log, Json(asked): Json<Value>) -> Response {
     answer(&log, images, asked["from"].as_u64(), asked["page"].as_u64())
 }
 
-fn answer<'a>(log: &Shared, images: impl Iterator<Item = &'a str>, from: Option<u64>, page: Option<u64>) -> Response {
+fn answer<'a>(
+    log: &LogShared,
+    images: impl Iterator<Item = &'a str>,
+    from: Option<u64>,
+    page: Option<u64>,
+) -> Response {
     let Ok(images) = images.map(Image::parse).collect::<Result<_, _>>() else { return problem(400, "malformed-image") };
-    let published = log.book().published.clone();
+    let published = log.state().published.clone();
     let request = LookupRequest { images, page: page.unwrap_or(0), from };
     match published.tag_proof(&request, log) {
         Ok(proof) => ([(header::CONTENT_TYPE, "application/json")], proof.to_json()).into_response(),
@@ -189,7 +194,7 @@ fn answer<'a>(log: &Shared, images: impl Iterator<Item = &'a str>, from: Option<
 }
 
 impl Published {
-    fn tag_proof(&self, request: &LookupRequest, log: &Shared) -> Result<TagProof, tag_proof::LookupError> {
+    fn tag_proof(&self, request: &LookupRequest, log: &LogShared) -> Result<TagProof, tag_proof::LookupError> {
         let Some(sealed) = &self.sealed else {
             return tag_proof::build(self.history.memory(), &self.checkpoint, request).unwrap();
         };
@@ -211,18 +216,18 @@ impl Published {
     }
 }
 
-/// What became of one submitted entry.
-enum Outcome {
+/// The result for one submitted entry.
+enum EntryResult {
     Added(u64),
     Duplicate(u64),
     Refused(&'static str, u16),
 }
 
-impl Outcome {
+impl EntryResult {
     fn index(&self) -> Option<u64> {
         match self {
-            Outcome::Added(index) | Outcome::Duplicate(index) => Some(*index),
-            Outcome::Refused(..) => None,
+            EntryResult::Added(index) | EntryResult::Duplicate(index) => Some(*index),
+            EntryResult::Refused(..) => None,
         }
     }
 }
@@ -233,56 +238,56 @@ async fn submit(State(log): Log, Query(parameters): Parameters, headers: HeaderM
     let notes = if single { Ok(vec![&body[..]]) } else { decode_bundle(&body, MAX_ENTRIES) };
     let Ok(notes) = notes else { return problem(400, "malformed-bundle") };
     let _writing = log.writing.lock().await;
-    let withholding = log.book().withholding;
+    let withholding = log.state().withholding;
     match withholding {
         Some(how) => withhold(&log, &notes, how, waits),
         None => take(&log, &notes, waits).await,
     }
 }
 
-/// Takes what an honest log would take.
-async fn take(log: &Shared, notes: &[&[u8]], waits: bool) -> Response {
-    let mut history = log.book().committed().clone();
+/// Accepts what an honest log would accept.
+async fn take(log: &LogShared, notes: &[&[u8]], waits: bool) -> Response {
+    let mut history = log.state().committed().clone();
     let outcomes = sequence(&mut history, notes);
-    if history.size() > log.book().committed().size() {
-        log.book().histories.push(history);
+    if history.size() > log.state().committed().size() {
+        log.state().histories.push(history);
         log.publish().await;
     }
-    if let [Outcome::Refused(kind, status)] = outcomes[..] {
+    if let [EntryResult::Refused(kind, status)] = outcomes[..] {
         return problem(status, kind);
     }
-    let published = log.book().published.clone();
-    if waits && outcomes.iter().filter_map(Outcome::index).any(|index| index >= published.history.size()) {
+    let published = log.state().published.clone();
+    if waits && outcomes.iter().filter_map(EntryResult::index).any(|index| index >= published.history.size()) {
         return problem(503, "not-published");
     }
     Json(answers(&outcomes, waits.then_some(&published))).into_response()
 }
 
-/// Acknowledges everything, and has nothing of it afterwards.
-fn withhold(log: &Shared, notes: &[&[u8]], how: Withholding, waits: bool) -> Response {
-    let mut shown = log.book().committed().clone();
+/// Acknowledges everything and adds nothing.
+fn withhold(log: &LogShared, notes: &[&[u8]], how: Withholding, waits: bool) -> Response {
+    let mut shown = log.state().committed().clone();
     let outcomes = sequence(&mut shown, notes);
     match (how, waits) {
         (Withholding::Acknowledges, true) => problem(503, "not-published"),
         (Withholding::Acknowledges, false) => {
-            Json(answers(&remembered(&mut log.book(), notes, outcomes), None)).into_response()
+            Json(answers(&remembered(&mut log.state(), notes, outcomes), None)).into_response()
         }
         (Withholding::GivesReceipt, _) => {
-            log.book().shown = Some(shown.clone());
+            log.state().shown = Some(shown.clone());
             let shown = Published { checkpoint: shown.signed(&log.key), history: shown, sealed: None };
             Json(answers(&outcomes, waits.then_some(&shown))).into_response()
         }
     }
 }
 
-/// Gives what was withheld before the index that it was given then: a careful liar.
-fn remembered(book: &mut Book, notes: &[&[u8]], outcomes: Vec<Outcome>) -> Vec<Outcome> {
+/// Gives an entry that was withheld before the same index again, so that the log does not contradict itself.
+fn remembered(state: &mut LogState, notes: &[&[u8]], outcomes: Vec<EntryResult>) -> Vec<EntryResult> {
     let remember =
-        |(note, outcome): (&&[u8], Outcome)| match (book.withheld.iter().find(|(old, _)| old == note), outcome) {
-            (Some((_, index)), _) => Outcome::Duplicate(*index),
-            (None, Outcome::Added(index)) => {
-                book.withheld.push((note.to_vec(), index));
-                Outcome::Added(index)
+        |(note, outcome): (&&[u8], EntryResult)| match (state.withheld.iter().find(|(old, _)| old == note), outcome) {
+            (Some((_, index)), _) => EntryResult::Duplicate(*index),
+            (None, EntryResult::Added(index)) => {
+                state.withheld.push((note.to_vec(), index));
+                EntryResult::Added(index)
             }
             (None, outcome) => outcome,
         };
@@ -290,18 +295,18 @@ fn remembered(book: &mut Book, notes: &[&[u8]], outcomes: Vec<Outcome>) -> Vec<O
 }
 
 /// Appends what may be appended, in one batch.
-fn sequence(history: &mut History, notes: &[&[u8]]) -> Vec<Outcome> {
+fn sequence(history: &mut History, notes: &[&[u8]]) -> Vec<EntryResult> {
     let mut batch: Vec<Vec<u8>> = Vec::new();
     let mut outcomes = Vec::with_capacity(notes.len());
     for note in notes {
         let in_batch = batch.iter().position(|taken| taken == note).map(|place| history.size() + place as u64);
         let outcome = match history.duplicate(note).or(in_batch) {
-            Some(index) => Outcome::Duplicate(index),
+            Some(index) => EntryResult::Duplicate(index),
             None => match history.refusal(note) {
-                Some((kind, status)) => Outcome::Refused(kind, status),
+                Some((kind, status)) => EntryResult::Refused(kind, status),
                 None => {
                     batch.push(note.to_vec());
-                    Outcome::Added(history.size() + batch.len() as u64 - 1)
+                    EntryResult::Added(history.size() + batch.len() as u64 - 1)
                 }
             },
         };
@@ -314,11 +319,11 @@ fn sequence(history: &mut History, notes: &[&[u8]]) -> Vec<Outcome> {
 }
 
 /// The answer to a submission, with receipts under what is published or shown.
-fn answers(outcomes: &[Outcome], receipts: Option<&Published>) -> Vec<Value> {
-    let answer = |outcome: &Outcome| match *outcome {
-        Outcome::Added(index) => with_receipt(index, "added", receipts),
-        Outcome::Duplicate(index) => with_receipt(index, "duplicate", receipts),
-        Outcome::Refused(kind, status) => json!({ "error": {
+fn answers(outcomes: &[EntryResult], receipts: Option<&Published>) -> Vec<Value> {
+    let answer = |outcome: &EntryResult| match *outcome {
+        EntryResult::Added(index) => with_receipt(index, "added", receipts),
+        EntryResult::Duplicate(index) => with_receipt(index, "duplicate", receipts),
+        EntryResult::Refused(kind, status) => json!({ "error": {
             "type": format!("urn:taglog:problem:{kind}"), "title": kind, "status": status, "detail": "refused",
         }}),
     };

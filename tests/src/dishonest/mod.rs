@@ -1,5 +1,4 @@
-//! A log that lies as it is told: a complete small log with a key of its own, over real HTTP, honest until a test says
-//! otherwise.
+//! A complete small log with a key of its own, over real HTTP, that is honest until a test makes it lie.
 //!
 //! | attack | how |
 //! |---|---|
@@ -11,10 +10,11 @@
 //! | withholds what it acknowledged | [`DishonestLog::withhold`] |
 //! | freezes | [`DishonestLog::freeze`] |
 //!
-//! [`attack`] has all of them ready for use; [`history`] has the tree and the index, [`http`] the calls, [`cosigning`] the way to cosigners.
+//! [`attack`] has all of them ready for use; [`history`] has the tree and the index, [`http`] the calls,
+//! [`cosigner_client`] the way to cosigners.
 
 pub mod attack;
-pub mod cosigning;
+pub mod cosigner_client;
 pub mod history;
 mod http;
 
@@ -31,25 +31,25 @@ use tokio::{net::TcpListener, runtime::Runtime, task::AbortHandle};
 
 use crate::{server::ORIGIN, witness::Witness};
 pub use attack::Attack;
-use cosigning::{Asked, Cosigner};
+use cosigner_client::{CosignerAnswer, CosignerClient};
 pub use history::{History, Lie};
 
-/// Of its own, so that a test may wait on another one.
+/// A runtime of its own, so that a test may block on another one.
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
 
 /// The seed of every dishonest log's key: they are all one log.
 const SEED: [u8; 32] = [66; 32];
 
-/// How the log keeps an entry to itself that it says it has taken.
+/// How the log withholds an entry that it has acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Withholding {
-    /// It gives an index, and tells whoever waits for publication that nothing is published.
+    /// It gives an index, and answers requests that wait for publication with 503.
     Acknowledges,
     /// It gives a receipt, under a checkpoint that it shows to nobody else.
     GivesReceipt,
 }
 
-/// What the log has published, with everything that it covers.
+/// The published checkpoint and the history that it covers.
 #[derive(Clone)]
 struct Published {
     checkpoint: SignedCheckpoint,
@@ -58,8 +58,7 @@ struct Published {
     sealed: Option<History>,
 }
 
-/// What changes while the log runs.
-struct Book {
+struct LogState {
     /// All that is committed, after each batch. Never empty.
     histories: Vec<History>,
     published: Published,
@@ -72,8 +71,8 @@ struct Book {
     manifests: Vec<(String, Vec<u8>)>,
 }
 
-impl Book {
-    /// The history of at least this size that a careful liar proves consistency of.
+impl LogState {
+    /// The history of at least this size that consistency is proven with.
     fn proven(&self, size: u64) -> Option<History> {
         let histories = [Some(&self.published.history), self.shown.as_ref()];
         histories.into_iter().flatten().find(|history| history.size() >= size).cloned()
@@ -84,26 +83,25 @@ impl Book {
     }
 }
 
-struct Shared {
+struct LogShared {
     key: SigningKey,
-    book: Mutex<Book>,
-    /// Locked while they are asked; the book is not, because auditing cosigners ask back.
-    cosigners: tokio::sync::Mutex<Vec<Cosigner>>,
+    state: Mutex<LogState>,
+    /// Locked while they are asked; the state is not, because auditing cosigners ask back.
+    cosigners: tokio::sync::Mutex<Vec<CosignerClient>>,
     /// One batch at a time.
     writing: tokio::sync::Mutex<()>,
 }
 
-impl Shared {
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap()
+impl LogShared {
+    fn state(&self) -> MutexGuard<'_, LogState> {
+        self.state.lock().unwrap()
     }
 }
 
 /// A running log. Dropping it closes it.
 pub struct DishonestLog {
-    /// Its address.
     pub url: String,
-    shared: Arc<Shared>,
+    shared: Arc<LogShared>,
     task: AbortHandle,
 }
 
@@ -114,22 +112,16 @@ impl Drop for DishonestLog {
 }
 
 impl DishonestLog {
-    /// A log that has only begun, and admits these witnesses.
-    ///
-    /// # Panics
-    /// When it cannot listen.
+    /// A log without observations that admits these witnesses.
     pub fn start(witnesses: &[&Witness]) -> DishonestLog {
         DishonestLog::with(History::new(witnesses))
     }
 
     /// A log with this history, served at an address of its own.
-    ///
-    /// # Panics
-    /// When it cannot listen.
     pub fn with(history: History) -> DishonestLog {
         let key = SigningKey::from_seed(ORIGIN, &SEED).unwrap();
         let published = Published { checkpoint: history.signed(&key), history: history.clone(), sealed: None };
-        let book = Book {
+        let state = LogState {
             histories: vec![history],
             published,
             frozen: false,
@@ -138,9 +130,9 @@ impl DishonestLog {
             shown: None,
             manifests: Vec::new(),
         };
-        let shared = Shared {
+        let shared = LogShared {
             key,
-            book: Mutex::new(book),
+            state: Mutex::new(state),
             cosigners: tokio::sync::Mutex::default(),
             writing: tokio::sync::Mutex::default(),
         };
@@ -153,45 +145,35 @@ impl DishonestLog {
     }
 
     /// Equivocation: the same log with the same past, at another address, whose future is its own.
-    ///
-    /// # Panics
-    /// When it cannot listen.
     pub fn twin(&self) -> DishonestLog {
         DishonestLog::with(self.history())
     }
 
-    /// The log's key.
     pub fn vkey(&self) -> &VerifierKey {
         self.shared.key.verifier_key()
     }
 
-    /// The log's secret key.
     pub fn key(&self) -> &SigningKey {
         &self.shared.key
     }
 
     /// All that is committed.
     pub fn history(&self) -> History {
-        self.shared.book().committed().clone()
+        self.shared.state().committed().clone()
     }
 
-    /// The published checkpoint.
     pub fn checkpoint(&self) -> SignedCheckpoint {
-        self.shared.book().published.checkpoint.clone()
+        self.shared.state().published.checkpoint.clone()
     }
 
-    /// The published size.
     pub fn size(&self) -> u64 {
         self.checkpoint().unverified().size
     }
 
     /// Adds notes honestly, in one batch; returns their indices.
-    ///
-    /// # Panics
-    /// When an honest log would refuse one of them.
     pub fn add(&self, notes: &[Vec<u8>]) -> Vec<u64> {
         for note in notes {
-            assert_eq!(self.shared.book().committed().refusal(note), None, "{}", String::from_utf8_lossy(note));
+            assert_eq!(self.shared.state().committed().refusal(note), None, "{}", String::from_utf8_lossy(note));
         }
         self.write(notes, None)
     }
@@ -215,71 +197,67 @@ impl DishonestLog {
         })
     }
 
-    /// Rollback: the last batches have never been. What is served is the shorter history.
-    ///
-    /// # Panics
-    /// When there are not so many.
+    /// Rollback: removes the last batches and serves the shorter history.
     pub fn roll_back(&self, batches: usize) {
-        let mut book = self.shared.book();
-        let kept = book.histories.len() - batches;
-        book.histories.truncate(kept);
-        assert!(!book.histories.is_empty(), "a log keeps its beginning");
-        drop(book);
+        let mut state = self.shared.state();
+        let kept = state.histories.len() - batches;
+        state.histories.truncate(kept);
+        assert!(!state.histories.is_empty(), "a log keeps its beginning");
+        drop(state);
         self.publish();
     }
 
-    /// Rewrites the past: these are the entries now, and have always been.
+    /// Rewrites the history as if these had always been the entries.
     pub fn rewrite(&self, rewrite: impl FnOnce(&mut Vec<Vec<u8>>)) {
         let rewritten = self.history().rewritten(rewrite);
-        self.shared.book().histories = vec![rewritten];
+        self.shared.state().histories = vec![rewritten];
         self.publish();
     }
 
     /// From now on the published checkpoint stays what it is, whatever is added.
     pub fn freeze(&self) {
-        self.shared.book().frozen = true;
+        self.shared.state().frozen = true;
     }
 
     /// Ends a freeze, and publishes what there is.
     pub fn thaw(&self) {
-        self.shared.book().frozen = false;
+        self.shared.state().frozen = false;
         self.publish();
     }
 
-    /// From now on, whatever is submitted is acknowledged and kept from everybody; with `None`, taken again.
+    /// From now on, submitted entries are acknowledged and withheld; with `None`, taken again.
     pub fn withhold(&self, withholding: Option<Withholding>) {
-        self.shared.book().withholding = withholding;
+        self.shared.state().withholding = withholding;
     }
 
     /// From now on, checkpoints are submitted to the cosigners with these submission prefixes.
     pub fn set_cosigners(&self, urls: &[String]) {
-        let cosigners = urls.iter().map(|url| Cosigner::new(url)).collect();
+        let cosigners = urls.iter().map(|url| CosignerClient::new(url)).collect();
         block_on(async { *self.shared.cosigners.lock().await = cosigners });
     }
 
     /// Asks the cosigners about all that is committed (or, in a freeze, about what is published, again), and
     /// publishes it with the cosignatures that there are; returns what each cosigner said last.
-    pub fn publish(&self) -> Vec<Asked> {
+    pub fn publish(&self) -> Vec<CosignerAnswer> {
         block_on(self.shared.publish())
     }
 }
 
-impl Shared {
-    /// Closes a batch.
+impl LogShared {
     fn close(&self, entries: &[Vec<u8>], lie: Option<&Lie>) -> Vec<u64> {
-        let mut history = self.book().committed().clone();
+        let mut history = self.state().committed().clone();
         let indices = history.close(entries, lie);
-        self.book().histories.push(history);
+        self.state().histories.push(history);
         indices
     }
 
     /// Asks the cosigners, and publishes with what they give.
-    async fn publish(&self) -> Vec<Asked> {
+    async fn publish(&self) -> Vec<CosignerAnswer> {
         let next = {
-            let book = self.book();
-            match book.frozen {
-                true => book.published.clone(),
-                false => self.next(&book),
+            let state = self.state();
+            match state.frozen {
+                true => state.published.clone(),
+                false => self.next(&state),
             }
         };
         let mut asked = Vec::new();
@@ -290,15 +268,15 @@ impl Shared {
             asked.push(answer);
         }
         let checkpoint = SignedCheckpoint::parse(cosigned.as_bytes()).expect("cosigners answer with signature lines");
-        self.book().published = Published { checkpoint, ..next };
+        self.state().published = Published { checkpoint, ..next };
         asked
     }
 
-    fn next(&self, book: &Book) -> Published {
-        let history = book.committed().clone();
+    fn next(&self, state: &LogState) -> Published {
+        let history = state.committed().clone();
         let sealed = match history.ends_in_seal() {
             true => None,
-            false => book.histories.iter().rev().find(|history| history.ends_in_seal()).cloned(),
+            false => state.histories.iter().rev().find(|history| history.ends_in_seal()).cloned(),
         };
         Published { checkpoint: history.signed(&self.key), history, sealed }
     }

@@ -20,21 +20,21 @@ use taglog_proto::{
 };
 
 use crate::{
-    Outcome, process,
+    BenchResult, process,
     report::{Bound, Report, Row},
     workload::Workload,
 };
 
 /// Entries of a batch, as a busy log has them.
 const BATCH: u64 = 5_000;
-/// How often the auditor's use of memory is looked at.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often the auditor's use of memory is measured.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long one audit may take.
 const LIMIT: Duration = Duration::from_secs(3600);
 const ORIGIN: &str = "log.example/bench";
 
 /// The benchmark of the auditor.
-pub struct Part<'a> {
+pub struct AuditBenchmark<'a> {
     /// The `taglog` program.
     pub program: &'a Path,
     /// Where log and state are made.
@@ -47,12 +47,12 @@ pub struct Part<'a> {
     pub probe: Duration,
 }
 
-impl Part<'_> {
+impl AuditBenchmark<'_> {
     /// Makes a log, audits it twice, and reports.
-    pub fn measure(&self, report: &mut Report) -> Outcome<()> {
+    pub fn measure(&self, report: &mut Report) -> BenchResult<()> {
         let log = self.directory.join("log");
         eprintln!("making a log of {} observations of {} tags", self.entries, self.tags);
-        let made = Maker::new(&log, self.tags)?.make(self.entries)?;
+        let made = LogGenerator::new(&log, self.tags)?.make(self.entries)?;
         fs::write(self.directory.join("trust"), format!("log {}\nquorum none\n", made.vkey))?;
         // What is still to be written would be written while the audit is measured.
         Command::new("sync").arg("--file-system").arg(&log).status()?;
@@ -84,7 +84,7 @@ impl Part<'_> {
         Ok(())
     }
 
-    fn audit(&self, log: &Path) -> Outcome<Used> {
+    fn audit(&self, log: &Path) -> BenchResult<AuditUsage> {
         let mut command = Command::new(self.program);
         command
             .arg("audit")
@@ -100,14 +100,14 @@ impl Part<'_> {
 }
 
 /// What an audit has used.
-struct Used {
+struct AuditUsage {
     elapsed: Duration,
     cpu: Duration,
     peak: f64,
 }
 
-fn watch(mut child: Child, start: Instant) -> Outcome<Used> {
-    let mut used = Used { elapsed: Duration::ZERO, cpu: Duration::ZERO, peak: 0.0 };
+fn watch(mut child: Child, start: Instant) -> BenchResult<AuditUsage> {
+    let mut used = AuditUsage { elapsed: Duration::ZERO, cpu: Duration::ZERO, peak: 0.0 };
     loop {
         // Keeps the last values when the process has just ended.
         if let (Ok(memory), Ok(cpu)) = (process::memory(child.id()), process::cpu(child.id())) {
@@ -121,35 +121,35 @@ fn watch(mut child: Child, start: Instant) -> Outcome<Used> {
             child.kill()?;
             return Err("the audit takes too long".into());
         }
-        std::thread::sleep(LOOK);
+        std::thread::sleep(POLL_INTERVAL);
     }
 }
 
 /// A log that was made.
-struct Made {
+struct GeneratedLog {
     vkey: String,
     size: u64,
     bytes: u64,
 }
 
 /// Makes a log as files.
-struct Maker {
+struct LogGenerator {
     workload: Workload,
-    files: Files,
+    files: TileFiles,
     /// Records and the tree over them; no entries.
     index: MemoryLog,
     tags: u64,
     time: Timestamp,
 }
 
-impl Maker {
-    fn new(directory: &Path, tags: u64) -> Outcome<Maker> {
+impl LogGenerator {
+    fn new(directory: &Path, tags: u64) -> BenchResult<LogGenerator> {
         let time = Timestamp::from_system_time(std::time::SystemTime::now());
-        let files = Files::new(directory);
-        Ok(Maker { workload: Workload::new(tags)?, files, index: MemoryLog::default(), tags: 0, time })
+        let files = TileFiles::new(directory);
+        Ok(LogGenerator { workload: Workload::new(tags)?, files, index: MemoryLog::default(), tags: 0, time })
     }
 
-    fn make(mut self, entries: u64) -> Outcome<Made> {
+    fn make(mut self, entries: u64) -> BenchResult<GeneratedLog> {
         let keys = self.workload.vkeys().iter().map(|vkey| vkey.parse()).collect::<Result<Vec<_>, _>>()?;
         let limits = Limits { future: 300, past: 7_776_000, quiet: 600 };
         let roster = Roster::new(self.time, limits, keys)?;
@@ -171,11 +171,11 @@ impl Maker {
         let key = SigningKey::from_seed(ORIGIN, &[9; 32])?;
         let (size, bytes) = (self.files.frontier.size(), self.files.bytes);
         self.files.finish(&key)?;
-        Ok(Made { vkey: key.verifier_key().to_string(), size, bytes })
+        Ok(GeneratedLog { vkey: key.verifier_key().to_string(), size, bytes })
     }
 
     /// Closes a batch of these bundles, which are in the files already.
-    fn seal(&mut self, bundles: &[&[u8]]) -> Outcome<()> {
+    fn seal(&mut self, bundles: &[&[u8]]) -> BenchResult<()> {
         let mut batch = Batch::new(&self.index, self.tags);
         let entries = bundles.iter().map(|bundle| decode_bundle(bundle, usize::MAX)).collect::<Result<Vec<_>, _>>()?;
         let entries: Vec<&[u8]> = entries.concat();
@@ -194,7 +194,7 @@ impl Maker {
 }
 
 /// The files of a static log.
-struct Files {
+struct TileFiles {
     directory: PathBuf,
     frontier: Frontier,
     bytes: u64,
@@ -203,13 +203,13 @@ struct Files {
     tiles: BTreeMap<u8, Vec<Hash>>,
 }
 
-impl Files {
-    fn new(directory: &Path) -> Files {
+impl TileFiles {
+    fn new(directory: &Path) -> TileFiles {
         let directory = directory.to_owned();
-        Files { directory, frontier: Frontier::default(), bytes: 0, bundle: Vec::new(), tiles: BTreeMap::new() }
+        TileFiles { directory, frontier: Frontier::default(), bytes: 0, bundle: Vec::new(), tiles: BTreeMap::new() }
     }
 
-    fn append(&mut self, entry: &[u8]) -> Outcome<()> {
+    fn append(&mut self, entry: &[u8]) -> BenchResult<()> {
         self.bytes += entry.len() as u64;
         self.bundle.push(entry.to_vec());
         let mut nodes = Vec::new();
@@ -232,7 +232,7 @@ impl Files {
         Ok(())
     }
 
-    fn write_bundle(&mut self) -> Outcome<()> {
+    fn write_bundle(&mut self) -> BenchResult<()> {
         let index = (self.frontier.size() - 1) / FULL_WIDTH;
         let path = TilePath { kind: TileKind::Entries, index, width: self.bundle.len() as u16 };
         let bytes = encode_bundle(self.bundle.iter().map(Vec::as_slice))?;
@@ -240,13 +240,13 @@ impl Files {
         self.write(&format!("tile/{path}"), &bytes)
     }
 
-    fn write_tile(&self, level: u8, index: u64, hashes: &[Hash]) -> Outcome<()> {
+    fn write_tile(&self, level: u8, index: u64, hashes: &[Hash]) -> BenchResult<()> {
         let path = TilePath { kind: TileKind::Hashes(level), index, width: hashes.len() as u16 };
         let bytes: Vec<u8> = hashes.iter().flat_map(|hash| hash.0).collect();
         self.write(&format!("tile/{path}"), &bytes)
     }
 
-    fn write(&self, name: &str, bytes: &[u8]) -> Outcome<()> {
+    fn write(&self, name: &str, bytes: &[u8]) -> BenchResult<()> {
         let path = self.directory.join(name);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
@@ -254,7 +254,7 @@ impl Files {
         Ok(fs::write(path, bytes)?)
     }
 
-    fn finish(mut self, key: &SigningKey) -> Outcome<()> {
+    fn finish(mut self, key: &SigningKey) -> BenchResult<()> {
         let size = self.frontier.size();
         if !self.bundle.is_empty() {
             self.write_bundle()?;

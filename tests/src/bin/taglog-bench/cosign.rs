@@ -13,7 +13,7 @@ use std::{
 use taglog_proto::checkpoint::SignedCheckpoint;
 
 use crate::{
-    Outcome, SINGLE_CLIENTS,
+    BenchResult, SINGLE_CLIENTS,
     ingest::{self, Ingest, Latency, Wait},
     process,
     report::{Bound, Report, Row},
@@ -23,13 +23,13 @@ use crate::{
 
 /// What the policy calls the cosigner.
 const NAME: &str = "bench";
-/// How often the published size is looked at.
-const LOOK: Duration = Duration::from_millis(20);
+/// How often the published size is read.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long anything may take.
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// The benchmark of the auditing cosigner.
-pub struct Part<'a> {
+pub struct CosignBenchmark<'a> {
     /// The `taglog-server` program.
     pub server: &'a Path,
     /// The `taglog` program.
@@ -50,9 +50,9 @@ pub struct Part<'a> {
     pub window: Duration,
 }
 
-impl Part<'_> {
+impl CosignBenchmark<'_> {
     /// The same log without and with the cosigner.
-    pub async fn measure(&self, report: &mut Report) -> Outcome<()> {
+    pub async fn measure(&self, report: &mut Report) -> BenchResult<()> {
         let workload = Workload::new(self.tags)?;
         let (log, cosigner) = (free_address()?, free_address()?);
         let mut settings = Settings {
@@ -100,7 +100,7 @@ impl Part<'_> {
         server.stop()
     }
 
-    fn make_key(&self) -> Outcome<String> {
+    fn make_key(&self) -> BenchResult<String> {
         let made = Command::new(self.taglog)
             .args(["keygen", "--cosigner", "cosigner.example/bench", "--key"])
             .arg(self.directory.join("cosigner.key"))
@@ -111,7 +111,7 @@ impl Part<'_> {
         Ok(String::from_utf8(made.stdout)?.trim().to_owned())
     }
 
-    fn start_cosigner(&self, address: &str, server: &Server) -> Outcome<Cosigner> {
+    fn start_cosigner(&self, address: &str, server: &Server) -> BenchResult<CosignServe> {
         let config = self.directory.join("cosigner.toml");
         let text = format!(
             "key = [\"cosigner.key\"]\nstate = \"cosigner-state\"\nlisten = \"{address}\"\naudit = true\n\n\
@@ -119,20 +119,20 @@ impl Part<'_> {
             server.key, server.url
         );
         fs::write(&config, text)?;
-        Cosigner::start(self.taglog, &config)
+        CosignServe::start(self.taglog, &config)
     }
 }
 
 /// A running `taglog cosign serve`; killed when dropped.
-struct Cosigner(Child);
+struct CosignServe(Child);
 
-impl Cosigner {
-    fn start(program: &Path, config: &PathBuf) -> Outcome<Cosigner> {
+impl CosignServe {
+    fn start(program: &Path, config: &PathBuf) -> BenchResult<CosignServe> {
         let mut command = Command::new(program);
         command.args(["cosign", "serve", "--config"]).arg(config).env("RUST_LOG", "warn");
         let errors = File::create(config.with_extension("stderr"))?;
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(errors).spawn()?;
-        let mut cosigner = Cosigner(child);
+        let mut cosigner = CosignServe(child);
         let mut line = String::new();
         BufReader::new(cosigner.0.stdout.take().ok_or("no standard output")?).read_line(&mut line)?;
         if line.is_empty() {
@@ -147,7 +147,7 @@ impl Cosigner {
     }
 }
 
-impl Drop for Cosigner {
+impl Drop for CosignServe {
     fn drop(&mut self) {
         // Both fail when it has ended, which is what is wanted.
         let _ = self.0.kill();
@@ -155,13 +155,13 @@ impl Drop for Cosigner {
     }
 }
 
-/// An address that nobody listens at.
-fn free_address() -> Outcome<String> {
+/// An address without a listener.
+fn free_address() -> BenchResult<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
 /// Waits until this many observations are published; the size of the checkpoint.
-async fn wait_published(server: &Server, observations: u64) -> Outcome<u64> {
+async fn wait_published(server: &Server, observations: u64) -> BenchResult<u64> {
     let client = ingest::client(false)?;
     let end = Instant::now() + LIMIT;
     while Instant::now() < end {
@@ -173,7 +173,7 @@ async fn wait_published(server: &Server, observations: u64) -> Outcome<u64> {
                 return Ok(size);
             }
         }
-        tokio::time::sleep(LOOK).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
     Err("what was committed is not published in time".into())
 }

@@ -12,7 +12,7 @@ use reqwest::{Client, StatusCode};
 use tokio::task::LocalSet;
 
 use crate::{
-    Failure, Outcome, process,
+    BenchResult, Failure, process,
     server::Server,
     workload::{Bundle, Workload},
 };
@@ -25,7 +25,7 @@ pub struct Latency(Histogram<u64>);
 
 impl Latency {
     /// Nothing measured yet.
-    pub fn new() -> Outcome<Latency> {
+    pub fn new() -> BenchResult<Latency> {
         Ok(Latency(Histogram::new_with_bounds(1, 60_000_000, 3)?))
     }
 
@@ -46,7 +46,7 @@ impl Latency {
 }
 
 /// A client with kept-alive connections, as agents and verifiers have.
-pub fn client(gzip: bool) -> Outcome<Client> {
+pub fn client(gzip: bool) -> BenchResult<Client> {
     let builder = Client::builder().no_proxy().tcp_nodelay(true).timeout(ANSWER_TIMEOUT);
     // The server closes idle connections after 10 s, which a generator that is busy signing does not notice.
     let builder = builder.pool_idle_timeout(Duration::from_secs(5));
@@ -77,7 +77,7 @@ pub struct Progress {
     pub elapsed: Duration,
     /// Bytes that the server caused to be written.
     pub written: u64,
-    /// The server's processor time by threads, for people.
+    /// The server's processor time by threads, as text.
     pub threads: String,
     cpu: Duration,
     own_cpu: Duration,
@@ -112,7 +112,7 @@ impl Progress {
         within.map(count).min().map_or(self.rate(), |count| count as f64 / window.as_secs_f64())
     }
 
-    /// The circumstances, for people.
+    /// The circumstances, as text.
     pub fn describe(&self) -> String {
         format!(
             "{} in {:.0} s; generator {:.2} cores, server {:.2}; {} refused for overload",
@@ -144,7 +144,7 @@ struct Usage {
 }
 
 impl Usage {
-    fn now(server: u32) -> Outcome<Usage> {
+    fn now(server: u32) -> BenchResult<Usage> {
         Ok(Usage {
             cpu: process::cpu(server)?,
             own_cpu: process::cpu(std::process::id())?,
@@ -156,7 +156,7 @@ impl Usage {
 
 impl Ingest {
     /// Nothing submitted yet.
-    pub fn new(server: &Server, workload: Workload, bundle: u64, connections: usize) -> Outcome<Ingest> {
+    pub fn new(server: &Server, workload: Workload, bundle: u64, connections: usize) -> BenchResult<Ingest> {
         let url = format!("{}/api/v1/entries", server.url);
         Ok(Ingest {
             client: client(false)?,
@@ -177,7 +177,7 @@ impl Ingest {
     }
 
     /// Signs the next `count` observations, then submits them as fast as the log takes them.
-    pub async fn run(&mut self, what: &str, count: u64, deadline: Instant) -> Outcome<Progress> {
+    pub async fn run(&mut self, what: &str, count: u64, deadline: Instant) -> BenchResult<Progress> {
         eprint!("{what}: signing {count} observations …");
         let bundles = self.workload.bundles(self.entries, count, self.bundle)?;
         let before = Usage::now(self.server)?;
@@ -202,7 +202,7 @@ impl Ingest {
         Ok(progress)
     }
 
-    async fn submit_all(&self, shared: &Rc<RefCell<Shared>>, deadline: Instant) -> Outcome<()> {
+    async fn submit_all(&self, shared: &Rc<RefCell<Shared>>, deadline: Instant) -> BenchResult<()> {
         let tasks = LocalSet::new();
         let submit = |_| tasks.spawn_local(submit(self.client.clone(), self.url.clone(), Rc::clone(shared), deadline));
         let clients: Vec<_> = (0..self.connections).map(submit).collect();
@@ -215,7 +215,7 @@ impl Ingest {
 }
 
 /// One client: submits bundles until there are none left.
-async fn submit(client: Client, url: String, shared: Rc<RefCell<Shared>>, deadline: Instant) -> Outcome<()> {
+async fn submit(client: Client, url: String, shared: Rc<RefCell<Shared>>, deadline: Instant) -> BenchResult<()> {
     while Instant::now() < deadline {
         let Some(bundle) = next_bundle(&shared) else { return Ok(()) };
         let Bundle { entries, bytes, body } = bundle;
@@ -242,7 +242,7 @@ fn next_bundle(shared: &Rc<RefCell<Shared>>) -> Option<Bundle> {
 }
 
 /// Sends until the log is not overloaded, as an agent does.
-async fn send(client: &Client, request: &reqwest::Request, shared: &Rc<RefCell<Shared>>) -> Outcome<String> {
+async fn send(client: &Client, request: &reqwest::Request, shared: &Rc<RefCell<Shared>>) -> BenchResult<String> {
     loop {
         let request = request.try_clone().ok_or("a submission cannot be repeated")?;
         let response = client.execute(request).await?;
@@ -311,7 +311,7 @@ pub async fn one_at_a_time(
     clients: usize,
     window: Duration,
     wait: Wait,
-) -> Outcome<Latency> {
+) -> BenchResult<Latency> {
     let client = client(false)?;
     let shared = Rc::new(RefCell::new((Latency::new()?, ingest.entries)));
     let end = Instant::now() + window;
@@ -338,7 +338,7 @@ async fn submit_singly(
     workload: Workload,
     shared: Rc<RefCell<(Latency, u64)>>,
     end: Instant,
-) -> Outcome<()> {
+) -> BenchResult<()> {
     while Instant::now() < end {
         let number = {
             let (_, next) = &mut *shared.borrow_mut();

@@ -11,7 +11,7 @@ use taglog_proto::{note::VerifierKey, tag_proof::TagProof};
 use tokio::task::LocalSet;
 
 use crate::{
-    Outcome,
+    BenchResult,
     ingest::{Latency, client},
     process,
     server::Server,
@@ -39,7 +39,7 @@ impl LookUps {
         self.latency.count() as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// The circumstances, for people.
+    /// The circumstances, as text.
     pub fn describe(&self, clients: usize) -> String {
         format!(
             "{clients} clients; {:.1} kB an answer; generator {:.2} cores, server {:.2}",
@@ -63,7 +63,7 @@ pub async fn run(
     clients: usize,
     window: Duration,
     gzip: bool,
-) -> Outcome<LookUps> {
+) -> BenchResult<LookUps> {
     let client = client(gzip)?;
     let shared = Rc::new(RefCell::new(Shared { latency: Latency::new()?, bytes: 0, next: 0 }));
     let (server_cpu, own_cpu) = (process::cpu(server.id())?, process::cpu(std::process::id())?);
@@ -99,7 +99,7 @@ struct OneClient {
 }
 
 impl OneClient {
-    async fn run(self, key: VerifierKey, shared: Rc<RefCell<Shared>>) -> Outcome<()> {
+    async fn run(self, key: VerifierKey, shared: Rc<RefCell<Shared>>) -> BenchResult<()> {
         while Instant::now() < self.end {
             let number = {
                 let mut shared = shared.borrow_mut();

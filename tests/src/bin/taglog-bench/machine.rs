@@ -12,7 +12,7 @@ use std::{
 use ed25519_dalek::{Signature, Signer as _, SigningKey, VerifyingKey};
 use sha2::{Digest as _, Sha256};
 
-use crate::Outcome;
+use crate::BenchResult;
 
 /// Signatures in one batch verification, as auditors use it.
 const BATCH: usize = 256;
@@ -40,7 +40,7 @@ pub struct Machine {
 
 impl Machine {
     /// Measures each limit for about `probe`, the disk in `directory`.
-    pub fn measure(directory: &Path, probe: Duration) -> Outcome<Machine> {
+    pub fn measure(directory: &Path, probe: Duration) -> BenchResult<Machine> {
         let cores = thread::available_parallelism()?.get();
         let signed = Signed::new(BATCH);
         Ok(Machine {
@@ -55,8 +55,8 @@ impl Machine {
         })
     }
 
-    /// Measures batches again, and takes the mean with what was measured before: a machine that others share gets faster
-    /// and slower, and what ran in between ran on both.
+    /// Measures batches again, and takes the mean with what was measured before: a machine that others share gets
+    /// faster and slower, and what ran in between ran on both.
     pub fn measure_batches_again(&mut self, probe: Duration) {
         let signed = Signed::new(BATCH);
         let mean = |before: f64, after: f64| (before + after) / 2.0;
@@ -134,7 +134,7 @@ fn tree_nodes(probe: Duration) -> f64 {
     })
 }
 
-fn fsync_ms(directory: &Path, probe: Duration) -> Outcome<f64> {
+fn fsync_ms(directory: &Path, probe: Duration) -> BenchResult<f64> {
     let mut file = File::create(directory.join("fsync.probe"))?;
     let mut latencies = Vec::new();
     let start = Instant::now();
@@ -149,7 +149,7 @@ fn fsync_ms(directory: &Path, probe: Duration) -> Outcome<f64> {
     Ok(latencies[latencies.len() / 2])
 }
 
-fn write_mb(directory: &Path, probe: Duration) -> Outcome<f64> {
+fn write_mb(directory: &Path, probe: Duration) -> BenchResult<f64> {
     /// Enough for a stable rate, and not more than a small disk can hold.
     const MOST: usize = 1 << 30;
     let path = directory.join("write.probe");

@@ -1,4 +1,4 @@
-//! Load generator and benchmarks of taglog: what DESIGN section 6 promises, measured on this machine.
+//! Load generator and benchmarks of taglog, measured against its performance goals and the limits of this machine.
 //!
 //! ```text
 //! cargo build --release -p taglog-server -p taglog
@@ -44,10 +44,9 @@ use crate::{
 
 /// Anything that stops a benchmark; the message says what.
 type Failure = Box<dyn Error + Send + Sync>;
-/// What every part of the benchmark returns.
-type Outcome<T> = Result<T, Failure>;
+type BenchResult<T> = Result<T, Failure>;
 
-/// Measures a taglog server of its own against the goals of the design, and against this machine.
+/// Measures taglog against its performance goals and the limits of this machine
 #[derive(Parser)]
 #[command(version)]
 struct Options {
@@ -134,7 +133,7 @@ const SUSTAINED_ENTRIES: u64 = 1_000_000;
 const SUSTAINED_LIMIT: Duration = Duration::from_secs(180);
 /// How long filling the log may take.
 const FILL_LIMIT: Duration = Duration::from_secs(3600);
-/// Clients that submit one observation at a time (DESIGN section 6).
+/// Clients that submit one observation at a time.
 const SINGLE_CLIENTS: usize = 64;
 /// How long compaction may take to settle.
 const SETTLE_LIMIT: Duration = Duration::from_secs(60);
@@ -156,7 +155,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn measure(options: &Options) -> Outcome<Report> {
+fn measure(options: &Options) -> BenchResult<Report> {
+    check_profile(options.quick)?;
     let scale = Scale::of(options);
     let directory = match &options.dir {
         Some(parent) => tempfile::tempdir_in(parent)?,
@@ -166,6 +166,9 @@ fn measure(options: &Options) -> Outcome<Report> {
     eprintln!("measuring the machine");
     let machine = Machine::measure(directory.path(), scale.probe)?;
     let mut report = Report::new(machine);
+    if options.part != Part::Audit {
+        report.rocksdb = Some(server::rocksdb(&find_server(options.server.as_deref())?)?);
+    }
     // One thread for the generator, so that it never takes more than one core from the server.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match options.part {
@@ -186,8 +189,12 @@ fn measure(options: &Options) -> Outcome<Report> {
         Part::Verify => {
             let (program, server) = (beside("taglog")?, find_server(options.server.as_deref())?);
             let batch_interval_ms = options.batch_interval_ms;
-            let part =
-                verify::Part { program: &program, server: &server, directory: directory.path(), batch_interval_ms };
+            let part = verify::VerifyBenchmark {
+                program: &program,
+                server: &server,
+                directory: directory.path(),
+                batch_interval_ms,
+            };
             runtime.block_on(part.measure(&mut report))?;
         }
     }
@@ -195,10 +202,10 @@ fn measure(options: &Options) -> Outcome<Report> {
     Ok(report)
 }
 
-fn measure_audit(options: &Options, scale: &Scale, directory: &Path, report: &mut Report) -> Outcome<()> {
+fn measure_audit(options: &Options, scale: &Scale, directory: &Path, report: &mut Report) -> BenchResult<()> {
     let entries = options.entries.unwrap_or(if options.quick { 50_000 } else { 1_000_000 });
     let tags = options.tags.unwrap_or(entries / 10).max(1);
-    audit::Part { program: &beside("taglog")?, directory, tags, entries, probe: scale.probe }.measure(report)
+    audit::AuditBenchmark { program: &beside("taglog")?, directory, tags, entries, probe: scale.probe }.measure(report)
 }
 
 fn cosign_part<'a>(
@@ -207,9 +214,9 @@ fn cosign_part<'a>(
     server: &'a Path,
     taglog: &'a Path,
     directory: &'a Path,
-) -> cosign::Part<'a> {
+) -> cosign::CosignBenchmark<'a> {
     let entries = options.entries.unwrap_or(if options.quick { 20_000 } else { 200_000 });
-    cosign::Part {
+    cosign::CosignBenchmark {
         server,
         taglog,
         directory,
@@ -229,10 +236,15 @@ fn measure_witness(
     directory: &Path,
     runtime: &tokio::runtime::Runtime,
     report: &mut Report,
-) -> Outcome<()> {
+) -> BenchResult<()> {
     let (tags, watched) = if options.quick { (1_000, 10_000) } else { (10_000, 100_000) };
-    let part =
-        witness::Part { server: program, directory, batch_interval_ms: options.batch_interval_ms, tags, watched };
+    let part = witness::WitnessBenchmark {
+        server: program,
+        directory,
+        batch_interval_ms: options.batch_interval_ms,
+        tags,
+        watched,
+    };
     part.measure(runtime, report)
 }
 
@@ -242,7 +254,7 @@ async fn measure_server(
     program: &Path,
     directory: &Path,
     report: &mut Report,
-) -> Outcome<()> {
+) -> BenchResult<()> {
     let workload = Workload::new(scale.tags)?;
     let settings = Settings {
         program,
@@ -272,7 +284,7 @@ async fn measure_server(
 }
 
 /// Puts all tags into the index, then further observations until only the sustained phase is left.
-async fn fill(ingest: &mut Ingest, scale: &Scale, report: &mut Report) -> Outcome<()> {
+async fn fill(ingest: &mut Ingest, scale: &Scale, report: &mut Report) -> BenchResult<()> {
     let tenth = scale.tags.div_ceil(10);
     let mut costs = Vec::new();
     let deadline = std::time::Instant::now() + FILL_LIMIT;
@@ -304,7 +316,7 @@ fn growth(costs: &[Progress], report: &mut Report) {
     report.add(row.note(format!("{end:.0} µs; the goal is the growth of the tree's depth")));
 }
 
-async fn sustained(ingest: &mut Ingest, scale: &Scale, report: &mut Report) -> Outcome<()> {
+async fn sustained(ingest: &mut Ingest, scale: &Scale, report: &mut Report) -> BenchResult<()> {
     let count = SUSTAINED_ENTRIES.min(scale.entries.saturating_sub(ingest.entries));
     if count == 0 {
         return Ok(());
@@ -328,7 +340,7 @@ async fn sustained(ingest: &mut Ingest, scale: &Scale, report: &mut Report) -> O
     Ok(())
 }
 
-fn memory(server: &Server, entries: u64, report: &mut Report) -> Outcome<()> {
+fn memory(server: &Server, entries: u64, report: &mut Report) -> BenchResult<()> {
     const GIB: f64 = 1024.0;
     let memory = process::memory(server.id())?;
     let note = format!("{entries} entries; the goal is for 10,000,000");
@@ -337,7 +349,7 @@ fn memory(server: &Server, entries: u64, report: &mut Report) -> Outcome<()> {
     Ok(())
 }
 
-async fn disk(server: &Server, ingest: &Ingest, report: &mut Report) -> Outcome<()> {
+async fn disk(server: &Server, ingest: &Ingest, report: &mut Report) -> BenchResult<()> {
     eprintln!("waiting for compaction to settle");
     let (bytes, settled) = server.settled_disk_bytes(SETTLE_LIMIT).await?;
     let ratio = bytes as f64 / ingest.bytes as f64;
@@ -353,7 +365,7 @@ async fn one_at_a_time(
     scale: &Scale,
     options: &Options,
     report: &mut Report,
-) -> Outcome<()> {
+) -> BenchResult<()> {
     eprintln!("one observation at a time, {SINGLE_CLIENTS} clients");
     let latency = ingest::one_at_a_time(ingest, server, SINGLE_CLIENTS, scale.window, Wait::Acknowledged).await?;
     let fsync = report.machine.fsync_ms;
@@ -372,7 +384,7 @@ async fn look_ups(
     scale: &Scale,
     options: &Options,
     report: &mut Report,
-) -> Outcome<()> {
+) -> BenchResult<()> {
     let clients = options.lookup_clients.into();
     eprintln!("look-ups, {clients} clients");
     let plain = lookup::run(server, workload, clients, scale.window, false).await?;
@@ -389,7 +401,7 @@ async fn look_ups(
 }
 
 /// The server's program: as named, or beside this one.
-fn find_server(named: Option<&Path>) -> Outcome<PathBuf> {
+fn find_server(named: Option<&Path>) -> BenchResult<PathBuf> {
     match named {
         Some(named) if named.is_file() => Ok(named.to_owned()),
         Some(named) => Err(format!("no {}", named.display()).into()),
@@ -398,7 +410,7 @@ fn find_server(named: Option<&Path>) -> Outcome<PathBuf> {
 }
 
 /// A program that stands beside this one.
-fn beside(name: &str) -> Outcome<PathBuf> {
+fn beside(name: &str) -> BenchResult<PathBuf> {
     let program = std::env::current_exe()?.with_file_name(name);
     match program.is_file() {
         true => Ok(program),
@@ -406,7 +418,21 @@ fn beside(name: &str) -> Outcome<PathBuf> {
     }
 }
 
-/// Says so when others use the machine: the numbers are then theirs too.
+/// The profile that this program was built with; it starts the programs beside it, which have the same.
+const PROFILE: &str = if cfg!(debug_assertions) { "dev (not optimised)" } else { "release" };
+
+/// Programs that are not optimised are measured with `--quick` alone, whose numbers mean little anyway.
+fn check_profile(quick: bool) -> BenchResult<()> {
+    match (cfg!(debug_assertions), quick) {
+        (false, _) => Ok(()),
+        (true, true) => Ok(eprintln!("warning: built without optimisation (profile dev)")),
+        (true, false) => Err("built without optimisation (profile dev), so its numbers would be those of another \
+                              program: build with --release, or see with --quick that everything works"
+            .into()),
+    }
+}
+
+/// Warns when other programs use the machine, because they change the numbers.
 fn warn_of_load() {
     match process::load_average() {
         Some(load) if load > 0.5 => eprintln!("warning: the machine is not idle (load average {load})"),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs, path::Path, time::Duration};
 
-use crate::Outcome;
+use crate::BenchResult;
 
 /// Linux counts processor time for programs in hundredths of a second.
 const TICK: Duration = Duration::from_millis(10);
@@ -16,7 +16,7 @@ pub struct Memory {
 }
 
 /// `VmRSS` and `VmHWM`.
-pub fn memory(process: u32) -> Outcome<Memory> {
+pub fn memory(process: u32) -> BenchResult<Memory> {
     let status = fs::read_to_string(format!("/proc/{process}/status"))?;
     let mib = |key: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
@@ -27,15 +27,15 @@ pub fn memory(process: u32) -> Outcome<Memory> {
 }
 
 /// Processor time of a process, all threads, ended ones too.
-pub fn cpu(process: u32) -> Outcome<Duration> {
+pub fn cpu(process: u32) -> BenchResult<Duration> {
     Ok(cpu_of(Path::new(&format!("/proc/{process}")))?.1)
 }
 
 /// Processor time of the living threads, by their names.
-pub fn cpu_by_thread(process: u32) -> Outcome<BTreeMap<String, Duration>> {
+pub fn cpu_by_thread(process: u32) -> BenchResult<BTreeMap<String, Duration>> {
     let mut times = BTreeMap::new();
     for task in fs::read_dir(format!("/proc/{process}/task"))? {
-        // A thread may end while it is looked at.
+        // A thread may end while it is read.
         let Ok((name, time)) = cpu_of(&task?.path()) else { continue };
         *times.entry(name).or_default() += time;
     }
@@ -43,7 +43,7 @@ pub fn cpu_by_thread(process: u32) -> Outcome<BTreeMap<String, Duration>> {
 }
 
 /// Name and processor time from a `stat` file: `pid (name) state …`, where the name may hold anything.
-fn cpu_of(directory: &Path) -> Outcome<(String, Duration)> {
+fn cpu_of(directory: &Path) -> BenchResult<(String, Duration)> {
     let stat = fs::read_to_string(directory.join("stat"))?;
     let malformed = || format!("cannot read {}/stat", directory.display());
     let (head, tail) = stat.rsplit_once(") ").ok_or_else(malformed)?;
@@ -55,7 +55,7 @@ fn cpu_of(directory: &Path) -> Outcome<(String, Duration)> {
 }
 
 /// Bytes that a process has caused to be written to disk.
-pub fn written(process: u32) -> Outcome<u64> {
+pub fn written(process: u32) -> BenchResult<u64> {
     let io = fs::read_to_string(format!("/proc/{process}/io"))?;
     let bytes = io.lines().find_map(|line| line.strip_prefix("write_bytes: ")?.parse().ok());
     Ok(bytes.ok_or_else(|| format!("no write_bytes in /proc/{process}/io"))?)
@@ -67,7 +67,7 @@ pub fn load_average() -> Option<f64> {
 }
 
 /// Bytes that files under a directory take on disk. Files that vanish meanwhile count nothing.
-pub fn disk_bytes(directory: &Path) -> Outcome<u64> {
+pub fn disk_bytes(directory: &Path) -> BenchResult<u64> {
     use std::os::unix::fs::MetadataExt as _;
     let mut total = 0;
     for file in fs::read_dir(directory)? {

@@ -1,10 +1,10 @@
-//! The results, as a table for people and as JSON for programs.
+//! The results, as a table for humans and as JSON for programs.
 
 use serde_json::{Value, json};
 
-use crate::machine::Machine;
+use crate::{PROFILE, machine::Machine};
 
-/// A goal of the design.
+/// A performance goal.
 #[derive(Clone, Copy, Debug)]
 pub enum Bound {
     /// The value must reach this.
@@ -35,7 +35,7 @@ impl Bound {
     }
 }
 
-/// One measured thing.
+/// One measurement.
 #[derive(Clone, Debug)]
 pub struct Row {
     what: &'static str,
@@ -52,12 +52,12 @@ impl Row {
         Row { what, value, unit, goal: None, beside: String::new(), note: String::new() }
     }
 
-    /// What the design wants.
+    /// The value that is wanted.
     pub fn goal(self, goal: Bound) -> Row {
         Row { goal: Some(goal), ..self }
     }
 
-    /// What it is beside the machine's own limits.
+    /// The value relative to the limits of the machine.
     pub fn beside(self, beside: String) -> Row {
         Row { beside, ..self }
     }
@@ -118,15 +118,16 @@ fn number(value: f64, unit: &str) -> String {
 
 /// All results of one run.
 pub struct Report {
-    /// The machine's own limits.
     pub machine: Machine,
+    /// Which RocksDB the measured server was linked with; `None` where no server is measured.
+    pub rocksdb: Option<String>,
     rows: Vec<Row>,
 }
 
 impl Report {
-    /// Nothing measured yet but the machine.
+    /// A report without measurements.
     pub fn new(machine: Machine) -> Report {
-        Report { machine, rows: Vec::new() }
+        Report { machine, rocksdb: None, rows: Vec::new() }
     }
 
     /// Adds a row.
@@ -147,7 +148,13 @@ impl Report {
         ]
     }
 
-    /// The table: the machine, then one row for each thing measured.
+    /// How the measured programs were built.
+    fn build_lines(&self) -> String {
+        let rocksdb = self.rocksdb.iter().map(|rocksdb| format!("RocksDB of the server: {rocksdb}\n"));
+        format!("build profile: {PROFILE}\n{}\n", rocksdb.collect::<String>())
+    }
+
+    /// The build, then a table: the machine, then one row for each measurement.
     pub fn table(&self) -> String {
         let mut lines = vec![["this machine", "measured", "", "", "", ""].map(str::to_owned)];
         let blank = String::new;
@@ -158,7 +165,7 @@ impl Report {
         lines.extend(self.rows.iter().map(Row::cells));
         let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
         let widths: [usize; 6] = std::array::from_fn(width);
-        lines.iter().map(|line| format_line(line, &widths)).collect()
+        self.build_lines() + &lines.iter().map(|line| format_line(line, &widths)).collect::<String>()
     }
 
     /// The same as JSON.
@@ -176,6 +183,8 @@ impl Report {
                 "fsyncMs": machine.fsync_ms,
                 "sequentialWriteMBps": machine.write_mb,
             },
+            "profile": PROFILE,
+            "rocksdb": self.rocksdb,
             "rows": rows,
         });
         format!("{value:#}")

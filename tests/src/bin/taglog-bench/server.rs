@@ -10,12 +10,12 @@ use std::{
 
 use taglog_proto::note::VerifierKey;
 
-use crate::{Outcome, process};
+use crate::{BenchResult, process};
 
 const ORIGIN: &str = "bench.example/taglog";
-/// How long disk use must stay the same to count as settled, and how often it is looked at.
+/// How long disk use must stay the same to count as settled, and how often it is measured.
 const STILL: Duration = Duration::from_secs(3);
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How to start a server.
 pub struct Settings<'a> {
@@ -44,7 +44,7 @@ impl Settings<'_> {
     }
 
     /// From the next start on, checkpoints are published when this policy's quorum has cosigned them.
-    pub fn demand(&self, policy: &str) -> Outcome<()> {
+    pub fn demand(&self, policy: &str) -> BenchResult<()> {
         fs::write(self.data().join("policy"), policy)?;
         let config = self.data().join("taglog-server.toml");
         let text = fs::read_to_string(&config)?;
@@ -67,7 +67,7 @@ pub struct Server {
 
 impl Server {
     /// Makes the data directory if there is none, starts the server, and waits until it serves.
-    pub fn start(settings: &Settings<'_>) -> Outcome<Server> {
+    pub fn start(settings: &Settings<'_>) -> BenchResult<Server> {
         let data = settings.data();
         if !data.exists() {
             init(settings, &data)?;
@@ -102,7 +102,7 @@ impl Server {
     }
 
     /// Asks it to stop, and waits until it has.
-    pub fn stop(&mut self) -> Outcome<()> {
+    pub fn stop(&mut self) -> BenchResult<()> {
         Command::new("kill").args(["-TERM", &self.id().to_string()]).status()?;
         let status = self.child.wait()?;
         if status.success() {
@@ -112,14 +112,14 @@ impl Server {
     }
 
     /// What its data directory takes on disk once that has stopped to change, and whether it has.
-    pub async fn settled_disk_bytes(&self, limit: Duration) -> Outcome<(u64, bool)> {
+    pub async fn settled_disk_bytes(&self, limit: Duration) -> BenchResult<(u64, bool)> {
         let start = Instant::now();
         let (mut bytes, mut since) = (process::disk_bytes(&self.data)?, start);
         while since.elapsed() < STILL {
             if start.elapsed() > limit {
                 return Ok((bytes, false));
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
             let now = process::disk_bytes(&self.data)?;
             if now != bytes {
                 (bytes, since) = (now, Instant::now());
@@ -137,7 +137,7 @@ impl Drop for Server {
     }
 }
 
-fn init(settings: &Settings<'_>, data: &Path) -> Outcome<()> {
+fn init(settings: &Settings<'_>, data: &Path) -> BenchResult<()> {
     let made = Command::new(settings.program).arg("init").arg(data).args(["--origin", ORIGIN]).output()?;
     if !made.status.success() {
         return Err(format!("taglog-server init: {}", String::from_utf8_lossy(&made.stderr)).into());
@@ -151,6 +151,14 @@ fn init(settings: &Settings<'_>, data: &Path) -> Outcome<()> {
         u32::from(settings.connections) + 64,
     );
     Ok(fs::write(data.join("taglog-server.toml"), config)?)
+}
+
+/// Which RocksDB a server was linked with, from the second line of its `--version`.
+pub fn rocksdb(program: &Path) -> BenchResult<String> {
+    let output = Command::new(program).arg("--version").stdin(Stdio::null()).output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let rocksdb = text.lines().nth(1).and_then(|line| line.strip_prefix("RocksDB "));
+    Ok(rocksdb.ok_or_else(|| format!("{} --version does not name its RocksDB", program.display()))?.to_owned())
 }
 
 /// The first line of the server's standard output, or nothing when it ends without one.

@@ -12,7 +12,7 @@ use taglog_proto::{entry::Seen, tile::encode_bundle};
 use taglog_tests::{Registry, Witness, push_quickly, witness::now};
 
 use crate::{
-    Outcome,
+    BenchResult,
     report::{Bound, Report, Row},
     server::{ANYWHERE, Server, Settings},
 };
@@ -26,7 +26,7 @@ const RUNS: usize = 11;
 const PARALLEL: usize = 32;
 
 /// The benchmark of the verifier.
-pub struct Part<'a> {
+pub struct VerifyBenchmark<'a> {
     /// The `taglog` program.
     pub program: &'a Path,
     /// The server's program.
@@ -37,9 +37,9 @@ pub struct Part<'a> {
     pub batch_interval_ms: u64,
 }
 
-impl Part<'_> {
+impl VerifyBenchmark<'_> {
     /// Makes a registry and a log that knows its images, and verifies them.
-    pub async fn measure(&self, report: &mut Report) -> Outcome<()> {
+    pub async fn measure(&self, report: &mut Report) -> BenchResult<()> {
         eprintln!("pushing {IMAGES} images to a registry, and logging them");
         let registry = Registry::start();
         let witness = Witness::new(1);
@@ -82,7 +82,7 @@ impl Part<'_> {
         self.directory.join("trust")
     }
 
-    fn times(&self, arguments: &[&str]) -> Outcome<Times> {
+    fn times(&self, arguments: &[&str]) -> BenchResult<Times> {
         let mut times = Vec::with_capacity(RUNS);
         for run in 0..RUNS {
             times.push(self.time(arguments, &self.directory.join(format!("state-{run}")))?);
@@ -94,7 +94,7 @@ impl Part<'_> {
     }
 
     /// One run, which remembers nothing of any before.
-    fn time(&self, arguments: &[&str], state: &Path) -> Outcome<Duration> {
+    fn time(&self, arguments: &[&str], state: &Path) -> BenchResult<Duration> {
         let mut command = Command::new(self.program);
         command.arg("verify").args(arguments).current_dir(self.directory).env_clear().env("HOME", self.directory);
         command.env("TAGLOG_TRUST", self.trust()).env("TAGLOG_STATE", state).stdin(Stdio::null());
@@ -116,7 +116,7 @@ struct Times {
 }
 
 /// Pushes the images and logs them; their names.
-async fn fill(registry: &Registry, witness: &Witness, log: &Server) -> Outcome<Vec<String>> {
+async fn fill(registry: &Registry, witness: &Witness, log: &Server) -> BenchResult<Vec<String>> {
     let (mut names, mut notes) = (Vec::new(), Vec::new());
     for repository in 0..REPOSITORIES {
         let path = format!("bench/app{repository}");
@@ -152,7 +152,7 @@ fn deployment(images: &[String]) -> String {
 }
 
 /// What the registry alone takes, asked in the same way; in milliseconds.
-async fn plain_heads(images: &[String]) -> Outcome<f64> {
+async fn plain_heads(images: &[String]) -> BenchResult<f64> {
     let client = reqwest::Client::builder().no_proxy().build()?;
     let start = Instant::now();
     let head = |image: &String| {
@@ -164,10 +164,10 @@ async fn plain_heads(images: &[String]) -> Outcome<f64> {
         let request = client.head(url.unwrap_or_default());
         async move {
             let accept = "application/vnd.oci.image.manifest.v1+json";
-            Outcome::Ok(request.header("accept", accept).send().await?.error_for_status().map(drop)?)
+            BenchResult::Ok(request.header("accept", accept).send().await?.error_for_status().map(drop)?)
         }
     };
-    let answers: Vec<Outcome<()>> = stream::iter(images).map(head).buffer_unordered(PARALLEL).collect().await;
-    answers.into_iter().collect::<Outcome<()>>()?;
+    let answers: Vec<BenchResult<()>> = stream::iter(images).map(head).buffer_unordered(PARALLEL).collect().await;
+    answers.into_iter().collect::<BenchResult<()>>()?;
     Ok(start.elapsed().as_secs_f64() * 1e3)
 }

@@ -14,7 +14,7 @@ use taglog_proto::{
     time::Timestamp,
 };
 
-use crate::Outcome;
+use crate::BenchResult;
 
 const WITNESSES: u64 = 4;
 const TAGS_PER_REPOSITORY: u64 = 20;
@@ -47,7 +47,7 @@ pub struct Workload {
 
 impl Workload {
     /// A workload over this many tags, the same each time but for its dates.
-    pub fn new(tags: u64) -> Outcome<Workload> {
+    pub fn new(tags: u64) -> BenchResult<Workload> {
         let key = |i: u64| SigningKey::from_seed(&format!("witness.example/w{i}"), &[i as u8 + 1; 32]);
         let witnesses = (0..WITNESSES).map(key).collect::<Result<Vec<SigningKey>, _>>()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
@@ -60,14 +60,14 @@ impl Workload {
     }
 
     /// Tag number `tag`, counted around.
-    pub fn image(&self, tag: u64) -> Outcome<Image> {
+    pub fn image(&self, tag: u64) -> BenchResult<Image> {
         let tag = tag % self.tags;
         let (repository, version) = (tag / TAGS_PER_REPOSITORY, tag % TAGS_PER_REPOSITORY);
         Ok(Image::parse(&format!("registry.example/team-{}/service-{repository}:1.{version}.0", repository % 997))?)
     }
 
     /// Observation `number`, signed.
-    pub fn observation(&self, number: u64) -> Outcome<Observation> {
+    pub fn observation(&self, number: u64) -> BenchResult<Observation> {
         let (round, place) = (number / self.tags, number % self.tags);
         // A step that shares no divisor with the number of tags leads to each of them once a round.
         let tag = if round == 0 { place } else { (place * self.stride() + round) % self.tags };
@@ -88,10 +88,10 @@ impl Workload {
     }
 
     /// Observations `first` to `first + count`, signed on all cores, in bundles of at most `size`.
-    pub fn bundles(&self, first: u64, count: u64, size: u64) -> Outcome<Vec<Bundle>> {
+    pub fn bundles(&self, first: u64, count: u64, size: u64) -> BenchResult<Vec<Bundle>> {
         let starts: Vec<u64> = (first..first + count).step_by(usize::try_from(size)?).collect();
         let share = starts.len().div_ceil(thread::available_parallelism()?.get()).max(1);
-        let sign = |starts: &[u64]| -> Outcome<Vec<Bundle>> {
+        let sign = |starts: &[u64]| -> BenchResult<Vec<Bundle>> {
             starts.iter().map(|start| self.bundle(*start, size.min(first + count - start))).collect()
         };
         thread::scope(|scope| {
@@ -104,9 +104,9 @@ impl Workload {
         })
     }
 
-    fn bundle(&self, first: u64, count: u64) -> Outcome<Bundle> {
+    fn bundle(&self, first: u64, count: u64) -> BenchResult<Bundle> {
         let entry = |number| Ok(self.observation(number)?.to_string());
-        let entries = (first..first + count).map(entry).collect::<Outcome<Vec<String>>>()?;
+        let entries = (first..first + count).map(entry).collect::<BenchResult<Vec<String>>>()?;
         let body = encode_bundle(entries.iter().map(|entry| entry.as_bytes()))?;
         Ok(Bundle { entries: count, bytes: entries.iter().map(|entry| entry.len() as u64).sum(), body })
     }

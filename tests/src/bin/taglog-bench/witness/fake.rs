@@ -12,7 +12,7 @@ use axum::{
 use taglog_proto::name::Digest;
 use tokio::runtime::Runtime;
 
-use crate::Outcome;
+use crate::BenchResult;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// Tags in one page of a list, so that pages are followed.
@@ -35,7 +35,7 @@ struct Content {
 
 impl FakeRegistry {
     /// A registry of `tags` tags, so many in each repository.
-    pub fn start(tags: usize, per_repository: usize) -> Outcome<FakeRegistry> {
+    pub fn start(tags: usize, per_repository: usize) -> BenchResult<FakeRegistry> {
         let digest = |tag: usize| Digest::sha256(manifest(tag).as_bytes()).to_string();
         let by_digest = (0..tags).map(|tag| (digest(tag), tag)).collect();
         let content = Arc::new(Content { tags, per_repository, by_digest });

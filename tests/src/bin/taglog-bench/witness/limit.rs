@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use taglog_proto::name::Digest;
 use taglog_tests::Registry;
 
-use crate::{Outcome, ingest::client, process};
+use crate::{BenchResult, ingest::client, process};
 
 /// What every honest witness sends (SPEC.md section 6.3).
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
@@ -23,7 +23,7 @@ pub struct Limit {
 
 impl Limit {
     /// Asks for the digest and the manifest of each tag, `concurrency` at once.
-    pub async fn measure(registry: &Registry, path: &str, tags: &[String], concurrency: usize) -> Outcome<Limit> {
+    pub async fn measure(registry: &Registry, path: &str, tags: &[String], concurrency: usize) -> BenchResult<Limit> {
         let (client, base) = (client(false)?, format!("http://{}/v2/{path}/manifests", registry.host));
         let (registry_cpu, own_cpu) = (process::cpu(registry.id())?, process::cpu(std::process::id())?);
         let start = Instant::now();
@@ -33,7 +33,7 @@ impl Limit {
                 for tag in &tags {
                     look(&client, &base, tag).await?;
                 }
-                Outcome::Ok(())
+                BenchResult::Ok(())
             })
         };
         let lanes: Vec<_> = tags.chunks(tags.len().div_ceil(concurrency).max(1)).map(lane).collect();
@@ -58,7 +58,7 @@ impl Limit {
         if other.rate() > self.rate() { other } else { self }
     }
 
-    /// The circumstances, for people.
+    /// The circumstances, as text.
     pub fn describe(&self) -> String {
         format!(
             "client {:.2} cores, registry {:.2}",
@@ -68,7 +68,7 @@ impl Limit {
     }
 }
 
-async fn look(client: &reqwest::Client, base: &str, tag: &str) -> Outcome<()> {
+async fn look(client: &reqwest::Client, base: &str, tag: &str) -> BenchResult<()> {
     let head = client.head(format!("{base}/{tag}")).header("accept", ACCEPT).send().await?.error_for_status()?;
     let digest = head.headers().get("docker-content-digest").ok_or("no digest in the answer")?.to_str()?.to_owned();
     let manifest = client.get(format!("{base}/{digest}")).header("accept", ACCEPT).send().await?.error_for_status()?;

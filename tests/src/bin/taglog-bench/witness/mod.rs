@@ -16,7 +16,7 @@ use tokio::runtime::Runtime;
 
 use self::{fake::FakeRegistry, limit::Limit, run::Scan};
 use crate::{
-    Outcome, process,
+    BenchResult, process,
     report::{Bound, Report, Row},
     server::{ANYWHERE, Server, Settings},
 };
@@ -33,7 +33,7 @@ const SHORT_BATCH_MS: u64 = 100;
 const TIME_LIMIT: Duration = Duration::from_secs(900);
 
 /// What is measured.
-pub struct Part<'a> {
+pub struct WitnessBenchmark<'a> {
     /// The server's program.
     pub server: &'a Path,
     /// Where logs are made.
@@ -46,15 +46,15 @@ pub struct Part<'a> {
     pub watched: usize,
 }
 
-impl Part<'_> {
+impl WitnessBenchmark<'_> {
     /// Both measurements.
-    pub fn measure(&self, runtime: &Runtime, report: &mut Report) -> Outcome<()> {
+    pub fn measure(&self, runtime: &Runtime, report: &mut Report) -> BenchResult<()> {
         self.first_scan(runtime, report)?;
         self.many_tags(runtime, report)
     }
 
     /// A new log that admits the witness.
-    fn log(&self, witness: &Witness, batch_interval_ms: u64) -> Outcome<Server> {
+    fn log(&self, witness: &Witness, batch_interval_ms: u64) -> BenchResult<Server> {
         let directory = tempfile::tempdir_in(self.directory)?.keep();
         let witnesses = vec![witness.vkey().to_string()];
         let program = self.server;
@@ -72,7 +72,7 @@ impl Part<'_> {
     }
 
     /// First scans of a real registry.
-    fn first_scan(&self, runtime: &Runtime, report: &mut Report) -> Outcome<()> {
+    fn first_scan(&self, runtime: &Runtime, report: &mut Report) -> BenchResult<()> {
         eprintln!("pushing {} tags to a registry", self.tags);
         let registry = Registry::start();
         let images: Vec<(String, String)> = (0..self.tags).map(|tag| (format!("t{tag}"), tag.to_string())).collect();
@@ -110,7 +110,7 @@ impl Part<'_> {
     }
 
     /// A scan of the real registry by an agent that knows nothing yet, into a log that has nothing yet.
-    fn scan(&self, registry: &Registry, run: impl FnOnce(&mut Agent) -> Outcome<Scan>) -> Outcome<Scan> {
+    fn scan(&self, registry: &Registry, run: impl FnOnce(&mut Agent) -> BenchResult<Scan>) -> BenchResult<Scan> {
         let witness = Witness::new(1);
         let mut log = self.log(&witness, self.batch_interval_ms)?;
         let mut agent = Agent::new(&witness);
@@ -124,7 +124,7 @@ impl Part<'_> {
     }
 
     /// Many tags in many repositories, kept watched.
-    fn many_tags(&self, runtime: &Runtime, report: &mut Report) -> Outcome<()> {
+    fn many_tags(&self, runtime: &Runtime, report: &mut Report) -> BenchResult<()> {
         let registry = FakeRegistry::start(self.watched, TAGS_PER_REPOSITORY)?;
         let witness = Witness::new(2);
         let mut log = self.log(&witness, SHORT_BATCH_MS)?;

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use taglog_tests::{Agent, Status, agent::metric};
 use tokio::runtime::Runtime;
 
-use crate::{Outcome, process};
+use crate::{BenchResult, process};
 
-/// How often the agent is looked at: each time costs it an answer.
-const LOOK: Duration = Duration::from_millis(100);
+/// How often the agent is measured: each time costs it a response.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What an agent has used.
 #[derive(Default)]
@@ -30,7 +30,7 @@ impl Usage {
 
 /// One scan of all tags.
 pub struct Scan {
-    /// Until all were looked at, signed and spooled.
+    /// Until all were polled, signed and spooled.
     pub scanned: Duration,
     /// Until everything was delivered as well.
     pub elapsed: Duration,
@@ -40,7 +40,7 @@ pub struct Scan {
 
 impl Scan {
     /// Runs the agent with `--once`, to its end. What it has done by when, it does not tell.
-    pub fn once(agent: &mut Agent, tags: usize, limit: Duration) -> Outcome<Scan> {
+    pub fn once(agent: &mut Agent, tags: usize, limit: Duration) -> BenchResult<Scan> {
         let start = Instant::now();
         agent.launch(&["--once"]);
         let mut usage = Usage::default();
@@ -60,7 +60,7 @@ impl Scan {
     }
 
     /// Runs the agent until every tag is reported and delivered, and leaves it running.
-    pub fn watching(agent: &mut Agent, runtime: &Runtime, tags: usize, limit: Duration) -> Outcome<Scan> {
+    pub fn watching(agent: &mut Agent, runtime: &Runtime, tags: usize, limit: Duration) -> BenchResult<Scan> {
         let watch = Watch::start(agent, limit)?;
         let scanned = watch.until(agent, runtime, "taglog_witness_reports_total", tags)?;
         let elapsed = watch.until(agent, runtime, "taglog_witness_delivered_total", tags)?;
@@ -70,8 +70,8 @@ impl Scan {
         Ok(Scan { scanned, elapsed, usage })
     }
 
-    /// Runs an agent that knows every tag until it has looked at all of them again, and leaves it running.
-    pub fn again(agent: &mut Agent, runtime: &Runtime, tags: usize, limit: Duration) -> Outcome<Scan> {
+    /// Runs an agent that knows every tag until it has polled all of them again, and leaves it running.
+    pub fn again(agent: &mut Agent, runtime: &Runtime, tags: usize, limit: Duration) -> BenchResult<Scan> {
         let watch = Watch::start(agent, limit)?;
         let scanned = watch.until(agent, runtime, "taglog_witness_looks_total", tags)?;
         let mut usage = Usage::default();
@@ -89,7 +89,7 @@ struct Watch {
 }
 
 impl Watch {
-    fn start(agent: &mut Agent, limit: Duration) -> Outcome<Watch> {
+    fn start(agent: &mut Agent, limit: Duration) -> BenchResult<Watch> {
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(5)).build()?;
         let start = Instant::now();
         agent.launch(&[]);
@@ -97,7 +97,7 @@ impl Watch {
     }
 
     /// The time from the start until a metric has reached `count`.
-    fn until(&self, agent: &mut Agent, runtime: &Runtime, metric: &str, count: usize) -> Outcome<Duration> {
+    fn until(&self, agent: &mut Agent, runtime: &Runtime, metric: &str, count: usize) -> BenchResult<Duration> {
         while self.sum(runtime, metric)? < count as f64 {
             if let Some(ended) = agent.ended() {
                 return Err(format!("the agent ended: {ended:?}").into());
@@ -108,7 +108,7 @@ impl Watch {
     }
 
     /// A metric now, over all its labels; nothing yet when the agent does not answer.
-    fn sum(&self, runtime: &Runtime, name: &str) -> Outcome<f64> {
+    fn sum(&self, runtime: &Runtime, name: &str) -> BenchResult<f64> {
         runtime.block_on(async {
             let Ok(answer) = self.client.get(&self.metrics).send().await else { return Ok(0.0) };
             Ok(metric(&answer.error_for_status()?.text().await?, name, ""))
@@ -116,16 +116,16 @@ impl Watch {
     }
 }
 
-fn pause(start: Instant, limit: Duration) -> Outcome<()> {
+fn pause(start: Instant, limit: Duration) -> BenchResult<()> {
     if start.elapsed() > limit {
         return Err(format!("the agent is not done after {} s", limit.as_secs()).into());
     }
-    std::thread::sleep(LOOK);
+    std::thread::sleep(POLL_INTERVAL);
     Ok(())
 }
 
 /// Every tag was seen, and the log has everything.
-fn check_delivered(status: &Status, tags: usize) -> Outcome<()> {
+fn check_delivered(status: &Status, tags: usize) -> BenchResult<()> {
     let seen = status.tags().iter().filter(|tag| tag["seen"].is_string()).count();
     let delivered = status.logs().iter().filter_map(|log| log["delivered"].as_u64()).sum::<u64>();
     if seen == tags && delivered == tags as u64 && status.pending() == 0 {

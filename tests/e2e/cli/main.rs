@@ -1,0 +1,21 @@
+//! The commands of `taglog` that a user or a CI job runs: `init`, `observe`, `verify`, `history`, `inspect`, `pin`,
+//! `policy`,
+//! `approve`.
+
+// A test fails where it unwraps.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod cosigner_quorum;
+mod inspect;
+mod ml_dsa_keys;
+mod multiple_logs;
+mod observe;
+mod offline_proofs;
+mod output;
+mod pin;
+mod policy;
+mod rebuilt_images;
+mod trust_and_memory;
+mod verdicts;
+mod verify;
+mod verify_files;
