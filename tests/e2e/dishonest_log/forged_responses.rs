@@ -213,17 +213,14 @@ fn an_answer_about_another_image() {
     fixture.is_detected(&asked_for_other.url);
     fixture.verify(&asked_for_other.url).prints(&[APP, "does not answer"]);
 
-    let renamed = Proxy::start_pair(&fixture.server);
+    let renamed = relay_of_another_image(&fixture.server);
     fixture.is_detected(&renamed.url);
 }
 
-impl Proxy {
-    /// Asks for the other image and passes the answer off as one about the image asked for.
-    fn start_pair(server: &Server) -> Proxy {
-        let other =
-            wait(server.post(LOOKUP, "application/json", format!(r#"{{"images":["{OTHER}"],"from":1}}"#))).text();
-        Proxy::editing(server, LOOKUP, move |_| other.replace(OTHER, APP))
-    }
+/// A relay that passes the answer about another image off as one about the image that was asked for.
+fn relay_of_another_image(server: &Server) -> Proxy {
+    let other = wait(server.post(LOOKUP, "application/json", format!(r#"{{"images":["{OTHER}"],"from":1}}"#))).text();
+    Proxy::editing(server, LOOKUP, move |_| other.replace(OTHER, APP))
 }
 
 #[test]
