@@ -7,11 +7,13 @@
 
 use std::collections::{HashMap, VecDeque};
 
+pub use taglog_proto::entry::Statement;
 use taglog_proto::{
+    OperationError,
     checkpoint::Checkpoint,
     cosignature::CosignError,
-    entry::{Confirmation, Entry, EntryError, Limits, Observation, Roster, Seal, Seen},
-    index::{Batch, IndexChanges, RecordReader},
+    entry::{Entry, EntryError, Limits, Observation, Roster, Seal, Seen},
+    index::{Batch, BatchError, IndexChanges, RecordReader},
     merkle::{Frontier, Hash, leaf_hash},
     name::{Image, WitnessId},
     note::VerifierKey,
@@ -31,63 +33,6 @@ use crate::{
     store::{Commit, StatementKey, Store, StoreError, View},
 };
 
-/// An observation or confirmation whose signature has been verified under the roster in force.
-#[derive(Clone, Debug)]
-pub enum Statement {
-    /// An observation.
-    Observation(Observation),
-    /// A confirmation.
-    Confirmation(Confirmation),
-}
-
-impl Statement {
-    /// Who says so.
-    pub fn witness(&self) -> &WitnessId {
-        match self {
-            Statement::Observation(entry) => &entry.signature.witness,
-            Statement::Confirmation(entry) => &entry.signature.witness,
-        }
-    }
-
-    /// What was signed.
-    pub fn text(&self) -> String {
-        match self {
-            Statement::Observation(entry) => entry.text(),
-            Statement::Confirmation(entry) => entry.text(),
-        }
-    }
-
-    /// Identifies the statement for deduplication.
-    pub fn key(&self) -> StatementKey {
-        StatementKey::new(self.witness(), &self.text())
-    }
-
-    /// Checks the signature in the strict sense.
-    ///
-    /// # Errors
-    /// When it is not by this key.
-    pub fn verify(&self, key: &VerifierKey) -> Result<(), taglog_proto::note::NoteError> {
-        match self {
-            Statement::Observation(entry) => entry.verify(key),
-            Statement::Confirmation(entry) => entry.verify(key),
-        }
-    }
-
-    fn observed(&self) -> Timestamp {
-        match self {
-            Statement::Observation(entry) => entry.observed,
-            Statement::Confirmation(entry) => entry.observed,
-        }
-    }
-
-    fn to_bytes(&self) -> Vec<u8> {
-        match self {
-            Statement::Observation(entry) => entry.to_string().into_bytes(),
-            Statement::Confirmation(entry) => entry.to_string().into_bytes(),
-        }
-    }
-}
-
 /// Where a statement ended up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sequenced {
@@ -103,6 +48,15 @@ impl Sequenced {
         match self {
             Sequenced::Added(index) | Sequenced::Duplicate(index) => index,
         }
+    }
+}
+
+/// What the order rule says of a statement that was given to a batch.
+fn accepted(taken: Result<(), BatchError<View>>) -> Result<Result<(), Refusal>, StoreError> {
+    match taken {
+        Ok(()) => Ok(Ok(())),
+        Err(OperationError::Refused(error)) => Ok(Err(error.into())),
+        Err(OperationError::Reader(error)) => Err(error),
     }
 }
 
@@ -334,7 +288,7 @@ impl Sequencer {
         checked: u64,
         closing: Timestamp,
     ) -> Result<Outcome, SequencerError> {
-        let key = statement.key();
+        let key = StatementKey::of(statement);
         if let Some(index) = draft.seen.get(&key) {
             return Ok(Ok(Sequenced::Duplicate(*index)));
         }
@@ -351,12 +305,12 @@ impl Sequencer {
         let index = draft.next();
         let taken = match statement {
             Statement::Observation(entry) => self.observe(view, batch, draft, index, entry)?,
-            Statement::Confirmation(entry) => batch.confirm(index, entry)?.map_err(Refusal::from),
+            Statement::Confirmation(entry) => accepted(batch.confirm(index, entry))?,
         };
         if let Err(refusal) = taken {
             return Ok(Err(refusal));
         }
-        draft.entries.push(statement.to_bytes());
+        draft.entries.push(statement.to_string().into_bytes());
         draft.statements.push((key, index));
         draft.seen.insert(key, index);
         Ok(Ok(Sequenced::Added(index)))
@@ -390,8 +344,8 @@ impl Sequencer {
             return Ok(Err(error.into()));
         }
         let retags = shows_retag(view, batch, entry)?;
-        if let Err(error) = batch.observe(index, entry)? {
-            return Ok(Err(error.into()));
+        if let Err(refusal) = accepted(batch.observe(index, entry))? {
+            return Ok(Err(refusal));
         }
         if retags {
             draft.retags.push((index, entry.image.clone()));

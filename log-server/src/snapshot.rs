@@ -48,10 +48,9 @@ impl Snapshot {
 }
 
 fn read_seal(view: &View, index: u64) -> Result<Seal, StoreError> {
-    match Entry::parse(&view.entry(index)?) {
-        Ok(Entry::Seal(seal)) if seal.size == index => Ok(seal),
-        _ => Err(StoreError::Corrupt(format!("entry {index}, which must be the seal of its checkpoint,"))),
-    }
+    let entry = Entry::parse(&view.entry(index)?).ok();
+    let seal = entry.and_then(|entry| entry.seal_at(index).copied());
+    seal.ok_or_else(|| StoreError::Corrupt(format!("entry {index}, which must be the seal of its checkpoint,")))
 }
 
 fn read_roster(view: &View, index: u64) -> Result<Roster, StoreError> {

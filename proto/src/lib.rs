@@ -1,4 +1,4 @@
-//! The formats of taglog and every check on them: no I/O, no async, no clock.
+//! The formats of taglog and every check on them: no I/O, no async, no clock, no threads.
 
 #![warn(missing_docs)]
 //!
@@ -6,39 +6,27 @@
 //! `repository:tag`; the log records every report in an append-only Merkle tree; anyone can check
 //! what a tag has ever pointed to. `SPEC.md` beside this crate specifies every byte.
 //!
-//! One module a format, named after the format:
+//! The modules lie on four floors, one folder each. A module imports from its own floor and from
+//! the floors below it (further up in this table), never the other way round.
 //!
-//! | module | what |
-//! |---|---|
-//! | [`name`], [`time`], [`encoding`] | the words that all formats share |
-//! | [`note`], [`checkpoint`] | signed notes, keys, the log's signed state |
-//! | [`cosignature`], [`policy`], [`add_checkpoint`] | cosigners, who is believed, what cosigners are asked |
-//! | [`entry`] | observations, confirmations, rosters, seals |
-//! | [`merkle`], [`multiproof`], [`subtree`], [`tile`] | the append-only tree |
-//! | [`prefix_tree`], [`record`], [`index`] | the tag index |
-//! | [`tag_proof`], [`receipt`] | what a log answers, and how it is verified |
-//! | [`rules`], [`audit`], [`evidence`] | what an auditor checks, and what it can show to others |
+//! | floor | what it holds | modules |
+//! |---|---|---|
+//! | `c2sp` | published formats, which know nothing of tags: C2SP, RFC 6962 and RFC 9162 | [`encoding`], [`time`], [`note`], [`checkpoint`], [`cosignature`], [`policy`], [`add_checkpoint`], [`merkle`], [`subtree`], [`tile`], [`receipt`] |
+//! | `formats` | taglog's own texts | [`name`], [`entry`], [`record`] |
+//! | `verify` | what a verifier of one tag runs, and the log's side of it | [`multiproof`], [`prefix_tree`], [`tag_proof`] |
+//! | `replay` | what the log applies before it accepts an entry, and an auditor afterwards | [`rules`], [`index`], [`audit`], [`evidence`] |
 //!
-//! Every function of hostile input is total: an error, never a panic.
+//! Every function of hostile input is total: it returns an error and never panics.
 
-pub mod add_checkpoint;
-pub mod audit;
-pub mod checkpoint;
-pub mod cosignature;
-pub mod encoding;
-pub mod entry;
-pub mod evidence;
-pub mod index;
-pub mod merkle;
-pub mod multiproof;
-pub mod name;
-pub mod note;
-pub mod policy;
-pub mod prefix_tree;
-pub mod receipt;
-pub mod record;
-pub mod rules;
-pub mod subtree;
-pub mod tag_proof;
-pub mod tile;
-pub mod time;
+mod c2sp;
+mod formats;
+mod replay;
+mod verify;
+
+pub use c2sp::{
+    OperationError, add_checkpoint, checkpoint, cosignature, encoding, merkle, note, policy, receipt, subtree, tile,
+    time,
+};
+pub use formats::{entry, name, record};
+pub use replay::{audit, evidence, index, rules};
+pub use verify::{multiproof, prefix_tree, tag_proof};

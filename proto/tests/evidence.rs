@@ -1,4 +1,4 @@
-//! Evidence convicts a log that lied, and never one that did not.
+//! Evidence proves the misbehaviour of a log that lied, and nothing against one that did not.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,26 +19,26 @@ const TEAM: &str = "registry.example/team/app";
 const OTHER: &str = "registry.example/team/app:2.0";
 
 /// Judges evidence as a third party does: from its file.
-fn judge(evidence: &Evidence) -> Result<String, EvidenceError> {
+fn verify(evidence: &Evidence) -> Result<String, EvidenceError> {
     let read = Evidence::from_json(evidence.to_json().as_bytes()).unwrap();
     assert_eq!(&read, evidence);
-    read.convict(&log_vkey())
+    read.proves_misbehaviour(&log_vkey())
 }
 
-fn assert_convicts(evidence: &Evidence, part: &str) {
-    let sentence = judge(evidence).unwrap();
+fn assert_proves(evidence: &Evidence, part: &str) {
+    let sentence = verify(evidence).unwrap();
     assert!(sentence.contains(part), "{sentence}");
     let other = SigningKey::from_seed(ORIGIN, &[8; 32]).unwrap();
-    assert!(evidence.convict(other.verifier_key()).is_err(), "another log's key is convicted");
+    assert!(evidence.proves_misbehaviour(other.verifier_key()).is_err(), "another log's key is accused");
 }
 
-fn assert_innocent(evidence: &Evidence) {
-    let verdict = judge(evidence);
-    assert!(matches!(verdict, Err(EvidenceError::Innocent(_))), "{verdict:?}");
+fn assert_proves_nothing(evidence: &Evidence) {
+    let verdict = verify(evidence);
+    assert!(matches!(verdict, Err(EvidenceError::ProvesNothing(_))), "{verdict:?}");
 }
 
 fn assert_incomplete(evidence: &Evidence) {
-    let verdict = judge(evidence);
+    let verdict = verify(evidence);
     assert!(matches!(verdict, Err(EvidenceError::Incomplete(_))), "{verdict:?}");
 }
 
@@ -61,19 +61,19 @@ fn indexed(log: &Log, statements: &[Entry]) -> Vec<(u64, Entry)> {
 }
 
 #[test]
-fn forks() {
+fn two_roots_of_one_size_prove_a_fork() {
     let (log, mut other) = (honest(), honest());
     let sign = |log: &Log| log.checkpoint();
-    assert_innocent(&fork(&sign(&log), &sign(&log)));
+    assert_proves_nothing(&fork(&sign(&log), &sign(&log)));
     other.batch(30, None, next());
-    assert_innocent(&fork(&sign(&log), &sign(&other)));
+    assert_proves_nothing(&fork(&sign(&log), &sign(&other)));
     let mut forked = log.clone();
     forked.batch(31, None, next());
-    assert_convicts(&fork(&sign(&other), &sign(&forked)), "two different roots for size 15");
+    assert_proves(&fork(&sign(&other), &sign(&forked)), "two different roots for size 15");
     // A checkpoint that somebody else signed in the log's name proves nothing.
     let forger = SigningKey::from_seed(ORIGIN, &[8; 32]).unwrap();
     let forged = forked.memory.checkpoint(ORIGIN).sign(&forger);
-    assert!(matches!(judge(&fork(&sign(&other), &forged)), Err(EvidenceError::Checkpoint(_))));
+    assert!(matches!(verify(&fork(&sign(&other), &forged)), Err(EvidenceError::Checkpoint(_))));
 }
 
 fn numbers(count: u64, changed: Option<u64>) -> Log {
@@ -84,17 +84,20 @@ fn numbers(count: u64, changed: Option<u64>) -> Log {
 }
 
 #[test]
-fn inconsistencies_of_all_sizes() {
+fn inconsistency_is_proven_for_all_small_sizes() {
     const MAX: u64 = 40;
     let new = numbers(MAX, None);
     on_all_cores(&(1..MAX).collect::<Vec<u64>>(), |&m| {
         let (true_old, false_old) = (checkpoint_of(&new, m), checkpoint_of(&numbers(m, Some(m / 2)), m));
         for n in m + 1..=MAX {
-            assert_convicts(&Evidence::Inconsistency(inconsistency(&false_old, &new, n)), "is no prefix of");
+            assert_proves(&Evidence::Inconsistency(inconsistency(&false_old, &new, n)), "is no prefix of");
             let honest = inconsistency(&true_old, &new, n);
-            assert_innocent(&Evidence::Inconsistency(honest.clone()));
+            assert_proves_nothing(&Evidence::Inconsistency(honest.clone()));
             for mutant in inconsistency_mutants(&honest) {
-                assert!(Evidence::Inconsistency(mutant.clone()).convict(&log_vkey()).is_err(), "{m} {n} {mutant:?}");
+                assert!(
+                    Evidence::Inconsistency(mutant.clone()).proves_misbehaviour(&log_vkey()).is_err(),
+                    "{m} {n} {mutant:?}"
+                );
             }
         }
     });
@@ -125,7 +128,7 @@ fn inconsistency_mutants(honest: &Inconsistency) -> Vec<Inconsistency> {
 
 /// Sizes the wrong way round would leave room for nodes of anyone's choice.
 #[test]
-fn inconsistency_with_nodes_left_over() {
+fn inconsistency_with_nodes_left_over_is_refused() {
     let log = numbers(8, None);
     let (small, large) = (checkpoint_of(&log, 4), checkpoint_of(&log, 7));
     let reversed = Inconsistency {
@@ -134,20 +137,20 @@ fn inconsistency_with_nodes_left_over() {
         prefix: [Frontier::read(&log.memory, 4).unwrap().nodes(), &[Hash::ZERO; 2]].concat(),
         rest: vec![],
     };
-    assert_innocent(&Evidence::Inconsistency(reversed));
+    assert_proves_nothing(&Evidence::Inconsistency(reversed));
     let false_old = checkpoint_of(&numbers(3, Some(1)), 3);
     let mut evidence = inconsistency(&false_old, &log, 7);
-    assert_convicts(&Evidence::Inconsistency(evidence.clone()), "is no prefix of");
+    assert_proves(&Evidence::Inconsistency(evidence.clone()), "is no prefix of");
     evidence.rest.push(Hash::ZERO);
-    assert!(matches!(judge(&Evidence::Inconsistency(evidence)), Err(EvidenceError::Proof(_))));
+    assert!(matches!(verify(&Evidence::Inconsistency(evidence)), Err(EvidenceError::Proof(_))));
 }
 
 #[test]
-fn omissions() {
+fn an_observation_left_out_proves_an_omission() {
     let (a, b) = (witness(1), witness(2));
     let log = honest();
     for index in 2..log.size() {
-        assert_innocent(&omission(&log, index));
+        assert_proves_nothing(&omission(&log, index));
     }
     let left_out = |statements: Vec<Entry>, skipped: usize| {
         let mut log = log.clone();
@@ -157,39 +160,39 @@ fn omissions() {
         omission(&log, 10 + skipped as u64)
     };
     // The witness has no line; the latest is older; the list lacks a digest.
-    assert_convicts(&left_out(vec![observe(&b, OTHER, 'C', 25)], 0), "leaves entry 10 out");
-    assert_convicts(&left_out(vec![observe(&a, APP, 'C', 25)], 0), "leaves entry 10 out");
+    assert_proves(&left_out(vec![observe(&b, OTHER, 'C', 25)], 0), "leaves entry 10 out");
+    assert_proves(&left_out(vec![observe(&a, APP, 'C', 25)], 0), "leaves entry 10 out");
     let between = vec![observe(&a, APP, 'C', 25), observe(&a, APP, 'A', 26)];
-    assert_convicts(&left_out(between, 0), "leaves entry 10 out");
+    assert_proves(&left_out(between, 0), "leaves entry 10 out");
     // Nothing at all in the index: neither tag nor repository.
-    assert_convicts(&left_out(vec![observe(&a, "a.b/c:1", 'C', 25)], 0), "leaves entry 10 out");
+    assert_proves(&left_out(vec![observe(&a, "a.b/c:1", 'C', 25)], 0), "leaves entry 10 out");
 }
 
 /// The index tells of a later time at an older entry, so only the time gives it away.
 #[test]
-fn omission_by_time() {
+fn an_omission_is_proven_by_the_time_of_the_latest_observation() {
     let a = witness(1);
     let mut log = Log::new(&[&a]);
     let logged = vec![observe(&a, APP, 'A', 8), observe(&a, APP, 'A', 5)];
     // Entry 3 is older than entry 2, so no index may take both; this one takes the second.
     let draft = log.draft_indexed(10, None, logged.clone(), &[(3, logged[1].clone())]);
     log.write(draft);
-    assert_convicts(&omission(&log, 2), "leaves entry 2 out");
+    assert_proves(&omission(&log, 2), "leaves entry 2 out");
 }
 
 /// Seen again within one second, and left out: only the log index gives it away.
 #[test]
-fn omission_by_index() {
+fn an_omission_is_proven_by_the_index_of_the_latest_observation() {
     let a = witness(1);
     let mut log = Log::new(&[&a]);
     let logged = vec![observe(&a, APP, 'A', 5), observe(&a, APP, 'A', 5)];
     log.write(log.draft_indexed(10, None, logged.clone(), &[(2, logged[0].clone())]));
-    assert_innocent(&omission(&log, 2));
-    assert_convicts(&omission(&log, 3), "leaves entry 3 out");
+    assert_proves_nothing(&omission(&log, 2));
+    assert_proves(&omission(&log, 3), "leaves entry 3 out");
 }
 
 #[test]
-fn omissions_with_missing_parts() {
+fn incomplete_omissions_prove_nothing() {
     let log = honest();
     let Evidence::Omission(evidence) = omission(&log, 2) else { panic!() };
     let mut other_image = evidence.clone();
@@ -197,7 +200,7 @@ fn omissions_with_missing_parts() {
     assert_incomplete(&Evidence::Omission(other_image));
     let mut not_included = evidence.clone();
     not_included.observation.entry = observe(&witness(1), APP, 'Z', 5).to_string();
-    assert!(matches!(judge(&Evidence::Omission(not_included)), Err(EvidenceError::Proof(_))));
+    assert!(matches!(verify(&Evidence::Omission(not_included)), Err(EvidenceError::Proof(_))));
 
     // One page of a long list cannot show that a digest is not in it.
     let a = witness(1);
@@ -208,18 +211,18 @@ fn omissions_with_missing_parts() {
 }
 
 #[test]
-fn phantoms() {
+fn a_record_that_contradicts_the_cited_entry_proves_a_phantom() {
     let (a, b) = (witness(1), witness(2));
     let log = honest();
     for (name, key, cited) in [(APP, &a, 8), (APP, &b, 3), (OTHER, &a, 4)] {
-        assert_innocent(&phantom(&log, name, key, cited, false));
-        assert_innocent(&phantom(&log, name, key, cited, true));
+        assert_proves_nothing(&phantom(&log, name, key, cited, false));
+        assert_proves_nothing(&phantom(&log, name, key, cited, true));
     }
-    assert_innocent(&phantom(&log, APP, &a, 2, true));
+    assert_proves_nothing(&phantom(&log, APP, &a, 2, true));
     // Entries that the record does not cite.
     for cited in [0, 1, 3, 7, 9] {
-        assert_innocent(&phantom(&log, APP, &a, cited, false));
-        assert_innocent(&phantom(&log, APP, &a, cited, true));
+        assert_proves_nothing(&phantom(&log, APP, &a, cited, false));
+        assert_proves_nothing(&phantom(&log, APP, &a, cited, true));
     }
     let lie = |logged: Vec<Entry>, told: Vec<(u64, Entry)>| {
         let mut log = log.clone();
@@ -232,25 +235,39 @@ fn phantoms() {
     for (i, told) in told.into_iter().enumerate() {
         let log = lie(vec![truth.clone()], vec![(10, told)]);
         let (name, key) = (if i == 2 { OTHER } else { APP }, if i == 3 { &b } else { &a });
-        assert_convicts(&phantom(&log, name, key, 10, false), "cites entry 10, which says otherwise");
+        assert_proves(&phantom(&log, name, key, 10, false), "cites entry 10, which says otherwise");
     }
     // A sighting before the latest, and an entry that is no observation at all.
     let two = vec![(10, observe(&a, APP, 'Z', 25)), (11, observe(&a, APP, 'C', 26))];
     let sighting = lie(vec![truth.clone(), observe(&a, APP, 'C', 26)], two);
-    assert_convicts(&phantom(&sighting, APP, &a, 10, true), "cites entry 10");
-    assert_innocent(&phantom(&sighting, APP, &a, 11, true));
+    assert_proves(&phantom(&sighting, APP, &a, 10, true), "cites entry 10");
+    assert_proves_nothing(&phantom(&sighting, APP, &a, 11, true));
     let seal = lie(vec![truth.clone()], vec![(9, truth.clone())]);
-    assert_convicts(&phantom(&seal, APP, &a, 9, false), "cites entry 9");
+    assert_proves(&phantom(&seal, APP, &a, 9, false), "cites entry 9");
     for beyond in [11, 12, 999] {
         let beyond_the_seal = lie(vec![truth.clone()], vec![(beyond, truth.clone())]);
-        assert_convicts(&phantom(&beyond_the_seal, APP, &a, beyond, false), "which says otherwise");
-        assert_convicts(&phantom(&beyond_the_seal, APP, &a, beyond, true), "which says otherwise");
+        assert_proves(&phantom(&beyond_the_seal, APP, &a, beyond, false), "which says otherwise");
+        assert_proves(&phantom(&beyond_the_seal, APP, &a, beyond, true), "which says otherwise");
     }
+}
+
+/// A log that ends in a seal with another size has misbehaved, but its tag records need not contradict its entries.
+#[test]
+fn a_phantom_needs_the_checkpoints_own_seal() {
+    let a = witness(1);
+    let mut log = honest();
+    let mut draft = log.draft(30, None, vec![]);
+    draft.seal.size = 1;
+    log.write(draft);
+    for by_list in [false, true] {
+        assert_incomplete(&phantom(&log, APP, &a, 8, by_list));
+    }
+    assert_proves(&no_seal(&log), "does not end in a seal");
 }
 
 /// A newer log may index entries that this version cannot read.
 #[test]
-fn phantom_of_an_unknown_kind_convicts_nobody() {
+fn a_phantom_of_an_unknown_kind_proves_nothing() {
     let a = witness(1);
     let mut log = Log::new(&[&a]);
     let told = observe(&a, APP, 'A', 5);
@@ -259,12 +276,12 @@ fn phantom_of_an_unknown_kind_convicts_nobody() {
     bytes[0] = b"taglog/observation@v2\nwhatever\n".to_vec();
     log.write_raw(&bytes);
     log.memory.apply(&known.changes.records, known.changes.tree);
-    assert!(judge(&phantom(&log, APP, &a, 2, false)).is_err());
-    assert!(judge(&phantom(&log, APP, &a, 2, true)).is_err());
+    assert!(verify(&phantom(&log, APP, &a, 2, false)).is_err());
+    assert!(verify(&phantom(&log, APP, &a, 2, true)).is_err());
 }
 
 #[test]
-fn phantoms_with_missing_parts() {
+fn incomplete_phantoms_prove_nothing() {
     let log = honest();
     let Evidence::Phantom(whole) = phantom(&log, APP, &witness(1), 8, true) else { panic!() };
     let change = |change: &dyn Fn(&mut Phantom)| {
@@ -280,39 +297,39 @@ fn phantoms_with_missing_parts() {
     let only = |kept: u64| {
         change(&|e| {
             e.entries.retain(|entry| entry.index == kept);
-            e.multiproof = multiproof::build(&log.memory, &[kept], log.size()).unwrap().unwrap();
+            e.multiproof = multiproof::build(&log.memory, &[kept], log.size()).unwrap();
         })
     };
     assert_incomplete(&only(8));
     assert_incomplete(&only(9));
     // The record of another tag, or a made-up one, is not what the index holds.
-    assert!(matches!(judge(&change(&|e| e.image = OTHER.to_owned())), Err(EvidenceError::Index(_))));
+    assert!(matches!(verify(&change(&|e| e.image = OTHER.to_owned())), Err(EvidenceError::Index(_))));
     let made_up = |e: &mut Phantom| e.tag.record = e.tag.record.as_ref().map(|text| text.replace(" 8 ", " 7 "));
-    assert!(matches!(judge(&change(&made_up)), Err(EvidenceError::Index(_))));
+    assert!(matches!(verify(&change(&made_up)), Err(EvidenceError::Index(_))));
     let forged = |e: &mut Phantom| e.entries[0].entry = observe(&witness(1), APP, 'Z', 17).to_string();
-    assert!(matches!(judge(&change(&forged)), Err(EvidenceError::Proof(_))));
+    assert!(matches!(verify(&change(&forged)), Err(EvidenceError::Proof(_))));
 }
 
 #[test]
-fn no_seals() {
+fn a_checkpoint_that_does_not_end_in_its_seal_proves_misbehaviour() {
     let mut log = honest();
-    assert_innocent(&no_seal(&log));
+    assert_proves_nothing(&no_seal(&log));
     let seal = log.memory.entries().last().unwrap().clone();
     let mut replayed = log.clone();
     replayed.write_raw(&[seal]);
-    assert_convicts(&no_seal(&replayed), "does not end in a seal");
+    assert_proves(&no_seal(&replayed), "does not end in a seal");
     let mut unknown = log.clone();
     unknown.write_raw(&[b"taglog/seal@v2\nwhatever\n".to_vec()]);
-    assert_innocent(&no_seal(&unknown));
+    assert_proves_nothing(&no_seal(&unknown));
     let mut garbage = log.clone();
     garbage.write_raw(&[b"garbage".to_vec()]);
-    assert_convicts(&no_seal(&garbage), "does not end in a seal");
+    assert_proves(&no_seal(&garbage), "does not end in a seal");
     log.write_raw(&[observe(&witness(1), APP, 'A', 25).to_string().into_bytes()]);
-    assert_convicts(&no_seal(&log), "does not end in a seal");
+    assert_proves(&no_seal(&log), "does not end in a seal");
 
     let Evidence::NoSeal(honest) = no_seal(&honest()) else { panic!() };
     let another = NoSeal { entry: "garbage".to_owned(), ..honest };
-    assert!(matches!(judge(&Evidence::NoSeal(another)), Err(EvidenceError::Proof(_))));
+    assert!(matches!(verify(&Evidence::NoSeal(another)), Err(EvidenceError::Proof(_))));
 }
 
 /// The next batch with a false seal.
@@ -326,58 +343,58 @@ fn falsely_sealed(change: impl Fn(&mut Seal)) -> Evidence {
 }
 
 #[test]
-fn false_seals() {
-    assert_innocent(&falsely_sealed(|_| {}));
-    assert_convicts(&falsely_sealed(|seal| seal.index.0[0] ^= 1), "the seal's 'index' is false");
-    assert_convicts(&falsely_sealed(|seal| seal.tags += 1), "the seal's 'tags' is false");
-    assert_convicts(&falsely_sealed(|seal| seal.size -= 1), "the seal's 'size' is false");
-    assert_convicts(&falsely_sealed(|seal| seal.roster = 1), "the seal's 'roster' is false");
-    assert_convicts(&falsely_sealed(|seal| seal.time = time(19)), "the seal's 'time' is false");
+fn a_false_value_in_a_seal_proves_misbehaviour() {
+    assert_proves_nothing(&falsely_sealed(|_| {}));
+    assert_proves(&falsely_sealed(|seal| seal.index.0[0] ^= 1), "the seal's 'index' is false");
+    assert_proves(&falsely_sealed(|seal| seal.tags += 1), "the seal's 'tags' is false");
+    assert_proves(&falsely_sealed(|seal| seal.size -= 1), "the seal's 'size' is false");
+    assert_proves(&falsely_sealed(|seal| seal.roster = 1), "the seal's 'roster' is false");
+    assert_proves(&falsely_sealed(|seal| seal.time = time(19)), "the seal's 'time' is false");
 }
 
 #[test]
-fn batches_against_the_rules() {
+fn a_batch_that_breaks_a_rule_proves_a_false_seal() {
     let before = honest();
     let (a, b) = (witness(1), witness(2));
-    let convicts = |statements: Vec<Entry>, part: &str| {
+    let proves = |statements: Vec<Entry>, part: &str| {
         let mut after = before.clone();
         after.write(before.draft_indexed(30, None, statements, &[]));
-        assert_convicts(&false_seal(&before, &after), part);
+        assert_proves(&false_seal(&before, &after), part);
     };
-    convicts(vec![observe(&a, APP, 'C', 16)], "the same witness has observed this tag");
-    convicts(vec![observe(&b, APP, 'C', 15)], "the same witness has confirmed this repository");
-    convicts(vec![observe(&a, APP, 'C', 331)], "after the closing seal");
-    convicts(vec![observe(&a, "a.b/c:1", 'C', -6981)], "before the previous seal");
-    convicts(vec![confirm(&a, "a.b/c", 25)], "needs at least one observation");
-    convicts(vec![Entry::Roster(roster(22, &[&a])), Entry::Roster(roster(22, &[&a]))], "elsewhere than directly");
-    convicts(vec![Entry::Roster(roster(19, &[&a]))], "the roster's time");
+    proves(vec![observe(&a, APP, 'C', 16)], "the same witness has observed this tag");
+    proves(vec![observe(&b, APP, 'C', 15)], "the same witness has confirmed this repository");
+    proves(vec![observe(&a, APP, 'C', 331)], "after the closing seal");
+    proves(vec![observe(&a, "a.b/c:1", 'C', -6981)], "before the previous seal");
+    proves(vec![confirm(&a, "a.b/c", 25)], "needs at least one observation");
+    proves(vec![Entry::Roster(roster(22, &[&a])), Entry::Roster(roster(22, &[&a]))], "elsewhere than directly");
+    proves(vec![Entry::Roster(roster(19, &[&a]))], "the roster's time");
     let mut after = before.clone();
     let mut bytes = before.draft(30, None, next()).bytes();
     bytes[1] = b"garbage\n".to_vec();
     after.write_raw(&bytes);
-    assert_convicts(&false_seal(&before, &after), "malformed entry");
+    assert_proves(&false_seal(&before, &after), "malformed entry");
     bytes[1] = b"taglog/statement@v2\n".to_vec();
     let mut newer = before.clone();
     newer.write_raw(&bytes);
-    assert_innocent(&false_seal(&before, &newer));
+    assert_proves_nothing(&false_seal(&before, &newer));
 }
 
 /// An observation that the index leaves out, hidden from every tag proof by a wrong latest.
 #[test]
-fn left_out_of_the_index() {
+fn an_entry_left_out_of_the_index_proves_a_false_seal() {
     let before = honest();
     for skipped in 0..next().len() {
         let mut kept = indexed(&before, &next());
         kept.remove(skipped);
         let mut after = before.clone();
         after.write(before.draft_indexed(30, None, next(), &kept));
-        assert_convicts(&false_seal(&before, &after), "the seal's");
+        assert_proves(&false_seal(&before, &after), "the seal's");
     }
 }
 
 /// What a root becomes follows only from proofs that are true of it, one for each key.
 #[test]
-fn updates_need_true_proofs() {
+fn false_seal_evidence_needs_true_index_proofs() {
     let log = honest();
     let root = prefix_tree::root(&log.memory).unwrap();
     let update = |name: &str| {
@@ -398,7 +415,7 @@ fn updates_need_true_proofs() {
 
 /// Every batch of an honest log, under every later checkpoint.
 #[test]
-fn honest_batches() {
+fn honest_batches_prove_nothing() {
     let (a, b, c) = (witness(1), witness(2), witness(3));
     let mut logs = vec![Log::new(&[&a, &b])];
     let mut push = |at, roster, statements| {
@@ -416,16 +433,16 @@ fn honest_batches() {
     for (i, before) in logs.iter().enumerate() {
         for after in &logs[i + 1..] {
             let evidence = false_seal_until(before, after, logs[i + 1].size());
-            assert_innocent(&Evidence::FalseSeal(evidence));
+            assert_proves_nothing(&Evidence::FalseSeal(evidence));
         }
     }
     // Two batches are not one.
     let two = false_seal_until(&logs[1], &logs[3], logs[3].size());
-    assert_innocent(&Evidence::FalseSeal(two));
+    assert_proves_nothing(&Evidence::FalseSeal(two));
 }
 
 #[test]
-fn false_seals_with_missing_parts() {
+fn incomplete_false_seals_prove_nothing() {
     let before = honest();
     let mut after = before.clone();
     after.batch(30, None, next());
@@ -440,21 +457,21 @@ fn false_seals_with_missing_parts() {
             change(&mut evidence);
             Evidence::FalseSeal(evidence)
         };
-        assert_eq!(judge(&change(&|_| {})).is_ok(), lies);
+        assert_eq!(verify(&change(&|_| {})).is_ok(), lies);
         for i in 0..whole.tags.len() {
             assert_incomplete(&change(&|e| drop(e.tags.remove(i))));
             assert_incomplete(&change(&|e| drop(e.tags[i].sightings.pop())));
             assert_incomplete(&change(&|e| e.tags[i].sightings.push(vec![])));
             assert_incomplete(&change(&|e| e.tags[i].sightings[0].clear()));
-            assert!(matches!(judge(&change(&|e| e.tags[i].answer.record = None)), Err(EvidenceError::Index(_))));
+            assert!(matches!(verify(&change(&|e| e.tags[i].answer.record = None)), Err(EvidenceError::Index(_))));
         }
         for i in 0..whole.repositories.len() {
             assert_incomplete(&change(&|e| drop(e.repositories.remove(i))));
             let unknown = change(&|e| e.repositories[i].answer.record = None);
-            assert!(matches!(judge(&unknown), Err(EvidenceError::Index(_))));
+            assert!(matches!(verify(&unknown), Err(EvidenceError::Index(_))));
         }
         for i in 0..whole.entries.len() {
-            let verdict = judge(&change(&|e| drop(e.entries.remove(i))));
+            let verdict = verify(&change(&|e| drop(e.entries.remove(i))));
             assert!(matches!(verdict, Err(EvidenceError::Proof(_))), "{i}: {verdict:?}");
         }
         // Entries cut short, with the hash of what follows, which is in the tree.
@@ -478,8 +495,8 @@ fn false_seals_with_missing_parts() {
             e.prefix = Frontier::read(&log.memory, e.start).unwrap().nodes().to_vec();
         });
         assert_incomplete(&later);
-        assert!(change(&|e| e.start = u64::MAX).convict(&log_vkey()).is_err());
-        assert!(judge(&change(&|e| e.entries.clear())).is_err());
+        assert!(change(&|e| e.start = u64::MAX).proves_misbehaviour(&log_vkey()).is_err());
+        assert!(verify(&change(&|e| e.entries.clear())).is_err());
     }
 }
 
@@ -495,10 +512,10 @@ fn another_roster_is_not_in_force() {
     let before = log.clone();
     log.batch(20, None, vec![observe(&a, APP, 'A', 2)]);
     let Evidence::FalseSeal(mut evidence) = false_seal(&before, &log) else { panic!() };
-    assert_innocent(&Evidence::FalseSeal(evidence.clone()));
+    assert_proves_nothing(&Evidence::FalseSeal(evidence.clone()));
     let mut forged = evidence.clone();
     forged.roster.entry = forged.roster.entry.replace("past=7000", "past=0");
-    assert!(matches!(judge(&Evidence::FalseSeal(forged)), Err(EvidenceError::Proof(_))));
+    assert!(matches!(verify(&Evidence::FalseSeal(forged)), Err(EvidenceError::Proof(_))));
     evidence.roster = IndexedEntry { index: 0, entry: log.entry(0) };
     evidence.roster_inclusion = inclusion(&log, 0);
     assert_incomplete(&Evidence::FalseSeal(evidence));
@@ -506,7 +523,7 @@ fn another_roster_is_not_in_force() {
 
 /// Entries after the last of a perfect tree would not change how its nodes fold.
 #[test]
-fn entries_beyond_the_checkpoint() {
+fn entries_beyond_the_checkpoint_prove_nothing() {
     let a = witness(1);
     let mut log = Log::new(&[&a]);
     log.batch(10, None, (1..=5).map(|at| observe(&a, APP, 'A', at)).collect());
@@ -516,14 +533,14 @@ fn entries_beyond_the_checkpoint() {
     draft.seal.index = Hash::ZERO;
     made_up.write(draft);
     let Evidence::FalseSeal(evidence) = false_seal(&log, &made_up) else { panic!() };
-    assert_convicts(&Evidence::FalseSeal(evidence.clone()), "the seal's 'index' is false");
+    assert_proves(&Evidence::FalseSeal(evidence.clone()), "the seal's 'index' is false");
     let framing = FalseSeal {
         checkpoint: log.checkpoint().to_string(),
         rest: vec![],
         roster_inclusion: inclusion(&log, 0),
         ..evidence
     };
-    assert_innocent(&Evidence::FalseSeal(framing));
+    assert_proves_nothing(&Evidence::FalseSeal(framing));
 }
 
 /// The next batch with this in it, as evidence against each of its statements.
@@ -547,18 +564,18 @@ fn forged(statement: &Entry) -> Entry {
 }
 
 #[test]
-fn entries_that_must_not_be_there() {
+fn a_false_entry_proves_misbehaviour() {
     let (a, stranger) = (witness(1), witness(3));
     for statement in next() {
         let [evidence] = &false_entries(vec![forged(&statement)])[..] else { panic!() };
-        assert_convicts(evidence, "has logged entry 10, which witness.example/");
+        assert_proves(evidence, "has logged entry 10, which witness.example/");
         let [evidence] = &false_entries(vec![statement])[..] else { panic!() };
-        assert_innocent(evidence);
+        assert_proves_nothing(evidence);
     }
     let theirs = vec![observe(&stranger, APP, 'A', 25), confirm(&stranger, TEAM, 26)];
     for (index, evidence) in (10..).zip(false_entries(theirs)) {
-        assert_convicts(&evidence, &format!("entry {index} by witness.example/w3+"));
-        assert_convicts(&evidence, "who is not in the roster in force");
+        assert_proves(&evidence, &format!("entry {index} by witness.example/w3+"));
+        assert_proves(&evidence, "who is not in the roster in force");
     }
     // Any later seal will do, and any later checkpoint.
     let before = honest();
@@ -567,14 +584,14 @@ fn entries_that_must_not_be_there() {
     log.write(log.draft(40, None, vec![]));
     log.write(log.draft(50, Some(roster(45, &[&a, &stranger])), vec![]));
     for seal in [11, 12] {
-        assert_convicts(&false_entry(&log, [0, 10, seal]), "has logged entry 10");
+        assert_proves(&false_entry(&log, [0, 10, seal]), "has logged entry 10");
     }
     assert_incomplete(&false_entry(&log, [0, 10, 14]));
 }
 
 /// Of a log whose rosters change, no roster but the one in force says who may speak.
 #[test]
-fn another_roster_convicts_no_entry() {
+fn another_roster_proves_nothing_about_an_entry() {
     let (a, b) = (witness(1), witness(2));
     let mut log = Log::new(&[&a]);
     log.batch(10, Some(roster(5, &[&a, &b])), vec![observe(&b, APP, 'A', 6)]);
@@ -584,7 +601,7 @@ fn another_roster_convicts_no_entry() {
     for roster in 0..size {
         for entry in roster + 1..size {
             for seal in entry + 1..size {
-                let verdict = judge(&false_entry(&log, [roster, entry, seal]));
+                let verdict = verify(&false_entry(&log, [roster, entry, seal]));
                 assert!(verdict.is_err(), "{roster} {entry} {seal}: {verdict:?}");
             }
         }
@@ -592,7 +609,7 @@ fn another_roster_convicts_no_entry() {
 }
 
 #[test]
-fn false_entries_with_missing_parts() {
+fn incomplete_false_entries_prove_nothing() {
     let a = witness(1);
     let Evidence::FalseEntry(whole) = false_entries(vec![forged(&observe(&a, APP, 'C', 25))]).remove(0) else {
         panic!()
@@ -602,9 +619,9 @@ fn false_entries_with_missing_parts() {
         change(&mut evidence);
         Evidence::FalseEntry(evidence)
     };
-    assert!(judge(&change(&|_| {})).is_ok());
+    assert!(verify(&change(&|_| {})).is_ok());
     let is_unproven = |evidence: Evidence| {
-        let verdict = judge(&evidence);
+        let verdict = verify(&evidence);
         assert!(matches!(verdict, Err(EvidenceError::Proof(_))), "{verdict:?}");
     };
     is_unproven(change(&|e| e.entries.swap(0, 1)));
@@ -612,13 +629,13 @@ fn false_entries_with_missing_parts() {
     is_unproven(change(&|e| e.multiproof.truncate(e.multiproof.len() - 1)));
     is_unproven(change(&|e| e.multiproof.push(Hash::ZERO)));
     is_unproven(change(&|e| e.entries[0].entry = roster(0, &[&witness(2)]).to_string()));
-    assert!(change(&|e| e.entries[2].index = u64::MAX).convict(&log_vkey()).is_err());
+    assert!(change(&|e| e.entries[2].index = u64::MAX).proves_misbehaviour(&log_vkey()).is_err());
     let file = change(&|e| e.entries[2].index = 1 << 53).to_json();
     assert!(matches!(Evidence::from_json(file.as_bytes()), Err(EvidenceError::Json(_))));
     // What is no statement is another matter; a later version's may be anything.
     let log = honest();
     for entry in [1, 5] {
-        assert_innocent(&false_entry(&log, [0, entry, 9]));
+        assert_proves_nothing(&false_entry(&log, [0, entry, 9]));
     }
     for text in ["garbage\n", "taglog/statement@v2\n"] {
         let mut log = honest();
@@ -626,7 +643,7 @@ fn false_entries_with_missing_parts() {
         bytes[1] = text.as_bytes().to_vec();
         log.write_raw(&bytes);
         let end = log.size() - 1;
-        assert_innocent(&false_entry(&log, [0, 11, end]));
+        assert_proves_nothing(&false_entry(&log, [0, 11, end]));
     }
 }
 
@@ -650,9 +667,9 @@ fn honest_evidence() -> Vec<Evidence> {
     ]
 }
 
-/// Nothing that is done to true data convicts.
+/// Nothing that is done to true data proves misbehaviour.
 #[test]
-fn mutated_honest_evidence() {
+fn mutated_honest_evidence_proves_nothing() {
     let evidence: Vec<Value> =
         honest_evidence().iter().map(|evidence| serde_json::from_str(&evidence.to_json()).unwrap()).collect();
     let donors: Vec<&Value> = evidence.iter().collect();
@@ -663,7 +680,7 @@ fn mutated_honest_evidence() {
             tried.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let mutant = mutation.apply(document).to_string();
             if let Ok(evidence) = Evidence::from_json(mutant.as_bytes()) {
-                let verdict = evidence.convict(&key);
+                let verdict = evidence.proves_misbehaviour(&key);
                 assert!(verdict.is_err(), "{} becomes {}: {verdict:?}", mutation.pointer, mutation.value);
             }
         });
@@ -673,14 +690,14 @@ fn mutated_honest_evidence() {
 }
 
 #[test]
-fn bytes_of_honest_evidence() {
+fn no_changed_byte_of_honest_evidence_proves_misbehaviour() {
     let key = log_vkey();
     for evidence in honest_evidence() {
         let bytes = evidence.to_json().into_bytes();
         on_all_cores(&(0..bytes.len()).collect::<Vec<_>>(), |&i| {
             for new in [vec![], vec![bytes[i] ^ 1], vec![bytes[i]; 2], vec![b'0']] {
                 let mutant = [&bytes[..i], &new[..], &bytes[i + 1..]].concat();
-                let verdict = Evidence::from_json(&mutant).and_then(|evidence| evidence.convict(&key));
+                let verdict = Evidence::from_json(&mutant).and_then(|evidence| evidence.proves_misbehaviour(&key));
                 assert!(verdict.is_err(), "byte {i} becomes {new:?}");
             }
         });
@@ -688,7 +705,7 @@ fn bytes_of_honest_evidence() {
 }
 
 #[test]
-fn evidence_files() {
+fn evidence_files_are_read_back_as_written() {
     let good = no_seal(&honest()).to_json();
     assert!(Evidence::from_json(good.as_bytes()).is_ok());
     for bad in [

@@ -1,4 +1,4 @@
-//! Whatever is done to evidence that was built from an honest log, it convicts nobody: random logs, evidence of each
+//! Whatever is done to evidence that was built from an honest log, it proves no misbehaviour: random logs, evidence of each
 //! kind from random places in them, several changes at once to fields and to bytes.
 
 #![allow(clippy::unwrap_used)]
@@ -142,15 +142,15 @@ fn changed_bytes(bytes: &[u8], random: &mut Random) -> Vec<u8> {
     mutant
 }
 
-fn judge(bytes: &[u8]) -> Result<String, EvidenceError> {
-    Evidence::from_json(bytes)?.convict(&log_vkey())
+fn verify(bytes: &[u8]) -> Result<String, EvidenceError> {
+    Evidence::from_json(bytes)?.proves_misbehaviour(&log_vkey())
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 8, max_shrink_iters: 0, ..ProptestConfig::default() })]
 
     #[test]
-    fn no_change_makes_honest_data_convict(seed in 1u64..) {
+    fn no_change_to_honest_data_proves_misbehaviour(seed in 1u64..) {
         let mut random = Random(seed);
         let logs = histories(&mut random);
         let evidence = dressed_up(&logs, &mut random);
@@ -158,24 +158,24 @@ proptest! {
             evidence.iter().map(|evidence| serde_json::from_str(&evidence.to_json()).unwrap()).collect();
         let donors: Vec<&Value> = documents.iter().collect();
         for (evidence, document) in evidence.iter().zip(&documents) {
-            let verdict = evidence.convict(&log_vkey());
+            let verdict = evidence.proves_misbehaviour(&log_vkey());
             prop_assert!(verdict.is_err(), "unchanged: {verdict:?}");
             let (changes, bytes) = (mutations(document, &donors), evidence.to_json().into_bytes());
             for _ in 0..MUTANTS {
                 let mutant = changed_fields(document, &changes, &mut random);
-                let verdict = judge(mutant.as_bytes());
+                let verdict = verify(mutant.as_bytes());
                 prop_assert!(verdict.is_err(), "{verdict:?}: {mutant}");
                 let mutant = changed_bytes(&bytes, &mut random);
-                let verdict = judge(&mutant);
+                let verdict = verify(&mutant);
                 prop_assert!(verdict.is_err(), "{verdict:?}: {}", String::from_utf8_lossy(&mutant));
             }
         }
     }
 }
 
-/// The same random logs with one lie in them do convict: what the test above looks for can happen.
+/// The same random logs with one lie in them do prove misbehaviour: what the test above looks for can happen.
 #[test]
-fn lies_in_random_logs_convict() {
+fn lies_in_random_logs_are_proven() {
     for seed in 1..20 {
         let mut random = Random(seed * 7919);
         let before = histories(&mut random).pop().unwrap();
@@ -184,9 +184,9 @@ fn lies_in_random_logs_convict() {
         let mut draft = before.draft(1000, None, vec![observe(&a, APP, 'Z', 999)]);
         draft.seal.index.0[0] ^= 1;
         lied.write(draft);
-        assert!(false_seal(&before, &lied).convict(&log_vkey()).is_ok(), "{seed}");
+        assert!(false_seal(&before, &lied).proves_misbehaviour(&log_vkey()).is_ok(), "{seed}");
         let mut left_out = before.clone();
         left_out.write(before.draft_indexed(1000, None, vec![observe(&a, APP, 'Z', 999)], &[]));
-        assert!(omission(&left_out, before.size()).convict(&log_vkey()).is_ok(), "{seed}");
+        assert!(omission(&left_out, before.size()).proves_misbehaviour(&log_vkey()).is_ok(), "{seed}");
     }
 }

@@ -75,7 +75,7 @@ impl Trial<'_> {
 }
 
 #[test]
-fn every_byte_of_a_tag_proof() {
+fn no_changed_byte_of_a_tag_proof_verifies_as_something_else() {
     let (log, remembered) = history();
     let proof = log.tag_proof(&IMAGES, Some(remembered.size)).to_json();
     let trial = Trial::new(&proof, &remembered);
@@ -95,7 +95,7 @@ fn every_byte_of_a_tag_proof() {
 }
 
 #[test]
-fn every_part_of_a_tag_proof() {
+fn no_changed_field_of_a_tag_proof_verifies_as_something_else() {
     let (log, remembered) = history();
     let host: Value = serde_json::from_str(&log.tag_proof(&IMAGES, Some(remembered.size)).to_json()).unwrap();
     // The same witnesses told another log of other digests.
@@ -123,7 +123,7 @@ fn later(log: &Log, remembered: &Checkpoint) -> Value {
 
 /// Every combination of top-level fields of two true proofs of one log: nothing but one of the two.
 #[test]
-fn two_true_proofs_do_not_mix() {
+fn fields_of_two_true_proofs_do_not_mix() {
     let (log, remembered) = history();
     let old: Value = serde_json::from_str(&log.tag_proof(&IMAGES, Some(remembered.size)).to_json()).unwrap();
     let new = later(&log, &remembered);
@@ -205,7 +205,7 @@ fn text_mutants(text: &str) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn every_part_of_an_observation_and_a_confirmation() {
+fn no_changed_statement_verifies() {
     let key = witness(1);
     for entry in [observe(&key, APP, 'A', 5), observe(&key, APP, '-', 5), confirm(&key, "registry.example/x", 7)] {
         on_all_cores(&text_mutants(&entry.to_string()), |mutant| {
@@ -221,7 +221,7 @@ fn every_part_of_an_observation_and_a_confirmation() {
 
 /// What parses prints as it was, so a mutant is another entry or none.
 #[test]
-fn entries_have_one_spelling() {
+fn entries_have_one_canonical_encoding() {
     let (log, _) = history();
     for entry in log.memory.entries() {
         for mutant in text_mutants(std::str::from_utf8(entry).unwrap()) {
@@ -233,7 +233,7 @@ fn entries_have_one_spelling() {
 }
 
 #[test]
-fn every_part_of_a_checkpoint() {
+fn no_changed_checkpoint_verifies() {
     let (log, _) = history();
     let signed = log.checkpoint();
     let key = log_vkey();
@@ -246,11 +246,11 @@ fn every_part_of_a_checkpoint() {
 }
 
 #[test]
-fn every_part_of_a_receipt() {
+fn no_changed_receipt_verifies() {
     let (log, _) = history();
     let (index, size, key) = (3, log.size(), log_vkey());
     let entry = log.entry(index).into_bytes();
-    let proof = inclusion_proof(&log.memory, index, size).unwrap().unwrap();
+    let proof = inclusion_proof(&log.memory, index, size).unwrap();
     let receipt = Receipt { extra: Some(entry.clone()), index, proof, checkpoint: log.checkpoint() };
     assert!(receipt.verify_extra(&key).is_ok());
     on_all_cores(&text_mutants(&receipt.to_string()), |mutant| {
@@ -295,13 +295,13 @@ fn entry_hash(index: u64) -> Hash {
 }
 
 #[test]
-fn every_inclusion_proof() {
+fn no_mutated_inclusion_proof_verifies() {
     let log = numbers(40);
     for size in 1..=40 {
         let root = root(&log.memory, size).unwrap();
         for index in 0..size {
             let leaf = entry_hash(index);
-            let proof = inclusion_proof(&log.memory, index, size).unwrap().unwrap();
+            let proof = inclusion_proof(&log.memory, index, size).unwrap();
             assert_eq!(verify_inclusion(&leaf, index, size, &proof, &root), Ok(()));
             for other in (0..size + 2).chain([1 << 53, u64::MAX]).filter(|other| *other != index) {
                 assert!(verify_inclusion(&leaf, other, size, &proof, &root).is_err(), "{index} as {other} of {size}");
@@ -315,13 +315,13 @@ fn every_inclusion_proof() {
 }
 
 #[test]
-fn every_consistency_proof() {
+fn no_mutated_consistency_proof_verifies() {
     let log = numbers(40);
     let roots: Vec<Hash> = (0..=40).map(|size| root(&log.memory, size).unwrap()).collect();
     let root_of = |size: u64| roots[size as usize];
     on_all_cores(&(1..=40).collect::<Vec<u64>>(), |&to| {
         for from in 1..=to {
-            let proof = consistency_proof(&log.memory, from, to).unwrap().unwrap();
+            let proof = consistency_proof(&log.memory, from, to).unwrap();
             let check =
                 |from, to, proof: &[Hash], old: &Hash, new: &Hash| verify_consistency(from, to, proof, old, new);
             assert_eq!(check(from, to, &proof, &root_of(from), &root_of(to)), Ok(()));
@@ -340,7 +340,7 @@ fn every_consistency_proof() {
 }
 
 #[test]
-fn every_multiproof() {
+fn no_mutated_multiproof_verifies() {
     let log = numbers(21);
     let texts: Vec<String> = (0..21).map(|i| i.to_string()).collect();
     for size in [1, 2, 3, 5, 8, 13, 16, 21] {
@@ -362,7 +362,7 @@ fn mutate_multiproof(
     root: &Hash,
     texts: &[String],
 ) {
-    let proof = multiproof::build(nodes, chosen, size).unwrap().unwrap();
+    let proof = multiproof::build(nodes, chosen, size).unwrap();
     let leaves: Vec<(u64, &[u8])> = chosen.iter().map(|i| (*i, texts[*i as usize].as_bytes())).collect();
     assert_eq!(multiproof::verify(&leaves, size, &proof, root), Ok(()));
     for mutant in hash_list_mutants(&proof) {
@@ -386,7 +386,7 @@ fn mutate_multiproof(
 
 /// Every claim about a key but the true one is refused, under every mutant of the proof.
 #[test]
-fn every_prefix_proof() {
+fn no_mutated_prefix_proof_verifies() {
     let mut log = Log::new(&[&witness(1)]);
     let names: Vec<String> = (0..40).map(|i| format!("registry.example/a/b{i}:1")).collect();
     log.batch(10, None, names[..30].iter().map(|name| observe(&witness(1), name, 'A', 5)).collect());

@@ -16,6 +16,7 @@ use sha2::Sha256;
 use signed_note::{Signer as _, StandardSigner, StandardVerifier, VerifierList};
 use taglog_memory_log::MemoryLog;
 use taglog_proto::{
+    OperationError,
     checkpoint::{Checkpoint, SignedCheckpoint},
     merkle::{
         self, Hash, NodeReader, ProofError, consistency_proof, inclusion_proof, leaf_hash, node_hash,
@@ -153,7 +154,7 @@ fn standard_path(tile: &Tile) -> String {
 }
 
 #[test]
-fn tile_paths_are_spelled_as_others_do() {
+fn tile_paths_are_those_of_tlog_tiles() {
     let indices = [0, 1, 9, 10, 99, 100, 999, 1000, 1001, 999_999, 1_000_000, 1_234_067, u64::MAX];
     for (level, index, width) in combinations(&[0, 1, 7, 9, 10, 63], &indices, &[1, 2, 99, 100, 255, 256]) {
         let hashes = Tile::new(8, level, index, u32::from(width), false);
@@ -330,7 +331,7 @@ fn every_inclusion_proof_is_that_of_tlog_tiles_and_ct_merkle() {
         let root = merkle::root(&log, size).unwrap();
         assert_eq!(tree.root().as_bytes()[..], root.0);
         for index in 0..size {
-            let proof = inclusion_proof(&log, index, size).unwrap().unwrap();
+            let proof = inclusion_proof(&log, index, size).unwrap();
             let hash = leaf_hash(&leaf(index));
             assert_eq!(verify_inclusion(&hash, index, size, &proof, &root), Ok(()));
             assert_eq!(all_theirs(&proof), tlog::prove_record(size, index, &stored).unwrap());
@@ -351,7 +352,7 @@ fn every_consistency_proof_is_that_of_tlog_tiles_and_ct_merkle() {
         let new = merkle::root(&log, to).unwrap();
         for from in 1..=to {
             let old = merkle::root(&log, from).unwrap();
-            let proof = consistency_proof(&log, from, to).unwrap().unwrap();
+            let proof = consistency_proof(&log, from, to).unwrap();
             assert_eq!(verify_consistency(from, to, &proof, &old, &new), Ok(()));
             assert_eq!(all_theirs(&proof), tlog::prove_tree(to, from, &stored).unwrap());
             tlog::check_tree(&all_theirs(&proof), to, theirs(new), from, theirs(old)).unwrap();
@@ -380,7 +381,7 @@ fn wrong_proofs_and_places_are_refused_by_both() {
     let log = log_of(40);
     let root = |size| merkle::root(&log, size).unwrap();
     for (size, index) in (1..=40).flat_map(|size| (0..size).map(move |index| (size, index))) {
-        let proof = inclusion_proof(&log, index, size).unwrap().unwrap();
+        let proof = inclusion_proof(&log, index, size).unwrap();
         let hash = leaf_hash(&leaf(index));
         for wrong in spoiled(&proof) {
             assert!(verify_inclusion(&hash, index, size, &wrong, &root(size)).is_err());
@@ -399,7 +400,7 @@ fn wrong_consistency_proofs_are_refused_by_both() {
     let log = log_of(40);
     let root = |size| merkle::root(&log, size).unwrap();
     for (to, from) in (1..=40).flat_map(|to| (1..=to).map(move |from| (to, from))) {
-        let proof = consistency_proof(&log, from, to).unwrap().unwrap();
+        let proof = consistency_proof(&log, from, to).unwrap();
         for wrong in spoiled(&proof) {
             assert!(verify_consistency(from, to, &wrong, &root(from), &root(to)).is_err());
         }
@@ -481,11 +482,11 @@ fn multiproof_by_definition(indices: &[u64], leaves: &[Hash]) -> Vec<Hash> {
 
 fn check_multiproof<R: NodeReader<Error: std::fmt::Debug>>(tree: &R, size: u64, indices: &[u64], data: &[Vec<u8>]) {
     let root = merkle::root(tree, size).unwrap();
-    let proof = multiproof::build(tree, indices, size).unwrap().unwrap();
+    let proof = multiproof::build(tree, indices, size).unwrap();
     let leaves: Vec<(u64, &[u8])> = indices.iter().copied().zip(data.iter().map(Vec::as_slice)).collect();
     assert_eq!(multiproof::verify(&leaves, size, &proof, &root), Ok(()), "{indices:?} of {size}");
     for (index, data) in &leaves {
-        let single = inclusion_proof(tree, *index, size).unwrap().unwrap();
+        let single = inclusion_proof(tree, *index, size).unwrap();
         assert_eq!(verify_inclusion(&leaf_hash(data), *index, size, &single, &root), Ok(()));
         tlog::check_record(&all_theirs(&single), size, theirs(root), *index, theirs(leaf_hash(data))).unwrap();
     }
@@ -528,7 +529,7 @@ fn multiproofs_of_all_small_sizes() {
         let hashes: Vec<Hash> = (0..size).map(|index| leaf_hash(&leaf(index))).collect();
         assert_eq!(merkle::root(&log, size), Ok(tree_hash(&hashes)));
         for indices in index_sets(size) {
-            let proof = multiproof::build(&log, &indices, size).unwrap().unwrap();
+            let proof = multiproof::build(&log, &indices, size).unwrap();
             assert_eq!(proof, multiproof_by_definition(&indices, &hashes), "{indices:?} of {size}");
             // The negative checks are quadratic, so they run on every seventh size.
             if size % 7 == 1 || indices.len() < 3 {
@@ -581,7 +582,7 @@ proptest! {
         let new = merkle::root(&tree, to).unwrap();
         for from in picks.iter().map(|pick| pick + 1) {
             let old = merkle::root(&tree, from).unwrap();
-            let proof = consistency_proof(&tree, from, to).unwrap().unwrap();
+            let proof = consistency_proof(&tree, from, to).unwrap();
             prop_assert_eq!(verify_consistency(from, to, &proof, &old, &new), Ok(()));
             prop_assert!(tlog::check_tree(&all_theirs(&proof), to, theirs(new), from, theirs(old)).is_ok());
             for wrong in spoiled(&proof) {
@@ -617,7 +618,7 @@ fn lax_root(leaves: &[(u64, &[u8])], size: u64, proof: &[Hash]) -> Option<Hash> 
 }
 
 #[test]
-fn two_leaves_of_anyones_choice() {
+fn two_arbitrary_leaves_of_any_tree_are_proven() {
     let log = log_of(4);
     let root = merkle::root(&log, 4).unwrap();
     let lies: [(u64, &[u8]); 2] = [(3, b"a lie"), (3, b"another lie")];
@@ -627,21 +628,21 @@ fn two_leaves_of_anyones_choice() {
 }
 
 #[test]
-fn repeated_and_unsorted_indices() {
+fn repeated_and_unsorted_indices_are_refused() {
     let log = log_of(5);
     let root = merkle::root(&log, 5).unwrap();
     for indices in [&[1, 1][..], &[2, 1], &[0, 1, 1, 4], &[4, 4], &[]] {
-        assert_eq!(multiproof::build(&log, indices, 5), Ok(Err(ProofError::BadIndices)));
+        assert_eq!(multiproof::build(&log, indices, 5), Err(OperationError::Refused(ProofError::BadIndices)));
         let data: Vec<Vec<u8>> = indices.iter().copied().map(leaf).collect();
         let leaves: Vec<(u64, &[u8])> = indices.iter().copied().zip(data.iter().map(Vec::as_slice)).collect();
         let distinct: Vec<u64> = indices.iter().copied().collect::<BTreeSet<_>>().into_iter().collect();
-        let proof = multiproof::build(&log, &distinct, 5).unwrap().unwrap_or_default();
+        let proof = multiproof::build(&log, &distinct, 5).unwrap_or_default();
         assert_eq!(multiproof::verify(&leaves, 5, &proof, &root), Err(ProofError::BadIndices));
     }
 }
 
 #[test]
-fn indices_out_of_range() {
+fn indices_out_of_range_are_refused() {
     let mut accepted_alone = 0;
     for size in 1..20 {
         let log = log_of(size);
@@ -649,7 +650,7 @@ fn indices_out_of_range() {
         for (index, claimed) in (0..size).flat_map(|index| (size..size + 40).map(move |claimed| (index, claimed))) {
             let data = leaf(index);
             let leaves = [(claimed, &data[..])];
-            let proof = multiproof::build(&log, &[index], size).unwrap().unwrap();
+            let proof = multiproof::build(&log, &[index], size).unwrap();
             accepted_alone += u32::from(lax_root(&leaves, size, &proof) == Some(root));
             let refused = Err(ProofError::IndexOutOfRange { index: claimed, size });
             assert_eq!(multiproof::verify(&leaves, size, &proof, &root), refused);
@@ -662,14 +663,14 @@ fn indices_out_of_range() {
 }
 
 #[test]
-fn left_over_hashes() {
+fn left_over_hashes_are_refused() {
     for size in 1..20 {
         let log = log_of(size);
         let root = merkle::root(&log, size).unwrap();
         for index in 0..size {
             let data = leaf(index);
             let leaves = [(index, &data[..])];
-            let mut proof = multiproof::build(&log, &[index], size).unwrap().unwrap();
+            let mut proof = multiproof::build(&log, &[index], size).unwrap();
             proof.push(Hash::ZERO);
             assert_eq!(lax_root(&leaves, size, &proof), Some(root), "rs_merkle alone ignores it");
             let refused = Err(ProofError::WrongLength { got: proof.len() });
@@ -681,7 +682,7 @@ fn left_over_hashes() {
 /// No check can tell sizes apart whose proofs have one shape, so the size must come with its root
 /// from one signed checkpoint: with the root of that size the proof of another fails.
 #[test]
-fn proofs_for_another_size() {
+fn a_multiproof_verifies_for_no_other_size() {
     let log = log_of(70);
     let root = |size| merkle::root(&log, size).unwrap();
     let mut accepted_alone = BTreeSet::new();
@@ -689,7 +690,7 @@ fn proofs_for_another_size() {
         for index in 0..size.min(claimed) {
             let data = leaf(index);
             let leaves = [(index, &data[..])];
-            let proof = multiproof::build(&log, &[index], size).unwrap().unwrap();
+            let proof = multiproof::build(&log, &[index], size).unwrap();
             if lax_root(&leaves, claimed, &proof) == Some(root(size)) {
                 accepted_alone.insert((size, claimed));
             }
@@ -701,7 +702,7 @@ fn proofs_for_another_size() {
 }
 
 #[test]
-fn too_many_leaves() {
+fn a_multiproof_of_too_many_leaves_is_refused() {
     let size = multiproof::MAX_LEAVES as u64 + 1;
     let log = log_of(size);
     let root = merkle::root(&log, size).unwrap();
@@ -710,6 +711,6 @@ fn too_many_leaves() {
     assert_eq!(multiproof::verify(&leaves, size, &[], &root), Err(ProofError::BadIndices));
     let most = &leaves[..multiproof::MAX_LEAVES];
     let indices: Vec<u64> = most.iter().map(|(index, _)| *index).collect();
-    let proof = multiproof::build(&log, &indices, size).unwrap().unwrap();
+    let proof = multiproof::build(&log, &indices, size).unwrap();
     assert_eq!(multiproof::verify(most, size, &proof, &root), Ok(()));
 }

@@ -26,7 +26,7 @@ use taglog_proto::{
 };
 
 /// Checks a parser of text: total, and with one spelling.
-fn one_spelling<T: Display, E>(bytes: &[u8], parse: impl Fn(&str) -> Result<T, E>) {
+fn assert_canonical<T: Display, E>(bytes: &[u8], parse: impl Fn(&str) -> Result<T, E>) {
     if let Ok(text) = std::str::from_utf8(bytes)
         && let Ok(parsed) = parse(text)
     {
@@ -60,30 +60,30 @@ fn check_reference(bytes: &[u8]) {
 
 /// All parsers, on the same bytes.
 fn check_all(bytes: &[u8]) {
-    one_spelling(bytes, Repository::parse);
-    one_spelling(bytes, Tag::parse);
-    one_spelling(bytes, Image::parse);
-    one_spelling(bytes, Digest::parse);
-    one_spelling(bytes, Seen::parse);
-    one_spelling(bytes, WitnessName::parse);
-    one_spelling(bytes, WitnessId::parse);
-    one_spelling(bytes, |text| KeyId::parse(text).ok_or(()));
-    one_spelling(bytes, |text| from_decimal(text).ok_or(()));
-    one_spelling(bytes, |text| Hash::from_base64(text).ok_or(()));
-    one_spelling(bytes, |text| text.parse::<Timestamp>());
-    one_spelling(bytes, |text| text.parse::<VerifierKey>());
-    one_spelling(bytes, |text| text.parse::<CosignerKey>());
-    one_spelling(bytes, TilePath::parse);
-    one_spelling(bytes, TagRecord::parse);
-    one_spelling(bytes, RepositoryRecord::parse);
-    one_spelling(bytes, Sighting::parse);
-    one_spelling(bytes, |_| Note::parse(bytes));
-    one_spelling(bytes, |_| SignedCheckpoint::parse(bytes));
-    one_spelling(bytes, |_| SignedCheckpoint::parse_any(bytes));
-    one_spelling(bytes, |_| AddCheckpoint::parse(bytes));
-    one_spelling(bytes, |_| SignSubtree::parse(bytes));
-    one_spelling(bytes, |_| Entry::parse(bytes));
-    one_spelling(bytes, |_| Receipt::parse(bytes));
+    assert_canonical(bytes, Repository::parse);
+    assert_canonical(bytes, Tag::parse);
+    assert_canonical(bytes, Image::parse);
+    assert_canonical(bytes, Digest::parse);
+    assert_canonical(bytes, Seen::parse);
+    assert_canonical(bytes, WitnessName::parse);
+    assert_canonical(bytes, WitnessId::parse);
+    assert_canonical(bytes, |text| KeyId::parse(text).ok_or(()));
+    assert_canonical(bytes, |text| from_decimal(text).ok_or(()));
+    assert_canonical(bytes, |text| Hash::from_base64(text).ok_or(()));
+    assert_canonical(bytes, |text| text.parse::<Timestamp>());
+    assert_canonical(bytes, |text| text.parse::<VerifierKey>());
+    assert_canonical(bytes, |text| text.parse::<CosignerKey>());
+    assert_canonical(bytes, TilePath::parse);
+    assert_canonical(bytes, TagRecord::parse);
+    assert_canonical(bytes, RepositoryRecord::parse);
+    assert_canonical(bytes, Sighting::parse);
+    assert_canonical(bytes, |_| Note::parse(bytes));
+    assert_canonical(bytes, |_| SignedCheckpoint::parse(bytes));
+    assert_canonical(bytes, |_| SignedCheckpoint::parse_any(bytes));
+    assert_canonical(bytes, |_| AddCheckpoint::parse(bytes));
+    assert_canonical(bytes, |_| SignSubtree::parse(bytes));
+    assert_canonical(bytes, |_| Entry::parse(bytes));
+    assert_canonical(bytes, |_| Receipt::parse(bytes));
     check_texts(bytes);
     check_binary(bytes);
     check_reference(bytes);
@@ -177,9 +177,9 @@ fn proofs(log: &MemoryLog) -> Vec<String> {
     let images = ["docker.io/martes13/harmless:1.0", "nobody.example/x:1"];
     let images = images.iter().map(|name| Image::parse(name).unwrap()).collect();
     let tag_proof = tag_proof::build(log, &signed, &LookupRequest { images, page: 0, from: Some(7) });
-    let tag_proof = tag_proof.unwrap().unwrap();
+    let tag_proof = tag_proof.unwrap();
     let entry = |index: usize| String::from_utf8(log.entries()[index].clone()).unwrap();
-    let inclusion = |index| inclusion_proof(log, index, 70).unwrap().unwrap();
+    let inclusion = |index| inclusion_proof(log, index, 70).unwrap();
     let old = Checkpoint { size: 7, ..signed.unverified().clone() }.sign(&key());
     let receipt =
         Receipt { extra: Some(entry(2).into_bytes()), index: 2, proof: inclusion(2), checkpoint: signed.clone() };
@@ -194,7 +194,7 @@ fn proofs(log: &MemoryLog) -> Vec<String> {
         Evidence::FalseEntry(FalseEntry {
             checkpoint: signed.to_string(),
             entries: [0, 2, 69].map(|index| IndexedEntry { index, entry: entry(index as usize) }),
-            multiproof: multiproof::build(log, &[0, 2, 69], 70).unwrap().unwrap(),
+            multiproof: multiproof::build(log, &[0, 2, 69], 70).unwrap(),
         }),
     ];
     let notes = [signed.unverified().to_text(), signed.to_string(), receipt.to_string(), tag_proof.to_json()];
@@ -202,7 +202,7 @@ fn proofs(log: &MemoryLog) -> Vec<String> {
 }
 
 #[test]
-fn valid_input_of_every_format() {
+fn valid_input_of_every_format_parses_and_prints_back() {
     for bytes in VALID.iter() {
         check_all(bytes);
     }
@@ -265,27 +265,27 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4096))]
 
     #[test]
-    fn arbitrary_bytes(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
+    fn arbitrary_bytes_never_panic_and_parse_only_in_canonical_form(bytes in prop::collection::vec(any::<u8>(), 0..600)) {
         check_all(&bytes);
     }
 
     #[test]
-    fn arbitrary_text(text in any::<String>()) {
+    fn arbitrary_text_never_panics_and_parses_only_in_canonical_form(text in any::<String>()) {
         check_all(text.as_bytes());
     }
 
     #[test]
-    fn nearly_names(text in NEARLY_NAMES) {
+    fn near_names_parse_only_in_canonical_form(text in NEARLY_NAMES) {
         check_all(text.as_bytes());
     }
 
     #[test]
-    fn mutated_valid_input(bytes in mutated()) {
+    fn mutated_valid_input_parses_only_in_canonical_form(bytes in mutated()) {
         check_all(&bytes);
     }
 
     #[test]
-    fn times_have_one_spelling(seconds in any::<i64>(), near in -62_167_219_300i64..253_402_207_300) {
+    fn times_have_one_canonical_encoding(seconds in any::<i64>(), near in -62_167_219_300i64..253_402_207_300) {
         for seconds in [seconds, near] {
             if let Some(time) = Timestamp::from_unix(seconds) {
                 prop_assert_eq!((time.unix(), time.to_string().parse()), (seconds, Ok(time)));

@@ -60,35 +60,35 @@ fn example() -> String {
 }
 
 #[test]
-fn the_example_of_the_specification() {
+fn the_example_of_the_specification_is_evaluated() {
     let policy = parse(&example()).unwrap();
     assert_eq!((policy.logs().len(), policy.cosigners().len(), policy.needs_cosigners()), (1, 6, true));
     assert_eq!(policy.cosigners()[1].url.as_deref(), Some("https://X2.example/"));
     assert_eq!(parse(&policy.to_text()).unwrap(), policy);
-    let quorate = policy.judge(&cosigned_by(&[(0, 50), (2, 30), (4, 90), (1, 40)])).unwrap();
+    let quorate = policy.evaluate(&cosigned_by(&[(0, 50), (2, 30), (4, 90), (1, 40)])).unwrap();
     let names: Vec<(&str, i64)> =
         quorate.cosignatures.iter().map(|(name, time)| (name.as_str(), time.unix())).collect();
     assert_eq!(names, [("X1", 50), ("X2", 40), ("X3", 30), ("Y2", 90)]);
     // X1 and X2 with Y2: the third of the X is not needed, so its age does not matter.
     assert_eq!((quorate.fresh, quorate.faulty), (Some(time(40)), vec![]));
     for few in [&[(0, 50), (1, 50)][..], &[(0, 50), (3, 50), (4, 50), (5, 50)], &[]] {
-        let QuorumError::NotMet { have, want, .. } = policy.judge(&cosigned_by(few)).unwrap_err() else { panic!() };
+        let QuorumError::NotMet { have, want, .. } = policy.evaluate(&cosigned_by(few)).unwrap_err() else { panic!() };
         assert_eq!((have.len(), want.as_str()), (few.len(), "2 of (2 of (X1, X2, X3), 1 of (Y1, Y2, Y3))"));
     }
 }
 
 #[test]
-fn a_single_cosigner_and_none() {
+fn a_quorum_can_be_one_cosigner_or_none() {
     let log = format!("log {}\n", log_key().verifier_key());
     let none = parse(&format!("{log}witness a {}\nquorum none\n", vkey(0))).unwrap();
     assert!(!none.needs_cosigners());
-    assert_eq!(none.judge(&checkpoint()).unwrap().fresh, None);
+    assert_eq!(none.evaluate(&checkpoint()).unwrap().fresh, None);
     // It is shown all the same.
-    assert_eq!(none.judge(&cosigned_by(&[(0, 9)])).unwrap().cosignatures, [("a".to_owned(), time(9))]);
+    assert_eq!(none.evaluate(&cosigned_by(&[(0, 9)])).unwrap().cosignatures, [("a".to_owned(), time(9))]);
     assert_eq!(parse(&format!("{log}quorum none")), parse(&format!("{log}quorum none\n")));
     let one = parse(&format!("{log}witness a {}\nwitness b {}\nquorum a\n", vkey(0), vkey(1))).unwrap();
-    assert_eq!(one.judge(&cosigned_by(&[(0, 9), (1, 12)])).unwrap().fresh, Some(time(9)));
-    let error = one.judge(&cosigned_by(&[(1, 12)])).unwrap_err().to_string();
+    assert_eq!(one.evaluate(&cosigned_by(&[(0, 9), (1, 12)])).unwrap().fresh, Some(time(9)));
+    let error = one.evaluate(&cosigned_by(&[(1, 12)])).unwrap_err().to_string();
     assert_eq!(error, "too few cosigners: want a; cosigned by b");
 }
 
@@ -108,9 +108,9 @@ fn false_lines_count_for_nothing_and_are_reported() {
         signed.with_signatures([line])
     };
     let three = cosigned_by(&[(0, 10), (1, 20), (2, 30)]);
-    let quorate = policy.judge(&spoil(&three, 3)).unwrap();
+    let quorate = policy.evaluate(&spoil(&three, 3)).unwrap();
     assert_eq!((quorate.fresh, quorate.faulty), (Some(time(10)), vec!["c".to_owned()]));
-    let error = policy.judge(&spoil(&cosigned_by(&[(0, 10), (2, 30)]), 2)).unwrap_err().to_string();
+    let error = policy.evaluate(&spoil(&cosigned_by(&[(0, 10), (2, 30)]), 2)).unwrap_err().to_string();
     assert_eq!(error, "too few cosigners: want 2 of (a, b, c); cosigned by a; the lines of c do not verify");
 }
 
@@ -128,29 +128,29 @@ fn the_log_must_have_signed_with_all_its_keys() {
         let policy = parse(&order.map(|line| lines[line].as_str()).concat()).unwrap();
         assert_eq!((policy.logs().len(), &policy.logs()[0].ml_dsa), (1, &Some(ml_dsa.key().clone())));
         assert_eq!(parse(&policy.to_text()).unwrap(), policy);
-        assert!(policy.judge(&both).is_ok());
-        let error = policy.judge(&signed).unwrap_err().to_string();
+        assert!(policy.evaluate(&both).is_ok());
+        let error = policy.evaluate(&signed).unwrap_err().to_string();
         assert!(error.contains("ML-DSA-44"), "{error}");
         let mut forged = ml_dsa.cosign(&signed, time(5)).unwrap();
         forged.signature[200] ^= 1;
-        assert!(policy.judge(&signed.with_signatures([forged])).is_err());
+        assert!(policy.evaluate(&signed.with_signatures([forged])).is_err());
     }
     let alone = parse(&[lines[0].as_str(), "quorum none\n"].concat()).unwrap();
-    assert!(alone.judge(&signed).is_ok());
+    assert!(alone.evaluate(&signed).is_ok());
     let foreign = SigningKey::from_seed("log.example/x", &[7; 32]).unwrap();
-    assert!(matches!(alone.judge(&signed.unverified().sign(&foreign)), Err(QuorumError::Log(_))));
+    assert!(matches!(alone.evaluate(&signed.unverified().sign(&foreign)), Err(QuorumError::Log(_))));
     let elsewhere = SigningKey::from_seed("log.example/y", &[7; 32]).unwrap();
     let elsewhere = Checkpoint { origin: "log.example/y".into(), ..signed.unverified().clone() }.sign(&elsewhere);
-    assert_eq!(alone.judge(&elsewhere), Err(QuorumError::UnknownLog("log.example/y".into())));
+    assert_eq!(alone.evaluate(&elsewhere), Err(QuorumError::UnknownLog("log.example/y".into())));
     // Any one of the logs will do, and where there is none the caller knows the log.
     let second = format!("{}log {}\nquorum none\n", lines[0], foreign.verifier_key());
-    assert!(parse(&second).unwrap().judge(&signed).is_ok());
-    assert!(parse(&second).unwrap().judge(&signed.unverified().sign(&foreign)).is_ok());
-    assert!(parse("quorum none\n").unwrap().judge(&elsewhere).is_ok());
+    assert!(parse(&second).unwrap().evaluate(&signed).is_ok());
+    assert!(parse(&second).unwrap().evaluate(&signed.unverified().sign(&foreign)).is_ok());
+    assert!(parse("quorum none\n").unwrap().evaluate(&elsewhere).is_ok());
 }
 
 #[test]
-fn what_is_refused() {
+fn malformed_policies_are_refused() {
     let w = |name: &str, number| format!("witness {name} {}\n", vkey(number));
     let (a, b) = (w("a", 0), w("b", 1));
     let log = format!("log {}\n", log_key().verifier_key());
@@ -197,7 +197,7 @@ fn what_is_refused() {
 }
 
 #[test]
-fn words_are_octets() {
+fn names_are_octets() {
     let mut text = "# \u{e9} and ".to_owned().into_bytes();
     text.extend_from_slice(b"\xff\xfe\nwitness \xff ");
     text.extend_from_slice(
@@ -208,13 +208,13 @@ fn words_are_octets() {
     // A Kelvin sign is no K.
     let names: Vec<&str> = policy.cosigners().iter().map(|cosigner| cosigner.name.as_str()).collect();
     assert_eq!(names, ["\\xff", "\u{212a}", "K"]);
-    assert!(policy.judge(&cosigned_by(&[(0, 1), (1, 1)])).is_err());
-    assert!(policy.judge(&cosigned_by(&[(0, 1), (2, 1)])).is_ok());
+    assert!(policy.evaluate(&cosigned_by(&[(0, 1), (1, 1)])).is_err());
+    assert!(policy.evaluate(&cosigned_by(&[(0, 1), (2, 1)])).is_ok());
     assert_eq!(parse(&policy.to_text()).unwrap(), policy);
 }
 
 #[test]
-fn there_is_room_for_what_the_specification_wants() {
+fn policies_of_the_sizes_in_the_specification_are_read() {
     let (mut text, mut names) = (String::new(), Vec::new());
     for number in 0..32 {
         let log = SigningKey::from_seed(&format!("log.example/{number}"), &[number + 1; 32]).unwrap();
@@ -289,13 +289,13 @@ proptest! {
         let policy = parse(&format!("{text}quorum {name}\n")).unwrap();
         prop_assert_eq!(&parse(&policy.to_text()).unwrap(), &policy);
         let who: Vec<(u8, i64)> = times.iter().map(|(number, time)| (*number, *time)).collect();
-        let fresh = policy.judge(&cosigned_by(&who)).ok().map(|quorate| quorate.fresh.unwrap().unix());
+        let fresh = policy.evaluate(&cosigned_by(&who)).ok().map(|quorate| quorate.fresh.unwrap().unix());
         let expected = (1..20).filter(|since| stands(&tree, &times, *since, &mut 0)).max();
         prop_assert_eq!(fresh, expected);
     }
 
     #[test]
-    fn any_octets(text in prop::collection::vec(any::<u8>(), 0..200), place in any::<prop::sample::Index>(), new in any::<u8>()) {
+    fn arbitrary_policies_never_panic(text in prop::collection::vec(any::<u8>(), 0..200), place in any::<prop::sample::Index>(), new in any::<u8>()) {
         let _ = TrustPolicy::parse(&text);
         let mut mutant = example().into_bytes();
         let place = place.index(mutant.len());

@@ -179,7 +179,7 @@ impl GrowingLog {
     /// The consistency proof to now; empty from size 0.
     pub fn proof(&self, old: u64) -> Vec<Hash> {
         let size = self.memory.entries().len() as u64;
-        if old == 0 { Vec::new() } else { consistency_proof(&self.memory, old, size).unwrap().unwrap() }
+        if old == 0 { Vec::new() } else { consistency_proof(&self.memory, old, size).unwrap() }
     }
 
     /// The nodes of its tree.

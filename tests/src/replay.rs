@@ -65,7 +65,7 @@ async fn check_tiles(server: &Server, log: &MemoryLog, size: u64) {
 /// Checks that a checkpoint seen earlier is a prefix of the replayed log.
 pub fn assert_prefix(old: &SignedCheckpoint, log: &MemoryLog) {
     let (old, new) = (old.unverified(), log.checkpoint(&old.unverified().origin));
-    let proof = consistency_proof(log, old.size, new.size).unwrap().unwrap();
+    let proof = consistency_proof(log, old.size, new.size).unwrap();
     let verdict = verify_consistency(old.size, new.size, &proof, &old.root, &new.root);
     assert!(verdict.is_ok(), "a checkpoint of size {} is no prefix of size {}: {verdict:?}", old.size, new.size);
 }

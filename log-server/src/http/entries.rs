@@ -35,6 +35,7 @@ use crate::{
     refusal::Refusal,
     sequencer::{Outcome, Sequenced, Statement, Submission, find_duplicate},
     snapshot::Snapshot,
+    store::StatementKey,
 };
 
 /// How long `?wait=published` waits.
@@ -167,7 +168,7 @@ fn check_entry(known: &Snapshot, quotas: &crate::quota::Quotas, bytes: &[u8]) ->
         Err(refusal) => return Ok(Checked::Answered(Err(refusal))),
     };
     // Deduplication comes first: a retry is answered even if its witness has left the roster.
-    if let Some(index) = find_duplicate(&known.view, &statement, &statement.key())? {
+    if let Some(index) = find_duplicate(&known.view, &statement, &StatementKey::of(&statement))? {
         return Ok(Checked::Answered(Ok(Sequenced::Duplicate(index))));
     }
     let admitted = admit(&known.roster, quotas, &statement);
@@ -179,9 +180,7 @@ fn check_entry(known: &Snapshot, quotas: &crate::quota::Quotas, bytes: &[u8]) ->
 
 fn parse(bytes: &[u8]) -> Result<Statement, Refusal> {
     match Entry::parse(bytes) {
-        Ok(Entry::Observation(entry)) => Ok(Statement::Observation(entry)),
-        Ok(Entry::Confirmation(entry)) => Ok(Statement::Confirmation(entry)),
-        Ok(Entry::Roster(_) | Entry::Seal(_)) => Err(Refusal::NotAStatement),
+        Ok(entry) => Statement::from_entry(entry).ok_or(Refusal::NotAStatement),
         Err(error) => Err(Refusal::Malformed(error)),
     }
 }
@@ -245,7 +244,8 @@ fn answer_with_receipt(published: &Published, outcome: &Outcome) -> Result<Value
     let mut value = answer(outcome);
     if let Ok(sequenced) = outcome {
         let index = sequenced.index();
-        let proof = inclusion_proof(published.view(), index, published.size())?.map_err(|_| Problem::internal())?;
+        let proof = inclusion_proof(published.view(), index, published.size())
+            .map_err(|error| error.map_refused(|_| Problem::internal()))?;
         let extra = Some(published.view().entry(index)?);
         let receipt = Receipt { extra, index, proof, checkpoint: published.checkpoint.clone() };
         value["proof"] = Value::String(receipt.to_string());

@@ -63,7 +63,8 @@ async fn answer(state: &AppState, request: LookupRequest) -> Result<Response, Pr
     let published = state.published()?;
     let single = request.images.len() == 1 && request.from.is_none();
     let work = move || {
-        let proof = build(published.view(), &published.checkpoint, &request)?.map_err(lookup_problem)?;
+        let proof = build(published.view(), &published.checkpoint, &request)
+            .map_err(|error| error.map_refused(lookup_problem))?;
         Ok(proof.to_json())
     };
     // One image takes less than handing it to another thread and back would.

@@ -34,7 +34,7 @@ pub async fn inclusion(
     let Query(InclusionQuery { index, size }) = query.map_err(query_problem)?;
     let published = state.published()?;
     check_size(size, published.size())?;
-    let proof = inclusion_proof(published.view(), index, size)?.map_err(proof_problem)?;
+    let proof = inclusion_proof(published.view(), index, size).map_err(|error| error.map_refused(proof_problem))?;
     let root = root(published.view(), size)?;
     let body = json!({ "index": index, "size": size, "root": root.to_base64(), "proof": base64(&proof) });
     Ok(no_cache(Json(body).into_response()))
@@ -48,7 +48,7 @@ pub async fn consistency(
     let Query(ConsistencyQuery { from, to }) = query.map_err(query_problem)?;
     let published = state.published()?;
     check_size(to, published.size())?;
-    let proof = consistency_proof(published.view(), from, to)?.map_err(proof_problem)?;
+    let proof = consistency_proof(published.view(), from, to).map_err(|error| error.map_refused(proof_problem))?;
     let body = json!({ "from": from, "to": to, "proof": base64(&proof) });
     Ok(no_cache(Json(body).into_response()))
 }

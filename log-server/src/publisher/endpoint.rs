@@ -195,7 +195,7 @@ impl Endpoint {
         if old == 0 {
             return Ok(Vec::new());
         }
-        consistency_proof(&self.store, old, size)?.map_err(away)
+        consistency_proof(&self.store, old, size).map_err(|error| error.map_refused(away))
     }
 
     /// Reads any answer but 409.

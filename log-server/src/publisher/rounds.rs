@@ -257,7 +257,7 @@ impl Rounds {
     fn publish_if_quorate(&mut self) {
         let Some(candidate) = &self.candidate else { return };
         let checkpoint = candidate.checkpoint();
-        if self.policy.judge(&checkpoint).is_ok() {
+        if self.policy.evaluate(&checkpoint).is_ok() {
             publish(&self.publishing, checkpoint, Arc::clone(&candidate.snapshot));
             self.published = self.candidate.take();
         }

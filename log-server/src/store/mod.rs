@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 
 use taglog_proto::{
     checkpoint::SignedCheckpoint,
+    entry::Statement,
     index::IndexChanges,
     merkle::Hash,
     name::{Digest, Image, WitnessId},
@@ -62,10 +63,11 @@ pub struct Commit<'a> {
 pub struct StatementKey([u8; 16]);
 
 impl StatementKey {
-    /// The key of a statement.
-    pub fn new(witness: &WitnessId, text: &str) -> StatementKey {
+    /// The key of a statement: of its witness and of what it signed.
+    pub fn of(statement: &Statement) -> StatementKey {
         use sha2::{Digest as _, Sha256};
-        let hash = Sha256::new_with_prefix(witness.to_string()).chain_update("\n").chain_update(text).finalize();
+        let hash = Sha256::new_with_prefix(statement.witness().to_string());
+        let hash = hash.chain_update("\n").chain_update(statement.text()).finalize();
         let mut key = [0; 16];
         key.copy_from_slice(&hash[..16]);
         StatementKey(key)

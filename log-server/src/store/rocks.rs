@@ -497,6 +497,11 @@ impl PageReader for View {
 
 impl RecordReader for View {
     type Error = StoreError;
+    type Place = ();
+
+    fn place(&self, _: &Image) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     fn tag_record(&self, image: &Image) -> Result<Option<TagRecord>, StoreError> {
         self.get(family::TAGS, image.to_string())?.map(|text| parse_tag_record(&text)).transpose()

@@ -1,5 +1,5 @@
 #![no_main]
-//! Evidence: read and judged. The history's log is honest, so nothing may convict it.
+//! Evidence: read and verified. The history's log is honest, so nothing may prove misbehaviour.
 
 use libfuzzer_sys::fuzz_target;
 use taglog_proto::{
@@ -13,13 +13,12 @@ use taglog_proto_fuzz::{HISTORY, spoil};
 fn check(data: &[u8]) {
     let Ok(evidence) = Evidence::from_json(data) else { return };
     assert_eq!(Evidence::from_json(evidence.to_json().as_bytes()).as_ref(), Ok(&evidence));
-    assert!(evidence.convict(HISTORY.key.verifier_key()).is_err());
+    assert!(evidence.proves_misbehaviour(HISTORY.key.verifier_key()).is_err());
 }
 
 fn evidence(which: u8) -> Evidence {
     let size = HISTORY.entries.len() as u64;
-    let inclusion =
-        |index| inclusion_proof(&HISTORY.log, index, size).expect("the log holds it").expect("it is below the size");
+    let inclusion = |index| inclusion_proof(&HISTORY.log, index, size).expect("the log holds it, below the size");
     let checkpoint = HISTORY.checkpoint.to_string();
     match which % 5 {
         0 => Evidence::Fork(Fork { checkpoints: [checkpoint.clone(), checkpoint] }),
@@ -34,10 +33,10 @@ fn evidence(which: u8) -> Evidence {
         }),
         3 => Evidence::FalseEntry(FalseEntry {
             checkpoint,
-            entries: [0, 2, size - 1].map(|index| IndexedEntry { index, entry: HISTORY.entries[index as usize].clone() }),
+            entries: [0, 2, size - 1]
+                .map(|index| IndexedEntry { index, entry: HISTORY.entries[index as usize].clone() }),
             multiproof: multiproof::build(&HISTORY.log, &[0, 2, size - 1], size)
-                .expect("the log holds them")
-                .expect("they increase, below the size"),
+                .expect("the log holds them, and they increase, below the size"),
         }),
         _ => Evidence::NoSeal(NoSeal {
             checkpoint,

@@ -11,7 +11,7 @@ fuzz_target!(|input: (&[u8], Vec<(u16, u8, Vec<u8>)>, u8)| {
     let index = u64::from(index) % HISTORY.entries.len() as u64;
     let entry = HISTORY.entries[index as usize].as_bytes();
     let proof = inclusion_proof(&HISTORY.log, index, HISTORY.entries.len() as u64);
-    let proof = proof.expect("the log holds it").expect("the index is below the size");
+    let proof = proof.expect("the log holds it, and the index is below the size");
     let valid = Receipt { extra: Some(entry.to_vec()), index, proof, checkpoint: HISTORY.checkpoint.clone() };
     let spoiled = spoil(&valid.to_string(), &changes);
     one_spelling(&spoiled, |_| Receipt::parse(&spoiled));

@@ -55,7 +55,7 @@ pub static HISTORY: LazyLock<History> = LazyLock::new(|| {
     let names = ["docker.io/martes13/harmless:1.0", "docker.io/library/nothing:1"];
     let images = names.map(|name| Image::parse(name).expect("a good name")).to_vec();
     let request = LookupRequest { images, page: 0, from: Some(7) };
-    let proof = tag_proof::build(&log, &checkpoint, &request).expect("the log holds it").expect("a good request");
+    let proof = tag_proof::build(&log, &checkpoint, &request).expect("the log holds it, and the request is good");
     History { key, entries, checkpoint, log, before, proof }
 });
 

@@ -206,7 +206,7 @@ fn a_fork_leaves_evidence() {
     let [finding] = &report["findings"].as_array().unwrap()[..] else { panic!("{report}") };
     assert!(matches!(finding["kind"].as_str(), Some("inconsistency" | "fork")), "{finding}");
     let file = std::fs::read(finding["evidence"].as_str().unwrap()).unwrap();
-    Evidence::from_json(&file).unwrap().convict(&fixture.server.vkey).unwrap();
+    Evidence::from_json(&file).unwrap().proves_misbehaviour(&fixture.server.vkey).unwrap();
     fixture.user.run(&["audit", &twin.url]).exits(4).prints(&["THE LOG MISBEHAVES", "evidence"]);
     // Nor is it forgotten when the honest one is served again.
     fixture.user.run(&["audit"]).exits(4).prints(&["THE LOG MISBEHAVES"]);

@@ -153,7 +153,7 @@ impl FalseIndexLog {
             let mut batch = Batch::new(&liar.memory, 0);
             for (index, note) in told {
                 let Ok(Entry::Observation(entry)) = Entry::parse(note) else { panic!() };
-                batch.observe(*index, &entry).unwrap().unwrap();
+                batch.observe(*index, &entry).unwrap();
             }
             batch.finish().unwrap()
         };
@@ -185,7 +185,7 @@ impl FalseIndexLog {
         user.write("log/checkpoint", checkpoint.to_string());
         user.trust(self.key.verifier_key(), "http://127.0.0.1:1");
         let request = LookupRequest { images: vec![image(APP)], page: 0, from: None };
-        let proof = tag_proof::build(&self.memory, &checkpoint, &request).unwrap().unwrap();
+        let proof = tag_proof::build(&self.memory, &checkpoint, &request).unwrap();
         user.write("app.tagproof", proof.to_json());
     }
 

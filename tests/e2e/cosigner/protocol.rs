@@ -216,7 +216,7 @@ async fn two_roots_of_one_size_are_422_and_evidence() {
     assert_eq!(cosigner.latest(ORIGIN).await, signed);
     let file = std::fs::read_dir(cosigner.path("state/evidence")).unwrap().next().unwrap().unwrap().path();
     let evidence = Evidence::from_json(&std::fs::read(file).unwrap()).unwrap();
-    evidence.convict(log.key.verifier_key()).expect("it convicts the log");
+    evidence.proves_misbehaviour(log.key.verifier_key()).expect("it convicts the log");
 }
 
 #[tokio::test]
@@ -309,7 +309,7 @@ async fn subtrees_are_cosigned() {
     let signed = add(&cosigner, &log, 0).await;
     let subtree = Subtree::new(8, 13).unwrap();
     let hash = subtree.root(log.memory()).unwrap();
-    let proof = subtree_proof(log.memory(), subtree, 14).unwrap().unwrap();
+    let proof = subtree_proof(log.memory(), subtree, 14).unwrap();
     let good = SignSubtree { subtree, hash, proof, checkpoint: signed.clone() };
     let post = async |body: String| cosigner.post("sign-subtree", body).await;
     let answer = post(good.to_string()).await;

@@ -29,7 +29,7 @@ fn is_told(attack: Attack) {
     for file in files {
         let text = std::fs::read_to_string(file).unwrap();
         let evidence = taglog_proto::evidence::Evidence::from_json(text.as_bytes()).unwrap();
-        assert!(evidence.convict(log.vkey()).is_ok(), "{attack:?}: {file}");
+        assert!(evidence.proves_misbehaviour(log.vkey()).is_ok(), "{attack:?}: {file}");
     }
     let again = fixture.once(&[]);
     assert_eq!((again.code, violations(&again).len()), (Some(4), 0), "{attack:?}: {again:?}");

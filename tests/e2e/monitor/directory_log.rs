@@ -58,7 +58,7 @@ impl DirectoryLog {
         let mut batch = Batch::new(&self.memory, self.tags);
         for (index, entry) in (self.size()..).zip(&entries) {
             if let Entry::Observation(observation) = entry {
-                batch.observe(index, observation).unwrap().unwrap();
+                batch.observe(index, observation).unwrap();
             }
         }
         let changes = batch.finish().unwrap();

@@ -30,7 +30,9 @@ fn a_violation_is_alerted_once_with_evidence() {
     assert_eq!((ran.code, kinds(&ran)), (Some(4), vec!["retag", "violation"]), "{ran:?}");
     assert_eq!(ran.alerts[1]["index"], 7);
     let file = std::fs::read_to_string(ran.alerts[1]["evidence"].as_str().unwrap()).unwrap();
-    assert!(taglog_proto::evidence::Evidence::from_json(file.as_bytes()).unwrap().convict(&log.vkey()).is_ok());
+    assert!(
+        taglog_proto::evidence::Evidence::from_json(file.as_bytes()).unwrap().proves_misbehaviour(&log.vkey()).is_ok()
+    );
     let again = fixture.once(&[]);
     assert_eq!((again.code, again.alerts.len()), (Some(4), 0), "{again:?}");
 }
@@ -59,7 +61,9 @@ fn a_fork_of_two_valid_histories_is_alerted() {
     let ran = fixture.once(&[]);
     assert_eq!((ran.code, kinds(&ran)), (Some(4), vec!["violation"]), "{ran:?}");
     let file = evidence(&ran);
-    assert!(taglog_proto::evidence::Evidence::from_json(file.as_bytes()).unwrap().convict(&log.vkey()).is_ok());
+    assert!(
+        taglog_proto::evidence::Evidence::from_json(file.as_bytes()).unwrap().proves_misbehaviour(&log.vkey()).is_ok()
+    );
 }
 
 #[test]
@@ -75,7 +79,9 @@ fn a_split_view_is_alerted_once() {
     let ran = fixture.once(&[]);
     assert_eq!((ran.code, kinds(&ran)), (Some(4), vec!["split-view"]), "{ran:?}");
     let file = evidence(&ran);
-    assert!(taglog_proto::evidence::Evidence::from_json(file.as_bytes()).unwrap().convict(&log.vkey()).is_ok());
+    assert!(
+        taglog_proto::evidence::Evidence::from_json(file.as_bytes()).unwrap().proves_misbehaviour(&log.vkey()).is_ok()
+    );
     log.batch("a:2", "x", false);
     log.publish(&fixture.path("log"));
     let again = fixture.once(&[]);

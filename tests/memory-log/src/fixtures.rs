@@ -121,8 +121,8 @@ impl Log {
         let mut batch = Batch::new(&self.memory, self.tags);
         for (index, entry) in indexed {
             match entry {
-                Entry::Observation(entry) => batch.observe(*index, entry).unwrap().unwrap(),
-                Entry::Confirmation(entry) => batch.confirm(*index, entry).unwrap().unwrap(),
+                Entry::Observation(entry) => batch.observe(*index, entry).unwrap(),
+                Entry::Confirmation(entry) => batch.confirm(*index, entry).unwrap(),
                 _ => {}
             }
         }
@@ -181,7 +181,7 @@ impl Log {
 
     pub fn tag_proof_page(&self, images: &[&str], from: Option<u64>, page: u64) -> TagProof {
         let request = LookupRequest { images: images.iter().map(|name| image(name)).collect(), page, from };
-        tag_proof::build(&self.memory, &self.checkpoint(), &request).unwrap().unwrap()
+        tag_proof::build(&self.memory, &self.checkpoint(), &request).unwrap()
     }
 
     /// The index record of a tag, with its proof.

@@ -131,6 +131,11 @@ impl PageReader for MemoryLog {
 
 impl RecordReader for MemoryLog {
     type Error = Missing;
+    type Place = ();
+
+    fn place(&self, _: &Image) -> Result<(), Missing> {
+        Ok(())
+    }
 
     fn tag_record(&self, image: &Image) -> Result<Option<TagRecord>, Missing> {
         Ok(self.tag_records.get(image).cloned())

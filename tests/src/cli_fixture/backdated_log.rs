@@ -42,7 +42,7 @@ impl BackdatedLog {
             let mut batch = Batch::new(&self.memory, self.tags);
             for (index, entry) in (self.size()..).zip(&entries) {
                 let Entry::Observation(entry) = entry else { panic!("{entry}") };
-                batch.observe(index, entry).unwrap().unwrap();
+                batch.observe(index, entry).unwrap();
             }
             batch.finish().unwrap()
         };
@@ -64,7 +64,7 @@ impl BackdatedLog {
     pub fn tag_proof(&self, name: &str, from: Option<u64>) -> String {
         let checkpoint = self.memory.checkpoint(ORIGIN).sign(&self.key);
         let request = LookupRequest { images: vec![image(name)], page: 0, from };
-        format!("{}\n", tag_proof::build(&self.memory, &checkpoint, &request).unwrap().unwrap().to_json())
+        format!("{}\n", tag_proof::build(&self.memory, &checkpoint, &request).unwrap().to_json())
     }
 }
 

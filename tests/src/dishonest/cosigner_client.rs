@@ -80,7 +80,7 @@ impl CosignerClient {
         let old = self.old.min(history.size());
         let proof = match old {
             0 => Vec::new(),
-            old => consistency_proof(history.memory(), old, history.size()).unwrap().unwrap_or_default(),
+            old => consistency_proof(history.memory(), old, history.size()).unwrap_or_default(),
         };
         let proof: String = proof.iter().map(|hash| format!("{hash}\n")).collect();
         format!("old {old}\n{proof}\n{}", history.signed(key))

@@ -138,10 +138,10 @@ impl History {
         for (index, entry) in entries {
             match entry {
                 Entry::Observation(entry) => {
-                    let order = batch.observe(*index, entry).unwrap();
+                    let order = batch.observe(*index, entry);
                     order.map_err(|_| (entry.image.clone(), entry.signature.witness.clone()))?;
                 }
-                Entry::Confirmation(entry) => batch.confirm(*index, entry).unwrap().unwrap(),
+                Entry::Confirmation(entry) => batch.confirm(*index, entry).unwrap(),
                 Entry::Roster(_) | Entry::Seal(_) => {}
             }
         }
@@ -171,9 +171,9 @@ impl History {
     /// Why an honest log would refuse this as its next entry: the last part of the problem type, and the HTTP status.
     pub fn refusal(&self, note: &[u8]) -> Option<(&'static str, u16)> {
         let mut batch = Batch::new(&self.memory, 0);
-        let (observed, order) = match Entry::parse(note) {
-            Ok(Entry::Observation(entry)) => (entry.observed, batch.observe(self.size(), &entry).ok()),
-            Ok(Entry::Confirmation(entry)) => (entry.observed, batch.confirm(self.size(), &entry).ok()),
+        let (observed, in_order) = match Entry::parse(note) {
+            Ok(Entry::Observation(entry)) => (entry.observed, batch.observe(self.size(), &entry).is_ok()),
+            Ok(Entry::Confirmation(entry)) => (entry.observed, batch.confirm(self.size(), &entry).is_ok()),
             Ok(_) => return Some(("not-a-statement", 422)),
             Err(_) => return Some(("malformed-entry", 400)),
         };
@@ -183,8 +183,8 @@ impl History {
             Some(true) => {}
         }
         let in_time = check_time(observed, self.seal.time, time(now()), &self.roster.1.limits).is_ok();
-        match (in_time, order) {
-            (true, Some(Ok(()))) => None,
+        match (in_time, in_order) {
+            (true, true) => None,
             (false, _) => Some(("too-old", 422)),
             _ => Some(("out-of-order", 409)),
         }
@@ -284,6 +284,11 @@ fn earliest() -> Timestamp {
 
 impl RecordReader for Lenient<'_> {
     type Error = Missing;
+    type Place = ();
+
+    fn place(&self, _: &Image) -> Result<(), Missing> {
+        Ok(())
+    }
 
     fn tag_record(&self, image: &Image) -> Result<Option<TagRecord>, Missing> {
         Ok(self.memory.tag_record(image)?.map(|record| self.forget_time(record)))

@@ -12,6 +12,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use taglog_proto::{
+    OperationError,
     merkle::{Hash, NodeReader as _, consistency_proof, inclusion_proof},
     multiproof,
     name::{Digest, Image},
@@ -133,7 +134,7 @@ async fn inclusion(State(log): Log, Query(parameters): Parameters) -> Response {
     let history = log.state().published.history.clone();
     let (index, size) = (number(&parameters, "index").unwrap_or(0), number(&parameters, "size").unwrap_or(0));
     match Some(size).filter(|size| *size <= history.size()).map(|size| inclusion_proof(history.memory(), index, size)) {
-        Some(Ok(Ok(proof))) => Json(json!({ "index": index, "size": size, "proof": base64(&proof) })).into_response(),
+        Some(Ok(proof)) => Json(json!({ "index": index, "size": size, "proof": base64(&proof) })).into_response(),
         _ => problem(422, "size-out-of-range"),
     }
 }
@@ -142,7 +143,7 @@ async fn consistency(State(log): Log, Query(parameters): Parameters) -> Response
     let (from, to) = (number(&parameters, "from").unwrap_or(0), number(&parameters, "to").unwrap_or(0));
     let history = log.state().proven(to);
     match history.map(|history| consistency_proof(history.memory(), from, to)) {
-        Some(Ok(Ok(proof))) => Json(json!({ "from": from, "to": to, "proof": base64(&proof) })).into_response(),
+        Some(Ok(proof)) => Json(json!({ "from": from, "to": to, "proof": base64(&proof) })).into_response(),
         _ => problem(422, "size-out-of-range"),
     }
 }
@@ -193,21 +194,31 @@ fn answer<'a>(
     }
 }
 
+/// The history is in memory, so nothing in it is missing.
+fn as_asked<E: std::fmt::Debug>(
+    built: Result<TagProof, OperationError<tag_proof::LookupError, E>>,
+) -> Result<TagProof, tag_proof::LookupError> {
+    built.map_err(|error| match error {
+        OperationError::Refused(error) => error,
+        OperationError::Reader(error) => panic!("{error:?}"),
+    })
+}
+
 impl Published {
     fn tag_proof(&self, request: &LookupRequest, log: &LogShared) -> Result<TagProof, tag_proof::LookupError> {
         let Some(sealed) = &self.sealed else {
-            return tag_proof::build(self.history.memory(), &self.checkpoint, request).unwrap();
+            return as_asked(tag_proof::build(self.history.memory(), &self.checkpoint, request));
         };
         // Without a seal of its own the checkpoint says what the last seal says, and shows what it ends in instead.
         let as_of_seal = LookupRequest { from: None, ..request.clone() };
-        let old = tag_proof::build(sealed.memory(), &sealed.signed(&log.key), &as_of_seal).unwrap()?;
+        let old = as_asked(tag_proof::build(sealed.memory(), &sealed.signed(&log.key), &as_of_seal))?;
         let (memory, size) = (self.history.memory(), self.history.size());
         let mut entries = old.entries;
         let last = String::from_utf8_lossy(&memory.entries()[size as usize - 1]).into_owned();
         entries.push(IndexedEntry { index: size - 1, entry: last });
         let indices: Vec<u64> = entries.iter().map(|entry| entry.index).collect();
-        let multiproof = multiproof::build(memory, &indices, size).unwrap().unwrap();
-        let consistency = request.from.map(|from| match consistency_proof(memory, from, size).unwrap() {
+        let multiproof = multiproof::build(memory, &indices, size).unwrap();
+        let consistency = request.from.map(|from| match consistency_proof(memory, from, size) {
             Ok(proof) => Ok(Consistency { from, proof }),
             Err(_) => Err(tag_proof::LookupError::From { from, size }),
         });
@@ -335,7 +346,7 @@ fn with_receipt(index: u64, status: &str, receipts: Option<&Published>) -> Value
     if let Some(Published { checkpoint, history, .. }) = receipts
         && let Some(entry) = history.memory().entries().get(index as usize)
     {
-        let proof = inclusion_proof(history.memory(), index, history.size()).unwrap().unwrap();
+        let proof = inclusion_proof(history.memory(), index, history.size()).unwrap();
         let receipt = Receipt { extra: Some(entry.clone()), index, proof, checkpoint: checkpoint.clone() };
         answer["proof"] = receipt.to_string().into();
     }

@@ -115,7 +115,7 @@ fn verify(global: &Global, args: &VerifyArgs) -> Result<Report, Failure> {
     };
     let bytes = read(&args.file, MAX_EVIDENCE)?;
     let judged = match Evidence::from_json(&bytes) {
-        Ok(evidence) => evidence.convict(&log),
+        Ok(evidence) => evidence.proves_misbehaviour(&log),
         // What 'taglog' kept of a false answer is no evidence for others, and is no broken file either.
         Err(EvidenceError::Json(_)) if is_kept_answer(&bytes) => {
             Err(EvidenceError::Incomplete("a second statement by the log: this is a false answer that was kept".into()))

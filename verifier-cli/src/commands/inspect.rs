@@ -252,7 +252,7 @@ fn inspect_proofs(text: &str, trust: &[Trust]) -> Result<Found, String> {
 
 fn inspect_evidence(bytes: &[u8], trust: &[Trust]) -> Result<Found, String> {
     let evidence = Evidence::from_json(bytes).map_err(|error| error.to_string())?;
-    let convict = |log: &Trust| match evidence.convict(&log.log) {
+    let convict = |log: &Trust| match evidence.proves_misbehaviour(&log.log) {
         Ok(accusation) => Ok((format!("{accusation}\n"), log.origin().to_owned())),
         Err(error) => Err(error.to_string()),
     };

@@ -75,7 +75,7 @@ impl WatchedLogFixture {
     /// The kept evidence is of this kind and proves misbehaviour by itself.
     fn proves_misbehaviour(&self, kept: &str, kind: &str) {
         assert!(kept.contains(kind), "not {kind}: {kept}");
-        Evidence::from_json(kept.as_bytes()).unwrap().convict(self.log.vkey()).unwrap();
+        Evidence::from_json(kept.as_bytes()).unwrap().proves_misbehaviour(self.log.vkey()).unwrap();
     }
 
     fn pending(&self) -> u64 {

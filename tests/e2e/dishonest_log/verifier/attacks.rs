@@ -44,7 +44,7 @@ impl DishonestLogFixture {
         let bytes = std::fs::read(kept).unwrap();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         assert!(text.contains(kind), "not {kind}: {text}");
-        Evidence::from_json(&bytes).unwrap().convict(self.log.vkey()).unwrap();
+        Evidence::from_json(&bytes).unwrap().proves_misbehaviour(self.log.vkey()).unwrap();
     }
 
     /// Verifiers cannot see it: it is for auditors, or for an auditing cosigner in the quorum.

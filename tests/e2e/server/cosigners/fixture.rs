@@ -45,7 +45,7 @@ impl CosignedLogFixture {
 
     /// What a verifier makes of a checkpoint.
     pub fn judge(&self, checkpoint: &SignedCheckpoint) -> Quorate {
-        trust_policy(&self.data.vkey, &self.all(), 2).judge(checkpoint).unwrap()
+        trust_policy(&self.data.vkey, &self.all(), 2).evaluate(checkpoint).unwrap()
     }
 
     /// The observation of this number: the same bytes every time, and no other number's.

@@ -238,7 +238,7 @@ async fn a_log_with_an_ml_dsa_key_signs_with_both() {
     let checkpoint = server.checkpoint().await;
     assert!(ml_dsa.signed(&checkpoint).unwrap() && cosigner.keys()[0].cosigned(&checkpoint).unwrap().is_some());
     let trust = format!("log {}\nlog {ml_dsa}\n{}", server.vkey, policy(&[&cosigner], 1));
-    TrustPolicy::parse(trust.as_bytes()).unwrap().judge(&checkpoint).unwrap();
+    TrustPolicy::parse(trust.as_bytes()).unwrap().evaluate(&checkpoint).unwrap();
 }
 
 #[tokio::test]

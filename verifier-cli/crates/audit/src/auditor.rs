@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use taglog_proto::{
-    audit::{AuditError, AuditState, AuditedBatch, JudgedEntry, Violation, WitnessKeys, audit_judged},
+    audit::{AuditError, AuditState, AuditedBatch, ParsedEntry, Violation, audit_parsed},
     checkpoint::SignedCheckpoint,
     entry::{Entry, EntryError, Observation, Roster, Seal, Seen},
     merkle::{Frontier, Hash, NodeReader, root},
@@ -17,6 +17,7 @@ use thiserror::Error;
 use super::{
     batch::{BatchReport, Change, Counts, Prepared, admit_rosters},
     index::{GrownList, Index},
+    signatures::WitnessKeys,
     store::{Loaded, Store, StoredSighting, write::Rows},
     tree::Tree,
     trie::TooLarge,
@@ -292,12 +293,12 @@ impl Auditor {
     fn take_each(
         &mut self,
         prepared: &mut Prepared,
-        mut each: impl FnMut(&mut [JudgedEntry], Audited),
+        mut each: impl FnMut(&mut [ParsedEntry], Audited),
     ) -> Result<usize, PushError> {
         let (mut taken, mut outcome) = (0, Ok(()));
-        while let Some(end) = prepared.judged[taken..].iter().position(JudgedEntry::ends_batch) {
+        while let Some(end) = prepared.parsed[taken..].iter().position(ParsedEntry::ends_batch) {
             let range = taken..=taken + end;
-            let entries = &mut prepared.judged[range.clone()];
+            let entries = &mut prepared.parsed[range.clone()];
             match self.audit(entries, &prepared.leaves[range]) {
                 Ok(audited) => {
                     taken += end + 1;
@@ -309,7 +310,7 @@ impl Auditor {
                 }
             }
         }
-        prepared.judged.drain(..taken);
+        prepared.parsed.drain(..taken);
         prepared.leaves.drain(..taken);
         if outcome.is_ok() && prepared.len() > MAX_BATCH {
             outcome = Err(AuditorError::BatchTooLong(self.size()).into());
@@ -323,15 +324,15 @@ impl Auditor {
     /// # Errors
     /// [`PushError`]; that the batch has no seal is none of them.
     pub fn check_unsealed(&self, prepared: &Prepared) -> Result<(), PushError> {
-        match audit_judged(&self.state, &prepared.judged, &self.index) {
+        match audit_parsed(&self.state, &prepared.parsed, &self.index) {
             Err(AuditError::Unsealed(_)) | Ok(_) => Ok(()),
             Err(error) => Err(push_error(error)),
         }
     }
 
     /// Audits one batch, whole, and takes it.
-    fn audit(&mut self, entries: &[JudgedEntry], leaves: &[Hash]) -> Result<Audited, PushError> {
-        let batch = audit_judged(&self.state, entries, &self.index).map_err(push_error)?;
+    fn audit(&mut self, entries: &[ParsedEntry], leaves: &[Hash]) -> Result<Audited, PushError> {
+        let batch = audit_parsed(&self.state, entries, &self.index).map_err(push_error)?;
         let root = self.index.propose(&batch.records).map_err(AuditorError::from)?;
         if let Err(error) = batch.check_root(&root) {
             self.index.forget().map_err(AuditorError::from)?;
@@ -506,7 +507,7 @@ struct Sighted {
 
 impl Audited {
     /// All that there is to say of the batch, with its entries.
-    fn report(self, entries: &mut [JudgedEntry]) -> BatchReport {
+    fn report(self, entries: &mut [ParsedEntry]) -> BatchReport {
         let Audited { first, seal, sighted, lax_signatures } = self;
         let change = |Sighted { place, old, new, new_tag, .. }| {
             let observation = observation(&entries[place])?;
@@ -527,7 +528,7 @@ impl Audited {
 }
 
 /// The sightings of a batch that begins at `first`, in log order.
-fn sighted(batch: &AuditedBatch, grown: &[GrownList], first: u64) -> Vec<Sighted> {
+fn sighted(batch: &AuditedBatch<Option<u32>>, grown: &[GrownList], first: u64) -> Vec<Sighted> {
     let mut sighted = Vec::with_capacity(grown.len());
     for (GrownList { tag, witness, old, new_tag }, (_, list)) in grown.iter().zip(&batch.records.sightings) {
         let mut old = *old;
@@ -547,12 +548,12 @@ fn sighted(batch: &AuditedBatch, grown: &[GrownList], first: u64) -> Vec<Sighted
     sighted
 }
 
-fn take_entry(judged: &mut JudgedEntry) -> Option<Entry> {
-    std::mem::replace(&mut judged.entry, Err(EntryError::Spelling)).ok()
+fn take_entry(parsed: &mut ParsedEntry) -> Option<Entry> {
+    std::mem::replace(&mut parsed.entry, Err(EntryError::NotCanonical)).ok()
 }
 
-fn observation(judged: &JudgedEntry) -> Option<&Observation> {
-    match &judged.entry {
+fn observation(parsed: &ParsedEntry) -> Option<&Observation> {
+    match &parsed.entry {
         Ok(Entry::Observation(observation)) => Some(observation),
         _ => None,
     }

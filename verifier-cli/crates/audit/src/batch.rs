@@ -1,33 +1,35 @@
 //! What goes into an auditor, and what comes out of it: prepared entries, and reports on whole batches.
 
 use taglog_proto::{
-    audit::{JudgedEntry, WitnessKeys, judge_entries},
+    audit::ParsedEntry,
     entry::{Entry, Seal, Seen},
     merkle::{Hash, leaf_hash},
     name::{Image, WitnessId},
     time::Timestamp,
 };
 
-/// Entries that were read, hashed, and their signatures judged: what many threads can do at once before the auditor
+use super::signatures::{WitnessKeys, parse_entries};
+
+/// Entries that were parsed and hashed, with their signatures checked: what many threads can do at once before the auditor
 /// takes them in order.
 #[derive(Clone, Debug, Default)]
 pub struct Prepared {
-    pub(super) judged: Vec<JudgedEntry>,
+    pub(super) parsed: Vec<ParsedEntry>,
     pub(super) leaves: Vec<Hash>,
 }
 
 impl Prepared {
-    /// Reads, hashes and judges. `keys` are those of [`super::Auditor::keys`] and of every roster up to these entries.
+    /// Parses, hashes and checks. `keys` are those of [`super::Auditor::keys`] and of every roster up to these entries.
     pub fn new(entries: &[&[u8]], keys: &WitnessKeys) -> Prepared {
         Prepared {
-            judged: judge_entries(entries, keys),
+            parsed: parse_entries(entries, keys),
             leaves: entries.iter().map(|entry| leaf_hash(entry)).collect(),
         }
     }
 
     /// Appends the entries that come next in the log.
     pub fn append(&mut self, next: Prepared) {
-        self.judged.extend(next.judged);
+        self.parsed.extend(next.parsed);
         self.leaves.extend(next.leaves);
     }
 

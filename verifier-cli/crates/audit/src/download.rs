@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use futures_util::{Stream, StreamExt as _, stream};
-use taglog_proto::{
-    audit::WitnessKeys,
-    tile::{FULL_WIDTH, TileKind, TilePath, decode_bundle},
-};
+use taglog_proto::tile::{FULL_WIDTH, TileKind, TilePath, decode_bundle};
 use tokio::task::{JoinError, spawn, spawn_blocking};
 
-use super::batch::{Prepared, admit_rosters};
+use super::{
+    batch::{Prepared, admit_rosters},
+    signatures::WitnessKeys,
+};
 use taglog_log_client::static_log::{StaticError, StaticLog};
 
 /// Entry bundles in one chunk, whose signatures are judged together: as many as are verified as one.

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use taglog_proto::{
+    OperationError,
     checkpoint::SignedCheckpoint,
     entry::Entry,
     evidence::{Evidence, FalseEntry, FalseSeal, Fork, Inconsistency, NoSeal, OldRepository, OldTag, rest_nodes},
@@ -96,7 +97,7 @@ impl NodeReader for ServedNodes<'_> {
 
 /// Evidence, if it convicts: and of what, in one sentence.
 pub fn convicting(evidence: Evidence, log: &VerifierKey) -> Option<(Evidence, String)> {
-    evidence.convict(log).ok().map(|sentence| (evidence, sentence))
+    evidence.proves_misbehaviour(log).ok().map(|sentence| (evidence, sentence))
 }
 
 /// Two checkpoints of one size.
@@ -128,7 +129,7 @@ pub fn no_seal<R: NodeReader>(
 ) -> Result<Option<Evidence>, R::Error> {
     let Ok(entry) = String::from_utf8(last.to_vec()) else { return Ok(None) };
     let size = checkpoint.unverified().size;
-    let inclusion = inclusion_proof(nodes, size - 1, size)?.unwrap_or_default();
+    let inclusion = OperationError::unless_refused(inclusion_proof(nodes, size - 1, size))?.unwrap_or_default();
     Ok(Some(Evidence::NoSeal(NoSeal { checkpoint: checkpoint.to_string(), entry, inclusion })))
 }
 
@@ -148,7 +149,7 @@ where
     R::Error: From<AuditorError>,
 {
     match false_entry(auditor, batch, index, checkpoint, nodes)? {
-        Some(evidence) if evidence.convict(auditor.log()).is_ok() => Ok(Some(evidence)),
+        Some(evidence) if evidence.proves_misbehaviour(auditor.log()).is_ok() => Ok(Some(evidence)),
         _ => false_seal(auditor, batch, checkpoint, nodes),
     }
 }
@@ -171,7 +172,8 @@ fn false_entry<R: NodeReader>(
     let seal = batch.last().and_then(|seal| text(seal));
     let (Some((roster_index, roster)), Some(entry), Some(seal)) = (in_force, entry, seal) else { return Ok(None) };
     let indices = [roster_index, index, first + batch.len() as u64 - 1];
-    let Ok(multiproof) = multiproof::build(nodes, &indices, checkpoint.unverified().size)? else { return Ok(None) };
+    let multiproof = multiproof::build(nodes, &indices, checkpoint.unverified().size);
+    let Some(multiproof) = OperationError::unless_refused(multiproof)? else { return Ok(None) };
     let [roster_index, index, end] = indices;
     Ok(Some(Evidence::FalseEntry(FalseEntry {
         checkpoint: checkpoint.to_string(),
@@ -211,7 +213,8 @@ where
         entries,
         rest: rest_nodes(nodes, end, size)?,
         roster: IndexedEntry { index: roster_index, entry: roster.to_string() },
-        roster_inclusion: inclusion_proof(nodes, roster_index, size)?.unwrap_or_default(),
+        roster_inclusion: OperationError::unless_refused(inclusion_proof(nodes, roster_index, size))?
+            .unwrap_or_default(),
         tags: old_tags(auditor, &images)?,
         repositories: repositories.iter().map(|repository| old_repository(auditor, repository)).collect(),
     })))

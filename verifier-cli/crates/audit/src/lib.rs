@@ -18,6 +18,7 @@ mod index;
 mod outcome;
 pub mod retags;
 mod run;
+mod signatures;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -30,4 +31,5 @@ pub use full::Anew;
 pub use index::{Current, Index, TagView};
 pub use outcome::{Finding, FindingKind, Outcome, RunError};
 pub use run::{Follower, Run, SharedFollower};
+pub use signatures::WitnessKeys;
 pub use store::{Found, Searched, search};

@@ -8,6 +8,7 @@ use std::{
 use futures_util::{StreamExt as _, pin_mut};
 use taglog_base::progress::{Progress, SharedProgress};
 use taglog_proto::{
+    OperationError,
     checkpoint::{Checkpoint, SignedCheckpoint},
     evidence::Evidence,
     merkle::{Hash, NodeReader as _, consistency_proof, leaf_hash, verify_consistency},
@@ -182,9 +183,11 @@ impl Run<'_> {
     ) -> Result<bool, AuditorError> {
         let says = self.says();
         let mut nodes = ServedNodes::new(Some(auditor), says.size);
-        let proof = nodes.with(self.log, |nodes| consistency_proof(nodes, size, says.size)).await;
+        let proof = nodes
+            .with(self.log, |nodes| OperationError::unless_refused(consistency_proof(nodes, size, says.size)))
+            .await;
         match outcome.available(proof)? {
-            Some(Ok(proof)) => Ok(verify_consistency(size, says.size, &proof, &root, &says.root).is_ok()),
+            Some(Some(proof)) => Ok(verify_consistency(size, says.size, &proof, &root, &says.root).is_ok()),
             _ => Ok(false),
         }
     }
@@ -196,7 +199,7 @@ impl Run<'_> {
             let evidence = nodes.with(self.log, |nodes| inconsistency(old, self.checkpoint, nodes)).await;
             // What cannot be fetched makes no evidence; that it could not be is said elsewhere.
             let Ok(evidence) = evidence else { continue };
-            if evidence.convict(auditor.log()).is_ok() {
+            if evidence.proves_misbehaviour(auditor.log()).is_ok() {
                 let (old, new) = (old.unverified().size, self.says().size);
                 let reason = format!("its checkpoint of size {old} is no prefix of the one of size {new}");
                 outcome.found(auditor, FindingKind::Inconsistency, None, reason, Some(evidence));
@@ -246,7 +249,7 @@ impl Run<'_> {
     async fn download(
         &self,
         from: u64,
-        keys: taglog_proto::audit::WitnessKeys,
+        keys: super::WitnessKeys,
         sender: mpsc::Sender<Chunk>,
     ) -> Result<(), StaticError> {
         let chunks = chunks(self.log, from, self.says().size, keys);
@@ -406,7 +409,7 @@ impl Outcome {
         reason: String,
         evidence: Option<Evidence>,
     ) {
-        let evidence = evidence.filter(|evidence| evidence.convict(auditor.log()).is_ok());
+        let evidence = evidence.filter(|evidence| evidence.proves_misbehaviour(auditor.log()).is_ok());
         self.findings.push(Finding { kind, index, reason, evidence });
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use taglog_base::progress::Progress;
 use taglog_proto::{
+    OperationError,
     checkpoint::{CheckpointError, SignedCheckpoint},
     entry::{Entry, Observation},
     evidence::{Evidence, Omission, Phantom},
@@ -151,7 +152,8 @@ impl<'a> Comparer<'a> {
             entries.push(IndexedEntry { index: *index, entry: self.entry(*index).await? });
         }
         let (indices, size) = (indices.into_iter().collect::<Vec<_>>(), self.size);
-        let proof = self.nodes.run(|tiles| multiproof::build(tiles, &indices, size)).await?;
+        let proof =
+            self.nodes.run(|tiles| OperationError::unless_refused(multiproof::build(tiles, &indices, size))).await?;
         let phantom = Phantom {
             checkpoint: self.checkpoint.to_string(),
             image: answer.image.clone(),
@@ -183,7 +185,8 @@ impl<'a> Comparer<'a> {
     /// The inclusion proof of an entry, checked.
     async fn prove(&mut self, index: u64, entry: &str) -> Result<Vec<taglog_proto::merkle::Hash>, FromProofError> {
         let (size, root) = (self.size, self.checkpoint.unverified().root);
-        let proof = self.nodes.run(|tiles| inclusion_proof(tiles, index, size)).await?.unwrap_or_default();
+        let proof = self.nodes.run(|tiles| OperationError::unless_refused(inclusion_proof(tiles, index, size))).await?;
+        let proof = proof.unwrap_or_default();
         let proven = verify_inclusion(&leaf_hash(entry.as_bytes()), index, size, &proof, &root);
         proven.map_err(|_| FromProofError::Untrue { index, location: self.tiles.location() })?;
         Ok(proof)
@@ -238,7 +241,7 @@ impl<'a> Comparer<'a> {
     }
 
     fn finding(&self, evidence: Evidence) -> Option<Finding> {
-        let accusation = evidence.convict(self.log).ok()?;
+        let accusation = evidence.proves_misbehaviour(self.log).ok()?;
         Some(Finding { evidence, accusation })
     }
 }

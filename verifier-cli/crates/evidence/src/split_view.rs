@@ -1,6 +1,7 @@
 //! Split views: whether two signed checkpoints can be of one log that only ever appends, and the evidence if not.
 
 use taglog_proto::{
+    OperationError,
     checkpoint::{CheckpointError, SignedCheckpoint},
     evidence::{Evidence, Inconsistency},
     merkle::{consistency_proof, verify_consistency},
@@ -73,8 +74,8 @@ pub async fn compare(
         return split(fork(a, b), log).ok_or_else(untrue);
     }
     let mut nodes = TileNodes::new(tiles, n.size);
-    let proof = nodes.run(|tiles| consistency_proof(tiles, m.size, n.size)).await?;
-    if proof.is_ok_and(|proof| verify_consistency(m.size, n.size, &proof, &m.root, &n.root).is_ok()) {
+    let proof = nodes.run(|tiles| OperationError::unless_refused(consistency_proof(tiles, m.size, n.size))).await?;
+    if proof.is_some_and(|proof| verify_consistency(m.size, n.size, &proof, &m.root, &n.root).is_ok()) {
         return Ok(Comparison::Consistent);
     }
     let inconsistency = nodes.run(|tiles| Inconsistency::collect(old, new, tiles)).await?;

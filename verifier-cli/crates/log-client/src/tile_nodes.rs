@@ -127,7 +127,10 @@ pub fn perfect_root(hashes: &[Hash]) -> Hash {
 mod tests {
     use std::time::Duration;
 
-    use taglog_proto::merkle::{Frontier, consistency_proof, leaf_hash, root, verify_consistency};
+    use taglog_proto::{
+        OperationError,
+        merkle::{Frontier, consistency_proof, leaf_hash, root, verify_consistency},
+    };
 
     use super::*;
 
@@ -167,7 +170,11 @@ mod tests {
             let mut nodes = TileNodes::new(&log, size);
             assert_eq!(nodes.run(|tiles| root(tiles, size)).await.unwrap(), true_root(size), "{size}");
             for from in [1, 2, 200, 256, 300, 65_535].into_iter().filter(|from| *from < size) {
-                let proof = nodes.run(|tiles| consistency_proof(tiles, from, size)).await.unwrap().unwrap();
+                let proof = nodes
+                    .run(|tiles| OperationError::unless_refused(consistency_proof(tiles, from, size)))
+                    .await
+                    .unwrap()
+                    .unwrap();
                 verify_consistency(from, size, &proof, &true_root(from), &true_root(size)).unwrap();
             }
             assert!(nodes.run(|tiles| tiles.node(0, size)).await.is_err());

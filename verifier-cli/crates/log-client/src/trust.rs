@@ -199,7 +199,7 @@ impl Trust {
     /// [`Distrust::Quorum`].
     pub fn check(&self, signed: &SignedCheckpoint) -> Result<Quorate, Distrust> {
         let size = signed.unverified().size;
-        self.policy.judge(signed).map_err(|error| Distrust::Quorum { size, error })
+        self.policy.evaluate(signed).map_err(|error| Distrust::Quorum { size, error })
     }
 
     /// Checks a look-up whose proofs hold: the quorum of its checkpoint, and that its seal is not dated long after

@@ -249,7 +249,7 @@ async fn assert_misbehaved(source: &Source, copy: &Path, convicts: Option<&str>)
     let evidence = Evidence::from_json(&std::fs::read(&kept[0]).unwrap());
     match convicts {
         Some(part) => {
-            let accusation = evidence.unwrap().convict(key().verifier_key()).unwrap();
+            let accusation = evidence.unwrap().proves_misbehaviour(key().verifier_key()).unwrap();
             assert!(accusation.contains(part), "{accusation}");
         }
         None => assert!(evidence.is_err()),

@@ -147,7 +147,8 @@ async fn an_index_that_may_be_one_of_any_log_is_refused() {
     assert!(Verifier::new(fixture.parts(1, policy.clone())).is_ok(), "there is only one log to mean");
     let parts = fixture.parts(2, policy);
     let trusted: Vec<Trust> = parts.logs.iter().map(|log| log.trust.clone()).collect();
-    let answered = saved::verify(&fixture.state.path().join("none.tagproof"), &trusted, &parts.rules, vec![], None).await;
+    let answered =
+        saved::verify(&fixture.state.path().join("none.tagproof"), &trusted, &parts.rules, vec![], None).await;
     assert!(matches!(answered, Err(FileError::Policy(_))), "{answered:?}");
     let refused = Verifier::new(parts).err().unwrap();
     assert_eq!((&refused.witness, refused.policy), (&fixture.witness.id(), file));

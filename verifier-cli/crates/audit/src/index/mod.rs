@@ -132,7 +132,7 @@ impl Index {
     }
 
     /// Hashes the changed records into the tree. [`Index::take`] or [`Index::forget`] must follow.
-    pub(super) fn propose(&mut self, changes: &RecordChanges) -> Result<Hash, TooLarge> {
+    pub(super) fn propose(&mut self, changes: &RecordChanges<Option<u32>>) -> Result<Hash, TooLarge> {
         let tags = changes.tag_records.iter().map(|tag| tag_leaf(&tag.record));
         let repositories = changes.repository_records.iter().map(repository_leaf);
         self.trie.update(tags.chain(repositories).collect())?;
@@ -163,15 +163,15 @@ impl Index {
 
     /// Takes the changed records whose hashes are in the tree already. Says of each list of sightings that has grown, in
     /// their order, whose it is.
-    pub(super) fn take(&mut self, changes: &RecordChanges) -> Vec<GrownList> {
+    pub(super) fn take(&mut self, changes: &RecordChanges<Option<u32>>) -> Vec<GrownList> {
         for record in &changes.repository_records {
             self.take_repository(record);
         }
         let mut grown: Vec<GrownList> = Vec::with_capacity(changes.sightings.len());
         // Lists come in the order of records: no tag is searched for twice.
         let mut lists = changes.sightings.iter().peekable();
-        for ChangedTag { record, number } in &changes.tag_records {
-            let tag = number.unwrap_or_else(|| self.tag_place(&record.image));
+        for ChangedTag { record, place } in &changes.tag_records {
+            let tag = place.unwrap_or_else(|| self.tag_place(&record.image));
             let first = grown.len();
             let new_tag = self.tags[tag as usize].lines.is_empty();
             while let Some(((_, witness), _)) = lists.next_if(|((image, _), _)| *image == record.image) {
@@ -421,9 +421,15 @@ fn digest_hash(seen: &Seen) -> Option<Hash> {
 
 impl RecordReader for Index {
     type Error = Infallible;
+    /// The number of the tag, if it has one already.
+    type Place = Option<u32>;
+
+    fn place(&self, image: &Image) -> Result<Option<u32>, Infallible> {
+        Ok(self.number(image))
+    }
 
     fn tag_record(&self, image: &Image) -> Result<Option<TagRecord>, Infallible> {
-        Ok(self.numbered_record(image)?.0)
+        self.tag_record_at(image, &self.number(image))
     }
 
     fn repository_record(&self, repository: &Repository) -> Result<Option<RepositoryRecord>, Infallible> {
@@ -432,15 +438,14 @@ impl RecordReader for Index {
     }
 
     fn sightings_frontier(&self, image: &Image, line: &TagLine) -> Result<Frontier, Infallible> {
-        self.numbered_frontier(image, self.number(image), line)
+        self.frontier_at(image, &self.number(image), line)
     }
 
-    fn numbered_record(&self, image: &Image) -> Result<(Option<TagRecord>, Option<u32>), Infallible> {
-        let number = self.number(image);
-        Ok((number.map(|number| self.record(&self.tags[number as usize])), number))
+    fn tag_record_at(&self, _: &Image, number: &Option<u32>) -> Result<Option<TagRecord>, Infallible> {
+        Ok(number.map(|number| self.record(&self.tags[number as usize])))
     }
 
-    fn numbered_frontier(&self, _: &Image, number: Option<u32>, line: &TagLine) -> Result<Frontier, Infallible> {
+    fn frontier_at(&self, _: &Image, number: &Option<u32>, line: &TagLine) -> Result<Frontier, Infallible> {
         let lines = number.and_then(|number| self.tags.get(number as usize)).map(|state| &state.lines);
         let is_of = |stored: &&LineState| self.witnesses[stored.witness as usize] == line.witness;
         Ok(lines.and_then(|lines| lines.iter().find(is_of)).map(frontier).unwrap_or_default())

@@ -55,7 +55,7 @@ fn finding(outcome: &Outcome) -> (FindingKind, Option<u64>, bool) {
     assert!(!outcome.complete, "{outcome:?}");
     let convicts = finding.evidence.as_ref().map(|evidence| {
         let file = Evidence::from_json(evidence.to_json().as_bytes()).unwrap();
-        file.convict(&log_vkey()).unwrap();
+        file.proves_misbehaviour(&log_vkey()).unwrap();
     });
     (finding.kind, finding.index, convicts.is_some())
 }

@@ -4,7 +4,6 @@
 use std::collections::VecDeque;
 
 use taglog_proto::{
-    audit::WitnessKeys,
     checkpoint::SignedCheckpoint,
     evidence::Evidence,
     merkle::{Frontier, Hash, NodeReader, node_hash, verify_consistency},
@@ -12,7 +11,7 @@ use taglog_proto::{
 };
 
 use taglog_audit::{
-    Auditor, AuditorError, Prepared, PushError, admit_rosters,
+    Auditor, AuditorError, Prepared, PushError, WitnessKeys, admit_rosters,
     evidence::{broken_rule, convicting, fork, inconsistency, no_seal},
 };
 

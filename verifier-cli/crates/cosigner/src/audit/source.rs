@@ -6,6 +6,7 @@ use std::{ops::Range, time::Duration};
 
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
 use taglog_proto::{
+    OperationError,
     checkpoint::SignedCheckpoint,
     merkle::{Hash, consistency_proof},
     tile::{FULL_WIDTH, TileKind, TilePath, decode_bundle},
@@ -106,7 +107,8 @@ impl Source {
     /// Why there is none, in words.
     pub async fn consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, String> {
         let mut nodes = TileNodes::new(&self.published, to);
-        let proof = nodes.run(|tiles| consistency_proof(tiles, from, to)).await.map_err(|error| error.to_string())?;
-        proof.map_err(|error| error.to_string())
+        let proof = nodes.run(|tiles| OperationError::unless_refused(consistency_proof(tiles, from, to))).await;
+        let proof = proof.map_err(|error| error.to_string())?;
+        proof.ok_or_else(|| format!("there is no consistency proof from size {from} to size {to}"))
     }
 }

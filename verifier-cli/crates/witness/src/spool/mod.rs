@@ -21,8 +21,8 @@ use std::{
 };
 
 use rusqlite::{Connection, ErrorCode};
+pub use taglog_proto::entry::Statement;
 use taglog_proto::{
-    entry::{Confirmation, Observation},
     name::{Digest, Image, Repository},
     note::VerifierKey,
     time::Timestamp,
@@ -97,15 +97,6 @@ fn is_bad_value(error: &rusqlite::Error) -> bool {
             | rusqlite::Error::InvalidColumnType(..)
             | rusqlite::Error::Utf8Error(..)
     )
-}
-
-/// A signed entry for the spool.
-#[derive(Clone, Debug)]
-pub enum Statement {
-    /// What was seen behind a tag.
-    Observation(Observation),
-    /// All tags of a repository are as last reported.
-    Confirmation(Confirmation),
 }
 
 /// A manifest that goes to the logs once its digest is logged.

@@ -163,7 +163,7 @@ fn carve_window(window: &[u8], witness: &VerifierKey, found: &mut BTreeSet<(Time
         else {
             continue;
         };
-        found.insert((observed(&statement), note.to_owned()));
+        found.insert((statement.observed(), note.to_owned()));
     }
 }
 
@@ -175,16 +175,6 @@ fn end_of_note(bytes: &[u8]) -> Option<usize> {
 }
 
 fn own_statement(bytes: &[u8], witness: &VerifierKey) -> Option<Statement> {
-    match Entry::parse(bytes) {
-        Ok(Entry::Observation(entry)) if entry.verify(witness).is_ok() => Some(Statement::Observation(entry)),
-        Ok(Entry::Confirmation(entry)) if entry.verify(witness).is_ok() => Some(Statement::Confirmation(entry)),
-        _ => None,
-    }
-}
-
-fn observed(statement: &Statement) -> Timestamp {
-    match statement {
-        Statement::Observation(entry) => entry.observed,
-        Statement::Confirmation(entry) => entry.observed,
-    }
+    let statement = Statement::from_entry(Entry::parse(bytes).ok()?)?;
+    statement.verify(witness).is_ok().then_some(statement)
 }

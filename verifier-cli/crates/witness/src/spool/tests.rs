@@ -1,7 +1,10 @@
 use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
-use taglog_proto::{entry::Seen, note::SigningKey};
+use taglog_proto::{
+    entry::{Confirmation, Observation, Seen},
+    note::SigningKey,
+};
 
 use super::*;
 use crate::decision::Reported;
