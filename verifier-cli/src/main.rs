@@ -10,31 +10,31 @@ mod commands;
 
 use crate::commands::{
     Cli, Report,
-    docker_plugin::{self, Asked},
+    docker_plugin::{self, Invocation},
     run,
 };
 
-/// An audit moves entries from thread to thread by the million, which the system's allocator is slow at. This one leaves
-/// `malloc` of C alone, so that programs which change the clock by preloading a library go on working.
+/// An audit passes millions of entries between threads, for which the system's allocator is slow. This one does not replace
+/// C's `malloc`, so that libraries which are preloaded to change the clock still work.
 #[global_allocator]
 static ALLOCATOR: snmalloc_rs::SnMalloc = snmalloc_rs::SnMalloc;
 
 fn main() -> ExitCode {
     let report = match docker_plugin::read(std::env::args_os()) {
-        Asked::Run(arguments) => report(Cli::parse_from(arguments)),
-        Asked::Metadata(metadata) => Report::done(metadata),
-        Asked::Configured { directory, arguments } => {
-            Report::failed(format!("cannot start: {}", docker_plugin::again(&directory, &arguments)))
+        Invocation::Run(arguments) => report(Cli::parse_from(arguments)),
+        Invocation::Metadata(metadata) => Report::done(metadata),
+        Invocation::Configured { directory, arguments } => {
+            Report::failed(format!("cannot start: {}", docker_plugin::reexec(&directory, &arguments)))
         }
     };
     for line in &report.notes {
-        // A reader of errors that has seen enough is no error either.
+        // A closed standard error is no error either.
         let _ = writeln!(std::io::stderr(), "taglog: {line}");
     }
     match std::io::stdout().write_all(report.output.as_bytes()) {
-        // A reader that has seen enough is no error.
+        // A closed pipe is no error.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
-            let _ = writeln!(std::io::stderr(), "taglog: cannot write the answer: {error}");
+            let _ = writeln!(std::io::stderr(), "taglog: cannot write the output: {error}");
             ExitCode::from(commands::exit::FAILED)
         }
         _ => ExitCode::from(report.exit),

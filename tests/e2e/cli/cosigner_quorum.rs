@@ -186,7 +186,7 @@ fn a_seal_newer_than_the_cosignatures_is_refused() {
     let log = CosignedRelayFixture::new();
     log.cosigned_by(vec![cosigner(1, -900), cosigner(2, -400)]);
     for command in [&["verify", &pinned(APP, "a")][..], &["history", APP]] {
-        is_refused(log.user.run(command), &["the log's seal is dated", "not to be trusted"]);
+        is_refused(log.user.run(command), &["the log's seal is dated", "not trusted"]);
     }
     log.cosigned_by(vec![cosigner(1, -900), cosigner(2, -100)]);
     log.verify(&[]).exits(0);
@@ -292,7 +292,7 @@ fn audit_accepts_two_of_three_cosignatures() {
         .run(&["audit"])
         .exits(3)
         .has_empty_stdout()
-        .prints(&["not to be trusted", "want 2 of (ams, fra, lon); cosigned by ams"]);
+        .prints(&["not trusted", "want 2 of (ams, fra, lon); cosigned by ams"]);
     assert!(log.user.remembered().is_empty());
     log.cosigned_by(vec![cosigner(1, 0), cosigner(3, 0)]);
     let audited = log.user.run_json(&["audit"]).exits(0).json();
@@ -305,7 +305,7 @@ fn mirror_accepts_two_of_three_cosignatures() {
     let log = CosignedRelayFixture::new();
     let mirror = ["mirror", "--directory", "copy"];
     log.cosigned_by(vec![cosigner(1, 0)]);
-    is_refused(log.user.run(&mirror), &["not to be trusted", "want 2 of (ams, fra, lon); cosigned by ams"]);
+    is_refused(log.user.run(&mirror), &["not trusted", "want 2 of (ams, fra, lon); cosigned by ams"]);
     assert!(!log.user.path("copy/checkpoint").exists() && !log.user.path("copy/tile").exists());
     log.cosigned_by(vec![cosigner(1, -50), cosigner(3, -40)]);
     log.user.run(&mirror).exits(0);

@@ -85,7 +85,7 @@ fn init_refuses_a_server_that_is_no_log() {
     user.run(&["init", "http://127.0.0.1:1", "--yes"]).exits(3).prints(&["cannot reach the log at http://127.0.0.1:1"]);
     user.run(&["init", &format!("{}/tile", server.url), "--yes"]).exits(3);
     for bad in ["nonsense", "ftp://log.example", "/a/path", "log.example/taglog", ""] {
-        user.run(&["init", bad, "--yes"]).exits(2).prints(&["no http or https address"]);
+        user.run(&["init", bad, "--yes"]).exits(2).prints(&["not the http or https address"]);
     }
     let forged = Proxy::editing(&server, "/checkpoint", |text| text.replacen('\n', "\n9", 1));
     user.run(&["init", &forged.url, "--yes"]).exits(4).has_empty_stdout().prints(&["does not verify"]);

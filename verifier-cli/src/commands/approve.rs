@@ -9,10 +9,11 @@ use taglog_proto::{
 };
 
 use super::{
-    Failure, Format, Global, Report, exit, judging, output,
+    context::{Failure, Format, Global, Report, exit},
+    judging, output,
     session::{self, Logs, now, parse_reference},
 };
-use taglog_log_client::lookup::Looked;
+use taglog_log_client::lookup::LogLookup;
 use taglog_policy::{
     Case, Demands, Judgement, Policy, judge,
     lock::{Approval, Lock},
@@ -30,7 +31,7 @@ Writes a line into taglog.lock, beside the policy or in the working directory, f
 who, why. From then on 'taglog verify' lets exactly that digest pass under that tag, whatever else the tag has been, \
 with the verdict 'approved'. A witness that counts must have sighted the digest under the tag, unless --unseen is given.
 
-{}", super::EXIT_CODES))]
+{}", super::context::EXIT_CODES))]
 pub struct ApproveArgs {
     /// The image and the digest: repository:tag@digest
     #[arg(value_name = "IMAGE@DIGEST")]
@@ -95,7 +96,7 @@ async fn look(
     let rules = Rules { policy: policy.clone(), lock: lock.clone(), locked: false, settled: false, platform: None };
     let verifier = judging::verifier(global, &Logs::open(global, policy)?, rules)?;
     let looked = verifier.look_up(std::slice::from_ref(logged)).await?;
-    let known = |looked: &Looked| -> Result<Known, Failure> {
+    let known = |looked: &LogLookup| -> Result<Known, Failure> {
         let report = looked.report(logged).ok_or_else(|| Failure::failed("the log did not answer"))?.clone();
         let (demands, approved) = (policy.demands(logged).in_log(&looked.log), lock.approved(logged));
         let served = Some(digest);

@@ -10,9 +10,9 @@ use clap::Args;
 use taglog_proto::{checkpoint::SignedCheckpoint, note::VerifierKey};
 
 use super::{
-    Failure, Format, Global, Report,
     audit_classes::Classes,
     audit_report::AuditReport,
+    context::{Failure, Format, Global, Report},
     progress_bar::Bar,
     session::{self, Session, now},
 };

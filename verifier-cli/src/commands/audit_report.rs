@@ -11,7 +11,7 @@ use taglog_proto::{checkpoint::Checkpoint, time::Timestamp};
 
 use super::{
     audit_classes::{Class, Classes},
-    exit,
+    context::exit,
     output::age,
 };
 use taglog_audit::{Auditor, AuditorError, Counts, Outcome, TagView};

@@ -1,10 +1,10 @@
 //! `taglog completions`: scripts with which shells complete this command.
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use clap_complete::{Shell, generate};
 use serde_json::json;
 
-use super::{Cli, Failure, Format, Global, Report};
+use super::context::{Failure, Format, Global, Report};
 
 /// Print a script with which a shell completes taglog's commands and options
 #[derive(Debug, Args)]
@@ -20,9 +20,9 @@ pub struct CompletionsArgs {
 }
 
 /// The script, on standard output.
-pub fn run(global: &Global, args: &CompletionsArgs) -> Result<Report, Failure> {
+pub fn run(global: &Global, args: &CompletionsArgs, command: &mut Command) -> Result<Report, Failure> {
     let mut script = Vec::new();
-    generate(args.shell, &mut Cli::command(), "taglog", &mut script);
+    generate(args.shell, command, "taglog", &mut script);
     let script = String::from_utf8(script).map_err(Failure::failed)?;
     Ok(Report::done(match global.output {
         Format::Text => script,

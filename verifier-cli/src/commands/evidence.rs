@@ -14,7 +14,11 @@ use taglog_proto::{
     tag_proof::MAX_TAG_PROOF,
 };
 
-use super::{Failure, Format, Global, Report, exit, progress_bar::Bar, session::Session};
+use super::{
+    context::{Failure, Format, Global, Report, exit},
+    progress_bar::Bar,
+    session::Session,
+};
 use taglog_evidence::{
     from_tag_proof::{Comparer, Finding},
     split_view::Comparison,

@@ -4,7 +4,8 @@ use clap::Args;
 use serde_json::json;
 
 use super::{
-    Failure, Format, Global, Report, exit, output,
+    context::{Failure, Format, Global, Report, exit},
+    output,
     session::{Session, now, parse_reference},
 };
 use taglog_log_client::lookup::look_up;

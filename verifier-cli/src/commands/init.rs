@@ -1,4 +1,4 @@
-//! `taglog init`: trusts a log.
+//! `taglog init`: adds a log to the trust file.
 
 use std::{fs, io::IsTerminal as _, path::Path, time::Duration};
 
@@ -11,9 +11,12 @@ use taglog_proto::{
     note::VerifierKey,
 };
 
-use super::{Failure, Format, Global, Report, session::trust_path};
+use super::{
+    context::{Failure, Format, Global, Report},
+    session::trust_path,
+};
 use taglog_log_client::{
-    About, LogClient, printable,
+    LogClient, LogDescription, printable,
     trust::{Trust, TrustFile},
 };
 
@@ -32,7 +35,7 @@ Know who they are, and give --cosigner for each that you believe.")]
 pub struct InitArgs {
     /// The address of the log
     url: String,
-    /// Do not ask: trust what the log says of itself, or what --vkey says
+    /// Do not ask: trust the keys in the log's own description, or those of --vkey
     #[arg(long)]
     yes: bool,
     /// The log's vkey, if you have it from its operator: any other is refused. Give its ML-DSA-44 vkey too if you have it
@@ -56,8 +59,8 @@ pub struct InitArgs {
 pub async fn run(global: &Global, args: InitArgs) -> Result<Report, Failure> {
     args.vkey.iter().try_for_each(|vkey| check_form(vkey))?;
     let client = LogClient::new(&args.url, Duration::from_secs(global.timeout)).map_err(Failure::usage)?;
-    let about = client.about().await.map_err(Failure::failed)?;
-    let keys = Keys::of(&about)?;
+    let description = client.description().await.map_err(Failure::failed)?;
+    let keys = DescribedKeys::of(&description)?;
     keys.check_wanted(&args.vkey)?;
     let checkpoint = client.checkpoint().await.map_err(Failure::failed)?;
     let checkpoint = SignedCheckpoint::parse(&checkpoint).map_err(Failure::failed)?;
@@ -74,14 +77,14 @@ pub async fn run(global: &Global, args: InitArgs) -> Result<Report, Failure> {
     if !args.also {
         check_existing(&path, &trust, args.replace)?;
     }
-    let named = named_cosigners(&about, &checkpoint, &trust);
-    let description = describe(&trust, size, &about.roster.witnesses, &named);
+    let named = named_cosigners(&description, &checkpoint, &trust);
+    let summary = describe(&trust, size, &description.roster.witnesses, &named);
     if !args.yes {
-        confirm(&description)?;
+        confirm(&summary)?;
     }
     write(&path, &text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
     Ok(match global.output {
-        Format::Text => Report::done(format!("{description}\nTrusted from now on: {}\n", path.display())),
+        Format::Text => Report::done(format!("{summary}\nTrusted from now on: {}\n", path.display())),
         Format::Json => {
             let log = &trust.log;
             let body = json!({
@@ -96,27 +99,27 @@ pub async fn run(global: &Global, args: InitArgs) -> Result<Report, Failure> {
     })
 }
 
-/// The keys that a log says are its own.
-struct Keys {
+/// The public keys in a log's description.
+struct DescribedKeys {
     ed25519: VerifierKey,
     ml_dsa: Option<CosignerKey>,
 }
 
-impl Keys {
-    fn of(about: &About) -> Result<Keys, Failure> {
-        let ed25519: VerifierKey = about.vkey.parse().map_err(Failure::failed)?;
-        let others = about.vkeys.iter().filter_map(|vkey| vkey.parse::<CosignerKey>().ok());
+impl DescribedKeys {
+    fn of(description: &LogDescription) -> Result<DescribedKeys, Failure> {
+        let ed25519: VerifierKey = description.vkey.parse().map_err(Failure::failed)?;
+        let others = description.vkeys.iter().filter_map(|vkey| vkey.parse::<CosignerKey>().ok());
         let mut ml_dsa = others.filter(|key| key.algorithm() == Algorithm::MlDsa44 && key.name() == ed25519.name());
-        Ok(Keys { ml_dsa: ml_dsa.next(), ed25519 })
+        Ok(DescribedKeys { ml_dsa: ml_dsa.next(), ed25519 })
     }
 
-    /// What a trust file says of this log.
+    /// The lines of a trust file for this log.
     fn lines(&self, url: &str) -> String {
         let ml_dsa = self.ml_dsa.as_ref().map(|key| format!("log {key}\n")).unwrap_or_default();
         format!("log {} {url}\n{ml_dsa}", self.ed25519)
     }
 
-    /// What the user has from the operator must be what the log says.
+    /// Checks the keys that the user has from the operator.
     fn check_wanted(&self, wanted: &[String]) -> Result<(), Failure> {
         let own: Vec<String> = [Some(self.ed25519.to_string()), self.ml_dsa.as_ref().map(CosignerKey::to_string)]
             .into_iter()
@@ -132,7 +135,7 @@ impl Keys {
     }
 }
 
-/// Whether this is a key that a log can have. A vkey has one spelling, so that texts can be compared afterwards.
+/// Checks that this is a key of a log. A vkey has exactly one canonical encoding, so texts can be compared afterwards.
 fn check_form(vkey: &str) -> Result<(), Failure> {
     match vkey.parse::<CosignerKey>() {
         Ok(key) if key.algorithm() == Algorithm::MlDsa44 => Ok(()),
@@ -140,8 +143,8 @@ fn check_form(vkey: &str) -> Result<(), Failure> {
     }
 }
 
-/// What the trust file will say of one log; cosigners go by the names of their keys.
-fn wanted_text(keys: &Keys, url: &str, args: &InitArgs) -> Result<String, Failure> {
+/// The trust file for one log; cosigners are named after their keys.
+fn wanted_text(keys: &DescribedKeys, url: &str, args: &InitArgs) -> Result<String, Failure> {
     let mut text = keys.lines(url);
     let mut names = Vec::new();
     for vkey in &args.cosigner {
@@ -159,16 +162,16 @@ fn wanted_text(keys: &Keys, url: &str, args: &InitArgs) -> Result<String, Failur
     Ok(trust.to_text())
 }
 
-/// The trust file as it is, and the lines of this log.
-fn extended(path: &Path, keys: &Keys, url: &str) -> Result<String, Failure> {
+/// The existing trust file with the lines of this log appended.
+fn extended(path: &Path, keys: &DescribedKeys, url: &str) -> Result<String, Failure> {
     let existing = fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
     Ok(format!("{}\n{}", existing.trim_end_matches('\n'), keys.lines(url)))
 }
 
-/// The cosigners that the log names, that have cosigned its checkpoint, and that are not asked for yet.
-fn named_cosigners(about: &About, checkpoint: &SignedCheckpoint, trust: &Trust) -> Vec<CosignerKey> {
+/// The cosigners that the log names and that have cosigned its checkpoint, without those of the trust file.
+fn named_cosigners(description: &LogDescription, checkpoint: &SignedCheckpoint, trust: &Trust) -> Vec<CosignerKey> {
     let asked: Vec<&CosignerKey> = trust.policy().cosigners().iter().map(|cosigner| &cosigner.key).collect();
-    let named = about.cosigners.iter().filter_map(|cosigner| cosigner.vkey.parse::<CosignerKey>().ok());
+    let named = description.cosigners.iter().filter_map(|cosigner| cosigner.vkey.parse::<CosignerKey>().ok());
     named.filter(|key| !asked.contains(&key) && matches!(key.cosigned(checkpoint), Ok(Some(_)))).collect()
 }
 
@@ -209,23 +212,25 @@ fn suggestion(named: &[CosignerKey]) -> String {
         return String::new();
     }
     let keys: String = named.iter().map(|key| format!("  --cosigner {key}\n")).collect();
-    format!("Cosigned by these keys too, as the log says; ask for those whose owners you know:\n{keys}")
+    format!(
+        "The log also names these cosigners, which have cosigned its checkpoint; require those whose operators you know:\n{keys}"
+    )
 }
 
 fn cosigners(trust: &Trust) -> String {
     match trust.policy().quorum_text() {
         Some(quorum) => quorum,
-        None => "none asked for: the log's own signatures are all there is (see --cosigner)".to_owned(),
+        None => "none: only the log's own signatures are required (see --cosigner)".to_owned(),
     }
 }
 
-/// A trust file for another log is not replaced by accident.
+/// Refuses to replace a trust file for another log without `--replace`.
 fn check_existing(path: &Path, trust: &Trust, replace: bool) -> Result<(), Failure> {
     if replace || !path.exists() {
         return Ok(());
     }
     match TrustFile::read(path).and_then(TrustFile::only) {
-        // Whoever asks for cosigners in it keeps them.
+        // A file that requires cosigners is not replaced by one without them.
         Ok(existing) if existing == *trust || (existing.log == trust.log && existing.is_plain()) => Ok(()),
         _ => Err(Failure::usage(format!(
             "{} exists and trusts something else, or asks for other cosigners: give --also to trust this log besides, \

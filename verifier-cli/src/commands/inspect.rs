@@ -19,17 +19,18 @@ use taglog_proto::{
 };
 
 use super::{
-    Failure, Format, Global, Report, output,
+    context::{Failure, Format, Global, Report, exit},
+    output,
     session::{trust_file, trust_path},
 };
 use taglog_log_client::{
-    lookup::{MISBEHAVIOUR, Part, origin, verify_saved},
+    lookup::{CosignedLookup, MISBEHAVIOUR, origin, verify_saved},
     printable,
     trust::{Trust, TrustFile},
 };
 use taglog_verify::saved::parse_proofs;
 
-/// Show a checkpoint, entry, entry bundle, receipt, tag proof or evidence file to people
+/// Show a checkpoint, entry, entry bundle, receipt, tag proof or evidence file as text
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -44,8 +45,8 @@ pub struct InspectArgs {
     file: PathBuf,
 }
 
-/// What was found, as pairs for people and programs, and whether it verifies.
-struct Found {
+/// The content as text and JSON, and whether it verifies.
+struct Inspection {
     kind: &'static str,
     body: Value,
     text: String,
@@ -76,7 +77,7 @@ pub fn run(global: &Global, args: &InspectArgs) -> Result<Report, Failure> {
         }
     });
     if matches!(found.verified, Some(Err(_))) {
-        report.exit = super::exit::MISBEHAVED;
+        report.exit = exit::MISBEHAVED;
     }
     Ok(report)
 }
@@ -94,7 +95,7 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-fn inspect(bytes: &[u8], trust: &[Trust]) -> Result<Found, String> {
+fn inspect(bytes: &[u8], trust: &[Trust]) -> Result<Inspection, String> {
     let text = std::str::from_utf8(bytes).unwrap_or("");
     if text.starts_with("c2sp.org/tlog-proof@v1\n") {
         return inspect_receipt(bytes, trust);
@@ -114,7 +115,7 @@ fn inspect(bytes: &[u8], trust: &[Trust]) -> Result<Found, String> {
     }
 }
 
-fn inspect_json(text: &str, trust: &[Trust]) -> Result<Found, String> {
+fn inspect_json(text: &str, trust: &[Trust]) -> Result<Inspection, String> {
     let value: Value = serde_json::from_str(text).unwrap_or_default();
     match value["type"].as_str() {
         Some(kind) if kind == MISBEHAVIOUR => Ok(inspect_misbehaviour(value)),
@@ -123,8 +124,8 @@ fn inspect_json(text: &str, trust: &[Trust]) -> Result<Found, String> {
     }
 }
 
-/// What `taglog` kept of a false answer: shown, since it convicts nobody by itself.
-fn inspect_misbehaviour(value: Value) -> Found {
+/// A false response that `taglog` has stored. It is only shown, since it proves nothing by itself.
+fn inspect_misbehaviour(value: Value) -> Inspection {
     let error = printable(value["error"].as_str().unwrap_or(""));
     let size = |key: &str| {
         let checkpoint = SignedCheckpoint::parse(value[key].as_str().unwrap_or("").as_bytes());
@@ -135,17 +136,17 @@ fn inspect_misbehaviour(value: Value) -> Found {
         size("remembered"),
         size("checkpoint")
     );
-    Found { kind: "kept misbehaviour", body: value, text, verified: None }
+    Inspection { kind: "kept misbehaviour", body: value, text, verified: None }
 }
 
-fn inspect_checkpoint(checkpoint: &SignedCheckpoint, trust: &[Trust]) -> Found {
+fn inspect_checkpoint(checkpoint: &SignedCheckpoint, trust: &[Trust]) -> Inspection {
     let said = checkpoint.unverified();
     let signatures: Vec<String> =
         checkpoint.note().signatures.iter().map(|s| format!("{}+{}", printable(&s.name), s.key_id)).collect();
     let origin = printable(&said.origin);
     let checked = log_of(trust, &said.origin).map(|log| log.check(checkpoint));
     let cosigned = checked.as_ref().and_then(|checked| checked.as_ref().ok()).cloned().unwrap_or_default();
-    Found {
+    Inspection {
         kind: "checkpoint",
         text: format!(
             "origin  {origin}\nsize    {}\nroot    {}\nsigned  {}\n{}",
@@ -162,13 +163,13 @@ fn inspect_checkpoint(checkpoint: &SignedCheckpoint, trust: &[Trust]) -> Found {
     }
 }
 
-fn inspect_entry(bytes: &[u8]) -> Result<Found, String> {
+fn inspect_entry(bytes: &[u8]) -> Result<Inspection, String> {
     let entry = Entry::parse(bytes).map_err(|error| error.to_string())?;
     let text = entry.to_string();
-    Ok(Found { kind: "entry", body: Value::from(text.clone()), text, verified: None })
+    Ok(Inspection { kind: "entry", body: Value::from(text.clone()), text, verified: None })
 }
 
-fn inspect_bundle(entries: &[&[u8]]) -> Result<Found, String> {
+fn inspect_bundle(entries: &[&[u8]]) -> Result<Inspection, String> {
     let mut text = String::new();
     let mut rows = Vec::new();
     for (i, bytes) in entries.iter().enumerate() {
@@ -177,14 +178,14 @@ fn inspect_bundle(entries: &[&[u8]]) -> Result<Found, String> {
         let _ = writeln!(text, "--- {i}\n{entry}");
         rows.push(Value::from(entry.to_string()));
     }
-    Ok(Found { kind: "entry bundle", body: Value::from(rows), text, verified: None })
+    Ok(Inspection { kind: "entry bundle", body: Value::from(rows), text, verified: None })
 }
 
-fn inspect_receipt(bytes: &[u8], trust: &[Trust]) -> Result<Found, String> {
+fn inspect_receipt(bytes: &[u8], trust: &[Trust]) -> Result<Inspection, String> {
     let receipt = Receipt::parse(bytes).map_err(|error| error.to_string())?;
     let said = receipt.checkpoint.unverified();
     let entry = receipt.extra.as_ref().map(|extra| printable_entry(extra)).unwrap_or_default();
-    Ok(Found {
+    Ok(Inspection {
         kind: "receipt (tlog-proof)",
         text: format!(
             "index   {}\nlog     {} at {} entries\n\n{entry}\n",
@@ -203,8 +204,7 @@ fn check_receipt(receipt: &Receipt, log: &Trust) -> Result<String, String> {
     Ok(log.origin().to_owned())
 }
 
-/// The log of this origin. Of an origin that the trust file does not name nothing verifies under its first log either,
-/// which then says why.
+/// The log of this origin; the first log for an origin that the trust file does not name, so that its error is shown.
 fn log_of<'a>(trust: &'a [Trust], origin: &str) -> Option<&'a Trust> {
     trust.iter().find(|log| log.origin() == origin).or(trust.first())
 }
@@ -213,7 +213,7 @@ fn printable_entry(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control() || *c == '\n').collect()
 }
 
-fn inspect_proofs(text: &str, trust: &[Trust]) -> Result<Found, String> {
+fn inspect_proofs(text: &str, trust: &[Trust]) -> Result<Inspection, String> {
     let proofs = parse_proofs(text)?;
     let images: Vec<String> = proofs.iter().flat_map(|p| &p.images).map(|answer| printable(&answer.image)).collect();
     let unverified = format!("images  {}\n", images.join(", "));
@@ -223,13 +223,18 @@ fn inspect_proofs(text: &str, trust: &[Trust]) -> Result<Found, String> {
         logs.extend(trust.first().cloned());
     }
     if logs.is_empty() {
-        return Ok(Found { kind: "tag proof", text: unverified, body: json!({ "images": images }), verified: None });
+        return Ok(Inspection {
+            kind: "tag proof",
+            text: unverified,
+            body: json!({ "images": images }),
+            verified: None,
+        });
     }
     let looked = match verify_saved(proofs, &logs) {
         Ok(looked) => looked,
         Err(error) => {
             let verified = Some(Err(error.to_string()));
-            return Ok(Found { kind: "tag proof", text: unverified, body: json!({ "images": images }), verified });
+            return Ok(Inspection { kind: "tag proof", text: unverified, body: json!({ "images": images }), verified });
         }
     };
     let mut text = String::new();
@@ -240,25 +245,25 @@ fn inspect_proofs(text: &str, trust: &[Trust]) -> Result<Found, String> {
             let (image, history) = (report.image.to_string(), output::history_json(report));
             rows.push(json!({ "log": looked.log, "image": image, "history": history }));
         }
-        if let Some(Part { lookup, cosigned }) = looked.oldest() {
+        if let Some(CosignedLookup { lookup, cosigned }) = looked.oldest() {
             let (log, sealed, size) = (&looked.log, lookup.seal.time, lookup.checkpoint.size);
             let _ = writeln!(text, "log     {log}\nsealed  {sealed} at {size} entries");
             text += &output::cosigned_lines(cosigned);
         }
     }
     let verified = logs.iter().map(Trust::origin).collect::<Vec<_>>().join(", ");
-    Ok(Found { kind: "tag proof", text, body: json!({ "images": rows }), verified: Some(Ok(verified)) })
+    Ok(Inspection { kind: "tag proof", text, body: json!({ "images": rows }), verified: Some(Ok(verified)) })
 }
 
-fn inspect_evidence(bytes: &[u8], trust: &[Trust]) -> Result<Found, String> {
+fn inspect_evidence(bytes: &[u8], trust: &[Trust]) -> Result<Inspection, String> {
     let evidence = Evidence::from_json(bytes).map_err(|error| error.to_string())?;
     let convict = |log: &Trust| match evidence.proves_misbehaviour(&log.log) {
         Ok(accusation) => Ok((format!("{accusation}\n"), log.origin().to_owned())),
         Err(error) => Err(error.to_string()),
     };
-    // It convicts one log; what the others' keys say of it does not matter then.
+    // The evidence is about one log; errors under the other keys do not matter if it verifies under one.
     let convicts = trust.iter().map(convict).reduce(|one, other| one.or(other));
     let text = convicts.iter().flatten().map(|(accusation, _)| accusation.clone()).collect::<String>();
     let verified = convicts.map(|convicts| convicts.map(|(_, log)| log));
-    Ok(Found { kind: "evidence of misbehaviour", body: json!({ "says": text.trim_end() }), text, verified })
+    Ok(Inspection { kind: "evidence of misbehaviour", body: json!({ "says": text.trim_end() }), text, verified })
 }

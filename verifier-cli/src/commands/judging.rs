@@ -5,10 +5,10 @@ use std::collections::HashMap;
 use taglog_proto::name::{Digest, Image};
 
 use super::{
-    Failure, Global,
+    context::{Failure, Global},
     session::{Logs, parse_reference, registry},
 };
-use taglog_image_sources::{Found, Place};
+use taglog_image_sources::{Place, ScanResult};
 use taglog_verify::{Parts, Question, Rules, Untagged, Verifier, VerifyError};
 
 /// A verifier with these rules.
@@ -32,7 +32,7 @@ fn is_usage(error: &VerifyError) -> bool {
     match error {
         VerifyError::Memory { .. } => true,
         VerifyError::Several(errors) => errors.iter().any(is_usage),
-        VerifyError::Misbehaved(_) | VerifyError::Client { .. } | VerifyError::Distrust { .. } => false,
+        VerifyError::Misbehaved(_) | VerifyError::Client { .. } | VerifyError::InsufficientTrust { .. } => false,
     }
 }
 
@@ -62,7 +62,7 @@ impl Questions {
     }
 
     /// Adds what files name.
-    pub fn add_found(&mut self, found: &Found) {
+    pub fn add_found(&mut self, found: &ScanResult) {
         for named in &found.images {
             let (place, digest) = (named.place.clone(), named.reference.digest);
             match (named.image(), digest) {

@@ -1,4 +1,4 @@
-//! `taglog keygen`: makes a witness's or a cosigner's key.
+//! `taglog keygen`: generates the key of a witness or a cosigner.
 
 use std::{
     fs,
@@ -15,9 +15,12 @@ use taglog_proto::{
     note::SigningKey,
 };
 
-use super::{Failure, Format, Global, Report, session::config_path};
+use super::{
+    context::{Failure, Format, Global, Report},
+    session::config_path,
+};
 
-/// Make a witness's or a cosigner's key: the secret goes to a file, the public vkey to standard output
+/// Generate the key of a witness or a cosigner: the secret key goes to a file, the vkey to standard output
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -26,13 +29,13 @@ Examples:
   taglog keygen --cosigner cosigner.example/ams --key ./cosigner.key
   taglog keygen --cosigner cosigner.example/ams --ml-dsa --key ./cosigner-ml-dsa.key")]
 pub struct KeygenArgs {
-    /// The witness's name for ever: a URL without scheme, of a-z, 0-9, '.', '_', '/', '-'
+    /// The permanent name of the witness: a URL without scheme, of a-z, 0-9, '.', '_', '/', '-'
     #[arg(required_unless_present = "cosigner")]
     name: Option<String>,
-    /// Make a cosigner's key of this name instead: a URL without scheme; a key of Ed25519 cosignatures
+    /// Generate a cosigner's key with this name instead (a URL without scheme), for Ed25519 cosignatures
     #[arg(long, value_name = "NAME", conflicts_with = "name")]
     cosigner: Option<String>,
-    /// The cosigner's key is one of ML-DSA-44, which withstands quantum computers
+    /// Generate an ML-DSA-44 key for the cosigner, which is secure against quantum computers
     #[arg(long, requires = "cosigner", conflicts_with = "name")]
     ml_dsa: bool,
     /// Where to write the secret key, with mode 0600 [default: taglog/witness.key, cosigner.key or cosigner-ml-dsa.key
@@ -41,15 +44,15 @@ pub struct KeygenArgs {
     key: Option<PathBuf>,
 }
 
-/// What was made: how it is spelled, and what the person does next.
-struct Made {
+/// A new key, its default file name, and a hint for the user.
+struct NewKey {
     vkey: String,
     secret: String,
     file: &'static str,
     next: &'static str,
 }
 
-/// Makes a key. An existing file is never overwritten.
+/// Generates a key. An existing file is never overwritten.
 pub fn run(global: &Global, args: KeygenArgs) -> Result<Report, Failure> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(Failure::failed)?;
@@ -70,10 +73,10 @@ pub fn run(global: &Global, args: KeygenArgs) -> Result<Report, Failure> {
     Ok(report)
 }
 
-fn witness(name: &str, seed: &[u8; 32]) -> Result<Made, Failure> {
+fn witness(name: &str, seed: &[u8; 32]) -> Result<NewKey, Failure> {
     WitnessName::parse(name).map_err(Failure::usage)?;
     let key = SigningKey::from_seed(name, seed).map_err(Failure::usage)?;
-    Ok(Made {
+    Ok(NewKey {
         vkey: key.verifier_key().to_string(),
         secret: key.to_secret_string(),
         file: "witness.key",
@@ -81,13 +84,13 @@ fn witness(name: &str, seed: &[u8; 32]) -> Result<Made, Failure> {
     })
 }
 
-fn cosigner(name: &str, ml_dsa: bool, seed: &[u8; 32]) -> Result<Made, Failure> {
+fn cosigner(name: &str, ml_dsa: bool, seed: &[u8; 32]) -> Result<NewKey, Failure> {
     let (algorithm, file) = match ml_dsa {
         true => (Algorithm::MlDsa44, "cosigner-ml-dsa.key"),
         false => (Algorithm::Ed25519, "cosigner.key"),
     };
     let key = CosignerSigningKey::from_seed(name, algorithm, seed).map_err(Failure::usage)?;
-    Ok(Made {
+    Ok(NewKey {
         vkey: key.key().to_string(),
         secret: key.to_secret_string(),
         file,

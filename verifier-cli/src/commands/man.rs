@@ -5,14 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use clap::{Args, Command, CommandFactory as _};
+use clap::{Args, Command};
 use clap_mangen::{
     Man,
     roff::{Roff, roman},
 };
 use serde_json::json;
 
-use super::{Cli, Failure, Format, Global, Report};
+use super::context::{Failure, Format, Global, Report};
 
 /// Write the manual as man pages, one for each command
 #[derive(Debug, Args)]
@@ -27,11 +27,11 @@ pub struct ManArgs {
 }
 
 /// Writes every page, and names them.
-pub fn run(global: &Global, args: &ManArgs) -> Result<Report, Failure> {
+pub fn run(global: &Global, args: &ManArgs, command: Command) -> Result<Report, Failure> {
     let directory = &args.directory;
     let fault = |error: io::Error| Failure::usage(format!("{}: {error}", directory.display()));
     std::fs::create_dir_all(directory).map_err(fault)?;
-    let mut command = Cli::command().disable_help_subcommand(true);
+    let mut command = command.disable_help_subcommand(true);
     command.build();
     let mut pages = Vec::new();
     write_pages(&command, directory, &mut pages).map_err(fault)?;

@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Failure, Format, Global, Report, exit,
+    context::{Failure, Format, Global, Report, exit},
     progress_bar::Bar,
     running::{LogFormat, start_logging, stop_on_signals},
     session::Session,
@@ -146,7 +146,7 @@ fn is_passing(error: &MirrorError) -> bool {
         error,
         MirrorError::Static(_)
             | MirrorError::Checkpoint(_)
-            | MirrorError::Distrust(_)
+            | MirrorError::InsufficientTrust(_)
             | MirrorError::Untrue { .. }
             | MirrorError::Compare(_)
     )

@@ -1,4 +1,4 @@
-//! `taglog observe`: asks registries what tags point to, and reports it to the log.
+//! `taglog observe`: resolves tags at their registries, and reports the digests to the log.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use taglog_proto::{
 };
 
 use super::{
-    Failure, Format, Global, Report,
+    context::{Failure, Format, Global, Report},
     output::cosignatures_json,
     session::{Session, config_path, now, parse_reference, registry},
 };
@@ -84,7 +84,7 @@ fn text_row(row: &Value) -> String {
     format!("{image}  {digest}  {status} as entry {}; manifest {kept}\n", row["index"])
 }
 
-/// Everything that one observation needs.
+/// The clients and the key for observations.
 struct Witness<'a> {
     session: &'a Session,
     client: LogClient,
@@ -114,18 +114,18 @@ impl Witness<'_> {
         }))
     }
 
-    /// HEAD says which digest; the manifest must hash to it.
+    /// Resolves the tag by HEAD, and fetches the manifest, which must hash to the digest.
     async fn ask(&self, image: &Image) -> Result<Manifest, Failure> {
         let digest = self.registry.head(image).await.map_err(Failure::failed)?;
         let reference = ManifestReference::Digest(digest);
         self.registry.manifest(&image.repository, &reference).await.map_err(Failure::failed)
     }
 
-    /// Submits and believes only a receipt that verifies, under a checkpoint that has the quorum and is consistent
-    /// with what was remembered before.
+    /// Submits the entry and verifies its receipt, under a checkpoint with the quorum that is consistent with the remembered
+    /// one.
     async fn submit(&self, entry: &Observation) -> Result<(u64, &'static str, Quorate), Failure> {
         let (log, memory) = (&self.session.trust.log, &self.session.memory);
-        // Before the submission: what others remember meanwhile may well be newer than our receipt.
+        // Before the submission: another process may meanwhile remember a newer checkpoint than the receipt's.
         let remembered = memory.load(log).map_err(Failure::usage)?;
         let (index, duplicate, proof) = self.client.submit(&entry.to_string()).await.map_err(Failure::failed)?;
         let mut checker = ReceiptChecker::new(log, self.key.verifier_key());
@@ -136,7 +136,7 @@ impl Witness<'_> {
             .await
             .map_err(|error| self.session.failure(error))?;
         let cosigned = self.session.trust.check(&receipt.checkpoint).map_err(|error| {
-            Failure::failed(format!("submitted, and entry {index} according to the log; but {error}"))
+            Failure::failed(format!("submitted as entry {index} according to the log, but {error}"))
         })?;
         memory.advance(log, remembered.as_ref(), &receipt.checkpoint).map_err(Failure::usage)?;
         Ok((index, if duplicate { "duplicate" } else { "added" }, cosigned))

@@ -1,4 +1,4 @@
-//! How histories and verdicts are shown, for people and as JSON.
+//! Histories and verdicts as text and as JSON.
 
 use std::fmt::Write as _;
 
@@ -6,44 +6,41 @@ use serde_json::{Value, json};
 use taglog_proto::{entry::Seen, name::WitnessId, policy::Quorate, tag_proof::ImageReport, time::Timestamp};
 
 use taglog_base::duration::in_words;
-use taglog_log_client::{lookup::Part, printable};
+use taglog_log_client::{lookup::CosignedLookup, printable};
 use taglog_policy::{Judgement, Move, TrustedWitness};
 
-/// One sighting of an image, by whom and when.
-pub struct Event<'a> {
+/// One sighting of an image.
+pub struct SightingEvent<'a> {
     /// The log index of the observation.
     pub index: u64,
-    /// When the witness looked.
     pub observed: Timestamp,
-    /// What it saw.
     pub seen: Seen,
-    /// Who.
     pub witness: &'a WitnessId,
-    /// Whether this witness had seen the same before, and something else since: a rollback.
+    /// Whether this witness had seen the same digest before, and another one since.
     pub rollback: bool,
 }
 
 /// All sightings of an image in the order of the log, newest last.
-pub fn events(report: &ImageReport) -> Vec<Event<'_>> {
+pub fn events(report: &ImageReport) -> Vec<SightingEvent<'_>> {
     let mut events = Vec::new();
     for witness in &report.witnesses {
         let mut before: Vec<Seen> = Vec::new();
         for sighted in &witness.sightings {
             let seen = sighted.sighting.seen;
-            // Gone and back unchanged is no rollback: only another digest in between makes it one.
+            // A tag that was gone and returns with the same digest is not a rollback.
             let rollback = before.contains(&seen) && before.last() != Some(&seen);
             if seen != Seen::Gone {
                 before.push(seen);
             }
             let (index, observed) = (sighted.sighting.index, sighted.observed);
-            events.push(Event { index, observed, seen, witness: &witness.line.witness, rollback });
+            events.push(SightingEvent { index, observed, seen, witness: &witness.line.witness, rollback });
         }
     }
     events.sort_by_key(|event| event.index);
     events
 }
 
-/// The history as lines for people.
+/// The history as lines of text.
 pub fn history_lines(report: &ImageReport, indent: &str) -> String {
     let mut text = String::new();
     for event in events(report) {
@@ -61,7 +58,7 @@ pub fn history_lines(report: &ImageReport, indent: &str) -> String {
     text
 }
 
-/// What one log says of an image, as JSON.
+/// The verdict of one log on an image, as JSON.
 pub fn log_answer_json(log: &str, judgement: &Judgement, report: Option<&ImageReport>) -> Value {
     json!({
         "log": log,
@@ -84,7 +81,6 @@ fn move_json(moved: &Move) -> Value {
     })
 }
 
-/// The history as JSON.
 pub fn history_json(report: &ImageReport) -> Value {
     let sightings: Vec<Value> = events(report)
         .iter()
@@ -116,15 +112,15 @@ pub fn history_json(report: &ImageReport) -> Value {
     json!({ "sightings": sightings, "witnesses": witnesses })
 }
 
-/// A witness whose word counts, as JSON: up to which index, in any log or in which ones.
+/// A trusted witness as JSON: up to which index, in all logs or in named ones.
 pub fn trusted_json(trusted: &TrustedWitness) -> Value {
     let anywhere = trusted.until.filter(|_| trusted.until_in.is_empty());
     json!({ "witness": trusted.id.to_string(), "until": anywhere, "untilIn": trusted.until_in })
 }
 
-/// The state of the log that an answer refers to, as JSON.
-pub fn log_json(part: &Part, now: Timestamp) -> Value {
-    let Part { lookup, cosigned } = part;
+/// The checkpoint of a look-up, as JSON.
+pub fn log_json(part: &CosignedLookup, now: Timestamp) -> Value {
+    let CosignedLookup { lookup, cosigned } = part;
     json!({
         "origin": lookup.checkpoint.origin,
         "size": lookup.checkpoint.size,
@@ -136,15 +132,15 @@ pub fn log_json(part: &Part, now: Timestamp) -> Value {
     })
 }
 
-/// Who cosigned and when, as JSON.
+/// The cosigners and times, as JSON.
 pub fn cosignatures_json(cosigned: &Quorate) -> Vec<Value> {
     let row = |(name, time): &(String, Timestamp)| json!({ "cosigner": printable(name), "time": time.to_string() });
     cosigned.cosignatures.iter().map(row).collect()
 }
 
-/// The state of the log that an answer refers to, and who vouches for it, as lines for people.
-pub fn log_lines(part: &Part, now: Timestamp) -> String {
-    let Part { lookup, cosigned } = part;
+/// The checkpoint of a look-up and its cosigners, as lines of text.
+pub fn log_lines(part: &CosignedLookup, now: Timestamp) -> String {
+    let CosignedLookup { lookup, cosigned } = part;
     let (checkpoint, sealed) = (&lookup.checkpoint, lookup.seal.time);
     let log = format!("log {} at {} entries, sealed {sealed}", checkpoint.origin, checkpoint.size);
     match cosigned.fresh {
@@ -153,15 +149,17 @@ pub fn log_lines(part: &Part, now: Timestamp) -> String {
     }
 }
 
-/// Who cosigned and when, as lines for people.
+/// The cosigners and times, as lines of text.
 pub fn cosigned_lines(cosigned: &Quorate) -> String {
     let good = cosigned.cosignatures.iter().map(|(name, time)| format!("cosigned by {} at {time}\n", printable(name)));
-    let faulty =
-        cosigned.faulty.iter().map(|name| format!("a line in the name of {} does not verify\n", printable(name)));
+    let faulty = cosigned
+        .faulty
+        .iter()
+        .map(|name| format!("a cosignature in the name of {} does not verify\n", printable(name)));
     good.chain(faulty).collect()
 }
 
-/// An age in words: `3 s old`, `5 min old`, `2 h old`, `4 days old`.
+/// An age as text: `3 s old`, `5 min old`, `2 h old`, `4 days old`.
 pub fn age(from: Timestamp, now: Timestamp) -> String {
     let seconds = now.unix().saturating_sub(from.unix());
     match u64::try_from(seconds) {

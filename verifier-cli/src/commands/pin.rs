@@ -8,7 +8,8 @@ use std::{
 use clap::Args;
 
 use super::{
-    Failure, Global, Report, ReportFormat, exit, judging,
+    context::{Failure, Global, Report, ReportFormat, exit},
+    judging,
     pin_report::{Manner, Outcome, Row, report},
     progress_bar::Bar,
     session::{self, Logs},
@@ -42,7 +43,7 @@ the tag move, or to the digest that a person approved.
 
 Images that are made of variables cannot be pinned in place: the digest to write is shown.
 
-{}", super::EXIT_CODES))]
+{}", super::context::EXIT_CODES))]
 pub struct PinArgs {
     /// A file, a directory, or '-' for standard input, rewritten to standard output; may be repeated
     #[arg(short, long = "file", required = true, value_name = "FILE")]

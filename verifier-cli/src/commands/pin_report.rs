@@ -5,7 +5,7 @@ use similar::TextDiff;
 use taglog_proto::name::Digest;
 
 use super::{
-    Failure, Report, ReportFormat, exit,
+    context::{Failure, Report, ReportFormat, exit},
     verify_output::{self, Item, Level},
 };
 use taglog_image_sources::{FoundImage, LeftOut};

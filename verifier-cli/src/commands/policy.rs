@@ -10,7 +10,8 @@ use taglog_proto::{
 };
 
 use super::{
-    Failure, Format, Global, Report, exit, output,
+    context::{Failure, Format, Global, Report, exit},
+    output,
     session::{self, Logs, now, parse_reference},
 };
 use taglog_base::duration::exactly;
@@ -112,13 +113,13 @@ async fn check(global: &Global, args: &CheckArgs) -> Result<Report, Failure> {
 async fn roster(global: &Global, policy: &Policy) -> Result<BTreeSet<WitnessId>, Failure> {
     let mut all = BTreeSet::new();
     for Log { client, trust } in Logs::open(global, policy)?.clients()? {
-        let about = client.about().await.map_err(Failure::failed)?;
+        let description = client.description().await.map_err(Failure::failed)?;
         let trusted = trust.log.to_string();
-        if about.vkey != trusted {
-            let other = printable(&about.vkey);
+        if description.vkey != trusted {
+            let other = printable(&description.vkey);
             return Err(Failure::failed(format!("the log there is {other}, and the trust file names {trusted}")));
         }
-        for vkey in &about.roster.witnesses {
+        for vkey in &description.roster.witnesses {
             let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("the log's roster: {error}"));
             let vkey: VerifierKey = vkey.parse().map_err(|error| failed(&error))?;
             let id = WitnessId::parse(&format!("{}+{}", vkey.name(), vkey.key_id())).map_err(|error| failed(&error))?;

@@ -1,5 +1,4 @@
-//! What commands that run for long share: their log on standard error, the signals that end them, and what
-//! systemd is told.
+//! Shared by long-running commands: the log on standard error, signals, and notifications to systemd.
 
 use std::io::IsTerminal as _;
 
@@ -12,13 +11,13 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
 /// How to write the log on standard error.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum LogFormat {
-    /// For people.
+    /// Human-readable.
     Text,
     /// One JSON object a line.
     Json,
 }
 
-/// Logs to `writer`, which ends up on standard error; `RUST_LOG` says how much.
+/// Starts logging to `writer`, which writes to standard error; the level is in `RUST_LOG` (`info` by default).
 pub fn start_logging<W>(format: LogFormat, writer: W)
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
@@ -31,10 +30,7 @@ where
     }
 }
 
-/// Cancelled by the first SIGTERM or SIGINT.
-///
-/// # Errors
-/// What the system says.
+/// Returns a token that the first SIGTERM or SIGINT cancels.
 pub fn stop_on_signals() -> std::io::Result<CancellationToken> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
@@ -49,9 +45,9 @@ pub fn stop_on_signals() -> std::io::Result<CancellationToken> {
     Ok(stop)
 }
 
-/// Tells systemd, where the program runs under it.
+/// Notifies systemd, if the program runs under it.
 pub fn notify(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
-        tracing::warn!(%error, "systemd cannot be told");
+        tracing::warn!(%error, "systemd cannot be notified");
     }
 }

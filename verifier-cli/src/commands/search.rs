@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use taglog_proto::{entry::Seen, name::Digest};
 
 use super::{
-    Failure, Format, Global, Report, exit,
+    context::{Failure, Format, Global, Report, exit},
     output::age,
     session::{self, Session, now},
 };

@@ -1,4 +1,4 @@
-//! What commands that talk to logs share: the trust file, the clients, the memory.
+//! Shared by commands that access logs: the trust file, clients, and remembered checkpoints.
 
 use std::{
     path::{Path, PathBuf},
@@ -12,7 +12,7 @@ use taglog_proto::{
     time::Timestamp,
 };
 
-use super::{Failure, Global};
+use super::context::{Failure, Global};
 use taglog_log_client::{
     LogClient,
     lookup::{LookupError, MISBEHAVIOUR},
@@ -23,18 +23,18 @@ use taglog_oci_registry::{Registry, RegistryOptions};
 use taglog_policy::{Policy, lock::Lock};
 use taglog_verify::Log;
 
-/// Where a file of the user's configuration is.
+/// The path of a file in the user's configuration directory.
 pub fn config_path(name: &str) -> Result<PathBuf, Failure> {
     let directories = choose_base_strategy().map_err(Failure::usage)?;
     Ok(directories.config_dir().join("taglog").join(name))
 }
 
-/// The trust file: the one named, or the default one.
+/// The path of the trust file: from the command line, or the default.
 pub fn trust_path(global: &Global) -> Result<PathBuf, Failure> {
     global.trust.clone().map_or_else(|| config_path("trust"), Ok)
 }
 
-/// The trust file that the command line names, else the policy, else the default one.
+/// The path of the trust file: from the command line, else from the policy, else the default.
 fn trust_path_under(global: &Global, policy: &Policy) -> Result<PathBuf, Failure> {
     match (&global.trust, policy.trust_path()) {
         (None, Some(path)) => Ok(path),
@@ -42,7 +42,8 @@ fn trust_path_under(global: &Global, policy: &Policy) -> Result<PathBuf, Failure
     }
 }
 
-/// The policy: the file named, else the `taglog.toml` of the working directory or of one above it; `none` goes without.
+/// The policy: the named file, else the `taglog.toml` of the working directory or the nearest one above it; `none` for no
+/// policy.
 pub fn policy(global: &Global) -> Result<Policy, Failure> {
     let path = match &global.policy {
         Some(none) if none.as_os_str() == "none" => None,
@@ -52,7 +53,7 @@ pub fn policy(global: &Global) -> Result<Policy, Failure> {
     path.map_or_else(|| Ok(Policy::without_file()), |path| Policy::read(&path).map_err(Failure::usage))
 }
 
-/// The lock of a policy, and where it is: beside the policy, else in the working directory.
+/// The path and content of the lock file: beside the policy, else in the working directory.
 pub fn lock(policy: &Policy) -> Result<(PathBuf, Lock), Failure> {
     let path = Lock::path_for(policy, &working_directory()?);
     let lock = Lock::read(&path).map_err(Failure::usage)?;
@@ -63,18 +64,18 @@ fn working_directory() -> Result<PathBuf, Failure> {
     std::env::current_dir().map_err(|error| Failure::usage(format!("the working directory: {error}")))
 }
 
-/// All trusted logs, and what is remembered of them: for what is asked of every log.
+/// All trusted logs and their remembered checkpoints, for commands that use every log.
 pub struct Logs {
-    /// In the order of the trust file; at least one. An address on the command line stands in the place of the file's.
+    /// In the order of the trust file; at least one. An address on the command line replaces that of the file.
     pub trusted: Vec<Trust>,
-    /// Checkpoints verified before.
+    /// Remembered checkpoints.
     pub memory: Memory,
     timeout: Duration,
 }
 
 impl Logs {
-    /// Reads the trust file that the command line names, else the policy, else the default one. `--log` chooses one of
-    /// its logs. Sends nothing.
+    /// Reads the trust file of the command line, else of the policy, else the default. `--log` chooses one of its logs. Sends
+    /// nothing.
     pub fn open(global: &Global, policy: &Policy) -> Result<Logs, Failure> {
         let path = trust_path_under(global, policy)?;
         let file = trust_file(&path)?;
@@ -83,7 +84,6 @@ impl Logs {
         Ok(Logs { trusted: file.logs().to_vec(), memory: memory(global)?, timeout: global.timeout() })
     }
 
-    /// The ways to them.
     pub fn clients(&self) -> Result<Vec<Log>, Failure> {
         let log = |trust: &Trust| -> Result<Log, Failure> {
             Ok(Log { client: client(trust, self.timeout)?, trust: trust.clone() })
@@ -92,12 +92,11 @@ impl Logs {
     }
 }
 
-/// Whether the policy means something for all logs of the file, also for those that `--log` leaves out.
+/// Checks the policy's `until` against all logs of the file, including those that `--log` excludes.
 pub fn check_until(policy: &Policy, file: &TrustFile) -> Result<(), Failure> {
     policy.check_until(file.logs().iter().map(Trust::origin)).map_err(Failure::usage)
 }
 
-/// The trust file at this path.
 pub fn trust_file(path: &Path) -> Result<TrustFile, Failure> {
     TrustFile::read(path).map_err(|error| trust_failure(path, error))
 }
@@ -123,17 +122,15 @@ fn client(trust: &Trust, timeout: Duration) -> Result<LogClient, Failure> {
     LogClient::new(address(trust)?, timeout).map_err(Failure::usage)
 }
 
-/// Where a log is.
 fn address(trust: &Trust) -> Result<&str, Failure> {
     let none = || format!("the trust file names no address for the log {}: add it, or give --log URL", trust.origin());
     trust.url.as_deref().ok_or_else(|| Failure::usage(none()))
 }
 
-/// One trusted log, the way to it, and what is remembered of it: for what is about one log.
+/// One trusted log and its remembered checkpoint, for commands about a single log.
 pub struct Session {
-    /// What the trust file says of the log.
     pub trust: Trust,
-    /// Checkpoints verified before.
+    /// Remembered checkpoints.
     pub memory: Memory,
     timeout: Duration,
 }
@@ -144,7 +141,7 @@ impl Session {
         Session::open_at(global, &trust_path(global)?)
     }
 
-    /// As [`open`](Self::open), with the trust file that a policy names, unless the command line names another one.
+    /// As [`open`](Self::open), with the trust file of the policy unless the command line names one.
     pub fn open_under(global: &Global, policy: &Policy) -> Result<Session, Failure> {
         let path = trust_path_under(global, policy)?;
         check_until(policy, &trust_file(&path)?)?;
@@ -157,26 +154,24 @@ impl Session {
         Ok(Session { trust, memory: memory(global)?, timeout: global.timeout() })
     }
 
-    /// Where the log is.
     pub fn address(&self) -> Result<&str, Failure> {
         address(&self.trust)
     }
 
-    /// A client of the log.
     pub fn client(&self) -> Result<LogClient, Failure> {
         client(&self.trust, self.timeout)
     }
 
-    /// What went wrong in a look-up; what shows misbehaviour is kept in a file.
+    /// The failure for an error of a look-up; evidence of misbehaviour is stored in a file.
     pub fn failure(&self, error: LookupError) -> Failure {
         match error {
             LookupError::Client(error) => Failure::failed(error),
-            LookupError::Distrust(error) => Failure::failed(error),
+            LookupError::InsufficientTrust(error) => Failure::failed(error),
             LookupError::Misbehaved(misbehaviour) => self.alarm(&misbehaviour.error, &misbehaviour.evidence),
         }
     }
 
-    /// A false answer that is no tag proof; it is kept in a file.
+    /// The failure for a false response other than a tag proof, which is stored as evidence.
     pub fn misbehaved(&self, error: &str, answer: &Value) -> Failure {
         self.alarm(error, &json!({ "type": MISBEHAVIOUR, "error": error, "answer": answer }).to_string())
     }
@@ -186,7 +181,6 @@ impl Session {
     }
 }
 
-/// A client of registries.
 pub fn registry(global: &Global) -> Result<Registry, Failure> {
     let options = RegistryOptions {
         plain_http: global.plain_http.clone(),
@@ -196,12 +190,12 @@ pub fn registry(global: &Global) -> Result<Registry, Failure> {
     Registry::new(options).map_err(Failure::failed)
 }
 
-/// References as people write them; without a tag it is `latest`, as Docker has it.
+/// Parses an image reference; without a tag it is `latest`, as in Docker.
 pub fn parse_reference(text: &str) -> Result<(Image, Option<taglog_proto::name::Digest>), Failure> {
     let mut reference: Reference = text.parse().map_err(Failure::usage)?;
     if reference.tag.is_none() {
         if reference.digest.is_some() {
-            let message = format!("{text} names no tag: a digest alone cannot be retagged, there is nothing to check");
+            let message = format!("{text} names no tag: a digest cannot move, so there is nothing to check");
             return Err(Failure::usage(message));
         }
         reference.tag = taglog_proto::name::Tag::parse("latest").ok();
@@ -209,7 +203,7 @@ pub fn parse_reference(text: &str) -> Result<(Image, Option<taglog_proto::name::
     Ok((reference.image().map_err(Failure::usage)?, reference.digest))
 }
 
-/// The time now, in whole seconds.
+/// The current time, in whole seconds.
 pub fn now() -> Timestamp {
     Timestamp::from_system_time(SystemTime::now())
 }
@@ -219,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn references_without_a_tag() {
+    fn a_reference_without_a_tag_is_latest_unless_it_has_a_digest() {
         assert_eq!(parse_reference("busybox").unwrap().0.to_string(), "docker.io/library/busybox:latest");
         let digest = taglog_proto::name::Digest::sha256(b"");
         assert!(parse_reference(&format!("busybox@{digest}")).is_err());

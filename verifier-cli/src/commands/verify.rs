@@ -9,7 +9,7 @@ use clap::Args;
 use taglog_proto::name::{Tag, WitnessId};
 
 use super::{
-    Failure, Global, Report,
+    context::{Failure, Global, Report},
     judging::{self, Questions},
     progress_bar::Bar,
     session::{self, Logs},
@@ -54,7 +54,7 @@ Verdicts:
   incomplete  a log did not give whole lists                                          fails
   misbehaved  a proof is false, or the log contradicts itself; what shows it is kept  fails
 
-{}", super::EXIT_CODES))]
+{}", super::context::EXIT_CODES))]
 pub struct VerifyArgs {
     /// Images: repository:tag, with @digest to check that digest without asking the registry
     #[arg(value_name = "IMAGE[@DIGEST]", required_unless_present_any = ["offline", "file"])]
@@ -168,6 +168,6 @@ async fn offline(
         FileError::Unusable { .. } | FileError::Missing { .. } | FileError::NoProof { .. } | FileError::Policy(_) => {
             Failure::usage(error)
         }
-        FileError::Distrust { .. } => Failure::failed(error),
+        FileError::InsufficientTrust { .. } => Failure::failed(error),
     })
 }

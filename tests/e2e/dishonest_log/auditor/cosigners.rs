@@ -226,7 +226,7 @@ fn equivocates() {
         assert!(!cosigner.evidence().is_empty(), "two roots for one size convict");
         // A user who has seen nothing before, and is shown the second view, is shown nothing false.
         let newcomer = cosigner.user(&twin);
-        newcomer.run(&["verify", &pinned(OTHER, "b")]).exits(3).prints(&["not to be trusted"]);
+        newcomer.run(&["verify", &pinned(OTHER, "b")]).exits(3).prints(&["not trusted"]);
         assert!(newcomer.remembered().is_empty());
     }
 }
@@ -238,7 +238,7 @@ fn seals_in_the_future() {
     Attack::SealsInTheFuture.commit(&log);
     is_cosigned(&log);
     let user = cosigner.user(&log);
-    user.run(&["verify", &pinned(APP, "a")]).exits(3).prints(&["the log's seal is dated", "not to be trusted"]);
+    user.run(&["verify", &pinned(APP, "a")]).exits(3).prints(&["the log's seal is dated", "not trusted"]);
 }
 
 /// A receipt that was given in secret was never cosigned.
@@ -249,7 +249,7 @@ fn withholds_an_entry_with_a_receipt() {
     user.use_key(&Witness::new(1));
     log.withhold(Some(Withholding::GivesReceipt));
     let digest = other_digest().to_string();
-    user.run(&["observe", "--digest", &digest, OTHER]).exits(3).prints(&["not to be trusted"]);
+    user.run(&["observe", "--digest", &digest, OTHER]).exits(3).prints(&["not trusted"]);
 }
 
 /// As long as nothing newer is shown to cosigners, the old checkpoint is the newest that there is, and their

@@ -88,8 +88,8 @@ impl NodeReader for ServedNodes<'_> {
         match self.auditor.filter(|auditor| end.is_some_and(|end| end <= auditor.size())) {
             Some(auditor) => Ok(auditor.node(level, index)?),
             None => self.tiles.node(level, index).map_err(|error| match error {
-                tile_nodes::NodeError::Needs(path) => NodeError::Tile(path),
-                tile_nodes::NodeError::NoSuchNode => NodeError::Beyond(level, index),
+                tile_nodes::TileNodeError::Needs(path) => NodeError::Tile(path),
+                tile_nodes::TileNodeError::NoSuchNode => NodeError::Beyond(level, index),
             }),
         }
     }

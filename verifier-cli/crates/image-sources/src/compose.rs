@@ -1,8 +1,8 @@
 //! Compose files: the `image` of each service.
 
 use super::{
-    SourceError,
-    reading::Reading,
+    model::SourceError,
+    scan::FileScan,
     variables::{Syntax, expand},
     yaml::Node,
 };
@@ -19,24 +19,24 @@ const WHOLE: &str = "which is not read: give the whole, as with 'docker compose 
 ///
 /// # Errors
 /// An image with a template in it.
-pub fn read(document: &Node, reading: &mut Reading) -> Result<(), SourceError> {
+pub fn read(document: &Node, scan: &mut FileScan) -> Result<(), SourceError> {
     if let Some(include) = document.get("include").filter(|include| !include.is_null()) {
-        reading.leave_out(include.line, &format!("more services come from what is included, {WHOLE}"));
+        scan.leave_out(include.line, &format!("more services come from what is included, {WHOLE}"));
     }
-    document.get("services").into_iter().flat_map(Node::values).try_for_each(|service| read_service(service, reading))
+    document.get("services").into_iter().flat_map(Node::values).try_for_each(|service| read_service(service, scan))
 }
 
-fn read_service(service: &Node, reading: &mut Reading) -> Result<(), SourceError> {
+fn read_service(service: &Node, scan: &mut FileScan) -> Result<(), SourceError> {
     let written = |key: &str| service.get(key).filter(|node| !node.is_null());
     if let Some(inline) = service.at(&["build", "dockerfile_inline"]) {
-        reading.leave_out(inline.line, "a Dockerfile within a Compose file is not read: give it a file of its own");
+        scan.leave_out(inline.line, "a Dockerfile within a Compose file is not read: give it a file of its own");
     }
     if let Some(image) = written("image") {
-        return reading.yaml_image(image, |text| expand(text, Syntax::Compose, &|_| None));
+        return scan.yaml_image(image, |text| expand(text, Syntax::Compose, &|_| None));
     }
     let extended = service.at(&["extends", "file"]).filter(|_| written("build").is_none());
     if let Some(file) = extended {
-        reading.leave_out(file.line, &format!("the image comes from the file that is extended, {WHOLE}"));
+        scan.leave_out(file.line, &format!("the image comes from the file that is extended, {WHOLE}"));
     }
     Ok(())
 }
@@ -44,7 +44,7 @@ fn read_service(service: &Node, reading: &mut Reading) -> Result<(), SourceError
 #[cfg(test)]
 mod tests {
     use crate::{
-        Problem,
+        SourceProblem,
         tests::{refusal, summary},
     };
 
@@ -128,7 +128,10 @@ services:
 
     #[test]
     fn templates_are_refused() {
-        assert_eq!(refusal("compose.yaml", "services:\n  a:\n    image: '{{ x }}:1'\n"), (3, Problem::Template));
-        assert_eq!(refusal("compose.yaml", "services:\n{% for s in all %}\n  {{ s }}:\n"), (3, Problem::Template));
+        assert_eq!(refusal("compose.yaml", "services:\n  a:\n    image: '{{ x }}:1'\n"), (3, SourceProblem::Template));
+        assert_eq!(
+            refusal("compose.yaml", "services:\n{% for s in all %}\n  {{ s }}:\n"),
+            (3, SourceProblem::Template)
+        );
     }
 }

@@ -11,8 +11,9 @@ use parse_dockerfile::{ArgInstruction, Flag, FromInstruction, Instruction, Span}
 use regex::Regex;
 
 use super::{
-    Broken, Problem, SourceError, heredoc,
-    reading::{Reading, Written},
+    heredoc,
+    model::{SourceError, SourceProblem, SyntaxError},
+    scan::{FileScan, WrittenName},
     variables::{Syntax, Unresolved, expand, words},
 };
 
@@ -40,48 +41,48 @@ const PLATFORM: [&str; 8] = [
 ///
 /// # Errors
 /// A syntax that is not understood, with its line; a template.
-pub fn read(text: &str, build_args: &BTreeMap<String, String>, reading: &mut Reading<'_>) -> Result<(), SourceError> {
-    let prepared = prepare(text).map_err(|broken| broken_or_template(text, broken, reading))?;
-    let syntax = Syntax::Dockerfile { escape: prepared.escape };
+pub fn read(text: &str, build_args: &BTreeMap<String, String>, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
+    let structure = analyze_structure(text).map_err(|broken| broken_or_template(text, broken, scan))?;
+    let syntax = Syntax::Dockerfile { escape: structure.escape };
     let lines = Lines::new(text);
-    let (stages, plain) = (prepared.stages, prepared.plain);
+    let (stages, plain) = (structure.stages, structure.plain);
     let platform = PLATFORM.iter().filter_map(|name| build_args.get_key_value(*name));
     let globals = platform.map(|(name, value)| (name.clone(), value.clone())).collect();
     let earlier = HashSet::new();
-    let mut build = Build { text, stages, lines, syntax, build_args, globals, stage: None, earlier, reading };
+    let mut build = Build { text, stages, lines, syntax, build_args, globals, stage: None, earlier, scan };
     build.frontend()?;
     for instruction in instructions(&plain) {
-        let instruction = instruction.map_err(|broken| broken_or_template(text, broken, build.reading))?;
+        let instruction = instruction.map_err(|broken| broken_or_template(text, broken, build.scan))?;
         build.instruction(&instruction)?;
     }
     Ok(())
 }
 
-fn broken_or_template(text: &str, broken: Broken, reading: &Reading<'_>) -> SourceError {
+fn broken_or_template(text: &str, broken: SyntaxError, scan: &FileScan<'_>) -> SourceError {
     let template = text.lines().nth(broken.line - 1).is_some_and(|line| line.contains("{{"));
-    if template { reading.error(broken.line, Problem::Template) } else { reading.broken(broken) }
+    if template { scan.error(broken.line, SourceProblem::Template) } else { scan.broken(broken) }
 }
 
 /// What must be known before the first instruction is looked at.
-struct Prepared {
+struct DockerfileStructure {
     escape: char,
     /// The text without the bodies of here-documents.
     plain: String,
     stages: Stages,
 }
 
-fn prepare(text: &str) -> Result<Prepared, Broken> {
+fn analyze_structure(text: &str) -> Result<DockerfileStructure, SyntaxError> {
     let escape = escape_character(text)?;
     let plain = heredoc::without_bodies(text, escape)?;
     let mut stages = Stages::default();
     for instruction in instructions(&plain) {
         stages.add(&instruction?);
     }
-    Ok(Prepared { escape, plain, stages })
+    Ok(DockerfileStructure { escape, plain, stages })
 }
 
 /// What the escape directive says, which only stands among the comments at the top.
-fn escape_character(text: &str) -> Result<char, Broken> {
+fn escape_character(text: &str) -> Result<char, SyntaxError> {
     let top = text.lines().take_while(|line| line.trim_start().starts_with('#'));
     let probe: String = top.flat_map(|line| [line, "\n"]).chain(["FROM scratch"]).collect();
     let parsed = parse_dockerfile::parse(&probe).map_err(syntax_error)?;
@@ -119,7 +120,7 @@ fn syntax_directive(text: &str) -> Option<Range<usize>> {
     None
 }
 
-fn instructions(plain: &str) -> impl Iterator<Item = Result<Instruction<'_>, Broken>> {
+fn instructions(plain: &str) -> impl Iterator<Item = Result<Instruction<'_>, SyntaxError>> {
     let (parsed, failed) = match parse_dockerfile::parse_iter(plain) {
         Ok(parsed) => (Some(parsed), None),
         Err(error) => (None, Some(Err(error))),
@@ -127,8 +128,8 @@ fn instructions(plain: &str) -> impl Iterator<Item = Result<Instruction<'_>, Bro
     parsed.into_iter().flatten().chain(failed).map(|instruction| instruction.map_err(syntax_error))
 }
 
-fn syntax_error(error: parse_dockerfile::Error) -> Broken {
-    Broken { line: error.line().max(1), reason: format!("{error:#}") }
+fn syntax_error(error: parse_dockerfile::Error) -> SyntaxError {
+    SyntaxError { line: error.line().max(1), reason: format!("{error:#}") }
 }
 
 /// The stages of the whole file: a copy may be from a later one.
@@ -168,7 +169,7 @@ struct Build<'a, 't> {
     stage: Option<Variables>,
     /// The names of the stages so far.
     earlier: HashSet<String>,
-    reading: &'a mut Reading<'t>,
+    scan: &'a mut FileScan<'t>,
 }
 
 impl Build<'_, '_> {
@@ -198,13 +199,13 @@ impl Build<'_, '_> {
         let line = self.lines.at(&arg.arg.span);
         let Syntax::Dockerfile { escape } = self.syntax else { return Ok(()) };
         let Some(words) = words(&arg.arguments.value, escape) else {
-            return Err(self.reading.broken(Broken { line, reason: "a quote in ARG does not end".to_owned() }));
+            return Err(self.scan.broken(SyntaxError { line, reason: "a quote in ARG does not end".to_owned() }));
         };
         for word in words {
             self.declare(&word);
         }
         if self.stage.as_ref().unwrap_or(&self.globals).len() > MAX_VARIABLES {
-            return Err(self.reading.broken(Broken { line, reason: format!("over {MAX_VARIABLES} variables") }));
+            return Err(self.scan.broken(SyntaxError { line, reason: format!("over {MAX_VARIABLES} variables") }));
         }
         Ok(())
     }
@@ -245,7 +246,7 @@ impl Build<'_, '_> {
         within: Range<usize>,
         resolved: Result<String, Unresolved>,
     ) -> Result<(), SourceError> {
-        self.reading.image(&Written { line: self.lines.at(&within), text, within, prefix: "" }, resolved)
+        self.scan.image(&WrittenName { line: self.lines.at(&within), text, within, prefix: "" }, resolved)
     }
 
     fn copy_flag(&mut self, flag: &Flag<'_>) -> Result<(), SourceError> {
@@ -278,7 +279,7 @@ impl Build<'_, '_> {
         if let Ok(index) = name.parse::<u64>() {
             if index >= self.stages.count {
                 let line = self.lines.at(&within);
-                self.reading.leave_out(line, &format!("there is no stage {index}: stages count from 0"));
+                self.scan.leave_out(line, &format!("there is no stage {index}: stages count from 0"));
             }
             return Ok(());
         }
@@ -306,7 +307,7 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::super::{
-        Options, Problem, read_bytes,
+        Options, SourceProblem, read_bytes,
         tests::{refusal, summary},
     };
 
@@ -490,7 +491,7 @@ FROM g
     fn broken_files_say_where() {
         let broken = |text, line| {
             let (at, problem) = refusal("Dockerfile", text);
-            assert!(at == line && matches!(problem, Problem::Broken(_)), "{text}: {at} {problem}");
+            assert!(at == line && matches!(problem, SourceProblem::SyntaxError(_)), "{text}: {at} {problem}");
         };
         broken("", 1);
         broken("RUN a\n", 1);
@@ -499,8 +500,8 @@ FROM g
         broken("FROM a b\n", 1);
         broken("FROM a\nARG b='c\n", 2);
         broken("# escape=x\nFROM a\n", 1);
-        assert_eq!(refusal("Dockerfile", "ARG a\nFROM {{ image }}\n"), (2, Problem::Template));
-        assert_eq!(refusal("Dockerfile", "FROM {{image}}:1\n"), (1, Problem::Template));
+        assert_eq!(refusal("Dockerfile", "ARG a\nFROM {{ image }}\n"), (2, SourceProblem::Template));
+        assert_eq!(refusal("Dockerfile", "FROM {{image}}:1\n"), (1, SourceProblem::Template));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! images themselves (docs.github.com, "Workflow syntax" and "Metadata syntax").
 
 use super::{
-    SourceError,
-    reading::{Reading, Written},
+    model::SourceError,
+    scan::{FileScan, WrittenName},
     yaml::Node,
 };
 
@@ -25,63 +25,63 @@ pub fn is_action(document: &Node) -> bool {
 ///
 /// # Errors
 /// None that a workflow can cause; the type is what all kinds of files share.
-pub fn read_workflow(document: &Node, reading: &mut Reading) -> Result<(), SourceError> {
+pub fn read_workflow(document: &Node, scan: &mut FileScan) -> Result<(), SourceError> {
     let jobs = document.get("jobs").into_iter().flat_map(Node::values);
-    jobs.into_iter().try_for_each(|job| read_job(job, reading))
+    jobs.into_iter().try_for_each(|job| read_job(job, scan))
 }
 
 /// Finds the images that an action runs.
 ///
 /// # Errors
 /// As [`read_workflow`].
-pub fn read_action(document: &Node, reading: &mut Reading) -> Result<(), SourceError> {
+pub fn read_action(document: &Node, scan: &mut FileScan) -> Result<(), SourceError> {
     let Some(runs) = document.get("runs") else { return Ok(()) };
     if let Some(image) = runs.get("image") {
-        read_step_image(image, reading)?;
+        read_step_image(image, scan)?;
     }
-    read_steps(runs, reading)
+    read_steps(runs, scan)
 }
 
-fn read_job(job: &Node, reading: &mut Reading) -> Result<(), SourceError> {
+fn read_job(job: &Node, scan: &mut FileScan) -> Result<(), SourceError> {
     if let Some(container) = job.get("container") {
-        read_image(container, reading)?;
+        read_image(container, scan)?;
     }
     for service in job.get("services").into_iter().flat_map(Node::values) {
-        read_image(service, reading)?;
+        read_image(service, scan)?;
     }
-    read_steps(job, reading)
+    read_steps(job, scan)
 }
 
-fn read_steps(job: &Node, reading: &mut Reading) -> Result<(), SourceError> {
+fn read_steps(job: &Node, scan: &mut FileScan) -> Result<(), SourceError> {
     let uses = job.get("steps").into_iter().flat_map(Node::items).filter_map(|step| step.get("uses"));
-    uses.into_iter().try_for_each(|action| read_step_image(action, reading))
+    uses.into_iter().try_for_each(|action| read_step_image(action, scan))
 }
 
 /// An action is an image only with `docker://` before it: all else is a repository or a directory.
-fn read_step_image(action: &Node, reading: &mut Reading) -> Result<(), SourceError> {
+fn read_step_image(action: &Node, scan: &mut FileScan) -> Result<(), SourceError> {
     match action.text().and_then(|text| text.strip_prefix(DOCKER)) {
-        Some(image) => read_text(action, DOCKER, image, reading),
+        Some(image) => read_text(action, DOCKER, image, scan),
         None => Ok(()),
     }
 }
 
 /// The name alone, or a mapping with it. An empty name is how a matrix says "no container".
-fn read_image(container: &Node, reading: &mut Reading) -> Result<(), SourceError> {
+fn read_image(container: &Node, scan: &mut FileScan) -> Result<(), SourceError> {
     let image = if container.is_mapping() { container.get("image") } else { Some(container) };
     match image.map(|node| (node, node.text())) {
         Some((_, Some(""))) | None => Ok(()),
-        Some((node, Some(text))) => read_text(node, "", text, reading),
-        Some((node, None)) => reading.yaml_image(node, |text| Ok(text.to_owned())),
+        Some((node, Some(text))) => read_text(node, "", text, scan),
+        Some((node, None)) => scan.yaml_image(node, |text| Ok(text.to_owned())),
     }
 }
 
-fn read_text(node: &Node, prefix: &'static str, text: &str, reading: &mut Reading) -> Result<(), SourceError> {
+fn read_text(node: &Node, prefix: &'static str, text: &str, scan: &mut FileScan) -> Result<(), SourceError> {
     if text.contains("${{") {
-        reading.leave_out(node.line, "an expression (${{ … }}) that only a run of the workflow can evaluate");
+        scan.leave_out(node.line, "an expression (${{ … }}) that only a run of the workflow can evaluate");
         return Ok(());
     }
-    let written = Written { line: node.line, text, within: node.span(), prefix };
-    reading.image(&written, Ok(text.to_owned()))
+    let written = WrittenName { line: node.line, text, within: node.span(), prefix };
+    scan.image(&written, Ok(text.to_owned()))
 }
 
 #[cfg(test)]

@@ -2,8 +2,8 @@
 //! syntax reference").
 
 use super::{
-    SourceError,
-    reading::Reading,
+    model::SourceError,
+    scan::FileScan,
     variables::{Syntax, expand},
     yaml::Node,
 };
@@ -30,19 +30,19 @@ pub fn is_pipeline(document: &Node) -> bool {
 ///
 /// # Errors
 /// An image with a template in it.
-pub fn read(document: &Node, reading: &mut Reading) -> Result<(), SourceError> {
+pub fn read(document: &Node, scan: &mut FileScan) -> Result<(), SourceError> {
     if let Some(include) = document.get("include").filter(|include| !include.is_null()) {
         // Jobs, defaults and variables of one file are changed by the others: read alone, each would give wrong names.
-        reading.leave_out(
+        scan.leave_out(
             include.line,
             "included files change what this one means: give the merged pipeline, as with 'glab ci config compile | \
              taglog … -f -'",
         );
     }
     let pipeline = Pipeline { document, global: document.get("variables") };
-    pipeline.read_images(document, None, reading)?;
+    pipeline.read_images(document, None, scan)?;
     for (_, job) in document.entries().filter(|(key, job)| !NO_JOBS.contains(key) && job.is_mapping()) {
-        pipeline.read_images(job, job.get("variables"), reading)?;
+        pipeline.read_images(job, job.get("variables"), scan)?;
     }
     Ok(())
 }
@@ -59,21 +59,21 @@ impl<'a> Pipeline<'a> {
         self,
         holder: &'a Node,
         variables: Option<&'a Node>,
-        reading: &mut Reading,
+        scan: &mut FileScan,
     ) -> Result<(), SourceError> {
         let scopes = Scopes { global: self.global, job: variables };
-        if let Some(image) = holder.get("image").and_then(|image| self.referred(image, reading)) {
-            self.read_image(image, &scopes, reading)?;
+        if let Some(image) = holder.get("image").and_then(|image| self.referred(image, scan)) {
+            self.read_image(image, &scopes, scan)?;
         }
-        let Some(services) = holder.get("services").and_then(|services| self.referred(services, reading)) else {
+        let Some(services) = holder.get("services").and_then(|services| self.referred(services, scan)) else {
             return Ok(());
         };
         for service in services.items() {
-            match self.referred(service, reading) {
+            match self.referred(service, scan) {
                 Some(several) if several.is_sequence() => {
-                    several.items().try_for_each(|service| self.read_image(service, &scopes, reading))?;
+                    several.items().try_for_each(|service| self.read_image(service, &scopes, scan))?;
                 }
-                Some(service) => self.read_image(service, &scopes, reading)?,
+                Some(service) => self.read_image(service, &scopes, scan)?,
                 None => {}
             }
         }
@@ -81,18 +81,18 @@ impl<'a> Pipeline<'a> {
     }
 
     /// An image is its name, or a mapping with `name`.
-    fn read_image(self, image: &'a Node, scopes: &Scopes<'_>, reading: &mut Reading) -> Result<(), SourceError> {
+    fn read_image(self, image: &'a Node, scopes: &Scopes<'_>, scan: &mut FileScan) -> Result<(), SourceError> {
         let name = if image.is_mapping() { image.get("name") } else { Some(image) };
-        match name.and_then(|name| self.referred(name, reading)) {
+        match name.and_then(|name| self.referred(name, scan)) {
             Some(name) => {
-                reading.yaml_image(name, |text| expand(text, Syntax::Compose, &|variable| scopes.value_of(variable, 0)))
+                scan.yaml_image(name, |text| expand(text, Syntax::Compose, &|variable| scopes.value_of(variable, 0)))
             }
             None => Ok(()),
         }
     }
 
     /// What a value stands for: itself, or what `!reference` says. What that does not lead to is left out.
-    fn referred(self, value: &'a Node, reading: &mut Reading) -> Option<&'a Node> {
+    fn referred(self, value: &'a Node, scan: &mut FileScan) -> Option<&'a Node> {
         let mut referred = value;
         for _ in 0..MAX_REFERENCES {
             if !referred.is_reference() {
@@ -102,7 +102,7 @@ impl<'a> Pipeline<'a> {
             let Some(next) = keys.and_then(|keys| self.document.at(&keys)) else { break };
             referred = next;
         }
-        reading.leave_out(
+        scan.leave_out(
             value.line,
             "a !reference to what is not in this file, so that only GitLab knows which image it is",
         );
@@ -134,7 +134,7 @@ fn written(variable: &Node) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use crate::{
-        Problem,
+        SourceProblem,
         tests::{refusal, summary},
     };
 
@@ -231,7 +231,7 @@ d:
         for name in [".gitlab-ci.yml", "ci/release.gitlab-ci.yml", "x.GitLab-CI.yaml"] {
             assert_eq!(summary(name, part), (vec!["2 docker.io/library/a:1".to_owned()], vec![]), "{name}");
         }
-        assert_eq!(refusal("x.yml", part), (1, Problem::UnknownKind));
+        assert_eq!(refusal("x.yml", part), (1, SourceProblem::UnknownKind));
     }
 
     #[test]

@@ -3,13 +3,13 @@
 //! The parser knows them only right after RUN, one at most. A body that it took for instructions would break the
 //! file, or bring in images that no build ever asks for.
 
-use super::{Broken, variables::words};
+use super::{model::SyntaxError, variables::words};
 
 /// The text with every body made a comment and every `<<` harmless. No byte changes its position or its line.
 ///
 /// # Errors
 /// A body without its last line.
-pub fn without_bodies(text: &str, escape: char) -> Result<String, Broken> {
+pub fn without_bodies(text: &str, escape: char) -> Result<String, SyntaxError> {
     let mut out = String::with_capacity(text.len());
     let mut lines = text.split_inclusive('\n').enumerate();
     while let Some((index, first)) = lines.next() {
@@ -30,7 +30,7 @@ pub fn without_bodies(text: &str, escape: char) -> Result<String, Broken> {
         for delimiter in delimiters(&text, escape) {
             let mut body = lines.by_ref().map(|(_, line)| line).inspect(|line| blank(line, &mut out));
             if !body.any(|line| delimiter.ends_at(line)) {
-                return Err(Broken { line: index + 1, reason: "a here-document does not end".to_owned() });
+                return Err(SyntaxError { line: index + 1, reason: "a here-document does not end".to_owned() });
             }
         }
     }

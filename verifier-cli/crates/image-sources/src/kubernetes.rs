@@ -2,7 +2,7 @@
 
 use taglog_proto::name::Reference;
 
-use super::{SourceError, crd::CrdPath, reading::Reading, yaml::Node};
+use super::{crd::CrdPath, model::SourceError, scan::FileScan, yaml::Node};
 
 /// Where a pod lists its containers.
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
@@ -17,46 +17,46 @@ pub fn is_manifest(document: &Node) -> bool {
 ///
 /// # Errors
 /// An image with a template in it.
-pub fn read(object: &Node, custom: &[CrdPath], reading: &mut Reading) -> Result<(), SourceError> {
+pub fn read(object: &Node, custom: &[CrdPath], scan: &mut FileScan) -> Result<(), SourceError> {
     let kind = object.get("kind").and_then(Node::text).unwrap_or("");
     if kind.ends_with("List") {
         let items = object.get("items").into_iter().flat_map(Node::items);
-        return items.into_iter().try_for_each(|item| read(item, custom, reading));
+        return items.into_iter().try_for_each(|item| read(item, custom, scan));
     }
     let group = object.get("apiVersion").and_then(Node::text).and_then(|version| version.split_once('/'));
     let group = group.map_or("", |(group, _)| group);
     let mut known = false;
     for path in custom.iter().filter(|path| path.is_for(group, kind)) {
         known = true;
-        path.places(object).into_iter().try_for_each(|place| read_custom(place, reading))?;
+        path.places(object).into_iter().try_for_each(|place| read_custom(place, scan))?;
     }
     match pod_spec(kind) {
-        Some(path) => object.at(path).map_or(Ok(()), |spec| read_pod(spec, reading)),
+        Some(path) => object.at(path).map_or(Ok(()), |spec| read_pod(spec, scan)),
         None if known => Ok(()),
         None => {
-            note_images(group, kind, object, reading);
+            note_images(group, kind, object, scan);
             Ok(())
         }
     }
 }
 
 /// What stands where a [`CrdPath`] ends: a pod, a container, or an image.
-fn read_custom(place: &Node, reading: &mut Reading) -> Result<(), SourceError> {
+fn read_custom(place: &Node, scan: &mut FileScan) -> Result<(), SourceError> {
     if CONTAINERS.iter().any(|key| place.get(key).is_some()) {
-        read_pod(place, reading)
+        read_pod(place, scan)
     } else if let Some(image) = place.get("image") {
-        reading.yaml_image(image, |text| Ok(text.to_owned()))
+        scan.yaml_image(image, |text| Ok(text.to_owned()))
     } else if place.is_mapping() {
         let want = "a pod's specification, a container, or the name of an image";
-        reading.leave_out(place.line, &format!("where --crd points there is no image: want {want}"));
+        scan.leave_out(place.line, &format!("where --crd points there is no image: want {want}"));
         Ok(())
     } else {
-        reading.yaml_image(place, |text| Ok(text.to_owned()))
+        scan.yaml_image(place, |text| Ok(text.to_owned()))
     }
 }
 
 /// An object of an unknown kind that has containers, or names an image, is not passed over in silence.
-fn note_images(group: &str, kind: &str, object: &Node, reading: &mut Reading) {
+fn note_images(group: &str, kind: &str, object: &Node, scan: &mut FileScan) {
     let mut path = Vec::new();
     let found = containers_below(object, &mut path)
         .or_else(|| is_custom(group).then(|| image_below(object, &mut path)).flatten());
@@ -65,7 +65,7 @@ fn note_images(group: &str, kind: &str, object: &Node, reading: &mut Reading) {
         let at = if path.is_empty() { key.to_owned() } else { path.join(".") };
         let reason =
             format!("the images of kind {kind} are not read: say where they are, --crd {group}{slash}{kind}:{at}");
-        reading.leave_out(line, &reason);
+        scan.leave_out(line, &reason);
     }
 }
 
@@ -129,18 +129,18 @@ fn pod_spec(kind: &str) -> Option<&'static [&'static str]> {
     })
 }
 
-fn read_pod(spec: &Node, reading: &mut Reading) -> Result<(), SourceError> {
+fn read_pod(spec: &Node, scan: &mut FileScan) -> Result<(), SourceError> {
     let listed = |key: &str| spec.get(key).into_iter().flat_map(Node::items);
     let containers = CONTAINERS.into_iter().flat_map(listed);
     let images = containers.filter_map(|container| container.get("image"));
     let volumes = listed("volumes").filter_map(|volume| volume.at(&["image", "reference"]));
-    images.chain(volumes).try_for_each(|image| reading.yaml_image(image, |text| Ok(text.to_owned())))
+    images.chain(volumes).try_for_each(|image| scan.yaml_image(image, |text| Ok(text.to_owned())))
 }
 
 #[cfg(test)]
 mod tests {
     use crate::{
-        Problem,
+        SourceProblem,
         tests::{read_text, refusal, summary},
     };
 
@@ -212,9 +212,9 @@ spec:
             (5, "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n    - image: a:{{ .Values.tag }}\n"),
             (4, "apiVersion: v1\nkind: Pod\nmetadata:\n  labels: {{- include \"x\" . | nindent 4 }}\n"),
         ] {
-            assert_eq!(refusal("x.yaml", text), (line, Problem::Template), "{text}");
+            assert_eq!(refusal("x.yaml", text), (line, SourceProblem::Template), "{text}");
         }
-        assert!(matches!(refusal("x.yaml", "a: '{{ x }}'\nb: [\n"), (3, Problem::Broken(_))));
+        assert!(matches!(refusal("x.yaml", "a: '{{ x }}'\nb: [\n"), (3, SourceProblem::SyntaxError(_))));
     }
 
     #[test]
@@ -225,6 +225,6 @@ spec:
             text += &format!("x{level}: &l{level} {{kind: List, items: [{}]}}\n", item(level - 1));
         }
         text += "apiVersion: v1\nkind: List\nitems: [*l19]\n";
-        assert!(matches!(refusal("x.yaml", &text).1, Problem::Broken(_)));
+        assert!(matches!(refusal("x.yaml", &text).1, SourceProblem::SyntaxError(_)));
     }
 }

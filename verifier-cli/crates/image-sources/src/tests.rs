@@ -6,15 +6,15 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
-use super::{Found, FoundImage, MAX_FILE, Options, Problem, SourceError, read_bytes, read_from};
+use super::{FoundImage, MAX_FILE, Options, ScanResult, SourceError, SourceProblem, read_bytes, read_from};
 
 /// Reads `text` as a file of this name; without a kind in the name, by its content.
-pub fn read_text(name: &str, text: &str) -> Result<Found, SourceError> {
+pub fn read_text(name: &str, text: &str) -> Result<ScanResult, SourceError> {
     read_text_with(name, text, &Options::default())
 }
 
 /// As [`read_text`], with more said about the file.
-pub fn read_text_with(name: &str, text: &str, options: &Options) -> Result<Found, SourceError> {
+pub fn read_text_with(name: &str, text: &str, options: &Options) -> Result<ScanResult, SourceError> {
     read_bytes(Path::new(name), text.as_bytes(), options)
 }
 
@@ -32,7 +32,7 @@ fn image_line(FoundImage { place, reference, .. }: &FoundImage) -> String {
 }
 
 /// The line and the problem of a file that must be refused.
-pub fn refusal(name: &str, text: &str) -> (usize, Problem) {
+pub fn refusal(name: &str, text: &str) -> (usize, SourceProblem) {
     let error = read_text(name, text).unwrap_err();
     (error.place.line, error.problem)
 }
@@ -42,7 +42,7 @@ fn the_name_decides_before_the_content() {
     let (dockerfile, yaml) = ("FROM a\n", "services: {a: {image: b}}\n");
     for name in ["Dockerfile", "dockerfile", "Dockerfile.dev", "x/app.Dockerfile", "app.dockerfile", "Containerfile"] {
         assert_eq!(summary(name, dockerfile).0, ["1 docker.io/library/a"], "{name}");
-        assert!(matches!(refusal(name, yaml).1, Problem::Broken(_)), "{name}");
+        assert!(matches!(refusal(name, yaml).1, SourceProblem::SyntaxError(_)), "{name}");
     }
     for name in ["compose.yaml", "docker-compose.prod.yml", "x.yaml", "x.YML", "-", "stack", "x.json"] {
         assert_eq!(summary(name, yaml).0, ["1 docker.io/library/b"], "{name}");
@@ -52,7 +52,7 @@ fn the_name_decides_before_the_content() {
     }
     for (name, text) in [("x.yaml", dockerfile), ("x", "hello"), ("-", ""), ("x.yaml", "- a\n"), ("compose.yaml", "a")]
     {
-        assert_eq!(refusal(name, text), (1, Problem::UnknownKind), "{name}: {text}");
+        assert_eq!(refusal(name, text), (1, SourceProblem::UnknownKind), "{name}: {text}");
     }
     assert_eq!(summary("compose.yaml", "volumes: {a: null}\n").0, [""; 0]);
 }
@@ -63,7 +63,7 @@ fn byte_order_marks_and_other_bytes() {
     assert_eq!(summary("-", "\u{feff}FROM a").0, ["1 docker.io/library/a"]);
     assert_eq!(summary("x.yaml", "\u{feff}services:\r\n  a:\r\n    image: b\r\n").0, ["3 docker.io/library/b"]);
     let latin = read_bytes(Path::new("Dockerfile"), b"FROM \xe4", &Options::default()).unwrap_err();
-    assert_eq!(latin.problem, Problem::NotText);
+    assert_eq!(latin.problem, SourceProblem::NotText);
 }
 
 #[test]
@@ -71,11 +71,11 @@ fn files_over_the_limit_are_refused() {
     let most = usize::try_from(MAX_FILE).unwrap();
     let padded = |length: usize| format!("FROM a\n{}", "#".repeat(length - 7));
     assert_eq!(summary("Dockerfile", &padded(most)).0, ["1 docker.io/library/a"]);
-    assert_eq!(refusal("Dockerfile", &padded(most + 1)), (1, Problem::TooLarge));
-    assert_eq!(refusal("x.yaml", &"a: b\n".repeat(1 << 20)), (1, Problem::TooLarge));
+    assert_eq!(refusal("Dockerfile", &padded(most + 1)), (1, SourceProblem::TooLarge));
+    assert_eq!(refusal("x.yaml", &"a: b\n".repeat(1 << 20)), (1, SourceProblem::TooLarge));
     // An endless input ends as well.
     let endless = read_from(&mut std::io::repeat(b'#'), Path::new("-"), &Options::default()).unwrap_err();
-    assert_eq!(endless.problem, Problem::TooLarge);
+    assert_eq!(endless.problem, SourceProblem::TooLarge);
 }
 
 #[test]

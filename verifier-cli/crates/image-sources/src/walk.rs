@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use walkdir::{DirEntry, WalkDir};
 
-use super::{SourceError, unreadable};
+use super::model::{SourceError, unreadable};
 
 /// How a file is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FileFormat {
     /// A Dockerfile or Containerfile.
     Dockerfile,
     /// YAML with the name of a Compose file.
@@ -20,21 +20,21 @@ pub enum Kind {
 }
 
 /// The kind of file that a name stands for.
-pub fn kind_by_name(path: &Path) -> Option<Kind> {
+pub fn format_by_name(path: &Path) -> Option<FileFormat> {
     let name = path.file_name()?.to_string_lossy();
     let lower = name.to_ascii_lowercase();
     if is_dockerfile(&name, &lower) {
-        return Some(Kind::Dockerfile);
+        return Some(FileFormat::Dockerfile);
     }
     if !(lower.ends_with(".yaml") || lower.ends_with(".yml")) {
         return None;
     }
     Some(if lower.starts_with("compose") || lower.starts_with("docker-compose") {
-        Kind::Compose
+        FileFormat::Compose
     } else if lower.ends_with(".gitlab-ci.yml") || lower.ends_with(".gitlab-ci.yaml") {
-        Kind::Pipeline
+        FileFormat::Pipeline
     } else {
-        Kind::Yaml
+        FileFormat::Yaml
     })
 }
 
@@ -47,18 +47,20 @@ fn is_dockerfile(name: &str, lower: &str) -> bool {
 }
 
 /// A Dockerfile begins with FROM or ARG, which no YAML of ours does.
-pub fn kind_by_content(text: &str) -> Kind {
+pub fn format_by_content(text: &str) -> FileFormat {
     let significant = |line: &&str| !line.is_empty() && !line.starts_with('#');
     let first = text.lines().map(str::trim).find(significant).and_then(|line| line.split_whitespace().next());
     let dockerfile = first.is_some_and(|word| word.eq_ignore_ascii_case("from") || word.eq_ignore_ascii_case("arg"));
-    if dockerfile { Kind::Dockerfile } else { Kind::Yaml }
+    if dockerfile { FileFormat::Dockerfile } else { FileFormat::Yaml }
 }
 
 /// The files below a directory whose names stand for one of the kinds, sorted by name.
 pub fn candidates(directory: &Path) -> impl Iterator<Item = Result<PathBuf, SourceError>> {
     let entries = WalkDir::new(directory).sort_by_file_name().into_iter().filter_entry(is_walked);
     entries.filter_map(|entry| match entry {
-        Ok(entry) if entry.file_type().is_file() && kind_by_name(entry.path()).is_some() => Some(Ok(entry.into_path())),
+        Ok(entry) if entry.file_type().is_file() && format_by_name(entry.path()).is_some() => {
+            Some(Ok(entry.into_path()))
+        }
         Ok(_) => None,
         Err(error) => {
             let reason = error.io_error().map_or_else(|| error.to_string(), ToString::to_string);

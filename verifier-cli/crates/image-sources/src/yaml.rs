@@ -11,7 +11,7 @@ use std::{
 
 use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Tag};
 
-use super::Broken;
+use super::model::SyntaxError;
 
 /// Nodes in one file, with every alias written out.
 const MAX_NODES: usize = 500_000;
@@ -135,10 +135,10 @@ impl Node {
 ///
 /// # Errors
 /// Broken YAML, keys that are twice there or no text, and what goes beyond the limits.
-pub fn parse(text: &str) -> Result<Vec<Rc<Node>>, Broken> {
+pub fn parse(text: &str) -> Result<Vec<Rc<Node>>, SyntaxError> {
     let indicators = text.bytes().filter(|byte| b",:[]{}?".contains(byte)).count();
     if indicators > MAX_INDICATORS {
-        return Err(Broken {
+        return Err(SyntaxError {
             line: 1,
             reason: format!("over {MAX_INDICATORS} of the characters ,:[]{{}}?: split the file"),
         });
@@ -185,8 +185,8 @@ impl ByteOffsets<'_> {
     }
 }
 
-fn syntax_error(error: ScanError) -> Broken {
-    Broken { line: error.marker().line().max(1), reason: format!("broken YAML: {}", error.info()) }
+fn syntax_error(error: ScanError) -> SyntaxError {
+    SyntaxError { line: error.marker().line().max(1), reason: format!("broken YAML: {}", error.info()) }
 }
 
 fn scalar(text: &str, style: ScalarStyle) -> Value {
@@ -237,29 +237,32 @@ struct Tree {
 }
 
 impl Tree {
-    fn leaf(&mut self, line: usize, span: Range<usize>, value: Value, anchor: usize) -> Result<(), Broken> {
+    fn leaf(&mut self, line: usize, span: Range<usize>, value: Value, anchor: usize) -> Result<(), SyntaxError> {
         self.count(line, 1)?;
         self.add(Node { line, span, value, size: 1 }, anchor)
     }
 
-    fn alias(&mut self, line: usize, anchor: usize) -> Result<(), Broken> {
+    fn alias(&mut self, line: usize, anchor: usize) -> Result<(), SyntaxError> {
         let Some(node) = self.anchors.get(&anchor).cloned() else {
-            return Err(Broken { line, reason: "an alias for something that is not complete before it".to_owned() });
+            return Err(SyntaxError {
+                line,
+                reason: "an alias for something that is not complete before it".to_owned(),
+            });
         };
         self.count(line, node.size)?;
         self.place(line, node)
     }
 
-    fn open(&mut self, line: usize, anchor: usize, collection: Collection) -> Result<(), Broken> {
+    fn open(&mut self, line: usize, anchor: usize, collection: Collection) -> Result<(), SyntaxError> {
         self.count(line, 1)?;
         if self.open.len() == MAX_DEPTH {
-            return Err(Broken { line, reason: format!("nested over {MAX_DEPTH} deep") });
+            return Err(SyntaxError { line, reason: format!("nested over {MAX_DEPTH} deep") });
         }
         self.open.push(Open { line, anchor, size: 1, collection });
         Ok(())
     }
 
-    fn close(&mut self) -> Result<(), Broken> {
+    fn close(&mut self) -> Result<(), SyntaxError> {
         let Some(Open { line, anchor, size, collection }) = self.open.pop() else { return Ok(()) };
         let value = match collection {
             Collection::Sequence(items) => Value::Sequence(items),
@@ -269,13 +272,13 @@ impl Tree {
         self.add(Node { line, span: 0..0, value, size }, anchor)
     }
 
-    fn count(&mut self, line: usize, more: usize) -> Result<(), Broken> {
+    fn count(&mut self, line: usize, more: usize) -> Result<(), SyntaxError> {
         self.size += more;
         let reason = || format!("over {MAX_NODES} values, aliases written out: split the file");
-        if self.size > MAX_NODES { Err(Broken { line, reason: reason() }) } else { Ok(()) }
+        if self.size > MAX_NODES { Err(SyntaxError { line, reason: reason() }) } else { Ok(()) }
     }
 
-    fn add(&mut self, node: Node, anchor: usize) -> Result<(), Broken> {
+    fn add(&mut self, node: Node, anchor: usize) -> Result<(), SyntaxError> {
         let (line, node) = (node.line, Rc::new(node));
         if anchor > 0 {
             self.anchors.insert(anchor, Rc::clone(&node));
@@ -284,7 +287,7 @@ impl Tree {
     }
 
     /// Puts a complete node where it belongs.
-    fn place(&mut self, line: usize, node: Rc<Node>) -> Result<(), Broken> {
+    fn place(&mut self, line: usize, node: Rc<Node>) -> Result<(), SyntaxError> {
         let Some(parent) = self.open.last_mut() else {
             self.documents.push(node);
             return Ok(());
@@ -302,14 +305,16 @@ impl Tree {
 }
 
 /// A key must be text, and only once there: of two values, one program would take the first, another the last.
-fn new_key(line: usize, node: &Node, entries: &mut BTreeMap<String, Rc<Node>>) -> Result<String, Broken> {
+fn new_key(line: usize, node: &Node, entries: &mut BTreeMap<String, Rc<Node>>) -> Result<String, SyntaxError> {
     let key = match &node.value {
         Value::Null => String::new(),
         Value::Text(text) => text.clone(),
-        _ => return Err(Broken { line, reason: "a key that is no text".to_owned() }),
+        _ => return Err(SyntaxError { line, reason: "a key that is no text".to_owned() }),
     };
     match entries.entry(key) {
-        Entry::Occupied(entry) => Err(Broken { line, reason: format!("the key {:?} is there twice", entry.key()) }),
+        Entry::Occupied(entry) => {
+            Err(SyntaxError { line, reason: format!("the key {:?} is there twice", entry.key()) })
+        }
         Entry::Vacant(entry) => Ok(entry.into_key()),
     }
 }

@@ -13,11 +13,11 @@ use thiserror::Error;
 #[error("{path}: {why}; 'taglog keygen NAME --key FILE' makes a witness's key")]
 pub struct KeyError {
     path: PathBuf,
-    why: Reason,
+    why: KeyErrorReason,
 }
 
 #[derive(Debug, Error)]
-enum Reason {
+enum KeyErrorReason {
     #[error(transparent)]
     Read(#[from] std::io::Error),
     #[error(transparent)]
@@ -34,7 +34,7 @@ pub fn read_key(path: &Path) -> Result<SigningKey, KeyError> {
     read(path).map_err(|why| KeyError { path: path.to_owned(), why })
 }
 
-fn read(path: &Path) -> Result<SigningKey, Reason> {
+fn read(path: &Path) -> Result<SigningKey, KeyErrorReason> {
     let key: SigningKey = std::fs::read_to_string(path)?.trim_end().parse()?;
     WitnessName::parse(key.verifier_key().name())?;
     Ok(key)

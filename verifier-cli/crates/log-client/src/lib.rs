@@ -1,4 +1,4 @@
-//! Talks to a log: fetches, bounds and parses. What comes back is not trusted until it is verified.
+//! Client of a log: requests with bounded responses, parsing, and verification in the submodules.
 
 #![warn(missing_docs)]
 
@@ -26,18 +26,18 @@ use thiserror::Error;
 
 /// The most bytes of candidate entries that are read at once; a log sends 4 MiB.
 const MAX_CANDIDATES: usize = 8 << 20;
-/// The most bytes of any other answer.
+/// The most bytes of any other response.
 const MAX_ANSWER: usize = 8 << 20;
-/// The most bytes of one receipt in the answer to a bundle: it holds a whole checkpoint with its cosignatures.
+/// The most bytes of one receipt in the response to a bundle: it holds a checkpoint with its cosignatures.
 const MAX_RECEIPT: usize = 64 << 10;
 
-/// Why a log gave no usable answer. None of these is proof of misbehaviour.
+/// Why a request to a log failed. None of these proves misbehaviour.
 #[derive(Debug, Error)]
 pub enum ClientError {
-    /// The address is no URL.
-    #[error("{0:?} is no http or https address of a log")]
+    /// Not an HTTP or HTTPS URL.
+    #[error("{0:?} is not the http or https address of a log")]
     Url(String),
-    /// No connection, no answer in time, or a broken one.
+    /// No connection, a timeout, or a broken connection.
     #[error("cannot reach the log at {url}: {reason}")]
     Network {
         /// The address.
@@ -45,17 +45,17 @@ pub enum ClientError {
         /// The innermost cause.
         reason: String,
     },
-    /// The log refuses, in its own words.
+    /// The log refuses the request with a problem document.
     #[error("the log refuses ({kind}): {detail}")]
     Problem {
         /// The last part of the problem type, such as `unknown-witness`.
         kind: String,
-        /// What it says.
+        /// The reason given by the log.
         detail: String,
         /// The HTTP status.
         status: u16,
     },
-    /// An answer that is too large or of another shape.
+    /// The response is too large or malformed.
     #[error("{url} does not answer like a taglog log: {reason}")]
     NotALog {
         /// The address.
@@ -65,63 +65,63 @@ pub enum ClientError {
     },
 }
 
-/// What a log says about itself at `/api/v1/log`.
+/// The description of a log at `/api/v1/log`. Not verified.
 #[derive(Clone, Debug, Deserialize)]
-pub struct About {
-    /// Its identity.
+pub struct LogDescription {
+    /// The origin.
     pub origin: String,
     /// Its public key.
     pub vkey: String,
-    /// All its public keys: this one, and the ML-DSA-44 one if it has one.
+    /// All its public keys: `vkey`, and the ML-DSA-44 key if it has one.
     #[serde(default)]
     pub vkeys: Vec<String>,
     /// Its cosigners.
     #[serde(default)]
-    pub cosigners: Vec<AboutCosigner>,
-    /// Entries that are published.
+    pub cosigners: Vec<DescribedCosigner>,
+    /// The number of published entries.
     pub size: u64,
     /// Its witnesses.
-    pub roster: AboutRoster,
+    pub roster: DescribedRoster,
 }
 
 /// A cosigner as `/api/v1/log` shows it.
 #[derive(Clone, Debug, Deserialize)]
-pub struct AboutCosigner {
+pub struct DescribedCosigner {
     /// Its vkey.
     pub vkey: String,
 }
 
 /// The roster as `/api/v1/log` shows it.
 #[derive(Clone, Debug, Deserialize)]
-pub struct AboutRoster {
+pub struct DescribedRoster {
     /// The vkeys of the witnesses.
     pub witnesses: Vec<String>,
 }
 
-/// What a log answers to one submitted entry. On its word alone.
+/// A log's answer to one submitted entry. Not verified.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Submitted {
+pub enum SubmissionResult {
     /// It is in the log.
     Accepted {
         /// Its log index.
         index: u64,
-        /// Whether it is a repetition of an earlier entry.
+        /// Whether it has the same text as an earlier entry.
         duplicate: bool,
-        /// The receipt, if publication was waited for: a tlog-proof.
+        /// The receipt (tlog-proof), if the request waited for publication.
         proof: Option<String>,
     },
-    /// It is not.
-    Refused(Problem),
+    /// The log refuses it.
+    Refused(ProblemDocument),
 }
 
-/// A problem document (RFC 9457), as far as it is used.
+/// The used fields of a problem document (RFC 9457).
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
-pub struct Problem {
+pub struct ProblemDocument {
     /// Its stable type.
     #[serde(default, rename = "type")]
     pub kind: String,
-    /// What it says.
+    /// The reason.
     #[serde(default)]
     pub detail: String,
     /// The HTTP status.
@@ -129,26 +129,26 @@ pub struct Problem {
     pub status: u16,
 }
 
-/// One answer as it is written. Members that are not named here are read over without being kept.
+/// The JSON of one answer. Unknown members are ignored.
 #[derive(Deserialize)]
-struct Answer {
+struct EntryResponse {
     index: Option<u64>,
     status: Option<String>,
     proof: Option<String>,
-    error: Option<Problem>,
+    error: Option<ProblemDocument>,
 }
 
-impl Answer {
-    fn understand(self) -> Option<Submitted> {
+impl EntryResponse {
+    fn into_result(self) -> Option<SubmissionResult> {
         match self {
-            Answer { error: Some(problem), index: None, .. } => Some(Submitted::Refused(problem)),
-            Answer { error: None, index: Some(index), status: Some(status), proof } if index < MAX_INDEX => {
+            EntryResponse { error: Some(problem), index: None, .. } => Some(SubmissionResult::Refused(problem)),
+            EntryResponse { error: None, index: Some(index), status: Some(status), proof } if index < MAX_INDEX => {
                 let duplicate = match status.as_str() {
                     "added" => false,
                     "duplicate" => true,
                     _ => return None,
                 };
-                Some(Submitted::Accepted { index, duplicate, proof })
+                Some(SubmissionResult::Accepted { index, duplicate, proof })
             }
             _ => None,
         }
@@ -163,7 +163,7 @@ pub struct LogClient {
 }
 
 impl LogClient {
-    /// A client of the log at this address. Sends nothing.
+    /// Creates a client for the log at this address. Sends nothing.
     ///
     /// # Errors
     /// [`ClientError::Url`]; [`ClientError::Network`] when TLS cannot be set up.
@@ -174,7 +174,7 @@ impl LogClient {
             return Err(ClientError::Url(url.to_owned()));
         }
         let builder = Client::builder().timeout(timeout).user_agent(concat!("taglog/", env!("CARGO_PKG_VERSION")));
-        // A proxy could not reach this machine itself.
+        // A proxy cannot reach loopback.
         let builder = if is_loopback(&base) { builder.no_proxy() } else { builder };
         let http = builder.build().map_err(|error| network(&base, &error))?;
         Ok(LogClient { http, base })
@@ -186,7 +186,7 @@ impl LogClient {
     }
 
     fn address(&self, path: &str) -> Url {
-        // The base ends in a slash and the paths are constants or checked names, so joining holds.
+        // The base ends in a slash and the paths are constants or checked names, so joining cannot fail.
         self.base.join(path).unwrap_or_else(|_| self.base.clone())
     }
 
@@ -209,11 +209,11 @@ impl LogClient {
     }
 
     fn refusal(&self, status: StatusCode, body: &[u8]) -> ClientError {
-        let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
+        let problem: ProblemDocument = serde_json::from_slice(body).unwrap_or_default();
         if problem.kind.is_empty() || problem.detail.is_empty() {
             return self.not_a_log(format!("it answered {status}"));
         }
-        self.problem(&Problem { status: status.as_u16(), ..problem })
+        self.problem(&ProblemDocument { status: status.as_u16(), ..problem })
     }
 
     fn not_a_log(&self, reason: impl Into<String>) -> ClientError {
@@ -224,11 +224,11 @@ impl LogClient {
         serde_json::from_slice(body).map_err(|error| self.not_a_log(error.to_string()))
     }
 
-    /// What the log says about itself. On its word alone.
+    /// The log's description of itself. Not verified.
     ///
     /// # Errors
     /// [`ClientError`].
-    pub async fn about(&self) -> Result<About, ClientError> {
+    pub async fn description(&self) -> Result<LogDescription, ClientError> {
         let body = self.send(self.http.get(self.address("api/v1/log")), MAX_ANSWER).await?;
         self.parse(&body)
     }
@@ -261,16 +261,16 @@ impl LogClient {
     /// [`ClientError`].
     pub async fn consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, ClientError> {
         #[derive(Deserialize)]
-        struct Answer {
+        struct ConsistencyResponse {
             proof: Vec<Hash>,
         }
         let request = self.http.get(self.address("api/v1/proof/consistency")).query(&[("from", from), ("to", to)]);
         let body = self.send(request, MAX_ANSWER).await?;
-        Ok(self.parse::<Answer>(&body)?.proof)
+        Ok(self.parse::<ConsistencyResponse>(&body)?.proof)
     }
 
-    /// Entries that the log has committed and may not have published yet, from `from` on and below `to`: an entry bundle
-    /// of as many as the log likes to send at once, not verified.
+    /// Entries that the log has committed and may not have published yet, in `from..to`: an entry bundle, which the log may
+    /// cut short; not verified.
     ///
     /// # Errors
     /// [`ClientError`].
@@ -279,7 +279,7 @@ impl LogClient {
         self.send(request, MAX_CANDIDATES).await
     }
 
-    /// Submits one signed entry and waits until it is published: its log index, whether it is a repetition, and its
+    /// Submits one signed entry and waits until it is published: its log index, whether it is a duplicate, and its
     /// receipt, which is not verified.
     ///
     /// # Errors
@@ -289,9 +289,9 @@ impl LogClient {
         let request =
             self.http.post(address).header("content-type", "text/plain; charset=utf-8").body(entry.to_owned());
         let body = self.send(request, MAX_ANSWER).await?;
-        match <[Submitted; 1]>::try_from(self.submitted(&body)?) {
-            Ok([Submitted::Accepted { index, duplicate, proof: Some(proof) }]) => Ok((index, duplicate, proof)),
-            Ok([Submitted::Refused(problem)]) => Err(self.problem(&problem)),
+        match <[SubmissionResult; 1]>::try_from(self.parse_results(&body)?) {
+            Ok([SubmissionResult::Accepted { index, duplicate, proof: Some(proof) }]) => Ok((index, duplicate, proof)),
+            Ok([SubmissionResult::Refused(problem)]) => Err(self.problem(&problem)),
             _ => Err(self.not_a_log("it did not answer for one entry")),
         }
     }
@@ -301,13 +301,13 @@ impl LogClient {
     ///
     /// # Errors
     /// [`ClientError`] when there is no answer for each entry.
-    pub async fn submit_bundle(&self, entries: &[&str], wait: bool) -> Result<Vec<Submitted>, ClientError> {
+    pub async fn submit_bundle(&self, entries: &[&str], wait: bool) -> Result<Vec<SubmissionResult>, ClientError> {
         let bundle = encode_bundle(entries.iter().map(|entry| entry.as_bytes()));
         let bundle = bundle.map_err(|error| self.not_a_log(error.to_string()))?;
         let address = self.address(if wait { "api/v1/entries?wait=published" } else { "api/v1/entries" });
         let request = self.http.post(address).header("content-type", "application/octet-stream").body(bundle);
         let body = self.send(request, MAX_ANSWER + MAX_RECEIPT * entries.len()).await?;
-        let answers = self.submitted(&body)?;
+        let answers = self.parse_results(&body)?;
         if answers.len() == entries.len() {
             Ok(answers)
         } else {
@@ -315,16 +315,16 @@ impl LogClient {
         }
     }
 
-    fn submitted(&self, body: &[u8]) -> Result<Vec<Submitted>, ClientError> {
-        let answers: Vec<Answer> = self.parse(body)?;
-        let answers: Option<Vec<Submitted>> = answers.into_iter().map(Answer::understand).collect();
+    fn parse_results(&self, body: &[u8]) -> Result<Vec<SubmissionResult>, ClientError> {
+        let answers: Vec<EntryResponse> = self.parse(body)?;
+        let answers: Option<Vec<SubmissionResult>> = answers.into_iter().map(EntryResponse::into_result).collect();
         answers.ok_or_else(|| self.not_a_log("an answer to an entry has neither index nor error"))
     }
 
-    /// The error that a problem document stands for.
-    pub fn problem(&self, problem: &Problem) -> ClientError {
+    /// The error for a problem document.
+    pub fn problem(&self, problem: &ProblemDocument) -> ClientError {
         if problem.kind.is_empty() || problem.detail.is_empty() {
-            return self.not_a_log("it refuses an entry and does not say why");
+            return self.not_a_log("it refuses an entry without a reason");
         }
         ClientError::Problem {
             kind: printable(problem.kind.rsplit(':').next().unwrap_or_default()),
@@ -333,7 +333,7 @@ impl LogClient {
         }
     }
 
-    /// A raw manifest that the log keeps, if it does; the bytes hash to the digest.
+    /// A raw manifest, if the log stores it; checked against the digest.
     ///
     /// # Errors
     /// [`ClientError`]; [`ClientError::NotALog`] for other bytes.
@@ -341,13 +341,13 @@ impl LogClient {
         let address = self.address(&format!("api/v1/manifests/{digest}"));
         match self.send(self.http.get(address), MAX_ANSWER).await {
             Ok(bytes) if digest.matches(&bytes) => Ok(Some(bytes)),
-            Ok(_) => Err(self.not_a_log(format!("what it keeps as {digest} does not hash to that"))),
+            Ok(_) => Err(self.not_a_log(format!("its manifest for {digest} has another digest"))),
             Err(ClientError::Problem { status: 404, .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Stores a raw manifest with the log.
+    /// Uploads a raw manifest to the log.
     ///
     /// # Errors
     /// [`ClientError`].

@@ -1,5 +1,5 @@
-//! Looks images up and verifies the answer: proofs, consistency with what is remembered, and the
-//! further pages of long lists.
+//! Looks images up and verifies the response: proofs, consistency with the remembered checkpoint, and further pages of long
+//! lists.
 
 use std::sync::Arc;
 
@@ -18,93 +18,93 @@ use thiserror::Error;
 
 use super::{
     ClientError, LogClient,
-    trust::{Distrust, Trust},
+    trust::{InsufficientTrust, Trust},
 };
 
-/// The most pages of one list of sightings that are fetched; beyond that a list stays incomplete.
+/// The most pages of a list of sightings that are fetched; a longer list stays incomplete.
 const MAX_PAGES: u64 = 64;
 
-/// The `type` of a file that keeps what shows misbehaviour without convicting by itself.
+/// The `type` of a file with a response that shows misbehaviour but does not prove it to others.
 pub const MISBEHAVIOUR: &str = "taglog/misbehaviour@v1";
 
-/// Why there is no verified answer.
+/// Why a look-up failed.
 #[derive(Debug, Error)]
 pub enum LookupError {
-    /// The log cannot be asked.
+    /// The request failed.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// A proof is false, or the log contradicts what it signed before.
+    /// A proof is false, or the log contradicts an earlier checkpoint.
     #[error("{0}")]
     Misbehaved(Box<Misbehaviour>),
-    /// Nothing is false, and too few cosigners stand behind it.
+    /// The proofs hold, but the cosignatures do not satisfy the trust file.
     #[error(transparent)]
-    Distrust(#[from] Distrust),
+    InsufficientTrust(#[from] InsufficientTrust),
 }
 
-/// Why saved proofs are not believed.
+/// Why saved proofs are not accepted.
 #[derive(Debug, Error)]
 #[error("log {log}: {why}")]
-pub struct SavedError {
-    /// Of which log: its origin.
+pub struct SavedProofError {
+    /// The origin of the log.
     pub log: String,
     /// What is wrong.
-    pub why: SavedFault,
+    pub why: SavedProofFault,
 }
 
-/// What is wrong with the saved proofs of one log.
+/// Why the saved proofs of one log are not accepted.
 #[derive(Debug, Error)]
-pub enum SavedFault {
+pub enum SavedProofFault {
     /// There are none.
     #[error("there is no proof of it")]
     Missing,
     /// A proof is false.
     #[error(transparent)]
     Proof(#[from] TagProofError),
-    /// Nothing is false, and too few cosigners stand behind it.
+    /// The proofs hold, but the cosignatures do not satisfy the trust file.
     #[error(transparent)]
-    Distrust(#[from] Distrust),
+    InsufficientTrust(#[from] InsufficientTrust),
 }
 
-/// One verified answer, and who stands behind its checkpoint.
+/// A verified response, and the cosignatures of its checkpoint.
 #[derive(Debug)]
-pub struct Part {
-    /// What it says.
+pub struct CosignedLookup {
+    /// The verified content.
     pub lookup: VerifiedLookup,
-    /// Who cosigned, and when.
+    /// The cosigners and the times of their cosignatures.
     pub cosigned: Quorate,
 }
 
-impl Part {
-    /// From when the answer is: what the quorum of cosigners vouches for, or where none is asked for, the seal.
+impl CosignedLookup {
+    /// The time as of which the response is valid: of the quorum of cosigners, or without one, of the seal.
     pub fn time(&self) -> Timestamp {
         self.cosigned.fresh.unwrap_or(self.lookup.seal.time)
     }
 }
 
-/// What the log did, with what shows it.
+/// Misbehaviour of a log, with the response that shows it.
 #[derive(Debug, Error)]
 #[error("{error}")]
 pub struct Misbehaviour {
     /// What is wrong.
     pub error: TagProofError,
-    /// The answer, and where possible evidence that convicts, as JSON.
+    /// The response as JSON; if possible, evidence that proves the misbehaviour to others.
     pub evidence: String,
 }
 
-/// Tag proofs of one log as they came, and what they say once verified.
+/// Tag proofs of one log, and their verified content.
 #[derive(Debug)]
-pub struct Looked {
+pub struct LogLookup {
     /// The log's origin.
     pub log: String,
     /// The proofs, for saving: one for each part of a large request and each further page.
     pub proofs: Vec<TagProof>,
     /// The verified parts, in the order of the request.
-    pub parts: Vec<Arc<Part>>,
+    pub parts: Vec<Arc<CosignedLookup>>,
 }
 
-impl Looked {
-    /// The part that answers for an image.
-    pub fn part(&self, image: &Image) -> Option<&Part> {
+impl LogLookup {
+    /// The part that has an image.
+    pub fn part(&self, image: &Image) -> Option<&CosignedLookup> {
         self.parts.iter().map(Arc::as_ref).find(|part| part.lookup.report(image).is_some())
     }
 
@@ -113,8 +113,8 @@ impl Looked {
         self.parts.iter().find_map(|part| part.lookup.report(image))
     }
 
-    /// The part whose checkpoint is the oldest: what is said of all images is at least that new.
-    pub fn oldest(&self) -> Option<&Part> {
+    /// The part with the oldest checkpoint: everything is at least that new.
+    pub fn oldest(&self) -> Option<&CosignedLookup> {
         self.parts.iter().map(Arc::as_ref).min_by_key(|part| part.lookup.checkpoint.size)
     }
 
@@ -135,7 +135,7 @@ pub async fn look_up(
     trust: &Trust,
     images: &[Image],
     remembered: Option<&SignedCheckpoint>,
-) -> Result<Looked, LookupError> {
+) -> Result<LogLookup, LookupError> {
     let (mut proofs, mut parts) = (Vec::new(), Vec::new());
     let mut last = remembered.cloned();
     let mut waiting: Vec<&[Image]> = images.chunks(MAX_IMAGES).rev().collect();
@@ -146,7 +146,7 @@ pub async fn look_up(
                 proofs.push(proof);
                 parts.push(part);
             }
-            // The answer would not fit into one proof: ask for the halves.
+            // The response would not fit into one proof: request the halves.
             Err(LookupError::Client(ClientError::Problem { kind, .. }))
                 if kind == "lookup-too-large" && part.len() > 1 =>
             {
@@ -157,7 +157,7 @@ pub async fn look_up(
         }
     }
     complete(client, trust, &mut proofs, &mut parts).await?;
-    Ok(Looked { log: trust.origin().to_owned(), proofs, parts: parts.into_iter().map(Arc::new).collect() })
+    Ok(LogLookup { log: trust.origin().to_owned(), proofs, parts: parts.into_iter().map(Arc::new).collect() })
 }
 
 async fn verified_page(
@@ -166,10 +166,10 @@ async fn verified_page(
     images: &[Image],
     last: Option<&SignedCheckpoint>,
     page: u64,
-) -> Result<(TagProof, Part), LookupError> {
+) -> Result<(TagProof, CosignedLookup), LookupError> {
     let from = last.map(|last| last.unverified().size);
     let proof = match client.tag_proof(images, from, page).await {
-        // The log says that it is smaller than what is remembered: let it prove what it has.
+        // The log claims to be smaller than the remembered checkpoint: request a proof of its current size.
         Err(ClientError::Problem { kind, .. }) if kind == "size-out-of-range" && from.is_some() => {
             client.tag_proof(images, None, page).await?
         }
@@ -177,12 +177,12 @@ async fn verified_page(
     };
     let lookup = verify(&proof, &trust.log, last).map_err(|error| misbehaved(error, &proof, last))?;
     if let Some(missing) = images.iter().find(|image| lookup.report(image).is_none()) {
-        let why = "the log was asked for it and does not answer".to_owned();
+        let why = "the log left it out of its response".to_owned();
         let error = TagProofError::Contradiction { image: missing.to_string(), why };
         return Err(misbehaved(error, &proof, last));
     }
     let cosigned = trust.check_lookup(&lookup)?;
-    Ok((proof, Part { lookup, cosigned }))
+    Ok((proof, CosignedLookup { lookup, cosigned }))
 }
 
 fn verify(
@@ -203,7 +203,7 @@ fn misbehaved(error: TagProofError, proof: &TagProof, last: Option<&SignedCheckp
     LookupError::Misbehaved(Box::new(Misbehaviour { evidence: evidence(&error, last, new.as_ref(), answer), error }))
 }
 
-/// What shows the misbehaviour, as JSON. Two roots for one size convict by themselves.
+/// The evidence as JSON. Two roots for one size prove the fork to everyone.
 fn evidence(
     error: &TagProofError,
     last: Option<&SignedCheckpoint>,
@@ -232,9 +232,9 @@ async fn complete(
     client: &LogClient,
     trust: &Trust,
     proofs: &mut Vec<TagProof>,
-    parts: &mut [Part],
+    parts: &mut [CosignedLookup],
 ) -> Result<(), LookupError> {
-    for Part { lookup: part, .. } in parts {
+    for CosignedLookup { lookup: part, .. } in parts {
         let mut pages = Vec::new();
         for page in 1..MAX_PAGES {
             let long = |report: &&ImageReport| report.witnesses.iter().any(|witness| !witness.complete);
@@ -251,37 +251,37 @@ async fn complete(
     Ok(())
 }
 
-/// Verifies saved tag proofs, each under the key of the log that it says it is from. Every one of these logs must be
-/// there; what is from another log is passed over.
+/// Verifies saved tag proofs, each under the key of the log that it names. Every one of these logs must have a proof; proofs of
+/// other logs are ignored.
 ///
 /// # Errors
-/// [`SavedError`]: of several the first, but a false proof before anything that is only missing.
-pub fn verify_saved(proofs: Vec<TagProof>, logs: &[Trust]) -> Result<Vec<Looked>, SavedError> {
+/// The first [`SavedProofError`], but a false proof before a missing one.
+pub fn verify_saved(proofs: Vec<TagProof>, logs: &[Trust]) -> Result<Vec<LogLookup>, SavedProofError> {
     let (mut left, mut looked, mut wrong) = (proofs, Vec::new(), Vec::new());
     for log in logs {
         let (own, others) = left.into_iter().partition(|proof| origin(proof) == log.origin());
         left = others;
         match verify_saved_log(own, log) {
             Ok(verified) => looked.push(verified),
-            Err(why) => wrong.push(SavedError { log: log.origin().to_owned(), why }),
+            Err(why) => wrong.push(SavedProofError { log: log.origin().to_owned(), why }),
         }
     }
-    let is_false = |error: &SavedError| matches!(error.why, SavedFault::Proof(_));
+    let is_false = |error: &SavedProofError| matches!(error.why, SavedProofFault::Proof(_));
     match wrong.into_iter().min_by_key(|error| !is_false(error)) {
-        Some(gravest) => Err(gravest),
+        Some(most_severe) => Err(most_severe),
         None => Ok(looked),
     }
 }
 
-/// Of which log a proof says that it is: the first line of its checkpoint.
+/// The origin that a proof names: the first line of its checkpoint.
 pub fn origin(proof: &TagProof) -> &str {
     proof.checkpoint.lines().next().unwrap_or_default()
 }
 
-/// The first proof of each image, completed by the pages after it.
-fn verify_saved_log(proofs: Vec<TagProof>, trust: &Trust) -> Result<Looked, SavedFault> {
+/// Joins the first proof of each image with its further pages.
+fn verify_saved_log(proofs: Vec<TagProof>, trust: &Trust) -> Result<LogLookup, SavedProofFault> {
     if proofs.is_empty() {
-        return Err(SavedFault::Missing);
+        return Err(SavedProofFault::Missing);
     }
     let verified: Vec<VerifiedLookup> =
         proofs.iter().map(|proof| proof.verify(&trust.log)).collect::<Result<_, _>>()?;
@@ -297,12 +297,12 @@ fn verify_saved_log(proofs: Vec<TagProof>, trust: &Trust) -> Result<Looked, Save
         trust.check_lookup(page)?;
     }
     parts.iter_mut().for_each(|part| part.join_pages(&pages));
-    let trusted = |lookup| Ok(Arc::new(Part { cosigned: trust.check_lookup(&lookup)?, lookup }));
-    let parts = parts.into_iter().map(trusted).collect::<Result<_, Distrust>>()?;
-    Ok(Looked { log: trust.origin().to_owned(), proofs, parts })
+    let trusted = |lookup| Ok(Arc::new(CosignedLookup { cosigned: trust.check_lookup(&lookup)?, lookup }));
+    let parts = parts.into_iter().map(trusted).collect::<Result<_, InsufficientTrust>>()?;
+    Ok(LogLookup { log: trust.origin().to_owned(), proofs, parts })
 }
 
-/// Saved proofs of several sizes follow each other, each with the proof that the log only grew.
+/// Checks that each saved proof is consistent with an earlier one.
 fn check_consistent(proofs: &[TagProof], verified: &[VerifiedLookup]) -> Result<(), TagProofError> {
     for (i, new) in verified.iter().enumerate().skip(1) {
         let from = proofs[i].consistency.as_ref().map_or(new.checkpoint.size, |consistency| consistency.from);
@@ -316,7 +316,7 @@ fn check_consistent(proofs: &[TagProof], verified: &[VerifiedLookup]) -> Result<
     Ok(())
 }
 
-/// Checks that `new` is consistent with `remembered` by asking the log for a proof.
+/// Checks that `new` is consistent with `remembered`, with a proof from the log.
 ///
 /// # Errors
 /// [`LookupError`].

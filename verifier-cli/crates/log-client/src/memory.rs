@@ -1,7 +1,6 @@
 //! Remembers the last checkpoint that was verified, for each log key.
 //!
-//! A log that is smaller than remembered, or will not prove that it has only grown, is an alarm,
-//! and never a new beginning.
+//! A log that is smaller than remembered, or that does not prove consistency, is an alarm; the memory is never reset.
 
 use std::{
     fmt,
@@ -13,10 +12,10 @@ use std::{
 use taglog_proto::{checkpoint::SignedCheckpoint, merkle::Hash, name::Digest, note::VerifierKey};
 use thiserror::Error;
 
-/// How many files of evidence are kept: a log that lies all day must not fill the disk.
+/// The most files of evidence, so that a misbehaving log does not fill the disk.
 const MAX_EVIDENCE: usize = 1000;
 
-/// The most bytes of all of them together: several of the longest tag proofs.
+/// The most bytes of all evidence files: several of the longest tag proofs.
 const MAX_EVIDENCE_BYTES: u64 = 512 << 20;
 
 /// Why the memory cannot be used.
@@ -27,11 +26,13 @@ pub enum MemoryError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         error: std::io::Error,
     },
-    /// A remembered checkpoint that is damaged or another log's.
-    #[error("{path} is damaged ({why}): find out why; only then remove it, and taglog will trust the log anew")]
+    /// A remembered checkpoint that is damaged or belongs to another log.
+    #[error(
+        "{path} is damaged ({why}): find out why; only then delete it, and taglog will trust the log's next checkpoint"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -57,17 +58,17 @@ fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> MemoryError {
 }
 
 impl Memory {
-    /// A memory in this directory, which need not exist yet.
+    /// The directory need not exist yet.
     pub fn new(directory: PathBuf) -> Memory {
         Memory { directory }
     }
 
-    /// One file for each full key: another key of the same origin is another log.
+    /// One file for each key: another key with the same origin is another log.
     fn path(&self, log: &VerifierKey) -> PathBuf {
         self.directory.join(format!("{}.checkpoint", file_stem(log)))
     }
 
-    /// Where the state of this log's audits is.
+    /// The directory for the state of this log's audits.
     pub fn audit_directory(&self, log: &VerifierKey) -> PathBuf {
         self.directory.join("audit").join(file_stem(log))
     }
@@ -89,8 +90,8 @@ impl Memory {
         Ok(Some(checkpoint))
     }
 
-    /// Remembers `new`, which the caller has verified to be consistent with `old`, unless another
-    /// process has meanwhile remembered something else: then that stays.
+    /// Replaces `old` by `new`, which the caller has verified to be consistent with it, unless another process has replaced
+    /// `old` meanwhile (compare and swap).
     ///
     /// # Errors
     /// [`MemoryError`].
@@ -108,7 +109,7 @@ impl Memory {
         self.write(&self.path(log), new.to_string().as_bytes())
     }
 
-    /// Keeps what may be evidence; returns where.
+    /// Stores evidence in a file; returns its path.
     ///
     /// # Errors
     /// [`MemoryError::File`].
@@ -119,8 +120,7 @@ impl Memory {
         let sizes: Vec<u64> =
             sizes.map(|file| file.and_then(|file| file.metadata()).map_or(0, |file| file.len())).collect();
         if sizes.len() >= MAX_EVIDENCE || sizes.iter().sum::<u64>() + bytes.len() as u64 > MAX_EVIDENCE_BYTES {
-            let full =
-                std::io::Error::other("there is more than enough evidence here already; move it away to keep more");
+            let full = std::io::Error::other("there are too many evidence files; move them away to keep more");
             return Err(file_error(&directory)(full));
         }
         let hash = Digest::sha256(bytes).to_string();
@@ -129,11 +129,11 @@ impl Memory {
         Ok(path)
     }
 
-    /// Keeps what shows that a log misbehaves, and says so in one sentence.
+    /// Stores the evidence of misbehaviour, and returns the message about it.
     pub fn alarm(&self, log: &VerifierKey, error: impl fmt::Display, evidence: &str) -> String {
         let kept = match self.keep_evidence("misbehaviour", evidence.as_bytes()) {
-            Ok(path) => format!("what it answered is kept in {}", path.display()),
-            Err(error) => format!("what it answered could not be kept: {error}"),
+            Ok(path) => format!("its response is kept in {}", path.display()),
+            Err(error) => format!("its response could not be kept: {error}"),
         };
         format!("THE LOG MISBEHAVES: {}: {error}; {kept}", log.name())
     }
@@ -148,7 +148,7 @@ impl Memory {
         open().map_err(file_error(&path))
     }
 
-    /// Replaces a file at once: a crash leaves the old one or the new one.
+    /// Replaces a file atomically.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), MemoryError> {
         let directory = path.parent().unwrap_or(&self.directory);
         let write = || {

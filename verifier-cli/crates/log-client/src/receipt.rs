@@ -1,9 +1,9 @@
-//! Checks receipts for what this client submitted.
+//! Verification of receipts for submitted entries.
 
 use taglog_proto::{checkpoint::SignedCheckpoint, entry::Entry, note::VerifierKey, receipt::Receipt};
 
-/// Checks the receipts that one log gives one witness. The receipts of a bundle mostly lead to the same checkpoint, whose
-/// signature is verified once.
+/// Verifies the receipts of one log for one witness. The receipts of a bundle mostly have the same checkpoint, whose signature
+/// is verified once.
 #[derive(Debug)]
 pub struct ReceiptChecker<'a> {
     log: &'a VerifierKey,
@@ -13,16 +13,16 @@ pub struct ReceiptChecker<'a> {
 }
 
 impl<'a> ReceiptChecker<'a> {
-    /// For receipts by `log` for entries of `witness`.
+    /// A checker for receipts by `log` for entries of `witness`.
     pub fn new(log: &'a VerifierKey, witness: &'a VerifierKey) -> ReceiptChecker<'a> {
         ReceiptChecker { log, witness, verified: None }
     }
 
-    /// Verifies a receipt for the observation or confirmation `note` at `index`; the error says what is false in it.
-    /// Whether its checkpoint is consistent with what was seen before is another question.
+    /// Verifies a receipt for the observation or confirmation `note` at `index`. Does not check that the checkpoint is
+    /// consistent with earlier ones.
     ///
     /// # Errors
-    /// What is false, in words.
+    /// Why the receipt is false.
     pub fn check(&mut self, proof: &str, note: &str, index: u64, duplicate: bool) -> Result<Receipt, String> {
         let receipt = Receipt::parse(proof.as_bytes()).map_err(|error| error.to_string())?;
         let bytes = logged_bytes(&receipt, self.witness, note, duplicate)?;
@@ -35,17 +35,17 @@ impl<'a> ReceiptChecker<'a> {
     }
 }
 
-/// The bytes that must be in the log: ours; or, for a duplicate, the same text signed earlier.
+/// The bytes that must be in the log: the submitted ones; or, for a duplicate, the same text signed earlier.
 fn logged_bytes(receipt: &Receipt, witness: &VerifierKey, note: &str, duplicate: bool) -> Result<Vec<u8>, String> {
     match &receipt.extra {
-        Some(extra) if duplicate && says_the_same(extra, note.as_bytes(), witness) => Ok(extra.clone()),
-        _ if duplicate => Err("the log calls it a duplicate of an entry that says something else".to_owned()),
+        Some(extra) if duplicate && has_same_text(extra, note.as_bytes(), witness) => Ok(extra.clone()),
+        _ if duplicate => Err("the log calls it a duplicate of an entry with another text".to_owned()),
         _ => Ok(note.as_bytes().to_vec()),
     }
 }
 
 /// Whether both are statements with one text, and both signed by the witness (SPEC.md section 6.2).
-fn says_the_same(one: &[u8], other: &[u8], witness: &VerifierKey) -> bool {
+fn has_same_text(one: &[u8], other: &[u8], witness: &VerifierKey) -> bool {
     let signed_text = |bytes: &[u8]| match Entry::parse(bytes) {
         Ok(Entry::Observation(entry)) => entry.verify(witness).is_ok().then(|| entry.text()),
         Ok(Entry::Confirmation(entry)) => entry.verify(witness).is_ok().then(|| entry.text()),
@@ -87,7 +87,7 @@ mod tests {
         Receipt { extra: None, index: 0, proof: vec![sibling], checkpoint }
     }
 
-    /// What was verified for one receipt must vouch for no other.
+    /// The cached checkpoint must not make another receipt valid.
     #[test]
     fn each_checkpoint_and_each_proof_is_checked() {
         let (log, liar, witness) = (key(ORIGIN, 1), key(ORIGIN, 2), key("w.example/a", 3));

@@ -1,6 +1,6 @@
 //! Reads a static log (c2sp.org/tlog-tiles) from a server, a mirror or a directory of files.
 //!
-//! What is read has the right shape and a bounded length; nothing is verified here.
+//! Responses are bounded and well-formed, but not verified.
 
 use std::{
     io::{ErrorKind, Read as _},
@@ -21,14 +21,14 @@ use super::{cause, is_loopback, printable};
 
 /// Bytes of a hash.
 const HASH: usize = 32;
-/// How often a request that failed for a passing reason is made again.
+/// Retries after temporary failures.
 const RETRIES: usize = 5;
-/// The first pause before a request is made again; each further one is twice as long.
+/// The pause before the first retry; doubled for each further one.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
-/// The longest pause, also where the log asks for a longer one.
+/// The longest pause, even if the log asks for a longer one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
-/// Why a part of a static log could not be read. None of these is proof of misbehaviour.
+/// Why a part of a static log could not be read. None of these proves misbehaviour.
 #[derive(Debug, Error)]
 pub enum StaticError {
     /// The location is neither a URL nor a directory.
@@ -50,7 +50,7 @@ pub enum StaticError {
         /// How long the server asks to wait, if it does.
         wait: Option<Duration>,
     },
-    /// It is refused for good, or is not of the length and shape that its name says.
+    /// It is refused permanently, or does not have the length and shape of its path.
     #[error("{what} is no part of a static log: {reason}")]
     Malformed {
         /// The address or the file.
@@ -72,7 +72,7 @@ impl StaticError {
 
 /// Where a static log is read from.
 #[derive(Clone, Debug)]
-enum Source {
+enum LogLocation {
     Server { http: Client, base: Url },
     Directory(PathBuf),
 }
@@ -80,7 +80,7 @@ enum Source {
 /// A static log that can be read by many at once.
 #[derive(Clone, Debug)]
 pub struct StaticLog {
-    source: Source,
+    source: LogLocation,
 }
 
 impl StaticLog {
@@ -92,7 +92,10 @@ impl StaticLog {
         if !location.starts_with("http://") && !location.starts_with("https://") {
             let directory = PathBuf::from(location);
             let error = || StaticError::Location(printable(location));
-            return directory.is_dir().then_some(StaticLog { source: Source::Directory(directory) }).ok_or_else(error);
+            return directory
+                .is_dir()
+                .then_some(StaticLog { source: LogLocation::Directory(directory) })
+                .ok_or_else(error);
         }
         let base = Url::parse(&format!("{}/", location.trim_end_matches('/')));
         let base = base.map_err(|_| StaticError::Location(printable(location)))?;
@@ -100,14 +103,14 @@ impl StaticLog {
         // A proxy could not reach this machine itself.
         let builder = if is_loopback(&base) { builder.no_proxy() } else { builder };
         let http = builder.build().map_err(|error| StaticError::unavailable(base.as_str(), cause(&error)))?;
-        Ok(StaticLog { source: Source::Server { http, base } })
+        Ok(StaticLog { source: LogLocation::Server { http, base } })
     }
 
     /// The address or the directory.
     pub fn location(&self) -> String {
         match &self.source {
-            Source::Server { base, .. } => base.as_str().trim_end_matches('/').to_owned(),
-            Source::Directory(directory) => directory.display().to_string(),
+            LogLocation::Server { base, .. } => base.as_str().trim_end_matches('/').to_owned(),
+            LogLocation::Directory(directory) => directory.display().to_string(),
         }
     }
 
@@ -146,7 +149,7 @@ impl StaticLog {
 
     /// The narrowest partial tile in a directory that is wider than this one: a copy has those of its own sizes only.
     fn wider_file(&self, path: &TilePath) -> Option<TilePath> {
-        let Source::Directory(directory) = &self.source else { return None };
+        let LogLocation::Directory(directory) = &self.source else { return None };
         let file = directory.join(format!("tile/{path}"));
         let files = std::fs::read_dir(file.parent()?).ok()?.filter_map(Result::ok);
         let widths = files.filter_map(|file| file.file_name().to_str()?.parse::<u16>().ok());
@@ -167,8 +170,8 @@ impl StaticLog {
 
     async fn read(&self, path: &str, limit: usize) -> Result<Vec<u8>, StaticError> {
         match &self.source {
-            Source::Directory(directory) => read_file(directory.join(path), limit).await,
-            Source::Server { http, base } => {
+            LogLocation::Directory(directory) => read_file(directory.join(path), limit).await,
+            LogLocation::Server { http, base } => {
                 let url = base.join(path).map_err(|error| StaticError::malformed(path, error))?;
                 let pauses = ExponentialBuilder::default()
                     .with_min_delay(FIRST_PAUSE)
@@ -237,7 +240,7 @@ fn refusal(what: &str, response: &Response) -> StaticError {
     }
 }
 
-/// What the server says in seconds; a date is left to the usual pauses.
+/// `Retry-After` in seconds; a date is ignored.
 fn wait(response: &Response) -> Option<Duration> {
     let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
     seconds.parse().ok().map(Duration::from_secs)

@@ -1,6 +1,6 @@
-//! The tree of a static log, node by node, out of tiles that are fetched when they are first needed and kept.
+//! The nodes of a static log's tree, from tiles that are fetched on demand and cached.
 //!
-//! Nothing is verified here: what is computed from these nodes must lead to a signed root.
+//! Nothing is verified here: results must lead to a signed root.
 
 use std::collections::HashMap;
 
@@ -21,17 +21,17 @@ pub struct TileNodes {
     tiles: Tiles,
 }
 
-/// The tiles that are here.
+/// The cached tiles.
 #[derive(Clone, Debug)]
 pub struct Tiles {
     size: u64,
     tiles: HashMap<TilePath, Vec<Hash>>,
 }
 
-/// Why a node cannot be given yet, or ever.
+/// Why a node is not available.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NodeError {
-    /// This tile is needed first.
+pub enum TileNodeError {
+    /// This tile must be fetched first.
     Needs(TilePath),
     /// The tree has no such node.
     NoSuchNode,
@@ -43,19 +43,18 @@ impl TileNodes {
         TileNodes { log: log.clone(), tiles: Tiles::new(size) }
     }
 
-    /// Does `work`, again and again until all tiles that it needs are here. The nodes that it asks for must not
-    /// depend on the hashes that it gets.
+    /// Runs `work` repeatedly until all tiles that it needs are cached. Which nodes it reads must not depend on their hashes.
     ///
     /// # Errors
     /// [`StaticError`].
-    pub async fn run<T>(&mut self, work: impl Fn(&Tiles) -> Result<T, NodeError>) -> Result<T, StaticError> {
+    pub async fn run<T>(&mut self, work: impl Fn(&Tiles) -> Result<T, TileNodeError>) -> Result<T, StaticError> {
         loop {
             match work(&self.tiles) {
                 Ok(done) => return Ok(done),
-                Err(NodeError::Needs(path)) => {
+                Err(TileNodeError::Needs(path)) => {
                     self.tiles.fetch(&self.log, path).await?;
                 }
-                Err(NodeError::NoSuchNode) => {
+                Err(TileNodeError::NoSuchNode) => {
                     let what = format!("a node of the tree of {} entries", self.tiles.size);
                     return Err(StaticError::NotFound { what });
                 }
@@ -65,12 +64,12 @@ impl TileNodes {
 }
 
 impl Tiles {
-    /// None yet, of a tree of `size` leaves.
+    /// An empty cache for a tree of `size` leaves.
     pub fn new(size: u64) -> Tiles {
         Tiles { size, tiles: HashMap::new() }
     }
 
-    /// How many are here.
+    /// The number of cached tiles.
     pub fn count(&self) -> usize {
         self.tiles.len()
     }
@@ -87,21 +86,21 @@ impl Tiles {
 }
 
 impl NodeReader for Tiles {
-    type Error = NodeError;
+    type Error = TileNodeError;
 
-    fn node(&self, level: u8, index: u64) -> Result<Hash, NodeError> {
+    fn node(&self, level: u8, index: u64) -> Result<Hash, TileNodeError> {
         let (tile_level, above) = (level / HEIGHT, level % HEIGHT);
-        let first = index.checked_mul(1 << above).ok_or(NodeError::NoSuchNode)?;
+        let first = index.checked_mul(1 << above).ok_or(TileNodeError::NoSuchNode)?;
         let (tile, offset) = (first / FULL_WIDTH, (first % FULL_WIDTH) as usize);
         let nodes = self.size.checked_shr(u32::from(tile_level * HEIGHT)).unwrap_or(0);
         let width = nodes.saturating_sub(tile * FULL_WIDTH).min(FULL_WIDTH) as usize;
         let end = offset + (1 << above);
         if end > width {
-            return Err(NodeError::NoSuchNode);
+            return Err(TileNodeError::NoSuchNode);
         }
         let path = TilePath { kind: TileKind::Hashes(tile_level), index: tile, width: width as u16 };
-        let hashes = self.tiles.get(&path).ok_or(NodeError::Needs(path))?;
-        hashes.get(offset..end).map(perfect_root).ok_or(NodeError::NoSuchNode)
+        let hashes = self.tiles.get(&path).ok_or(TileNodeError::Needs(path))?;
+        hashes.get(offset..end).map(perfect_root).ok_or(TileNodeError::NoSuchNode)
     }
 }
 
@@ -110,8 +109,8 @@ pub fn hashes(tile: &[u8]) -> Vec<Hash> {
     tile.as_chunks().0.iter().map(|bytes| Hash(*bytes)).collect()
 }
 
-/// The root over the hashes of a perfect subtree: their number is a power of two. No caller has none of them; the
-/// "root" of none would fit nothing.
+/// The root of a perfect subtree with these leaf hashes, whose number is a power of two. No caller passes an empty slice; its
+/// result would match no root.
 pub fn perfect_root(hashes: &[Hash]) -> Hash {
     match hashes {
         [] => Hash::ZERO,

@@ -1,5 +1,4 @@
-//! The trust file: which logs are trusted, and who must have cosigned what they say; in the format of
-//! c2sp.org/tlog-policy.
+//! The trust file: the trusted logs and the quorum of cosigners, in the format of c2sp.org/tlog-policy.
 //!
 //! ```text
 //! log <vkey> <url>
@@ -21,10 +20,11 @@ use taglog_proto::{
 };
 use thiserror::Error;
 
-/// How far a seal may be dated after the newest cosignature: cosigners come after the seal, and clocks differ.
+/// The most seconds by which a seal may be dated after the newest cosignature. Cosigners sign after the seal, but clocks
+/// differ.
 const SEAL_AFTER_COSIGNATURE: i64 = 300;
 
-/// Why a trust file was refused.
+/// Why a trust file cannot be used.
 #[derive(Debug, Error)]
 pub enum TrustError {
     /// It cannot be read.
@@ -42,7 +42,7 @@ pub enum TrustError {
     /// Several logs, where it is about one.
     #[error("the trust file names several logs, and this is about one of them: {0}")]
     Several(String),
-    /// A choice that is none.
+    /// The chosen log is not in the file.
     #[error("the trust file names no log {choice:?}; choose one by its origin or address: {known}")]
     NoSuchLog {
         /// What was chosen.
@@ -52,19 +52,19 @@ pub enum TrustError {
     },
 }
 
-/// Why what a log says is not believed, although nothing in it is false: too few cosigners stand behind it.
+/// Why a checkpoint with a valid signature of the log is not trusted.
 #[derive(Debug, Error)]
-pub enum Distrust {
-    /// The quorum of the trust file is not there.
-    #[error("the log's checkpoint of size {size} is not to be trusted: {error}")]
+pub enum InsufficientTrust {
+    /// The quorum of the trust file is not satisfied.
+    #[error("the log's checkpoint of size {size} is not trusted: {error}")]
     Quorum {
         /// The size of the checkpoint.
         size: u64,
         /// What is missing.
         error: QuorumError,
     },
-    /// The seal claims a later time than any cosigner.
-    #[error("the log's seal is dated {sealed}, and the newest cosignature {cosigned}: it is not to be trusted")]
+    /// The seal is dated too long after the newest cosignature.
+    #[error("the log's seal is dated {sealed}, and the newest cosignature {cosigned}: it is not trusted")]
     Seal {
         /// The time of the seal.
         sealed: Timestamp,
@@ -73,7 +73,7 @@ pub enum Distrust {
     },
 }
 
-/// All logs that are trusted; at least one, no two of one origin.
+/// The trusted logs; at least one, with different origins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustFile {
     logs: Vec<Trust>,
@@ -110,8 +110,8 @@ impl TrustFile {
         &self.logs
     }
 
-    /// The log of this origin or address alone; all logs without a choice. Where there is one log only, anything else
-    /// is taken for another address of it.
+    /// Only the log with this origin or address; all logs without a choice. In a file with one log, another value is taken as
+    /// another address of that log.
     ///
     /// # Errors
     /// [`TrustError::NoSuchLog`].
@@ -129,7 +129,7 @@ impl TrustFile {
                 only.url = Some(choice.to_owned());
                 Ok(self)
             }
-            _ => Err(TrustError::NoSuchLog { choice: choice.to_owned(), known: self.in_words() }),
+            _ => Err(TrustError::NoSuchLog { choice: choice.to_owned(), known: self.list() }),
         }
     }
 
@@ -140,11 +140,11 @@ impl TrustFile {
     pub fn only(self) -> Result<Trust, TrustError> {
         match &self.logs[..] {
             [only] => Ok(only.clone()),
-            _ => Err(TrustError::Several(self.in_words())),
+            _ => Err(TrustError::Several(self.list())),
         }
     }
 
-    fn in_words(&self) -> String {
+    fn list(&self) -> String {
         let log = |log: &Trust| match &log.url {
             Some(url) => format!("{} ({url})", log.origin()),
             None => log.origin().to_owned(),
@@ -153,12 +153,12 @@ impl TrustFile {
     }
 }
 
-/// A log that is trusted as far as a policy says, and where it is.
+/// A trusted log: its key, its address and the policy for its cosigners.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trust {
     /// Its public key; the name is its origin.
     pub log: VerifierKey,
-    /// Where it is served, if the file says.
+    /// Its address, if the file has one.
     pub url: Option<String>,
     policy: TrustPolicy,
 }
@@ -177,18 +177,18 @@ impl Trust {
         self.log.name()
     }
 
-    /// Trust in one log's signature alone.
+    /// Trust in one log without cosigners.
     pub fn of_log(log: VerifierKey, url: Option<String>) -> Trust {
         let policy = TrustPolicy::of_log(PolicyLog { key: log.clone(), ml_dsa: None, url: url.clone() });
         Trust { log, url, policy }
     }
 
-    /// Whether anything but the log's one signature is asked for.
+    /// Whether only the log's Ed25519 signature is required.
     pub fn is_plain(&self) -> bool {
         self.policy.cosigners().is_empty() && self.policy.logs().iter().all(|log| log.ml_dsa.is_none())
     }
 
-    /// Who is asked for, and how many of them: the policy.
+    /// The policy: cosigners and quorum.
     pub fn policy(&self) -> &TrustPolicy {
         &self.policy
     }
@@ -196,29 +196,29 @@ impl Trust {
     /// Checks that a checkpoint has the log's signatures and the quorum.
     ///
     /// # Errors
-    /// [`Distrust::Quorum`].
-    pub fn check(&self, signed: &SignedCheckpoint) -> Result<Quorate, Distrust> {
+    /// [`InsufficientTrust::Quorum`].
+    pub fn check(&self, signed: &SignedCheckpoint) -> Result<Quorate, InsufficientTrust> {
         let size = signed.unverified().size;
-        self.policy.evaluate(signed).map_err(|error| Distrust::Quorum { size, error })
+        self.policy.evaluate(signed).map_err(|error| InsufficientTrust::Quorum { size, error })
     }
 
     /// Checks a look-up whose proofs hold: the quorum of its checkpoint, and that its seal is not dated long after
     /// the newest cosignature.
     ///
     /// # Errors
-    /// [`Distrust`].
-    pub fn check_lookup(&self, lookup: &VerifiedLookup) -> Result<Quorate, Distrust> {
+    /// [`InsufficientTrust`].
+    pub fn check_lookup(&self, lookup: &VerifiedLookup) -> Result<Quorate, InsufficientTrust> {
         let quorate = self.check(&lookup.signed_checkpoint)?;
         let (sealed, newest) = (lookup.seal.time, quorate.cosignatures.iter().map(|(_, time)| *time).max());
         match newest.filter(|_| self.policy.needs_cosigners()) {
             Some(cosigned) if sealed.unix() - cosigned.unix() > SEAL_AFTER_COSIGNATURE => {
-                Err(Distrust::Seal { sealed, cosigned })
+                Err(InsufficientTrust::Seal { sealed, cosigned })
             }
             _ => Ok(quorate),
         }
     }
 
-    /// The file's text.
+    /// The text of a trust file for this log.
     pub fn to_text(&self) -> String {
         format!("# Which transparency log taglog trusts (c2sp.org/tlog-policy).\n{}", self.policy)
     }
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_trust_file() {
+    fn malformed_trust_files_are_refused() {
         let log = format!("log {}\n", vkey());
         let same = taglog_proto::note::SigningKey::from_seed("log.example/x", &[3; 32]).unwrap();
         for (bad, want) in [
@@ -290,7 +290,7 @@ mod tests {
 
     /// One log's checkpoint is never taken for another's, though one policy names both.
     #[test]
-    fn each_log_answers_for_itself_alone() {
+    fn a_checkpoint_is_checked_only_under_the_key_of_its_own_log() {
         let key = taglog_proto::note::SigningKey::from_seed("log.example/x", &[1; 32]).unwrap();
         let (origin, root) = ("log.example/x".to_owned(), taglog_proto::merkle::Hash::of(b""));
         let signed = taglog_proto::checkpoint::Checkpoint { origin, size: 1, root }.sign(&key);

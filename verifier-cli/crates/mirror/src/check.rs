@@ -40,7 +40,7 @@ struct Check {
 /// `progress` counts entries.
 ///
 /// # Errors
-/// [`MirrorError::OwnCheckpoint`], [`MirrorError::Distrust`], [`MirrorError::File`]; `None` when there is no copy.
+/// [`MirrorError::OwnCheckpoint`], [`MirrorError::InsufficientTrust`], [`MirrorError::File`]; `None` when there is no copy.
 pub async fn check(directory: &Path, trust: &Trust, progress: SharedProgress) -> Result<Option<Checked>, MirrorError> {
     let Some(checkpoint) = own_checkpoint(directory, &trust.log)? else { return Ok(None) };
     trust.check(&checkpoint.signed)?;

@@ -32,7 +32,7 @@ use taglog_proto::checkpoint::CheckpointError;
 use thiserror::Error;
 
 use taglog_evidence::split_view::CompareError;
-use taglog_log_client::{memory::MemoryError, static_log::StaticError, trust::Distrust};
+use taglog_log_client::{memory::MemoryError, static_log::StaticError, trust::InsufficientTrust};
 
 /// Why a copy was not brought up to date. The copy stays as it was.
 #[derive(Debug, Error)]
@@ -64,7 +64,7 @@ pub enum MirrorError {
     Checkpoint(#[from] CheckpointError),
     /// The log has signed it, and the trust file asks for more.
     #[error(transparent)]
-    Distrust(#[from] Distrust),
+    InsufficientTrust(#[from] InsufficientTrust),
     /// What is served is not what the log has signed: damaged on the way, or not the log at all.
     #[error("{what} is not what the log has signed")]
     Untrue {

@@ -28,7 +28,7 @@ use taglog_evidence::{
 };
 use taglog_log_client::{memory::Memory, printable, static_log::StaticLog, trust::Trust};
 use taglog_service::listener::Listener;
-use taglog_service::parts::Parts;
+use taglog_service::task_group::TaskGroup;
 
 /// The auditor's directory in the state directory.
 const AUDIT: &str = "audit";
@@ -119,28 +119,28 @@ impl Monitor {
         metrics: PrometheusHandle,
         stop: CancellationToken,
     ) -> Result<(), MonitorError> {
-        let mut parts = Parts::default();
+        let mut tasks = TaskGroup::default();
         if let Some(listener) = listener {
             let (router, stop) = (http::router(self.readiness.clone(), metrics), stop.clone());
-            parts.start("serving metrics", async move {
+            tasks.start("serving metrics", async move {
                 if let Err(error) = listener.serve(router, stop).await {
                     tracing::error!(%error, "metrics are no longer served");
                 }
             });
         }
         for courier in std::mem::take(&mut self.couriers) {
-            parts.start("delivering alerts", courier.run(stop.clone()));
+            tasks.start("delivering alerts", courier.run(stop.clone()));
         }
-        let mut parts = std::pin::pin!(parts.run(&stop, STOP_TIME));
+        let mut tasks = std::pin::pin!(tasks.run(&stop, STOP_TIME));
         let looking = tokio::select! {
             // An audit that is broken off goes on from the last commit.
             () = stop.cancelled() => Ok(()),
             looking = self.keep_looking() => looking,
-            ended = &mut parts => return ended.map_err(MonitorError::Ended),
+            ended = &mut tasks => return ended.map_err(MonitorError::Ended),
         };
         stop.cancel();
         // What was not delivered in time is delivered after the next start.
-        looking.and(parts.await.map_err(MonitorError::Ended))
+        looking.and(tasks.await.map_err(MonitorError::Ended))
     }
 
     async fn keep_looking(&mut self) -> Result<(), MonitorError> {

@@ -1,28 +1,27 @@
-//! From a registry's challenge and the stored credentials to what goes into the `Authorization` header.
+//! Answers a registry's challenge with the stored credentials: the value for the `Authorization` header.
 
 use docker_credential::DockerCredential;
 use oci_client::{secrets::RegistryAuth, token_cache::RegistryToken};
 use reqwest::{Method, Response, StatusCode, Url, header::HeaderMap};
 
 use super::{
+    authorization_cache::Authorization,
     challenge::Challenge,
     error::RegistryError,
-    grants::Grant,
     target::Target,
-    transport::{Question, Transport, away, not_a_registry, read_body, refusal},
+    transport::{RegistryRequest, Transport, not_a_registry, read_body, redirected_away, refusal},
 };
 
-/// The longest answer of a token service, in bytes. Real ones are a few kilobytes.
-const LONGEST_TOKEN_ANSWER: usize = 256 * 1024;
+/// The largest response of a token service, in bytes. Real ones are a few kilobytes.
+const MAX_TOKEN_RESPONSE: usize = 256 * 1024;
 
-/// Answers `challenge` with `credentials`, or anonymously where there are none and the registry hands out
-/// tokens to everybody.
+/// Answers `challenge` with `credentials`; without them, requests an anonymous token.
 pub(super) async fn authorize(
     transport: &Transport,
     target: &Target,
     challenge: Challenge,
     credentials: Option<DockerCredential>,
-) -> Result<Grant, RegistryError> {
+) -> Result<Authorization, RegistryError> {
     let Challenge::Bearer { realm, service, scope } = challenge else {
         return basic(target, credentials);
     };
@@ -32,18 +31,18 @@ pub(super) async fn authorize(
     let logged_in = credentials.is_some();
     let response = match credentials {
         Some(DockerCredential::IdentityToken(token)) => {
-            exchange(transport, target, realm, service, &scope, &token).await?
+            exchange_identity_token(transport, target, realm, service, &scope, &token).await?
         }
-        other => ask(transport, target, realm, service, &scope, other).await?,
+        other => request_token(transport, target, realm, service, &scope, other).await?,
     };
     let token = read_token(target, response, logged_in).await?;
-    Ok(Grant { authorization: RegistryAuth::Bearer(token), logged_in })
+    Ok(Authorization { auth: RegistryAuth::Bearer(token), logged_in })
 }
 
-fn basic(target: &Target, credentials: Option<DockerCredential>) -> Result<Grant, RegistryError> {
+fn basic(target: &Target, credentials: Option<DockerCredential>) -> Result<Authorization, RegistryError> {
     match credentials {
         Some(DockerCredential::UsernamePassword(user, password)) => {
-            Ok(Grant { authorization: RegistryAuth::Basic(user, password), logged_in: true })
+            Ok(Authorization { auth: RegistryAuth::Basic(user, password), logged_in: true })
         }
         Some(DockerCredential::IdentityToken(_)) => Err(RegistryError::Credentials {
             target: target.to_string(),
@@ -58,21 +57,21 @@ fn basic(target: &Target, credentials: Option<DockerCredential>) -> Result<Grant
     }
 }
 
-/// The address of the token service. It gets the password, so it must use TLS, except where the registry
-/// itself has been allowed to do without.
+/// The address of the token service. It receives the password, so it must use TLS, unless plain HTTP is allowed for the
+/// registry.
 fn token_service(transport: &Transport, target: &Target, realm: &str) -> Result<Url, RegistryError> {
     let Ok(url) = Url::parse(realm) else {
-        return Err(not_a_registry(target, &format!("its token service {realm} is no address")));
+        return Err(not_a_registry(target, &format!("its token service {realm} is no URL")));
     };
     match url.scheme() {
         "https" => Ok(url),
         "http" if transport.is_plain(target.registry()) => Ok(url),
-        _ => Err(away(target, &url, "its token service must use HTTPS")),
+        _ => Err(redirected_away(target, &url, "its token service must use HTTPS")),
     }
 }
 
-/// Asks for a token by GET, with user name and password if there are any.
-async fn ask(
+/// Requests a token by GET, with user name and password if there are any.
+async fn request_token(
     transport: &Transport,
     target: &Target,
     mut url: Url,
@@ -87,17 +86,17 @@ async fn ask(
     }
     let login = match credentials {
         Some(DockerCredential::UsernamePassword(user, password)) => {
-            Some(Grant { authorization: RegistryAuth::Basic(user, password), logged_in: true })
+            Some(Authorization { auth: RegistryAuth::Basic(user, password), logged_in: true })
         }
         _ => None,
     };
-    let question = Question { method: Method::GET, url, headers: HeaderMap::new() };
-    let answer = transport.fetch(target, &question, login.as_ref()).await?;
+    let request = RegistryRequest { method: Method::GET, url, headers: HeaderMap::new() };
+    let answer = transport.fetch(target, &request, login.as_ref()).await?;
     Ok(answer.response)
 }
 
 /// Exchanges an identity token (an OAuth 2 refresh token) for a token to pull with.
-async fn exchange(
+async fn exchange_identity_token(
     transport: &Transport,
     target: &Target,
     url: Url,
@@ -118,7 +117,7 @@ async fn exchange(
 async fn read_token(target: &Target, response: Response, logged_in: bool) -> Result<String, RegistryError> {
     match response.status() {
         StatusCode::OK => {}
-        // OAuth 2 answers 400 to a refresh token that is no longer good.
+        // OAuth 2 returns 400 for a refresh token that is no longer valid.
         StatusCode::BAD_REQUEST if logged_in => {
             return Err(refusal(target, StatusCode::UNAUTHORIZED, response.headers(), logged_in));
         }
@@ -127,8 +126,8 @@ async fn read_token(target: &Target, response: Response, logged_in: bool) -> Res
         }
         status => return Err(refusal(target, status, response.headers(), logged_in)),
     }
-    let no_token = || not_a_registry(target, "its token service did not answer with a token");
-    let body = match read_body(target, response, LONGEST_TOKEN_ANSWER).await {
+    let no_token = || not_a_registry(target, "its token service returned no token");
+    let body = match read_body(target, response, MAX_TOKEN_RESPONSE).await {
         Err(RegistryError::TooLarge { .. }) => return Err(no_token()),
         other => other?,
     };

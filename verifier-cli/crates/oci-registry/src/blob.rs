@@ -1,20 +1,20 @@
-//! Blobs: what a manifest names and is small enough to be read whole, such as an image's configuration.
+//! Blobs that are small enough to be read into memory, such as an image's configuration.
 
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use taglog_proto::name::Digest;
 
 use super::{
-    Shared,
+    client::RegistryClient,
     error::RegistryError,
     target::Target,
-    transport::{self, Question},
+    transport::{self, RegistryRequest},
 };
 
-impl Shared {
-    /// The blob that the target names, which hashes to the digest asked for.
+impl RegistryClient {
+    /// The blob that the target names, at most `most` bytes, checked against `digest`.
     pub(super) async fn blob(&self, target: &Target, digest: &Digest, most: usize) -> Result<Vec<u8>, RegistryError> {
-        let question = Question { method: Method::GET, url: self.url(target)?, headers: HeaderMap::new() };
-        let answer = self.request(target, question).await?;
+        let request = RegistryRequest { method: Method::GET, url: self.url(target)?, headers: HeaderMap::new() };
+        let answer = self.request(target, request).await?;
         if answer.status() != StatusCode::OK {
             return Err(answer.refusal(target));
         }

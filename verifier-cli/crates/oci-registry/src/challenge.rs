@@ -1,4 +1,4 @@
-//! What a registry asks for in its `WWW-Authenticate` headers.
+//! `WWW-Authenticate` headers.
 
 use http_auth::ChallengeRef;
 use reqwest::header::{HeaderMap, WWW_AUTHENTICATE};
@@ -13,8 +13,8 @@ pub(super) enum Challenge {
 }
 
 impl Challenge {
-    /// The challenge to answer: Bearer where it is offered, since then the registry itself never sees the
-    /// password; else Basic; `None` where neither is offered in a readable way.
+    /// The challenge to answer: Bearer where it is offered, since then the password only goes to the token service; else
+    /// Basic; `None` where there is no well-formed challenge of either scheme.
     pub(super) fn strongest(headers: &HeaderMap) -> Option<Self> {
         let texts = headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|value| value.to_str().ok());
         let offers: Vec<Self> = texts.flat_map(offers).collect();
@@ -24,7 +24,7 @@ impl Challenge {
 }
 
 fn offers(header: &str) -> Vec<Challenge> {
-    // A header that is broken somewhere still counts up to where it is broken.
+    // Challenges before a syntax error still count.
     let readable = http_auth::parser::ChallengeParser::new(header).map_while(Result::ok);
     readable.filter_map(|challenge| offer(&challenge)).collect()
 }
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn bearer_before_basic() {
+    fn bearer_is_preferred_to_basic() {
         let bearer = Challenge::Bearer {
             realm: "https://auth.example/token".into(),
             service: Some("reg".into()),
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_usable() {
+    fn other_schemes_and_malformed_challenges_are_ignored() {
         for values in [&[][..], &["Negotiate"], &["Bearer service=\"x\""], &["Bearer realm=\"\""], &["\"\"\""]] {
             assert_eq!(strongest(values), None, "{values:?}");
         }

@@ -1,8 +1,8 @@
 //! Docker's stored credentials: config.json, its credential helpers and its credential store.
 //!
-//! `docker_credential` knows the file's format and runs the helpers. Around it this module adds what it leaves
-//! to its callers: a missing file or a helper that knows nothing means "anonymous", while an unreadable file
-//! or a broken helper is an error; and a helper that hangs does not hang the program.
+//! `docker_credential` parses the file and runs the helpers. This module adds: a missing file, or a helper without an
+//! entry for the registry, means anonymous access; an unreadable file or a failing helper is an error; a helper that hangs
+//! does not block the program.
 
 use std::{
     io::ErrorKind,
@@ -22,7 +22,7 @@ const HELPER_HAS_NONE: &str = "credentials not found in native keychain";
 /// The stored credentials under `key`; `None` where there are none.
 ///
 /// `directory` is where config.json is looked for; `None` means `$DOCKER_CONFIG`, else `~/.docker`. A helper
-/// gets `limit` to answer. The error is the reason in words.
+/// gets `limit` to answer. The error is the reason as text.
 pub(super) async fn load(
     directory: Option<PathBuf>,
     key: String,
@@ -34,7 +34,7 @@ pub(super) async fn load(
     std::thread::Builder::new()
         .name("docker-credentials".to_owned())
         .spawn(move || {
-            // Nobody listens any more once the limit is over, and then nobody needs the answer.
+            // After the time limit the receiver is gone, and the result is not needed.
             let _ = answer.send(load_blocking(directory, &key));
         })
         .map_err(|error| error.to_string())?;
@@ -105,8 +105,8 @@ fn describe(error: &CredentialRetrievalError, path: &Path) -> String {
     match error {
         // By Docker's protocol a helper says on its standard output why it failed.
         CredentialRetrievalError::HelperFailure { helper, stdout, stderr } => {
-            let said = if stdout.trim().is_empty() { stderr } else { stdout };
-            format!("{} failed: {}", printable(helper), printable(said))
+            let output = if stdout.trim().is_empty() { stderr } else { stdout };
+            format!("{} failed: {}", printable(helper), printable(output))
         }
         CredentialRetrievalError::HelperCommunicationError => {
             format!("the credential helper named in {} cannot be run", path.display())

@@ -1,4 +1,4 @@
-//! What can go wrong between taglog and a registry, said to the person at the terminal.
+//! Errors of requests to registries.
 
 use std::time::Duration;
 
@@ -6,11 +6,10 @@ use taglog_proto::name::Digest;
 
 /// Why a registry gave no usable answer.
 ///
-/// `target` is always what was asked for, `repository:tag`, `repository@digest` or, where a list of tags or the
-/// registry itself was asked for, the repository; and `registry` the `host[:port]`
-/// in the repository's name. Every message is one sentence that names the target and says what to do. Text that
-/// came from the network is stripped of control characters and shortened before it gets in here, and no variant
-/// ever holds a credential or a token.
+/// `target` is what was requested: `repository:tag`, `repository@digest`, or the repository for its list of tags or the
+/// registry itself. `registry` is the `host[:port]` in the repository name. Every message is one sentence that names the
+/// target and says what to do. Text from the network is stripped of control characters and shortened before it is stored
+/// here, and no variant holds a credential or a token.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
@@ -64,12 +63,12 @@ pub enum RegistryError {
         /// What was wrong with the answer.
         reason: String,
     },
-    /// The answer is longer than any manifest or page of tags may be; the rest of it was not read.
+    /// The response is larger than allowed; the rest of it was not read.
     #[error("the answer about {target} is larger than {limit} bytes: no registry should send that, ask its operator")]
     TooLarge {
         /// What was asked for.
         target: String,
-        /// The most that is read, in bytes.
+        /// In bytes.
         limit: usize,
     },
     /// The repository has more tags than the caller asked for; none of them is returned.
@@ -77,7 +76,7 @@ pub enum RegistryError {
     TooManyTags {
         /// The repository.
         target: String,
-        /// The most that were asked for.
+        /// The limit of the caller.
         most: usize,
     },
     /// The bytes are not those of the digest that was asked for or that the registry claims.
@@ -93,7 +92,7 @@ pub enum RegistryError {
         /// The digest of the bytes received.
         actual: Digest,
     },
-    /// The registry redirected to where taglog does not go.
+    /// The registry sent a redirect that is not followed.
     #[error(
         "the registry sent the request for {target} on to {to}, which was not followed ({reason}): name the \
          repository by its real registry, or ask the registry's operator"
@@ -106,9 +105,9 @@ pub enum RegistryError {
         /// Why it was not followed.
         reason: &'static str,
     },
-    /// The stored credentials could not be read, or are of no use here; nothing secret was sent.
+    /// The stored credentials could not be read, or do not fit the challenge; nothing secret was sent.
     #[error(
-        "the credentials for {registry}, needed for {target}, cannot be used ({reason}): mend Docker's \
+        "the credentials for {registry}, needed for {target}, cannot be used ({reason}): correct Docker's \
          config.json, or run `docker login {registry}` again"
     )]
     Credentials {
@@ -119,7 +118,7 @@ pub enum RegistryError {
         /// What is wrong with them.
         reason: String,
     },
-    /// No connection, or it broke, or TLS failed, or no URL can name the host.
+    /// No connection, a broken connection, a TLS failure, or a host that no URL can name.
     #[error(
         "cannot reach {registry} to ask for {target} ({reason}): check the name, the network and, for a \
          registry without TLS, that plain HTTP is allowed for it"
@@ -129,10 +128,10 @@ pub enum RegistryError {
         target: String,
         /// The registry in the repository's name.
         registry: String,
-        /// The cause, as the HTTP library words it.
+        /// The innermost cause.
         reason: String,
     },
-    /// No complete answer within the time allowed.
+    /// No complete response within the time limit.
     #[error(
         "{registry} gave no complete answer about {target} within {} seconds: try again, or allow more time",
         after.as_secs_f32()
@@ -142,13 +141,13 @@ pub enum RegistryError {
         target: String,
         /// The registry in the repository's name.
         registry: String,
-        /// The time that was allowed for the whole operation.
+        /// The time limit of the operation.
         after: Duration,
     },
-    /// The HTTP client could not be built; nothing has been asked for yet.
+    /// The HTTP client could not be built; nothing was sent.
     #[error("cannot set up access to registries ({reason}): check the system's TLS certificates and proxy settings")]
     Setup {
-        /// The cause, as the HTTP library words it.
+        /// The innermost cause.
         reason: String,
     },
 }
@@ -162,7 +161,7 @@ impl RegistryError {
         }
     }
 
-    /// One word for metrics and JSON. The words never change.
+    /// The label in metrics and JSON; stable between versions.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::NotFound { .. } => "not-found",

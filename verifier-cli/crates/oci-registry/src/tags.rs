@@ -1,4 +1,4 @@
-//! All tags of a repository, page by page.
+//! The list of a repository's tags, with pagination.
 
 use std::collections::HashSet;
 
@@ -11,28 +11,26 @@ use serde::Deserialize;
 use taglog_proto::name::Tag;
 
 use super::{
-    Shared,
+    client::RegistryClient,
     error::RegistryError,
     target::Target,
-    transport::{self, Question, away, not_a_registry, refuse_html},
+    transport::{self, RegistryRequest, not_a_registry, redirected_away, refuse_html},
 };
 
-/// How many tags are asked for at once; registries give fewer or more as they like.
-pub(super) const TAGS_ON_A_PAGE: usize = 1000;
-/// The longest page that is read, in bytes. A thousand of the longest tags are 130 kB, but some registries give
-/// all tags at once, and some add a description of every manifest.
-const LONGEST_PAGE: usize = 4 * 1024 * 1024;
+/// The largest page, in bytes. A thousand of the longest tags are 130 kB, but some registries return all tags in one page,
+/// and some add a description of every manifest.
+const MAX_TAG_PAGE: usize = 4 * 1024 * 1024;
 
 /// The tags of a repository.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TagList {
-    /// Each tag once, in the registry's order.
+    /// Each tag once, in the order of the registry.
     pub tags: Vec<Tag>,
-    /// How many names the registry listed that no tag can have. They are left out.
+    /// How many listed names are not valid tags. They are left out.
     pub malformed: usize,
 }
 
-impl Shared {
+impl RegistryClient {
     /// All tags of the target's repository, if there are `most` of them or fewer.
     pub(super) async fn tags(
         &self,
@@ -40,9 +38,9 @@ impl Shared {
         most: usize,
         limiter: Option<&DefaultDirectRateLimiter>,
     ) -> Result<TagList, RegistryError> {
-        let mut found = Found::default();
+        let mut found = TagCollector::default();
         let mut url = self.url(target)?;
-        let mut fruitless = 0;
+        let mut pages_without_new_tags = 0;
         for _ in 0..=most {
             if let Some(limiter) = limiter {
                 limiter.until_ready().await;
@@ -52,9 +50,9 @@ impl Shared {
             let Some(next) = next else {
                 return Ok(found.list);
             };
-            // A registry that filters its pages may have an empty one in the middle.
-            fruitless = if new { 0 } else { fruitless + 1 };
-            if next == url || fruitless == 2 {
+            // A registry that filters its pages may return an empty page in the middle.
+            pages_without_new_tags = if new { 0 } else { pages_without_new_tags + 1 };
+            if next == url || pages_without_new_tags == 2 {
                 break;
             }
             url = next;
@@ -62,37 +60,38 @@ impl Shared {
         Err(not_a_registry(target, "its list of tags goes on without further tags"))
     }
 
-    /// One page: the names on it, and where the next one is.
+    /// The names on one page, and the address of the next page.
     async fn page(&self, target: &Target, url: Url) -> Result<(Vec<String>, Option<Url>), RegistryError> {
-        let answer = self.request(target, Question { method: Method::GET, url, headers: HeaderMap::new() }).await?;
+        let answer =
+            self.request(target, RegistryRequest { method: Method::GET, url, headers: HeaderMap::new() }).await?;
         if answer.status() != StatusCode::OK {
             return Err(answer.refusal(target));
         }
         refuse_html(target, answer.headers())?;
         let next = next_page(target, answer.response.url(), answer.headers())?;
-        let body = transport::read_body(target, answer.response, LONGEST_PAGE).await?;
-        let page: Page = transport::json_object(&body)
+        let body = transport::read_body(target, answer.response, MAX_TAG_PAGE).await?;
+        let page: TagPage = transport::json_object(&body)
             .ok_or_else(|| not_a_registry(target, "the body is not a list of tags in JSON"))?;
         Ok((page.tags.unwrap_or_default(), next))
     }
 }
 
 #[derive(Deserialize)]
-struct Page {
-    /// Some registries say null for an empty list; but the field must be there, which serde asks for only where
-    /// the function is named.
+struct TagPage {
+    /// Some registries send null for an empty list. The field itself is required; serde checks this only with an explicit
+    /// `deserialize_with`.
     #[serde(deserialize_with = "Option::deserialize")]
     tags: Option<Vec<String>>,
 }
 
 #[derive(Default)]
-struct Found {
+struct TagCollector {
     list: TagList,
     seen: HashSet<Tag>,
 }
 
-impl Found {
-    /// Takes over the names of one page; says whether any of them is a new tag.
+impl TagCollector {
+    /// Adds the names of one page; returns whether any of them is a new tag.
     fn add(&mut self, target: &Target, names: &[String], most: usize) -> Result<bool, RegistryError> {
         let before = self.list.tags.len();
         for name in names {
@@ -112,8 +111,8 @@ impl Found {
     }
 }
 
-/// Where the page after the one at `from` is. It must be on the same host (scheme, host and port), since
-/// another host has no say about these tags.
+/// The address of the page after `from`. It must have the same origin (scheme, host and port), since another host has no
+/// authority over these tags.
 fn next_page(target: &Target, from: &Url, headers: &HeaderMap) -> Result<Option<Url>, RegistryError> {
     let unreadable = || not_a_registry(target, "its Link header, which leads to further tags, cannot be read");
     for header in headers.get_all(LINK) {
@@ -121,17 +120,17 @@ fn next_page(target: &Target, from: &Url, headers: &HeaderMap) -> Result<Option<
         let Some(address) = next_link(text).ok_or_else(unreadable)? else {
             continue;
         };
-        let next = transport::resolve(from, address).ok_or_else(unreadable)?;
+        let next = transport::resolve_url(from, address).ok_or_else(unreadable)?;
         if next.origin() != from.origin() {
-            return Err(away(target, &next, "the next page of a list must be on the same host"));
+            return Err(redirected_away(target, &next, "the next page of a list must be on the same host"));
         }
         return Ok(Some(next));
     }
     Ok(None)
 }
 
-/// The address that a `Link` header (RFC 8288 section 3) gives for `rel="next"`: `Some(None)` where it gives none,
-/// `None` where the header is malformed.
+/// The target of `rel="next"` in a `Link` header (RFC 8288 section 3): `Some(None)` where there is none, `None` where the
+/// header is malformed.
 fn next_link(header: &str) -> Option<Option<&str>> {
     let mut rest = header.trim_start_matches([' ', '\t', ',']);
     while !rest.is_empty() {
@@ -141,7 +140,7 @@ fn next_link(header: &str) -> Option<Option<&str>> {
         while let Some(text) = rest.strip_prefix(';') {
             let (name, value, after) = parameter(text)?;
             if name.eq_ignore_ascii_case("rel") {
-                // Of several, the first counts.
+                // Of several `rel` parameters the first counts (RFC 8288 section 3.3).
                 is_next.get_or_insert(value.split_ascii_whitespace().any(|rel| rel.eq_ignore_ascii_case("next")));
             }
             rest = after.trim_start();
@@ -157,7 +156,7 @@ fn next_link(header: &str) -> Option<Option<&str>> {
     Some(None)
 }
 
-/// Name, value and what comes after, of `name=value`, `name="value"` or `name` alone.
+/// Name, value and rest of `name=value`, `name="value"` or `name` alone.
 fn parameter(text: &str) -> Option<(&str, &str, &str)> {
     let (name, rest) = text.split_at(text.find(['=', ';', ',']).unwrap_or(text.len()));
     let Some(value) = rest.strip_prefix('=').map(str::trim_start) else {
@@ -173,7 +172,7 @@ fn parameter(text: &str) -> Option<(&str, &str, &str)> {
     Some((name.trim(), value.trim(), rest))
 }
 
-/// Where the first quote is that no backslash escapes.
+/// The position of the first unescaped quote.
 fn closing_quote(text: &str) -> Option<usize> {
     let mut escaped = false;
     text.bytes().position(|byte| {
@@ -188,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links() {
+    fn next_links_are_parsed() {
         for (header, next) in [
             ("", None),
             (" , ", None),

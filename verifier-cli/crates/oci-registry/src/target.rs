@@ -1,24 +1,26 @@
-//! What a registry is asked for: which host to ask, under which URL, and under which name its credentials are kept.
+//! What a request is about: its URL, and the key of the registry's credentials.
 
 use std::{fmt, net::IpAddr};
 
 use reqwest::Url;
 use taglog_proto::name::{Digest, Image, Repository, Tag};
 
-use super::{error::RegistryError, tags::TAGS_ON_A_PAGE};
+use super::error::RegistryError;
 
+/// How many tags are asked for in one request; registries may return fewer or more.
+const TAGS_PER_PAGE: usize = 1000;
 const DOCKER_HUB: &str = "docker.io";
-/// The host that answers for docker.io.
+/// The API host of docker.io.
 const DOCKER_HUB_API: &str = "registry-1.docker.io";
 /// The key under which Docker stores the credentials of docker.io.
 const DOCKER_HUB_CREDENTIALS: &str = "https://index.docker.io/v1/";
 
-/// By what a manifest is asked for within its repository.
+/// A tag or a digest, by which a manifest is requested.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ManifestReference {
-    /// Whatever the tag points to now.
+    /// The manifest that the tag points to now.
     Tag(Tag),
-    /// The one manifest of this digest.
+    /// The manifest of this digest.
     Digest(Digest),
 }
 
@@ -32,22 +34,21 @@ impl fmt::Display for ManifestReference {
     }
 }
 
-/// What is asked for. Shown as `repository:tag` or `repository@digest`, or as the repository alone.
+/// What a request is about. Displayed as `repository:tag` or `repository@digest`, or as the repository alone.
 #[derive(Debug, Clone)]
 pub(super) struct Target {
     pub(super) repository: Repository,
     pub(super) subject: Subject,
 }
 
-/// What is asked about a repository.
+/// What is requested of a repository.
 #[derive(Debug, Clone)]
 pub(super) enum Subject {
     Manifest(ManifestReference),
-    /// What a manifest names.
     Blob(Digest),
-    /// Which tags it has.
+    /// The list of tags.
     Tags,
-    /// Whether its registry is one.
+    /// `GET /v2/`.
     Protocol,
 }
 
@@ -78,7 +79,7 @@ impl Target {
         Self { repository: repository.clone(), subject: Subject::Blob(*digest) }
     }
 
-    /// `host[:port]` as in the repository's name.
+    /// `host[:port]` as in the repository name.
     pub(super) fn registry(&self) -> &str {
         self.repository.registry()
     }
@@ -88,40 +89,40 @@ impl Target {
         if self.registry() == DOCKER_HUB { DOCKER_HUB_CREDENTIALS } else { self.registry() }
     }
 
-    /// Where the registry serves what is asked for; of a list of tags, the first page.
+    /// The URL of the request; of a list of tags, the first page.
     ///
-    /// URLs read some hosts as others: `0x7f.1` as 127.0.0.1, for one. Such a host is not asked, since what
-    /// answers would not be the registry that the name says.
+    /// URL parsers normalize some hosts, for example `0x7f.1` to 127.0.0.1. Such a host is refused, since another host
+    /// than the named one would answer.
     pub(super) fn url(&self, plain_http: bool) -> Result<Url, RegistryError> {
         let scheme = if plain_http { "http" } else { "https" };
         let registry = if self.registry() == DOCKER_HUB { DOCKER_HUB_API } else { self.registry() };
         let host = host_only(registry);
-        // An address in brackets stays the same address, even where URLs spell it in another way.
+        // An IPv6 address stays the same address, even where the URL parser normalizes it.
         let same_host = |url: &Url| host.starts_with('[') || url.host_str() == Some(host);
         let path = self.repository.path();
         let path = match &self.subject {
             Subject::Manifest(reference) => format!("{path}/manifests/{reference}"),
             Subject::Blob(digest) => format!("{path}/blobs/{digest}"),
-            Subject::Tags => format!("{path}/tags/list?n={TAGS_ON_A_PAGE}"),
+            Subject::Tags => format!("{path}/tags/list?n={TAGS_PER_PAGE}"),
             Subject::Protocol => String::new(),
         };
         Url::parse(&format!("{scheme}://{registry}/v2/{path}")).ok().filter(same_host).ok_or_else(|| {
             RegistryError::Network {
                 target: self.to_string(),
                 registry: self.registry().to_owned(),
-                reason: "no URL can name that host".to_owned(),
+                reason: "a URL cannot name that host".to_owned(),
             }
         })
     }
 }
 
-/// Whether a URL's host is this machine itself.
+/// Whether a URL's host is a loopback address.
 pub(super) fn is_loopback(host: &str) -> bool {
     let bare = host.trim_start_matches('[').trim_end_matches(']');
     bare == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// `host[:port]` of a URL, the port only where it is not the scheme's own.
+/// `host[:port]` of a URL; the port only where it is not the default of the scheme.
 pub(super) fn authority(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     match url.port() {
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn urls_and_credential_keys() {
+    fn urls_and_credential_keys_of_each_subject() {
         let hub = tagged("docker.io/library/busybox:1.36");
         assert_eq!(hub.url(false).unwrap().as_str(), "https://registry-1.docker.io/v2/library/busybox/manifests/1.36");
         assert_eq!(hub.credentials_key(), "https://index.docker.io/v1/");
@@ -170,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn hosts_that_a_url_reads_as_others_are_refused() {
+    fn hosts_that_a_url_parser_would_change_are_refused() {
         for host in ["0x7f.1", "127.1", "010.0.0.1", "1.2.3.4.5", "a.1", "xn--a.example", "256.0.0.1:5000"] {
             let answer = tagged(&format!("{host}/a:v1")).url(false);
             assert!(matches!(answer, Err(RegistryError::Network { .. })), "{host} {answer:?}");
@@ -180,9 +181,9 @@ mod tests {
         }
     }
 
-    /// The grammar of names is what keeps them from bending the URL that they are put into.
+    /// The grammar of names excludes characters that would change the structure of the URL.
     #[test]
-    fn names_stay_whole_in_a_url() {
+    fn names_are_not_changed_in_a_url() {
         let longest = "a".repeat(128);
         for (path, tag) in [("a__b/c-d.e", longest.as_str()), ("a---b/0", "_.-"), ("a/b/c", "1.2_3-4..")] {
             let url = tagged(&format!("reg.example:5000/{path}:{tag}")).url(false).unwrap();
@@ -191,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback() {
+    fn loopback_hosts_are_recognized() {
         for host in ["localhost", "127.0.0.1", "127.9.8.7", "[::1]"] {
             assert!(is_loopback(host), "{host}");
         }

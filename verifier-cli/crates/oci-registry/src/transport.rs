@@ -1,5 +1,5 @@
-//! HTTP as registries need it: bounded bodies, redirects that leave credentials behind, and one way to turn
-//! what went wrong into a [`RegistryError`].
+//! HTTP: bounded bodies, redirects that drop credentials on another origin, and the mapping of failures to
+//! [`RegistryError`].
 
 use std::{
     error::Error as _,
@@ -15,36 +15,35 @@ use reqwest::{
 use serde::de::DeserializeOwned;
 
 use super::{
-    circumstances::Circumstances,
+    authorization_cache::Authorization,
     error::{RegistryError, printable},
-    grants::Grant,
+    metadata::ResponseMetadata,
     target::{Target, authority, host_only, is_loopback},
 };
 
-/// How many redirects are followed for one request. Real registries need one or two.
-const MOST_REDIRECTS: usize = 5;
-/// The longest wait that a registry may ask for; keeps sums with it far from overflow.
-const LONGEST_WAIT: Duration = Duration::from_secs(24 * 60 * 60);
+/// The most redirects for one request. Real registries need one or two.
+const MAX_REDIRECTS: usize = 5;
+/// Longer values of `Retry-After` count as this; keeps sums far from overflow.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A request without a body.
-pub(super) struct Question {
+pub(super) struct RegistryRequest {
     pub(super) method: Method,
     pub(super) url: Url,
     /// Sent to every host that the request is redirected to.
     pub(super) headers: HeaderMap,
 }
 
-/// An answer, and who gave it to whom.
-pub(super) struct Answer {
+/// A response, and how it was obtained.
+pub(super) struct RegistryResponse {
     pub(super) response: Response,
-    /// Whether a redirect led away from the host that was asked. Then no credentials were sent there, and its
-    /// wish for some is not fulfilled.
+    /// Whether a redirect led to another origin. No credentials were sent there, and its challenge is not answered.
     pub(super) left_origin: bool,
-    /// Whether stored credentials were behind the request.
+    /// Whether the request was sent with stored credentials.
     pub(super) logged_in: bool,
 }
 
-impl Answer {
+impl RegistryResponse {
     pub(super) fn status(&self) -> StatusCode {
         self.response.status()
     }
@@ -53,22 +52,22 @@ impl Answer {
         self.response.headers()
     }
 
-    pub(super) fn circumstances(&self) -> Circumstances {
-        Circumstances::of(self.headers(), self.logged_in)
+    pub(super) fn metadata(&self) -> ResponseMetadata {
+        ResponseMetadata::of(self.headers(), self.logged_in)
     }
 
-    /// The error that this answer is where it is not the one hoped for.
+    /// The error for a response with an unexpected status.
     pub(super) fn refusal(&self, target: &Target) -> RegistryError {
         refusal(target, self.status(), self.headers(), self.logged_in)
     }
 }
 
-/// The HTTP clients, and which hosts may be asked without TLS.
+/// The HTTP clients, and the hosts for which plain HTTP is allowed.
 #[derive(Debug)]
 pub(super) struct Transport {
-    /// For this machine itself: a proxy could not reach it, and must not see what is sent to it.
+    /// For loopback, without a proxy.
     loopback: Client,
-    /// For everything else, through the system's proxy if there is one.
+    /// For all other hosts, through the system's proxy if there is one.
     remote: Client,
     plain_http: Vec<String>,
 }
@@ -83,39 +82,39 @@ impl Transport {
         })
     }
 
-    /// Whether `registry` (`host[:port]`) is asked over plain HTTP.
+    /// Whether plain HTTP is used for `registry` (`host[:port]`).
     pub(super) fn is_plain(&self, registry: &str) -> bool {
         is_loopback(host_only(registry)) || self.plain_http.iter().any(|host| host == registry)
     }
 
-    /// Sends a question and follows redirects. `grant` goes to the origin of its address (scheme, host and port)
-    /// and nowhere else: once a redirect has left it, it is gone for good.
+    /// Sends a request and follows redirects. `authorization` is only sent to the origin of the request (scheme, host and
+    /// port); after a redirect to another origin it is not sent again.
     pub(super) async fn fetch(
         &self,
         target: &Target,
-        question: &Question,
-        grant: Option<&Grant>,
-    ) -> Result<Answer, RegistryError> {
-        let mut url = question.url.clone();
-        let mut authorization = grant.map(|grant| &grant.authorization);
+        request: &RegistryRequest,
+        authorization: Option<&Authorization>,
+    ) -> Result<RegistryResponse, RegistryError> {
+        let mut url = request.url.clone();
+        let logged_in = authorization.is_some_and(|authorization| authorization.logged_in);
+        let mut auth = authorization.map(|authorization| &authorization.auth);
         let mut left_origin = false;
-        for _ in 0..=MOST_REDIRECTS {
-            let request = self.request(question.method.clone(), url.clone()).headers(question.headers.clone());
-            let response = send(target, with_authorization(request, authorization)).await?;
+        for _ in 0..=MAX_REDIRECTS {
+            let request = self.request(request.method.clone(), url.clone()).headers(request.headers.clone());
+            let response = send(target, with_authorization(request, auth)).await?;
             let Some(next) = self.redirect(target, &url, &response)? else {
-                let logged_in = grant.is_some_and(|grant| grant.logged_in);
-                return Ok(Answer { response, left_origin, logged_in });
+                return Ok(RegistryResponse { response, left_origin, logged_in });
             };
             if next.origin() != url.origin() {
-                authorization = None;
+                auth = None;
                 left_origin = true;
             }
             url = next;
         }
-        Err(away(target, &url, "too many redirects"))
+        Err(redirected_away(target, &url, "too many redirects"))
     }
 
-    /// Sends a form by POST. Its fields are secret, so that no redirect is followed, not even on the same host.
+    /// Sends a form by POST. Its fields are secret, so no redirect is followed, not even to the same host.
     pub(super) async fn post_form(
         &self,
         target: &Target,
@@ -126,7 +125,7 @@ impl Transport {
         if !response.status().is_redirection() {
             return Ok(response);
         }
-        Err(away(target, &location(&url, &response).unwrap_or(url), "it would carry the login along"))
+        Err(redirected_away(target, &location(&url, &response).unwrap_or(url), "it would disclose the login"))
     }
 
     fn request(&self, method: Method, url: Url) -> RequestBuilder {
@@ -135,27 +134,29 @@ impl Transport {
         client.request(method, url)
     }
 
-    /// Where `response` redirects to; `None` where it is no redirect.
+    /// The target of a redirect; `None` where `response` is no redirect.
     fn redirect(&self, target: &Target, from: &Url, response: &Response) -> Result<Option<Url>, RegistryError> {
         if !matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308) {
             return Ok(None);
         }
         let Some(to) = location(from, response) else {
-            return Err(away(target, from, "the redirect has no readable address"));
+            return Err(redirected_away(target, from, "the redirect has no well-formed address"));
         };
-        // Without TLS anybody on the way could choose the digest of a tag.
+        // Without TLS anybody on the path could choose the digest of a tag.
         match to.scheme() {
             "https" => Ok(Some(to)),
-            "http" if from.scheme() == "https" => Err(away(target, &to, "it leads from HTTPS to plain HTTP")),
+            "http" if from.scheme() == "https" => {
+                Err(redirected_away(target, &to, "it leads from HTTPS to plain HTTP"))
+            }
             "http" if self.is_plain(&authority(&to)) => Ok(Some(to)),
-            "http" => Err(away(target, &to, "plain HTTP is not allowed for that host")),
-            _ => Err(away(target, &to, "it is no HTTP address")),
+            "http" => Err(redirected_away(target, &to, "plain HTTP is not allowed for that host")),
+            _ => Err(redirected_away(target, &to, "it is no HTTP address")),
         }
     }
 }
 
-/// One client setting for all requests. reqwest's own redirects are off because they cannot refuse to go from
-/// HTTPS to a plain HTTP host of our choice; its decompression is off because digests are of the bytes sent.
+/// The common settings of both clients. reqwest's redirects are off because they cannot be limited as
+/// [`Transport::redirect`] does; decompression is off because digests are of the bytes as sent.
 fn client() -> reqwest::ClientBuilder {
     Client::builder()
         .user_agent(concat!("taglog/", env!("CARGO_PKG_VERSION")))
@@ -180,21 +181,21 @@ async fn send(target: &Target, request: RequestBuilder) -> Result<Response, Regi
 }
 
 fn location(from: &Url, response: &Response) -> Option<Url> {
-    resolve(from, response.headers().get(LOCATION)?.to_str().ok()?)
+    resolve_url(from, response.headers().get(LOCATION)?.to_str().ok()?)
 }
 
-/// The address that `text` means on the page at `from`; `None` where it is none, or brings a login of its own.
-pub(super) fn resolve(from: &Url, text: &str) -> Option<Url> {
+/// Resolves the reference `text` against `from`; `None` where it is malformed or contains user information.
+pub(super) fn resolve_url(from: &Url, text: &str) -> Option<Url> {
     from.join(text).ok().filter(|to| to.username().is_empty() && to.password().is_none())
 }
 
-pub(super) fn away(target: &Target, to: &Url, reason: &'static str) -> RegistryError {
-    // The query is left out: signed addresses carry a key in it.
+pub(super) fn redirected_away(target: &Target, to: &Url, reason: &'static str) -> RegistryError {
+    // Without the query, which may hold a signature or key.
     let to = printable(&format!("{}://{}{}", to.scheme(), authority(to), to.path()));
     RegistryError::RedirectedAway { target: target.to_string(), to, reason }
 }
 
-/// Reads a body of at most `limit` bytes, never holding more than one network read beyond it.
+/// Reads a body of at most `limit` bytes; holds at most one network read more.
 pub(super) async fn read_body(target: &Target, mut response: Response, limit: usize) -> Result<Vec<u8>, RegistryError> {
     let too_large = || RegistryError::TooLarge { target: target.to_string(), limit };
     if response.content_length().is_some_and(|length| length > limit as u64) {
@@ -210,12 +211,12 @@ pub(super) async fn read_body(target: &Target, mut response: Response, limit: us
     Ok(body)
 }
 
-/// What a body says that is a JSON object; serde alone would take an array for a structure as well.
+/// Parses a JSON object; serde alone would also accept an array for a structure.
 pub(super) fn json_object<T: DeserializeOwned>(body: &[u8]) -> Option<T> {
     if body.trim_ascii_start().first() == Some(&b'{') { serde_json::from_slice(body).ok() } else { None }
 }
 
-/// The error that a status other than 200 stands for.
+/// The error for a status other than 200.
 pub(super) fn refusal(target: &Target, status: StatusCode, headers: &HeaderMap, logged_in: bool) -> RegistryError {
     let (asked, registry) = (target.to_string(), target.registry().to_owned());
     match status.as_u16() {
@@ -228,7 +229,7 @@ pub(super) fn refusal(target: &Target, status: StatusCode, headers: &HeaderMap, 
     }
 }
 
-/// An error where the answer is a page for people.
+/// Fails where the response is an HTML page.
 pub(super) fn refuse_html(target: &Target, headers: &HeaderMap) -> Result<(), RegistryError> {
     if is_html(headers) {
         return Err(not_a_registry(target, "it answered with an HTML page"));
@@ -244,7 +245,6 @@ pub(super) fn not_a_registry(target: &Target, reason: &str) -> RegistryError {
     }
 }
 
-/// Whether the answer is a page for people.
 fn is_html(headers: &HeaderMap) -> bool {
     media_type(headers).is_some_and(|kind| kind == "text/html" || kind == "application/xhtml+xml")
 }
@@ -256,7 +256,7 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
     (!essence.is_empty()).then(|| essence.to_ascii_lowercase())
 }
 
-/// `Retry-After` in either of its forms, at most [`LONGEST_WAIT`]; a date in the past is no wait.
+/// `Retry-After`, in seconds or as a date (RFC 9110 section 10.2.3), at most [`MAX_RETRY_AFTER`]; a date in the past is no wait.
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER).map(HeaderValue::to_str)?.ok()?.trim();
     let wait = match text.parse::<u64>() {
@@ -266,14 +266,14 @@ fn retry_after(headers: &HeaderMap) -> Option<Duration> {
             until.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO)
         }
     };
-    Some(wait.min(LONGEST_WAIT))
+    Some(wait.min(MAX_RETRY_AFTER))
 }
 
 fn network(target: &Target, error: &reqwest::Error) -> RegistryError {
     RegistryError::Network { target: target.to_string(), registry: target.registry().to_owned(), reason: cause(error) }
 }
 
-/// The innermost cause of an error: the outer ones only repeat the address.
+/// The innermost cause of an error; the outer ones only repeat the URL.
 fn cause(error: &reqwest::Error) -> String {
     let mut innermost: &dyn std::error::Error = error;
     while let Some(source) = innermost.source() {
@@ -291,16 +291,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retry_after_forms() {
+    fn retry_after_takes_seconds_and_dates() {
         let wait = |text: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(RETRY_AFTER, HeaderValue::from_static(text));
             retry_after(&headers)
         };
         assert_eq!(wait("17"), Some(Duration::from_secs(17)));
-        assert_eq!(wait("18446744073709551615"), Some(LONGEST_WAIT));
+        assert_eq!(wait("18446744073709551615"), Some(MAX_RETRY_AFTER));
         assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(Duration::ZERO));
-        assert_eq!(wait("Sat, 06 Nov 2094 08:49:37 GMT"), Some(LONGEST_WAIT));
+        assert_eq!(wait("Sat, 06 Nov 2094 08:49:37 GMT"), Some(MAX_RETRY_AFTER));
         assert_eq!(wait("soon"), None);
         assert_eq!(retry_after(&HeaderMap::new()), None);
     }
@@ -316,7 +316,7 @@ mod tests {
         }
     }
 
-    /// What becomes of a redirect from `from` to `to`. TLS cannot be had on loopback, hence no server here.
+    /// The result of a redirect from `from` to `to`. The test servers have no TLS, so the response is made here.
     fn redirected(from: &str, to: &str) -> Result<Option<Url>, RegistryError> {
         let transport = Transport::new(vec!["reg.example:5000".to_owned()]).unwrap();
         let target = Target::from(&Image::parse("reg.example/a:v1").unwrap());

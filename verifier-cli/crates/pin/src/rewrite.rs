@@ -4,7 +4,7 @@ use taglog_proto::name::{Digest, Reference};
 use thiserror::Error;
 
 use super::edit::{Edit, apply};
-use taglog_image_sources::{Found, FoundImage, LeftOut, Options, Place, SourceFile, read_bytes};
+use taglog_image_sources::{FoundImage, LeftOut, Options, Place, ScanResult, SourceFile, read_bytes};
 
 /// Why a file cannot be rewritten.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -53,10 +53,10 @@ pub fn rewritten(
 }
 
 /// Where two readings name different images first; spans and spellings differ when a file was rewritten.
-fn difference(want: &Found, found: &Found) -> Option<Place> {
+fn difference(want: &ScanResult, found: &ScanResult) -> Option<Place> {
     let image = |image: &FoundImage| (image.place.clone(), Some(image.reference.clone()));
     let note = |left_out: &LeftOut| (left_out.place.clone(), None);
-    let all = |found: &Found| -> Vec<(Place, Option<Reference>)> {
+    let all = |found: &ScanResult| -> Vec<(Place, Option<Reference>)> {
         found.images.iter().map(image).chain(found.left_out.iter().map(note)).collect()
     };
     let (want, found) = (all(want), all(found));

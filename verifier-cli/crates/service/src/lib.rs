@@ -1,4 +1,4 @@
-//! What programs that run for long share: how they serve HTTP, and that none of their tasks ends unnoticed.
+//! Shared by long-running commands: an HTTP listener with limits, and supervision of tasks.
 
 pub mod listener;
-pub mod parts;
+pub mod task_group;

@@ -1,5 +1,4 @@
-//! How long-running commands serve HTTP: bounded in connections, in what a client may take, and in the time that a
-//! stop takes.
+//! The HTTP listener of long-running commands, with limits on connections, on slow clients and on the time of a shutdown.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,16 +16,16 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// What clients, known or not, may take.
+/// Limits for all clients.
 #[derive(Clone, Copy)]
 struct Limits {
-    /// How many connections there may be at once.
+    /// The most connections at once.
     connections: usize,
-    /// How long a client may take to send the head of a request.
+    /// The time for a client to send the head of a request.
     head: Duration,
-    /// How long one connection may live, so that clients who read slowly do not hold it for ever.
+    /// The lifetime of a connection, so that a client that reads slowly does not occupy it forever.
     lifetime: Duration,
-    /// How long requests under way may take to end when the program stops.
+    /// The time for requests in progress to end at shutdown.
     drain: Duration,
 }
 
@@ -37,7 +36,7 @@ const LIMITS: Limits = Limits {
     drain: Duration::from_secs(2),
 };
 
-/// A socket that outlives a reload of the configuration, so that no push finds the door closed.
+/// A listening socket that stays open while the configuration is reloaded, so that no request is refused meanwhile.
 #[derive(Debug)]
 pub struct Listener {
     socket: std::net::TcpListener,
@@ -45,33 +44,24 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at an address; port 0 is a free one.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Listens at an address; with port 0, at a free port.
     pub fn bind(address: SocketAddr) -> std::io::Result<Listener> {
         let socket = std::net::TcpListener::bind(address)?;
         socket.set_nonblocking(true)?;
         Ok(Listener { socket, asked_for: address })
     }
 
-    /// The address it was made for, before a free port was chosen.
+    /// The address given to [`bind`](Self::bind), before a free port was chosen.
     pub fn asked_for(&self) -> SocketAddr {
         self.asked_for
     }
 
-    /// Where it listens.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// The address with the actual port.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
-    /// Serves HTTP/1.1 until told to stop; requests under way have a moment to end then.
-    ///
-    /// # Errors
-    /// What the system says.
+    /// Serves HTTP/1.1 until `stop` is cancelled; requests in progress then have a short time to end.
     pub async fn serve(self: Arc<Self>, router: Router, stop: CancellationToken) -> std::io::Result<()> {
         let listener = TcpListener::from_std(self.socket.try_clone()?)?;
         serve(&listener, &router, LIMITS, &stop).await;
@@ -88,7 +78,7 @@ async fn serve(listener: &TcpListener, router: &Router, limits: Limits, stop: &C
             () = stop.cancelled() => break,
             accepted = accept(listener, &places) => accepted,
         };
-        // Those that have ended are forgotten here, so that the set follows what is open.
+        // Removes ended connections from the set.
         while connections.try_join_next().is_some() {}
         let Some((stream, place)) = accepted else { continue };
         let mut builder = Builder::new();
@@ -97,23 +87,23 @@ async fn serve(listener: &TcpListener, router: &Router, limits: Limits, stop: &C
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         connections.spawn(async move {
             let _place = place;
-            // Errors of a connection are its client's; there is nobody left to tell.
+            // Errors of a connection concern only its client.
             let _ = tokio::time::timeout(limits.lifetime, connection).await;
         });
     }
-    // Whoever is not done by then is cut off: half a request must not hold up a reload.
+    // Other connections are closed: an incomplete request must not delay a reload.
     let _ = tokio::time::timeout(limits.drain, graceful.shutdown()).await;
     connections.shutdown().await;
 }
 
-/// The next connection, once there is a place for it.
+/// Accepts the next connection once fewer than the limit are open.
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
         Ok((stream, _)) => Some((stream, place)),
         Err(error) => {
             tracing::warn!(%error, "cannot accept a connection");
-            // Out of file descriptors, most likely: without a pause this would spin.
+            // Probably out of file descriptors: without a pause this would be a busy loop.
             tokio::time::sleep(Duration::from_millis(100)).await;
             None
         }
@@ -160,7 +150,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_a_request_does_not_hold_up_the_end() {
+    async fn an_incomplete_request_does_not_delay_the_shutdown() {
         let served = served(Limits { head: 10 * PATIENCE, drain: Duration::from_millis(50), ..LIMITS }).await;
         let mut client = served.client(&REQUEST[..10]).await;
         assert!(is_answered(&mut served.client(REQUEST).await, PATIENCE).await, "both connections are accepted");
@@ -172,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_beyond_the_bound_wait_for_a_place() {
+    async fn connections_beyond_the_limit_wait() {
         let served = served(Limits { connections: 2, ..LIMITS }).await;
         let (mut first, mut second) = (served.client(REQUEST).await, served.client(REQUEST).await);
         assert!(is_answered(&mut first, PATIENCE).await && is_answered(&mut second, PATIENCE).await);
@@ -183,7 +173,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn half_a_request_gives_its_place_up() {
+    async fn an_incomplete_request_times_out() {
         let served = served(Limits { connections: 1, head: Duration::from_millis(50), ..LIMITS }).await;
         let _half = served.client(&REQUEST[..10]).await;
         assert!(is_answered(&mut served.client(REQUEST).await, PATIENCE).await, "the place is still taken");

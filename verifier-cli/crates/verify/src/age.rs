@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use taglog_proto::time::Timestamp;
 
-use taglog_log_client::lookup::Part;
+use taglog_log_client::lookup::CosignedLookup;
 use taglog_policy::{Judgement, Verdict};
 
 /// How far a seal may be dated after our own clock, in seconds.
@@ -12,7 +12,7 @@ const FUTURE_TOLERANCE: i64 = 300;
 
 /// The judgement on an answer that is too old or from the future; `None` for one that may be used. Without `max_age`
 /// any age will do.
-pub(super) fn stale(part: &Part, max_age: Option<Duration>, now: Timestamp) -> Option<Judgement> {
+pub(super) fn stale(part: &CosignedLookup, max_age: Option<Duration>, now: Timestamp) -> Option<Judgement> {
     let what = if part.cosigned.fresh.is_some() { "quorum of cosignatures" } else { "last seal" };
     let age = now.unix().saturating_sub(part.time().unix());
     let reason = if max_age.is_some_and(|limit| age > seconds(limit)) {
@@ -34,7 +34,7 @@ pub(super) fn stale(part: &Part, max_age: Option<Duration>, now: Timestamp) -> O
 
 /// Cosigners vouch that nothing newer was shown to them. A log that shows them nothing newer is told by its seals: after
 /// `quiet` seconds without entries there is one.
-fn is_frozen(part: &Part, max_age: Duration, now: Timestamp) -> bool {
+fn is_frozen(part: &CosignedLookup, max_age: Duration, now: Timestamp) -> bool {
     let allowed = max_age.saturating_add(Duration::from_secs(part.lookup.roster.limits.quiet));
     now.unix().saturating_sub(part.lookup.seal.time.unix()) > seconds(allowed)
 }

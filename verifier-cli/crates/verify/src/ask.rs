@@ -27,9 +27,9 @@ use super::{
 };
 use taglog_log_client::{
     ClientError, LogClient,
-    lookup::{Looked, LookupError, look_up},
+    lookup::{LogLookup, LookupError, look_up},
     memory::{Memory, MemoryError},
-    trust::{Distrust, Trust},
+    trust::{InsufficientTrust, Trust},
 };
 use taglog_oci_registry::Registry;
 use taglog_policy::UnclearUntil;
@@ -85,11 +85,11 @@ pub enum VerifyError {
     },
     /// Too few cosigners stand behind what a log says.
     #[error("log {log}: {error}")]
-    Distrust {
+    InsufficientTrust {
         /// The log's origin.
         log: String,
         /// Who is missing.
-        error: Distrust,
+        error: InsufficientTrust,
     },
 }
 
@@ -171,7 +171,7 @@ impl Verifier {
     ///
     /// # Errors
     /// [`VerifyError`]. That one log misbehaves is not hidden by another that cannot be asked.
-    pub async fn look_up(&self, logged: &[Image]) -> Result<Vec<Looked>, VerifyError> {
+    pub async fn look_up(&self, logged: &[Image]) -> Result<Vec<LogLookup>, VerifyError> {
         let asking = self.parts.logs.iter().zip(&*self.caches).map(|(log, cache)| self.looked(log, cache, logged));
         let (mut answered, mut alarms, mut errors) = (Vec::new(), Vec::new(), Vec::new());
         for looked in join_all(asking).await {
@@ -208,11 +208,11 @@ impl Verifier {
         logged.filter(|image| names.insert(image.clone())).collect()
     }
 
-    async fn looked(&self, log: &Log, cache: &Cache, logged: &[Image]) -> Result<Looked, VerifyError> {
+    async fn looked(&self, log: &Log, cache: &Cache, logged: &[Image]) -> Result<LogLookup, VerifyError> {
         let (memory, Log { client, trust }) = (&self.parts.memory, log);
         let (known, missing) = cache.parts(logged);
         if missing.is_empty() {
-            return Ok(Looked { log: trust.origin().to_owned(), proofs: Vec::new(), parts: known });
+            return Ok(LogLookup { log: trust.origin().to_owned(), proofs: Vec::new(), parts: known });
         }
         let unusable = |error| VerifyError::Memory { log: trust.origin().to_owned(), error };
         let remembered = memory.load(&trust.log).map_err(unusable)?;
@@ -228,7 +228,7 @@ impl Verifier {
 
     async fn hear(
         &self,
-        looked: &[Looked],
+        looked: &[LogLookup],
         record: &Record,
         served: &Served,
         question: Question,
@@ -274,6 +274,6 @@ fn by(error: LookupError, trust: &Trust, memory: &Memory) -> VerifyError {
     match error {
         LookupError::Misbehaved(it) => VerifyError::Misbehaved(vec![memory.alarm(&trust.log, &it.error, &it.evidence)]),
         LookupError::Client(error) => VerifyError::Client { log, error },
-        LookupError::Distrust(error) => VerifyError::Distrust { log, error },
+        LookupError::InsufficientTrust(error) => VerifyError::InsufficientTrust { log, error },
     }
 }

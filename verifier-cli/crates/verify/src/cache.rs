@@ -10,7 +10,7 @@ use std::{
 
 use taglog_proto::{merkle::Hash, name::Image};
 
-use taglog_log_client::lookup::Part;
+use taglog_log_client::lookup::CosignedLookup;
 use taglog_policy::Finding;
 
 /// The most images that are kept of either kind; beyond that, all are forgotten.
@@ -22,7 +22,7 @@ type Kept<K, V> = HashMap<K, (Instant, V)>;
 /// Verified answers of the log, each under the checkpoint that it came with, and findings under a checkpoint.
 pub(super) struct Cache {
     keep: Duration,
-    parts: Mutex<Kept<Image, Arc<Part>>>,
+    parts: Mutex<Kept<Image, Arc<CosignedLookup>>>,
     findings: Mutex<Kept<(Image, Hash), Vec<Finding>>>,
 }
 
@@ -33,9 +33,9 @@ impl Cache {
     }
 
     /// The answers that hold these images, and the images that none holds.
-    pub(super) fn parts(&self, images: &[Image]) -> (Vec<Arc<Part>>, Vec<Image>) {
+    pub(super) fn parts(&self, images: &[Image]) -> (Vec<Arc<CosignedLookup>>, Vec<Image>) {
         let kept = open(&self.parts);
-        let mut known: Vec<Arc<Part>> = Vec::new();
+        let mut known: Vec<Arc<CosignedLookup>> = Vec::new();
         let mut missing = Vec::new();
         for image in images {
             match kept.get(image).filter(|(since, _)| since.elapsed() < self.keep) {
@@ -48,9 +48,10 @@ impl Cache {
     }
 
     /// Keeps these answers for the images that they hold.
-    pub(super) fn keep_parts(&self, parts: &[Arc<Part>]) {
-        let images =
-            |part: &Arc<Part>| part.lookup.images.iter().map(|report| report.image.clone()).collect::<Vec<_>>();
+    pub(super) fn keep_parts(&self, parts: &[Arc<CosignedLookup>]) {
+        let images = |part: &Arc<CosignedLookup>| {
+            part.lookup.images.iter().map(|report| report.image.clone()).collect::<Vec<_>>()
+        };
         for part in parts {
             self.insert(&self.parts, images(part).into_iter().map(|image| (image, Arc::clone(part))));
         }

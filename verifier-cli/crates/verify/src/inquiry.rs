@@ -17,7 +17,7 @@ use super::{
     rules::Rules,
 };
 use crate::rebuilt::{BaseSightings, Kind, ManifestSource, Manifests, Missing, sighted};
-use taglog_log_client::lookup::{Looked, LookupError, look_up};
+use taglog_log_client::lookup::{LogLookup, LookupError, look_up};
 
 /// The most bytes of documents that are kept for saving. Beyond it, a saved verification has fewer of them, and so fewer
 /// explanations.
@@ -31,7 +31,7 @@ pub type Documents = BTreeMap<Digest, Arc<[u8]>>;
 #[derive(Default)]
 pub(super) struct Record {
     documents: Mutex<Documents>,
-    bases: Mutex<Vec<Looked>>,
+    bases: Mutex<Vec<LogLookup>>,
     /// One for each log that misbehaved, by its origin.
     alarms: Mutex<BTreeMap<String, String>>,
 }
@@ -48,7 +48,7 @@ impl Record {
     }
 
     /// What was read, and what logs did that they must not do.
-    pub(super) fn close(self) -> (Documents, Vec<Looked>, Vec<String>) {
+    pub(super) fn close(self) -> (Documents, Vec<LogLookup>, Vec<String>) {
         let documents = self.documents.into_inner().unwrap_or_else(PoisonError::into_inner);
         let bases = self.bases.into_inner().unwrap_or_else(PoisonError::into_inner);
         let alarms = self.alarms.into_inner().unwrap_or_else(PoisonError::into_inner);
@@ -68,7 +68,7 @@ impl Record {
 pub(super) struct Inquiry<'a> {
     rules: &'a Rules,
     /// What the log answered.
-    pub(super) looked: &'a Looked,
+    pub(super) looked: &'a LogLookup,
     /// What was found out before.
     pub(super) cache: &'a Cache,
     record: &'a Record,
@@ -85,7 +85,7 @@ struct Live<'a> {
 
 impl<'a> Inquiry<'a> {
     /// Asks nobody.
-    pub(super) fn saved(rules: &'a Rules, looked: &'a Looked, cache: &'a Cache, record: &'a Record) -> Self {
+    pub(super) fn saved(rules: &'a Rules, looked: &'a LogLookup, cache: &'a Cache, record: &'a Record) -> Self {
         Inquiry { rules, looked, cache, record, live: None }
     }
 

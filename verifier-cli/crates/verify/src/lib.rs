@@ -40,7 +40,7 @@ pub use inquiry::Documents;
 pub use rules::Rules;
 
 use taglog_image_sources::{LeftOut, Place};
-use taglog_log_client::lookup::Looked;
+use taglog_log_client::lookup::LogLookup;
 use taglog_policy::{Demands, Ignore, Judgement, Verdict};
 
 /// One image that somebody wants to use.
@@ -147,9 +147,9 @@ pub struct Verification {
     /// What files name by digest alone. The verifier leaves it empty; who reads files fills it.
     pub untagged: Vec<Untagged>,
     /// The verified proofs of each log; empty when one misbehaves or nothing was asked.
-    pub looked: Vec<Looked>,
+    pub looked: Vec<LogLookup>,
     /// The verified proofs of base images that were looked up because a tag has moved.
-    pub bases: Vec<Looked>,
+    pub bases: Vec<LogLookup>,
     /// Manifests and configurations that were read because a tag has moved or a platform's manifest was in question.
     pub documents: Documents,
     /// What each log did that misbehaves, and where that is kept as evidence.

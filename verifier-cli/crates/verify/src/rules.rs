@@ -18,7 +18,7 @@ use super::{
 };
 use crate::platform::Platform;
 use crate::rebuilt;
-use taglog_log_client::lookup::Part;
+use taglog_log_client::lookup::CosignedLookup;
 use taglog_policy::{self, Case, Demands, Judgement, Policy, Verdict, WARN_AGE, explained, judge, lock::Lock};
 
 /// What is demanded of images.
@@ -157,13 +157,13 @@ struct InLog<'a> {
 
 impl InLog<'_> {
     /// What the log says of the image, and as of when.
-    fn known(&self) -> Option<(&Part, &ImageReport)> {
+    fn known(&self) -> Option<(&CosignedLookup, &ImageReport)> {
         let part = self.inquiry.looked.part(&self.hearing.logged)?;
         Some((part, part.lookup.report(&self.hearing.logged)?))
     }
 
     /// What is to be judged; ages count from now, or in a file from its own seal.
-    fn case<'a>(&'a self, (part, report): (&Part, &'a ImageReport), served: Option<Digest>) -> Case<'a> {
+    fn case<'a>(&'a self, (part, report): (&CosignedLookup, &'a ImageReport), served: Option<Digest>) -> Case<'a> {
         let now = match self.hearing.moment {
             Moment::Live(now) => now,
             Moment::Saved(..) => part.lookup.seal.time,

@@ -26,9 +26,9 @@ use super::{
     rules::{Moment, Rules},
 };
 use taglog_log_client::{
-    lookup::{Looked, SavedError, SavedFault, verify_saved},
+    lookup::{LogLookup, SavedProofError, SavedProofFault, verify_saved},
     printable,
-    trust::{Distrust, Trust},
+    trust::{InsufficientTrust, Trust},
 };
 use taglog_policy::UnclearUntil;
 
@@ -70,13 +70,13 @@ pub enum FileError {
     },
     /// Nothing in it is false, and too few cosigners stand behind one of the logs.
     #[error("{path}: log {log}: {error}")]
-    Distrust {
+    InsufficientTrust {
         /// The file.
         path: PathBuf,
         /// The origin of the log.
         log: String,
         /// Who is missing.
-        error: Box<Distrust>,
+        error: Box<InsufficientTrust>,
     },
 }
 
@@ -99,13 +99,13 @@ pub async fn verify(
     let claimed = claimed(&proofs);
     let looked = match verify_saved(proofs, logs) {
         Ok(looked) => looked,
-        Err(SavedError { log, why: SavedFault::Missing }) => {
+        Err(SavedProofError { log, why: SavedProofFault::Missing }) => {
             return Err(FileError::NoProof { path: path.to_owned(), log });
         }
-        Err(SavedError { log, why: SavedFault::Distrust(error) }) => {
-            return Err(FileError::Distrust { path: path.to_owned(), log, error: Box::new(error) });
+        Err(SavedProofError { log, why: SavedProofFault::InsufficientTrust(error) }) => {
+            return Err(FileError::InsufficientTrust { path: path.to_owned(), log, error: Box::new(error) });
         }
-        Err(SavedError { log, why: SavedFault::Proof(error) }) => {
+        Err(SavedProofError { log, why: SavedProofFault::Proof(error) }) => {
             let questions = if questions.is_empty() { asked(claimed, &beside.asked) } else { questions };
             let alarm = format!("{} does not verify: log {log}: {error}", path.display());
             return Ok(Verification::misbehaved(rules, questions, vec![alarm]));
@@ -135,7 +135,7 @@ fn claimed(proofs: &[TagProof]) -> Vec<Image> {
 }
 
 /// The images that verified proofs are about.
-fn proven(looked: &[Looked]) -> Vec<Image> {
+fn proven(looked: &[LogLookup]) -> Vec<Image> {
     let parts = looked.iter().flat_map(|looked| &looked.parts);
     parts.flat_map(|part| &part.lookup.images).map(|report| report.image.clone()).collect()
 }

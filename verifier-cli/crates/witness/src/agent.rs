@@ -1,7 +1,7 @@
-//! Puts the agent together: the spool, a delivery for each log, a lane for each registry.
+//! The agent: the spool, a delivery for each log, a scheduler for each registry.
 //!
-//! [`Prepared`] is everything that can be found wrong before anything is started, so that a reload with a bad
-//! configuration leaves the running one alone. [`Agent`] is what runs from one reload to the next.
+//! [`AgentSetup`] is the checked configuration, read before anything is started, so that a reload with an invalid
+//! configuration does not affect the running agent. An [`Agent`] runs from one reload to the next.
 
 use std::{
     collections::BTreeMap,
@@ -26,18 +26,18 @@ use tokio_util::sync::CancellationToken;
 use super::{
     alarm::{AlarmKind, Alarms},
     clock::Clock,
-    config::{Config, Watch},
+    config::{Config, RepositoryWatch},
     deliver::Delivery,
     http,
-    progress::FirstLooks,
-    push::{Hint, MAX_EVENTS},
-    spool::{Guard, Opened, Spool, SpoolError, TagRow},
+    progress::FirstPolls,
+    push::{MAX_EVENTS, PollRequest},
+    spool::{OpenedSpool, Spool, SpoolError, SpoolGuard, WatchedTagRow},
     watch::{
-        Watched,
+        WatchedRepository,
         confirm::{confirm_all, keep_confirming},
-        lane::Lane,
-        look::{Looker, Reporter},
-        pace::Pace,
+        limiter::RequestLimiter,
+        resolver::{Reporter, TagResolver},
+        scheduler::RegistryScheduler,
     },
 };
 use taglog_base::config_file::ConfigError;
@@ -50,26 +50,25 @@ use taglog_log_client::{
 };
 use taglog_oci_registry::{Login, Registry, RegistryError, RegistryOptions};
 use taglog_service::listener::Listener;
-use taglog_service::parts::Parts;
+use taglog_service::task_group::TaskGroup;
 
-/// How much longer a log has, which waits for publication before it answers: half a minute and no more, if it is honest.
+/// Added to the timeout for logs, which wait for publication before they answer.
 const PUBLICATION: Duration = Duration::from_secs(5);
-/// How long what is under way may take to end when the agent stops.
+/// How long tasks may take to end when the agent stops.
 const STOP_TIME: Duration = Duration::from_secs(10);
-/// How long the spool may be in use by somebody else: `status` holds its lock for a moment to see whether an agent does.
+/// How long to wait for the lock of the spool: `status` holds it for a moment to see whether an agent runs.
 const IN_USE_TIME: Duration = Duration::from_secs(2);
 
-/// What is said when a damaged spool was replaced.
-const SALVAGED: &str = "the spool was damaged and set aside: the signed entries that were found in it go to the logs \
-                        again, every tag is reported again, and repositories are no longer confirmed as a whole";
+/// The message of the alarm about a damaged spool.
+const RECOVERED: &str = "the spool was damaged and set aside: the signed entries that were found in it are delivered again, every \
+                         tag is reported again, and repositories are no longer confirmed as a whole";
 
-/// How often it is looked after gauges and room.
-const LOOK_AFTER: Duration = Duration::from_secs(5);
+/// The interval of updating gauges and of checking for free space.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Why the agent cannot start.
 #[derive(Debug, Error)]
 pub enum AgentError {
-    /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// The witness's key.
@@ -100,34 +99,29 @@ pub enum AgentError {
     Spool(#[from] SpoolError),
     /// The address to listen at.
     #[error("cannot listen at {address}: {error}")]
-    Listen {
-        /// The address.
-        address: std::net::SocketAddr,
-        /// What the system says.
-        error: std::io::Error,
-    },
+    Listen { address: std::net::SocketAddr, error: std::io::Error },
 }
 
-/// A checked configuration with what it refers to.
+/// A checked configuration with its key and trust files.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct AgentSetup {
     /// The configuration.
     pub config: Config,
     /// The witness's key.
     pub key: Arc<SigningKey>,
-    /// The logs, with the way to each.
+    /// The logs and their clients.
     pub logs: Vec<(Trust, LogClient)>,
-    /// How long one exchange with a registry may take.
+    /// The timeout for one exchange with a registry.
     pub timeout: Duration,
 }
 
-impl Prepared {
-    /// Reads a configuration, the key and the trust files. Asks nothing over the network. `timeout` is for each
-    /// exchange with a registry or a log.
+impl AgentSetup {
+    /// Reads a configuration, the key and the trust files. Sends nothing. `timeout` is for each exchange with a registry or
+    /// a log.
     ///
     /// # Errors
     /// [`AgentError`].
-    pub fn read(path: &Path, timeout: Duration) -> Result<Prepared, AgentError> {
+    pub fn read(path: &Path, timeout: Duration) -> Result<AgentSetup, AgentError> {
         let config = Config::read(path)?;
         let key = Arc::new(read_key(&config.key)?);
         let mut logs: Vec<(Trust, LogClient)> = Vec::new();
@@ -144,7 +138,7 @@ impl Prepared {
             }
             logs.push((trust, LogClient::new(&url, timeout + PUBLICATION)?));
         }
-        Ok(Prepared { config, key, logs, timeout })
+        Ok(AgentSetup { config, key, logs, timeout })
     }
 
     /// The witness's id.
@@ -154,7 +148,7 @@ impl Prepared {
     }
 }
 
-/// Access to registries as a configuration has it, with this time for each exchange.
+/// Access to registries with the options of a configuration.
 ///
 /// # Errors
 /// [`RegistryError::Setup`].
@@ -171,40 +165,40 @@ pub fn registry(config: &Config, login: Login, timeout: Duration) -> Result<Regi
 /// The running agent.
 pub struct Agent {
     spool: Spool,
-    guard: Guard,
+    guard: SpoolGuard,
     deliveries: Vec<Delivery>,
-    lanes: Vec<Lane>,
-    repositories: Vec<Arc<Watched>>,
+    schedulers: Vec<RegistryScheduler>,
+    repositories: Vec<Arc<WatchedRepository>>,
     reporter: Reporter,
-    /// Where a hint goes, by registry.
-    hints: BTreeMap<String, mpsc::Sender<Hint>>,
+    /// The queue for poll requests, by registry.
+    poll_requests: BTreeMap<String, mpsc::Sender<PollRequest>>,
     config: Config,
     witness: String,
 }
 
-/// What a single pass came to.
+/// The result of a run with `--once`.
 #[derive(Debug, Default)]
-pub struct Pass {
-    /// What could not be asked or delivered.
+pub struct SinglePass {
+    /// Failed polls and deliveries.
     pub failures: Vec<String>,
     /// Whether a log misbehaves.
     pub misbehaved: bool,
 }
 
 impl Agent {
-    /// Opens the spool and gets everything ready. Nothing is asked yet.
+    /// Opens the spool and sets up all tasks. Sends nothing.
     ///
     /// # Errors
     /// [`AgentError`].
-    pub async fn new(prepared: Prepared, once: bool, progress: SharedProgress) -> Result<Agent, AgentError> {
+    pub async fn new(prepared: AgentSetup, once: bool, progress: SharedProgress) -> Result<Agent, AgentError> {
         let witness = prepared.witness();
-        let Prepared { config, key, logs, timeout } = prepared;
+        let AgentSetup { config, key, logs, timeout } = prepared;
         let vkeys: Vec<VerifierKey> = logs.iter().map(|(trust, _)| trust.log.clone()).collect();
         let (spool, guard, opened) = open_spool(&config.state, key.verifier_key(), &vkeys, config.spool_limit).await?;
         let alarms = Alarms::new(spool.clone(), &opened.alarms);
-        if let Some(aside) = &opened.salvaged {
+        if let Some(aside) = &opened.recovered {
             let kept = Some(aside.display().to_string());
-            alarms.raise("spool", AlarmKind::SpoolDamaged, SALVAGED, kept).await;
+            alarms.raise("spool", AlarmKind::SpoolDamaged, RECOVERED, kept).await;
         }
         let reporter = Reporter {
             key,
@@ -217,7 +211,7 @@ impl Agent {
         };
         let log_ids = opened.logs.clone();
         let repositories = watched(&config.watches, opened);
-        let by_name = |watched: &Arc<Watched>| (watched.repository().to_string(), Arc::clone(watched));
+        let by_name = |watched: &Arc<WatchedRepository>| (watched.repository().to_string(), Arc::clone(watched));
         let by_name: Arc<BTreeMap<_, _>> = Arc::new(repositories.iter().map(by_name).collect());
         let deliveries = logs.into_iter().zip(log_ids).map(|((trust, client), id)| Delivery {
             log: trust.log.clone(),
@@ -232,69 +226,69 @@ impl Agent {
             repositories: Arc::clone(&by_name),
         });
         let deliveries = deliveries.collect();
-        let progress = FirstLooks::new(progress);
-        let (lanes, hints) = lanes(&config, timeout, &repositories, &reporter, once, &progress)?;
-        Ok(Agent { spool, guard, deliveries, lanes, repositories, reporter, hints, config, witness })
+        let progress = FirstPolls::new(progress);
+        let (schedulers, poll_requests) = schedulers(&config, timeout, &repositories, &reporter, once, &progress)?;
+        Ok(Agent { spool, guard, deliveries, schedulers, repositories, reporter, poll_requests, config, witness })
     }
 
-    /// How many tags of how many repositories are watched so far; lists may bring more.
+    /// The numbers of watched tags and repositories; lists may add tags.
     pub fn size(&self) -> (usize, usize) {
         (self.repositories.iter().map(|watched| watched.watched_tags().len()).sum(), self.repositories.len())
     }
 
-    /// Looks, reports and delivers until told to stop.
+    /// Polls, reports and delivers until `stop` is cancelled.
     ///
     /// # Errors
-    /// Which part has ended although nobody asked it to, in words; then everything else was stopped too.
+    /// The name of a task that ended unexpectedly; then all others were stopped too.
     pub async fn run(
         self,
         listener: Option<Arc<Listener>>,
         metrics: PrometheusHandle,
         stop: CancellationToken,
     ) -> Result<(), String> {
-        let mut parts = Parts::default();
+        let mut tasks = TaskGroup::default();
         let (sender, receiver) = mpsc::channel(MAX_EVENTS);
         if let Some(listener) = listener {
             let router = http::router(&self.config.pushes, sender.clone(), metrics);
             let stop = stop.clone();
-            parts.start("serving metrics and pushes", async move {
+            tasks.start("serving metrics and pushes", async move {
                 if let Err(error) = listener.serve(router, stop).await {
                     tracing::error!(%error, "metrics and pushes are no longer served");
                 }
             });
         }
-        parts.start("taking hints", pass_on(receiver, self.hints, stop.clone()));
-        parts.start("confirming", keep_confirming(self.reporter.clone(), self.repositories, stop.clone()));
+        tasks.start("receiving poll requests", forward(receiver, self.poll_requests, stop.clone()));
+        tasks.start("confirming repositories", keep_confirming(self.reporter.clone(), self.repositories, stop.clone()));
         if let Some(url) = self.config.alarm_webhook {
             let (alarms, witness, stop) = (self.reporter.alarms.clone(), self.witness, stop.clone());
-            parts.start("sending alarms on", async move { alarms.send_on(url, witness, stop).await });
+            tasks.start("sending alarms", async move { alarms.send_on(url, witness, stop).await });
         }
         for delivery in self.deliveries {
-            parts.start("delivery to a log", delivery.run(self.reporter.recorded.subscribe(), stop.clone()));
+            tasks.start("delivery to a log", delivery.run(self.reporter.recorded.subscribe(), stop.clone()));
         }
-        for lane in self.lanes {
+        for scheduler in self.schedulers {
             let stop = stop.clone();
-            parts.start("watching a registry", async move { drop(lane.run(stop).await) });
+            tasks.start("watching a registry", async move { drop(scheduler.run(stop).await) });
         }
-        let looking_after = look_after(self.spool.clone(), self.reporter.alarms.clone(), stop.clone());
-        parts.start("looking after the spool", looking_after);
-        let outcome = parts.run(&stop, STOP_TIME).await;
+        let maintenance = maintain(self.spool.clone(), self.reporter.alarms.clone(), stop.clone());
+        tasks.start("maintaining the spool", maintenance);
+        let outcome = tasks.run(&stop, STOP_TIME).await;
         drop((sender, self.spool, self.reporter));
         close(self.guard).await;
         outcome
     }
 
-    /// Looks at everything once, delivers everything, and ends.
-    pub async fn pass(self, stop: CancellationToken) -> Pass {
+    /// Polls every tag once, delivers all entries, and ends (`--once`).
+    pub async fn run_once(self, stop: CancellationToken) -> SinglePass {
         let mut failures = Vec::new();
-        let mut lanes: JoinSet<Vec<String>> = JoinSet::new();
-        for lane in self.lanes {
-            lanes.spawn(lane.run(stop.clone()));
+        let mut schedulers: JoinSet<Vec<String>> = JoinSet::new();
+        for scheduler in self.schedulers {
+            schedulers.spawn(scheduler.run(stop.clone()));
         }
-        while let Some(ended) = lanes.join_next().await {
+        while let Some(ended) = schedulers.join_next().await {
             match ended {
-                Ok(of_lane) => failures.extend(of_lane),
-                Err(error) => failures.push(format!("watching ended unexpectedly: {error}")),
+                Ok(failed) => failures.extend(failed),
+                Err(error) => failures.push(format!("watching a registry ended unexpectedly: {error}")),
             }
         }
         confirm_all(&self.reporter, &self.repositories).await;
@@ -312,19 +306,19 @@ impl Agent {
         if let Some(url) = &self.config.alarm_webhook
             && let Err(error) = alarms.send_unsent(url, &self.witness).await
         {
-            failures.push(format!("an alarm could not be sent on: {error}"));
+            failures.push(format!("an alarm could not be sent: {error}"));
         }
         let misbehaved = alarms.is_up(AlarmKind::Misbehaviour);
-        drop((self.hints, self.spool, self.reporter));
+        drop((self.poll_requests, self.spool, self.reporter));
         close(self.guard).await;
-        Pass { failures, misbehaved }
+        SinglePass { failures, misbehaved }
     }
 }
 
-/// Waits for the spool's last commit. Tasks that were aborted may still have to let go of it, and need a thread to do
-/// so: this one must not be blocked.
-async fn close(guard: Guard) {
-    // A panic in there has been reported; what was signed is on disk.
+/// Waits for the spool's last commit. Aborted tasks still have to drop their handles of it, and need a runtime thread for
+/// that, so this one must not be blocked.
+async fn close(guard: SpoolGuard) {
+    // A panic there was reported; signed entries are on disk.
     let _ = tokio::task::spawn_blocking(|| guard.close()).await;
 }
 
@@ -333,7 +327,7 @@ async fn open_spool(
     witness: &VerifierKey,
     logs: &[VerifierKey],
     limit: u64,
-) -> Result<(Spool, Guard, Opened), SpoolError> {
+) -> Result<(Spool, SpoolGuard, OpenedSpool), SpoolError> {
     let deadline = Instant::now() + IN_USE_TIME;
     loop {
         match Spool::open(directory, witness, logs, limit) {
@@ -345,65 +339,73 @@ async fn open_spool(
     }
 }
 
-/// What is watched, with what is remembered of it.
-fn watched(watches: &[Watch], opened: Opened) -> Vec<Arc<Watched>> {
+/// The watched repositories with their state in the spool.
+fn watched(watches: &[RepositoryWatch], opened: OpenedSpool) -> Vec<Arc<WatchedRepository>> {
     let complete = opened.complete;
-    let mut tags: BTreeMap<Repository, Vec<TagRow>> = BTreeMap::new();
+    let mut tags: BTreeMap<Repository, Vec<WatchedTagRow>> = BTreeMap::new();
     for row in opened.tags {
         tags.entry(row.image.repository.clone()).or_default().push(row);
     }
     let confirmed: BTreeMap<Repository, _> =
         opened.repositories.into_iter().filter_map(|row| Some((row.name, row.confirmed?))).collect();
-    let watched = |watch: &Watch| {
+    let watched = |watch: &RepositoryWatch| {
         let remembered = tags.remove(&watch.repository).unwrap_or_default();
-        Arc::new(Watched::new(watch.clone(), remembered, confirmed.get(&watch.repository).copied(), complete))
+        Arc::new(WatchedRepository::new(watch.clone(), remembered, confirmed.get(&watch.repository).copied(), complete))
     };
     watches.iter().map(watched).collect()
 }
 
-type Lanes = (Vec<Lane>, BTreeMap<String, mpsc::Sender<Hint>>);
+type Schedulers = (Vec<RegistryScheduler>, BTreeMap<String, mpsc::Sender<PollRequest>>);
 
-/// A lane for each registry, and the way for hints to each.
-fn lanes(
+/// A scheduler for each registry, and the queue for its poll requests.
+fn schedulers(
     config: &Config,
     timeout: Duration,
-    repositories: &[Arc<Watched>],
+    repositories: &[Arc<WatchedRepository>],
     reporter: &Reporter,
     once: bool,
-    progress: &FirstLooks,
-) -> Result<Lanes, AgentError> {
+    progress: &FirstPolls,
+) -> Result<Schedulers, AgentError> {
     let (anonymous, logged_in) = (registry(config, Login::Never, timeout)?, registry(config, Login::Stored, timeout)?);
-    let mut by_registry: BTreeMap<String, Vec<Arc<Watched>>> = BTreeMap::new();
+    let mut by_registry: BTreeMap<String, Vec<Arc<WatchedRepository>>> = BTreeMap::new();
     for watched in repositories {
         by_registry.entry(watched.repository().registry().to_owned()).or_default().push(Arc::clone(watched));
     }
-    let (mut lanes, mut hints) = (Vec::new(), BTreeMap::new());
+    let (mut schedulers, mut poll_requests) = (Vec::new(), BTreeMap::new());
     for (host, repositories) in by_registry {
         let settings = config.registry(&host);
-        let pace = Pace::new(settings);
-        let looker = Looker::new(host.clone(), anonymous.clone(), logged_in.clone(), pace, reporter.clone());
+        let limiter = RequestLimiter::new(settings);
+        let resolver = TagResolver::new(host.clone(), anonymous.clone(), logged_in.clone(), limiter, reporter.clone());
         let (sender, receiver) = mpsc::channel(MAX_EVENTS);
-        let told = config.pushes.iter().any(|push| push.registry == host);
-        let (looker, concurrency, progress) = (Arc::new(looker), settings.concurrency, progress.clone());
-        lanes.push(Lane::new(looker, repositories, receiver, concurrency, told, once, progress));
-        hints.insert(host, sender);
+        let has_pushes = config.pushes.iter().any(|push| push.registry == host);
+        let (resolver, concurrency, progress) = (Arc::new(resolver), settings.concurrency, progress.clone());
+        schedulers.push(RegistryScheduler::new(
+            resolver,
+            repositories,
+            receiver,
+            concurrency,
+            has_pushes,
+            once,
+            progress,
+        ));
+        poll_requests.insert(host, sender);
     }
-    Ok((lanes, hints))
+    Ok((schedulers, poll_requests))
 }
 
-/// Passes hints on to the lane of their registry. One lane that has no room makes the senders wait.
-async fn pass_on(
-    mut receiver: mpsc::Receiver<Hint>,
-    lanes: BTreeMap<String, mpsc::Sender<Hint>>,
+/// Forwards poll requests to the scheduler of their registry. A full queue makes the senders wait.
+async fn forward(
+    mut receiver: mpsc::Receiver<PollRequest>,
+    schedulers: BTreeMap<String, mpsc::Sender<PollRequest>>,
     stop: CancellationToken,
 ) {
     let pass = async {
-        while let Some(hint) = receiver.recv().await {
-            metrics::counter!("taglog_witness_pushes_total", "registry" => hint.repository.registry().to_owned())
+        while let Some(poll_request) = receiver.recv().await {
+            metrics::counter!("taglog_witness_pushes_total", "registry" => poll_request.repository.registry().to_owned())
                 .increment(1);
-            if let Some(lane) = lanes.get(hint.repository.registry()) {
-                // A lane ends only when everything does.
-                let _ = lane.send(hint).await;
+            if let Some(scheduler) = schedulers.get(poll_request.repository.registry()) {
+                // A scheduler ends only when the agent does.
+                let _ = scheduler.send(poll_request).await;
             }
         }
     };
@@ -413,21 +415,21 @@ async fn pass_on(
     }
 }
 
-/// Looks after what nobody else does: gauges, alarms that a person has ended, room in the spool. Ends when the spool
-/// is damaged, so that the agent does too, and the next start saves what can be saved.
-async fn look_after(spool: Spool, alarms: Alarms, stop: CancellationToken) {
+/// Updates gauges, follows alarms that were acknowledged, and checks for free space in the spool. Ends when the spool is
+/// damaged, which stops the agent; the next start recovers the spool.
+async fn maintain(spool: Spool, alarms: Alarms, stop: CancellationToken) {
     loop {
-        if let Err(error @ (SpoolError::Damaged(_) | SpoolError::Closed)) = look_after_once(&spool, &alarms).await {
-            return tracing::error!("the spool cannot be used any more: {error}");
+        if let Err(error @ (SpoolError::Damaged(_) | SpoolError::Closed)) = maintain_once(&spool, &alarms).await {
+            return tracing::error!("the spool can no longer be used: {error}");
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK_AFTER) => {}
+            () = tokio::time::sleep(MAINTENANCE_INTERVAL) => {}
             () = stop.cancelled() => return,
         }
     }
 }
 
-async fn look_after_once(spool: &Spool, alarms: &Alarms) -> Result<(), SpoolError> {
+async fn maintain_once(spool: &Spool, alarms: &Alarms) -> Result<(), SpoolError> {
     alarms.follow(&spool.alarms().await?);
     for log in spool.logs().await? {
         // Far fewer entries than a float can count.

@@ -1,4 +1,4 @@
-//! Alarms: what a person must look at. Each is logged, counted, kept in the spool, and sent on.
+//! Alarms: conditions that need an operator. Each is logged, counted, stored in the spool, and sent to the webhook.
 
 use std::{
     collections::BTreeMap,
@@ -16,41 +16,41 @@ use tokio_util::sync::CancellationToken;
 
 use super::spool::{Alarm, Spool};
 
-/// How long the webhook has for its answer.
+/// The timeout of the webhook.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often one that stays up is logged and counted again: what is wrong with a clock is wrong for every tag.
+/// The interval at which an active alarm is logged and counted again: a wrong clock concerns every tag.
 const REPEAT: Duration = Duration::from_secs(60);
 
-/// How long an alarm that was just raised may be missing from what was read of the spool meanwhile.
+/// How long a new alarm may be missing from the alarms that were read from the spool meanwhile.
 const SETTLING: Duration = Duration::from_secs(10);
 
 /// Subject and kind.
-type Key = (String, String);
+type AlarmKey = (String, String);
 
-/// What is known of alarms without asking the spool.
+/// The active alarms, cached in memory.
 #[derive(Debug, Default)]
-struct Known {
-    /// What is up, and when it was last put into the spool; `None`: by an agent before this one.
-    up: BTreeMap<Key, Option<Instant>>,
-    /// What was logged within [`REPEAT`], and when; it may be over.
-    logged: BTreeMap<Key, Instant>,
+struct ActiveAlarms {
+    /// Active alarms, and when they were last stored; `None`: by an earlier agent.
+    up: BTreeMap<AlarmKey, Option<Instant>>,
+    /// Alarms that were logged within [`REPEAT`], also ended ones.
+    logged: BTreeMap<AlarmKey, Instant>,
 }
 
-/// How much is to be done about an alarm that is raised.
+/// What raising an alarm has changed.
 #[derive(Debug, PartialEq, Eq)]
-enum News {
-    /// Nothing: it is up, and that was said a moment ago.
-    Nothing,
-    /// It was over for a moment: it is kept again, and no more is said.
-    Back,
-    /// It is logged, counted and sent on.
+enum AlarmChange {
+    /// It is active and was logged recently.
+    Unchanged,
+    /// It had ended shortly before: it is stored again, but not logged.
+    Reinstated,
+    /// It is logged, counted and sent.
     New,
 }
 
-impl Known {
-    /// Puts an alarm up.
-    fn raise(&mut self, key: &Key, has_evidence: bool) -> News {
+impl ActiveAlarms {
+    /// Marks an alarm as active.
+    fn raise(&mut self, key: &AlarmKey, has_evidence: bool) -> AlarmChange {
         let now = Instant::now();
         self.logged.retain(|_, last| now - *last < REPEAT);
         let is_new = has_evidence || !self.logged.contains_key(key);
@@ -58,29 +58,29 @@ impl Known {
             self.logged.insert(key.clone(), now);
         }
         if !is_new && self.up.contains_key(key) {
-            return News::Nothing;
+            return AlarmChange::Unchanged;
         }
         self.up.insert(key.clone(), Some(now));
-        if is_new { News::New } else { News::Back }
+        if is_new { AlarmChange::New } else { AlarmChange::Reinstated }
     }
 }
 
-/// What kinds of alarms there are.
+/// The kinds of alarms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AlarmKind {
-    /// A log gave a false proof or contradicts itself.
+    /// A log gave a false proof or contradicted itself.
     Misbehaviour,
     /// A log has acknowledged an entry and not published it in time.
     Unpublished,
-    /// A log will never take an entry.
+    /// A log refuses an entry permanently.
     Refused,
     /// A log does not know this witness.
     NotAdmitted,
-    /// Entries wait for a log that has not taken any for long.
+    /// Entries wait for a log that has accepted none for too long.
     Undelivered,
-    /// The checkpoint that is remembered of a log cannot be read or replaced.
+    /// The remembered checkpoint of a log cannot be read or written.
     Memory,
-    /// The clock cannot be right.
+    /// The clock is wrong.
     Clock,
     /// The spool cannot be written.
     Spool,
@@ -89,7 +89,6 @@ pub enum AlarmKind {
 }
 
 impl AlarmKind {
-    /// All of them.
     pub const ALL: [AlarmKind; 9] = [
         AlarmKind::Misbehaviour,
         AlarmKind::Unpublished,
@@ -102,7 +101,7 @@ impl AlarmKind {
         AlarmKind::SpoolDamaged,
     ];
 
-    /// A short word that does not change between versions.
+    /// The name in metrics and JSON; stable between versions.
     pub fn as_str(self) -> &'static str {
         match self {
             AlarmKind::Misbehaviour => "misbehaviour",
@@ -128,31 +127,31 @@ impl fmt::Display for AlarmKind {
 #[derive(Clone, Debug)]
 pub struct Alarms {
     spool: Spool,
-    /// So that ending what is not up costs nothing.
-    known: Arc<Mutex<Known>>,
+    /// Makes ending an inactive alarm cheap.
+    known: Arc<Mutex<ActiveAlarms>>,
     raised: Arc<Notify>,
 }
 
 impl Alarms {
-    /// Starts with the alarms that are up in the spool.
+    /// Starts with the active alarms of the spool.
     pub fn new(spool: Spool, up: &[Alarm]) -> Alarms {
         let up = up.iter().map(|alarm| ((alarm.subject.clone(), alarm.kind.clone()), None)).collect();
-        let known = Known { up, ..Known::default() };
+        let known = ActiveAlarms { up, ..ActiveAlarms::default() };
         let alarms = Alarms { spool, known: Arc::new(Mutex::new(known)), raised: Arc::default() };
         alarms.gauge();
-        // Some may not have been sent on before the last end.
+        // Some may not have been sent before the last shutdown.
         alarms.raised.notify_one();
         alarms
     }
 
-    /// Raises an alarm, or counts it again, if that was not done a moment ago.
+    /// Raises an alarm, or counts it again unless that was done recently.
     pub async fn raise(&self, subject: &str, kind: AlarmKind, message: &str, evidence: Option<String>) {
         let key = (subject.to_owned(), kind.to_string());
-        let news = self.change(|known| known.raise(&key, evidence.is_some()));
-        match news {
-            News::Nothing => return,
-            News::Back => tracing::debug!(subject, kind = kind.as_str(), "{message}"),
-            News::New => tracing::error!(subject, kind = kind.as_str(), evidence, "{message}"),
+        let change = self.change(|known| known.raise(&key, evidence.is_some()));
+        match change {
+            AlarmChange::Unchanged => return,
+            AlarmChange::Reinstated => tracing::debug!(subject, kind = kind.as_str(), "{message}"),
+            AlarmChange::New => tracing::error!(subject, kind = kind.as_str(), evidence, "{message}"),
         }
         let now = Timestamp::from_system_time(SystemTime::now());
         let alarm = Alarm {
@@ -165,27 +164,27 @@ impl Alarms {
             count: 1,
         };
         if let Err(error) = self.spool.raise(alarm).await {
-            tracing::error!(%error, "the alarm could not be kept");
+            tracing::error!(%error, "the alarm could not be stored");
         }
-        if news == News::New {
+        if change == AlarmChange::New {
             self.raised.notify_one();
         }
     }
 
-    /// Ends an alarm, if it is up.
+    /// Ends an alarm, if it is active.
     pub async fn clear(&self, subject: &str, kind: AlarmKind) {
         let key = (subject.to_owned(), kind.to_string());
         let Some(raised) = self.locked(|known| known.up.remove(&key)) else { return };
         self.gauge();
-        tracing::info!(subject, kind = kind.as_str(), "the alarm is over");
+        tracing::info!(subject, kind = kind.as_str(), "the alarm has ended");
         if let Err(error) = self.spool.clear(subject.to_owned(), kind.to_string()).await {
-            tracing::error!(%error, "the end of the alarm could not be kept");
+            tracing::error!(%error, "the end of the alarm could not be stored");
             self.change(|known| known.up.insert(key, raised));
         }
     }
 
-    /// Forgets alarms that a person has ended from outside. The one about the spool may never have got into it, and
-    /// one that was just raised may have got there after `kept` was read.
+    /// Drops alarms that were acknowledged with `status --acknowledge`: those that are not in `kept`. The alarm about the
+    /// spool may never have been stored, and a new one may have been stored after `kept` was read.
     pub fn follow(&self, kept: &[Alarm]) {
         let is_kept = |subject: &str, kind: &str| {
             kind == AlarmKind::Spool.as_str() || kept.iter().any(|alarm| alarm.subject == subject && alarm.kind == kind)
@@ -194,17 +193,17 @@ impl Alarms {
         self.change(|known| known.up.retain(|(subject, kind), raised| is_fresh(raised) || is_kept(subject, kind)));
     }
 
-    /// Whether an alarm of this kind is up.
+    /// Whether an alarm of this kind is active.
     pub fn is_up(&self, kind: AlarmKind) -> bool {
         self.locked(|known| known.up.keys().any(|(_, other)| other == kind.as_str()))
     }
 
-    fn locked<T>(&self, work: impl FnOnce(&mut Known) -> T) -> T {
+    fn locked<T>(&self, work: impl FnOnce(&mut ActiveAlarms) -> T) -> T {
         // Nothing that is done with it can panic halfway through a change.
         work(&mut self.known.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn change<T>(&self, work: impl FnOnce(&mut Known) -> T) -> T {
+    fn change<T>(&self, work: impl FnOnce(&mut ActiveAlarms) -> T) -> T {
         let changed = self.locked(work);
         self.gauge();
         changed
@@ -218,10 +217,10 @@ impl Alarms {
         }
     }
 
-    /// Sends each new alarm to the webhook, at least once, until told to stop.
+    /// Sends each new alarm to the webhook, at least once, until `stop` is cancelled.
     pub async fn send_on(&self, url: String, witness: String, stop: CancellationToken) {
         tokio::select! {
-            // Whatever has begun can be broken off: what is not marked as sent is sent again.
+            // May be aborted at any time: an alarm that is not marked as sent is sent again.
             () = self.keep_sending(&url, &witness) => {}
             () = stop.cancelled() => {}
         }
@@ -235,21 +234,21 @@ impl Alarms {
             match self.send_unsent(url, witness).await {
                 Ok(()) => {
                     delays = backoff.build();
-                    // One that came back is not announced, and is sent on all the same if it stays.
+                    // A reinstated alarm does not notify, but is sent if it stays active.
                     let _ = tokio::time::timeout(REPEAT, self.raised.notified()).await;
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "an alarm could not be sent on, trying again");
+                    tracing::warn!(%error, "an alarm could not be sent, trying again");
                     tokio::time::sleep(delays.next().unwrap_or_default()).await;
                 }
             }
         }
     }
 
-    /// Sends each new alarm to the webhook, and gives up at the first that it does not take.
+    /// Sends each new alarm to the webhook; stops at the first failure.
     ///
     /// # Errors
-    /// What went wrong, in words, without the webhook's address: that may hold a secret.
+    /// The reason, without the webhook's URL, which may hold a secret.
     pub async fn send_unsent(&self, url: &str, witness: &str) -> Result<(), String> {
         let unsent = self.spool.unsent_alarms().await.map_err(|error| error.to_string())?;
         if unsent.is_empty() {
@@ -317,7 +316,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_comes_and_goes_is_announced_once() {
+    async fn an_alarm_that_ends_and_returns_is_announced_once() {
         let (alarms, _home) = alarms();
         alarms.raise("r.example", KIND, "wrong", None).await;
         assert!(is_announced(&alarms));
@@ -327,7 +326,7 @@ mod tests {
             for _ in 0..2 {
                 alarms.raise("r.example", KIND, "wrong", None).await;
                 assert_eq!((alarms.is_up(KIND), kept(&alarms).await), (true, vec![1]));
-                assert!(!is_announced(&alarms), "it was said a moment ago");
+                assert!(!is_announced(&alarms), "it was announced recently");
             }
         }
         alarms.raise("r.example", KIND, "wrong", Some("evidence".to_owned())).await;
@@ -337,7 +336,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_just_raised_is_not_taken_for_ended() {
+    async fn a_new_alarm_is_not_dropped_as_acknowledged() {
         let (alarms, _home) = alarms();
         let before = alarms.spool.alarms().await.unwrap();
         alarms.raise("r.example", KIND, "wrong", None).await;
@@ -372,7 +371,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn errors_do_not_tell_the_address_of_the_webhook() {
+    async fn errors_do_not_contain_the_url_of_the_webhook() {
         let (alarms, _home) = alarms();
         alarms.raise("r.example", KIND, "wrong", None).await;
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

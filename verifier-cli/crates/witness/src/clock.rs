@@ -1,4 +1,4 @@
-//! What time it is, if that can be known: what is signed is dated, and a wrong date cannot be taken back.
+//! The clock for signed observations: a wrong date cannot be taken back, so the clock is compared with the registries'.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -8,21 +8,21 @@ use std::{
 use taglog_proto::time::Timestamp;
 use thiserror::Error;
 
-/// How far two clocks may differ: as far as logs let an entry lie in the future by default (DESIGN 3.2, `future`).
+/// The most by which two clocks may differ: as far as logs let an entry lie in the future by default.
 const TOLERANCE: Duration = Duration::from_secs(300);
 
-/// Why nothing can be dated now.
+/// Why an observation cannot be dated.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum ClockError {
-    /// The registry's answer is dated otherwise.
+    /// The registry's date differs too much.
     #[error("this machine's clock and the registry's differ by {} s: nothing is signed until they agree", .0.as_secs())]
     Disagrees(Duration),
-    /// The clock has moved otherwise than time has passed, and the registry does not say what time it is.
+    /// The clock has jumped, and the registry sends no date to compare with.
     #[error("this machine's clock has jumped by {} s, and the registry tells no time: nothing is signed; restart the agent once the clock is right", .0.as_secs())]
     Jumped(Duration),
 }
 
-/// The machine's clock, and when it was last known to be right. Cheap to clone.
+/// The system clock, and when it was last checked. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Clock {
     anchor: Arc<Mutex<(SystemTime, Instant)>>,
@@ -33,14 +33,13 @@ fn difference(one: SystemTime, other: SystemTime) -> Duration {
 }
 
 impl Clock {
-    /// Starts now.
     pub fn start() -> Clock {
         Clock { anchor: Arc::new(Mutex::new((SystemTime::now(), Instant::now()))) }
     }
 
-    /// The time to date a look with whose answer says `date`.
+    /// The time for an observation from a response with this `date`.
     ///
-    /// A registry can keep its own tags from being reported by a false date. It could do so as well by not answering.
+    /// With a false date a registry can prevent reports of its own tags, as it can by not answering.
     ///
     /// # Errors
     /// [`ClockError`].
@@ -75,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_date_needs_two_clocks_that_agree() {
+    fn an_observation_is_dated_only_if_the_clocks_agree() {
         let clock = Clock::start();
         let (start, instant) = *clock.anchor.lock().unwrap();
         let second = Duration::from_secs;
@@ -87,8 +86,8 @@ mod tests {
         assert_eq!(date(start - second(400), 1000, None), Err(ClockError::Jumped(second(1400))));
         assert_eq!(date(now, 1000, Some(now + second(301))), Err(ClockError::Disagrees(second(301))));
         assert_eq!(date(now, 1000, Some(now - second(301))), Err(ClockError::Disagrees(second(301))));
-        // After a sleep of the machine its clock has moved on and the time that has passed has not: a registry
-        // that tells the time settles it for those that do not.
+        // After a suspend the clock has advanced and the monotonic time has not: a registry with a date settles it for
+        // those without.
         assert_eq!(date(now, 5, Some(now - second(300))), Ok(Timestamp::from_system_time(now)));
         assert_eq!(date(now + second(1), 6, None), Ok(Timestamp::from_system_time(now + second(1))));
     }

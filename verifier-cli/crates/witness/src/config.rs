@@ -1,7 +1,7 @@
-//! `witness.toml`: what the witness watches, where it reports, and how gently it asks.
+//! `witness.toml`: what the witness watches, where it reports, and how often it polls.
 //!
 //! [`Config::read`] gives a configuration that holds: every name, pattern, duration and range is checked
-//! there, relative paths are resolved against the file's own directory, and nothing is asked over the network.
+//! there, relative paths are resolved against the file's own directory, and nothing is sent.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -13,11 +13,11 @@ use std::{
 use serde::Deserialize;
 use taglog_proto::name::{Reference, Repository};
 
-use super::push::{Secret, Source, SourceKind, check_path};
+use super::push::{PushKind, PushSource, Secret, check_path};
 use taglog_base::config_file::{ConfigError, Seconds, parse_toml, read_text, resolve, wrong_value};
 use taglog_tag_selection::{Pattern, Selection};
 
-/// What to do when there is no configuration.
+/// The hint when there is no configuration.
 const REMEDY: &str = "'taglog witness import' makes a watch list to start from";
 
 /// A checked configuration.
@@ -29,45 +29,44 @@ pub struct Config {
     pub state: PathBuf,
     /// Where metrics, health and pushes are served; nowhere if absent.
     pub listen: Option<SocketAddr>,
-    /// After how long a repository is confirmed.
+    /// The interval of confirmations.
     pub confirm: Duration,
-    /// What must happen before a tag is reported as gone.
-    pub gone: Gone,
+    pub gone: GoneRule,
     /// The most bytes that the spool may take on disk.
     pub spool_limit: u64,
-    /// How long after the log has acknowledged an entry it must be published, and how long it may take nothing.
+    /// How soon an acknowledged entry must be published, and how long a log may accept nothing before an alarm.
     pub publish_deadline: Duration,
     /// Where alarms are sent as JSON.
     pub alarm_webhook: Option<String>,
     /// The logs reported to; at least one.
-    pub logs: Vec<LogConfig>,
-    /// How each registry is asked, by `host[:port]`.
+    pub logs: Vec<ReportedLog>,
+    /// Limits by registry (`host[:port]`).
     pub registries: BTreeMap<String, RegistryConfig>,
     /// What is watched; at least one, each repository once.
-    pub watches: Vec<Watch>,
-    /// Who may say that it is time to look.
-    pub pushes: Vec<Source>,
+    pub watches: Vec<RepositoryWatch>,
+    /// The senders of push notifications.
+    pub pushes: Vec<PushSource>,
 }
 
-/// What must happen before a tag is reported as gone.
+/// When a missing tag is reported as gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gone {
-    /// How many looks in a row must find nothing; at least 2.
-    pub looks: u32,
-    /// How far apart these looks are.
+pub struct GoneRule {
+    /// Consecutive polls that must find nothing; at least 2.
+    pub polls: u32,
+    /// The least time between these polls.
     pub interval: Duration,
 }
 
 /// A log that is reported to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogConfig {
+pub struct ReportedLog {
     /// Its trust file (c2sp.org/tlog-policy).
     pub trust: PathBuf,
     /// Its address, if not the one in the trust file.
     pub url: Option<String>,
 }
 
-/// How one registry is asked.
+/// Limits for one registry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RegistryConfig {
@@ -87,20 +86,18 @@ impl Default for RegistryConfig {
 
 /// One repository, and which of its tags are watched.
 #[derive(Clone, Debug)]
-pub struct Watch {
-    /// Which repository.
+pub struct RepositoryWatch {
     pub repository: Repository,
-    /// Which of its tags.
     pub selection: Selection,
-    /// How often each tag is looked at.
+    /// How often each tag is polled.
     pub interval: Interval,
-    /// How often the registry is asked which tags there are; only if a pattern needs it.
+    /// How often the tags are listed; only if a pattern needs it.
     pub list_interval: Duration,
-    /// Whether stored credentials may be used, and what they show be made public.
+    /// Whether stored credentials may be used, and what they give access to may be made public.
     pub private: bool,
 }
 
-/// How often a tag is looked at: between `min` and `max`, which are equal where it does not adapt.
+/// How often a tag is polled: between `min` and `max`, which are equal where it does not adapt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interval {
     /// After a change.
@@ -109,15 +106,15 @@ pub struct Interval {
     pub max: Duration,
 }
 
-/// The file as it is written.
+/// The syntax of the file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct File {
+struct WitnessFile {
     key: PathBuf,
     state: PathBuf,
     listen: Option<SocketAddr>,
     #[serde(default = "hourly")]
-    interval: IntervalFile,
+    interval: IntervalValue,
     #[serde(default = "one_hour")]
     list_interval: Seconds,
     #[serde(default = "one_day")]
@@ -132,31 +129,31 @@ struct File {
     publish_deadline: Seconds,
     alarm_webhook: Option<String>,
     #[serde(default)]
-    log: Vec<LogFile>,
+    log: Vec<LogTable>,
     #[serde(default)]
     registry: BTreeMap<String, RegistryConfig>,
     #[serde(default)]
-    watch: Vec<WatchFile>,
+    watch: Vec<WatchTable>,
     #[serde(default)]
-    push: Vec<PushFile>,
+    push: Vec<PushTable>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LogFile {
+struct LogTable {
     trust: PathBuf,
     url: Option<String>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct WatchFile {
+struct WatchTable {
     repository: String,
     tags: Vec<String>,
     #[serde(default)]
     exclude: Vec<String>,
     newest: Option<usize>,
-    interval: Option<IntervalFile>,
+    interval: Option<IntervalValue>,
     list_interval: Option<Seconds>,
     #[serde(default)]
     private: bool,
@@ -164,8 +161,8 @@ struct WatchFile {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct PushFile {
-    kind: SourceKind,
+struct PushTable {
+    kind: PushKind,
     registry: String,
     path: Option<String>,
     secret_file: Option<PathBuf>,
@@ -174,13 +171,13 @@ struct PushFile {
 /// `"1h"`, or `{ min = "5m", max = "12h" }`.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(untagged, expecting = "want a duration such as \"1h\", or { min = \"5m\", max = \"12h\" }")]
-enum IntervalFile {
+enum IntervalValue {
     Fixed(Seconds),
     Adaptive { min: Seconds, max: Seconds },
 }
 
-fn hourly() -> IntervalFile {
-    IntervalFile::Fixed(one_hour())
+fn hourly() -> IntervalValue {
+    IntervalValue::Fixed(one_hour())
 }
 
 fn one_hour() -> Seconds {
@@ -221,35 +218,33 @@ impl Config {
     /// # Errors
     /// [`ConfigError::Toml`], [`ConfigError::Value`]; [`ConfigError::Read`] for a secret's file.
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-        Checker { path }.config(parse_toml(text, path)?)
+        ConfigChecker { path }.config(parse_toml(text, path)?)
     }
 
-    /// Where the state is, according to a configuration file whose other keys are not looked at: the secrets that it
-    /// names need not be readable by whoever asks how the agent is doing.
+    /// Reads only the key `state`: whoever runs `status` need not be able to read the secrets that the file names.
     ///
     /// # Errors
     /// [`ConfigError::Read`], [`ConfigError::Toml`].
     pub fn read_state(path: &Path) -> Result<PathBuf, ConfigError> {
         #[derive(Deserialize)]
-        struct File {
+        struct WitnessFile {
             state: PathBuf,
         }
-        let file: File = parse_toml(&read_text(path, REMEDY)?, path)?;
+        let file: WitnessFile = parse_toml(&read_text(path, REMEDY)?, path)?;
         Ok(resolve(path, &file.state))
     }
 
-    /// How a registry is asked.
     pub fn registry(&self, host: &str) -> RegistryConfig {
         self.registries.get(host).copied().unwrap_or_default()
     }
 }
 
-/// Turns what is written into what is meant; knows which file to name in errors.
-struct Checker<'a> {
+/// Checks and converts the file; `path` is named in errors.
+struct ConfigChecker<'a> {
     path: &'a Path,
 }
 
-impl Checker<'_> {
+impl ConfigChecker<'_> {
     fn error(&self, at: impl ToString, why: impl ToString) -> ConfigError {
         wrong_value(self.path, at, why)
     }
@@ -258,22 +253,22 @@ impl Checker<'_> {
         resolve(self.path, path)
     }
 
-    fn config(&self, file: File) -> Result<Config, ConfigError> {
+    fn config(&self, file: WitnessFile) -> Result<Config, ConfigError> {
         self.ranges(&file)?;
         let interval = self.interval("interval", file.interval)?;
-        let watch = |entry: &WatchFile| self.watch(entry, interval, file.list_interval.0);
+        let watch = |entry: &WatchTable| self.watch(entry, interval, file.list_interval.0);
         let watches = file.watch.iter().map(watch).collect::<Result<Vec<_>, _>>()?;
         self.each_repository_once(&watches)?;
         let pushes = file.push.iter().map(|entry| self.push(entry, file.listen)).collect::<Result<Vec<_>, _>>()?;
         self.each_path_once(&pushes)?;
         let logs = file.log.into_iter();
-        let logs = logs.map(|log| LogConfig { trust: self.resolve(&log.trust), url: log.url }).collect();
+        let logs = logs.map(|log| ReportedLog { trust: self.resolve(&log.trust), url: log.url }).collect();
         Ok(Config {
             key: self.resolve(&file.key),
             state: self.resolve(&file.state),
             listen: file.listen,
             confirm: file.confirm.0,
-            gone: Gone { looks: file.gone_looks, interval: file.gone_interval.0 },
+            gone: GoneRule { polls: file.gone_looks, interval: file.gone_interval.0 },
             spool_limit: file.spool_limit_mib << 20,
             publish_deadline: file.publish_deadline.0,
             alarm_webhook: file.alarm_webhook,
@@ -284,7 +279,7 @@ impl Checker<'_> {
         })
     }
 
-    fn ranges(&self, file: &File) -> Result<(), ConfigError> {
+    fn ranges(&self, file: &WitnessFile) -> Result<(), ConfigError> {
         let at_least_a_second = |duration: Seconds| duration.0 >= Duration::from_secs(1);
         let webhook_is_http = |url: &String| url.starts_with("https://") || url.starts_with("http://");
         let checks = [
@@ -316,10 +311,10 @@ impl Checker<'_> {
         Ok(())
     }
 
-    fn interval(&self, at: &str, interval: IntervalFile) -> Result<Interval, ConfigError> {
+    fn interval(&self, at: &str, interval: IntervalValue) -> Result<Interval, ConfigError> {
         let (min, max) = match interval {
-            IntervalFile::Fixed(Seconds(interval)) => (interval, interval),
-            IntervalFile::Adaptive { min, max } => (min.0, max.0),
+            IntervalValue::Fixed(Seconds(interval)) => (interval, interval),
+            IntervalValue::Adaptive { min, max } => (min.0, max.0),
         };
         if min < Duration::from_secs(1) || max < min {
             return Err(self.error(at, "want at least 1s, and max not below min"));
@@ -327,7 +322,12 @@ impl Checker<'_> {
         Ok(Interval { min, max })
     }
 
-    fn watch(&self, entry: &WatchFile, interval: Interval, list_interval: Duration) -> Result<Watch, ConfigError> {
+    fn watch(
+        &self,
+        entry: &WatchTable,
+        interval: Interval,
+        list_interval: Duration,
+    ) -> Result<RepositoryWatch, ConfigError> {
         let at = |key: &str| format!("watch of {:?}, {key}", entry.repository);
         let reference = Reference::parse(&entry.repository).map_err(|error| self.error(at("repository"), error))?;
         if reference.tag.is_some() || reference.digest.is_some() {
@@ -357,10 +357,10 @@ impl Checker<'_> {
             return Err(self.error(at("list-interval"), "want at least 1s"));
         }
         let repository = reference.repository;
-        Ok(Watch { repository, selection, interval, list_interval, private: entry.private })
+        Ok(RepositoryWatch { repository, selection, interval, list_interval, private: entry.private })
     }
 
-    fn each_repository_once(&self, watches: &[Watch]) -> Result<(), ConfigError> {
+    fn each_repository_once(&self, watches: &[RepositoryWatch]) -> Result<(), ConfigError> {
         let mut seen = HashSet::new();
         match watches.iter().find(|watch| !seen.insert(&watch.repository)) {
             Some(watch) => Err(self
@@ -369,7 +369,7 @@ impl Checker<'_> {
         }
     }
 
-    fn push(&self, entry: &PushFile, listen: Option<SocketAddr>) -> Result<Source, ConfigError> {
+    fn push(&self, entry: &PushTable, listen: Option<SocketAddr>) -> Result<PushSource, ConfigError> {
         let at = format!("push from {:?}", entry.registry);
         let Some(listen) = listen else {
             return Err(self.error(at, "pushes need 'listen', the address where they are taken"));
@@ -386,7 +386,7 @@ impl Checker<'_> {
         if secret.is_none() && !listen.ip().is_loopback() {
             return Err(self.error(at, "secret-file: whoever is not on this machine must know a secret"));
         }
-        Ok(Source { kind: entry.kind, registry: entry.registry.clone(), path, secret })
+        Ok(PushSource { kind: entry.kind, registry: entry.registry.clone(), path, secret })
     }
 
     fn secret(&self, at: &str, file: &Path) -> Result<Secret, ConfigError> {
@@ -395,7 +395,7 @@ impl Checker<'_> {
             .map_err(|why| self.error(at, format!("secret-file: {why}")))
     }
 
-    fn each_path_once(&self, pushes: &[Source]) -> Result<(), ConfigError> {
+    fn each_path_once(&self, pushes: &[PushSource]) -> Result<(), ConfigError> {
         let mut seen = HashSet::new();
         match pushes.iter().find(|push| !seen.insert(&push.path)) {
             Some(push) => {
@@ -425,7 +425,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_said_has_a_default() {
+    fn missing_keys_have_defaults() {
         let config = parse(MINIMAL).unwrap();
         assert_eq!(config.key, Path::new("/etc/taglog/witness.key"));
         assert_eq!(config.state, Path::new("/var/lib/taglog-witness"));
@@ -433,13 +433,13 @@ mod tests {
         let hour = Duration::from_secs(3600);
         assert_eq!(config.watches[0].interval, Interval { min: hour, max: hour });
         assert_eq!(config.confirm, 24 * hour);
-        assert_eq!(config.gone, Gone { looks: 3, interval: Duration::from_secs(300) });
+        assert_eq!(config.gone, GoneRule { polls: 3, interval: Duration::from_secs(300) });
         assert_eq!(config.registry("docker.io"), RegistryConfig::default());
         assert!(!config.watches[0].private && config.pushes.is_empty());
     }
 
     #[test]
-    fn the_state_is_found_without_secrets() {
+    fn the_state_directory_is_read_without_the_secrets() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("witness.toml");
         let push = "[[push]]\nkind = \"harbor\"\nregistry = \"r.example\"\nsecret-file = \"nowhere\"";
@@ -452,7 +452,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_with_its_place() {
+    fn invalid_values_are_refused_with_their_place() {
         let with = |from: &str, to: &str| MINIMAL.replace(from, to);
         let top = |line: &str| format!("{line}\n{MINIMAL}");
         let more = |lines: &str| format!("{MINIMAL}\n{lines}");

@@ -1,13 +1,13 @@
-//! What the agent serves: metrics, health, and the receiver of pushes.
+//! The HTTP routes of the agent: metrics, health and pushes.
 
 use axum::{Router, http::StatusCode, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::sync::mpsc;
 
-use super::push::{self, Hint, Source};
+use super::push::{self, PollRequest, PushSource};
 
-/// All routes. What is served once everything is up is ready.
-pub fn router(sources: &[Source], hints: mpsc::Sender<Hint>, metrics: PrometheusHandle) -> Router {
+/// All routes. They are served once everything is started, so `/readyz` is always positive.
+pub fn router(sources: &[PushSource], poll_requests: mpsc::Sender<PollRequest>, metrics: PrometheusHandle) -> Router {
     let render = move || {
         let text = metrics.render();
         async move { text }
@@ -16,6 +16,6 @@ pub fn router(sources: &[Source], hints: mpsc::Sender<Hint>, metrics: Prometheus
         .route("/metrics", get(render))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(|| async { "ok\n" }))
-        .merge(push::router(sources, hints))
+        .merge(push::router(sources, poll_requests))
         .fallback(|| async { (StatusCode::NOT_FOUND, "nothing here; see /metrics, /healthz, /readyz\n") })
 }

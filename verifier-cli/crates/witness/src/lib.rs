@@ -1,18 +1,18 @@
 //! The witness agent: watches registries, signs what it saw, and reports it to logs.
 //!
 //! ```text
-//! push ── hint ──┐                       ┌── deliver ── log
-//!                ▼                       │
-//! config ─► watch::lane ─► watch::look ─► spool ─── deliver ── log
-//!             when?          what?        durable   checked
+//! push ─ poll request ─┐                                       ┌── deliver ── log
+//!                      ▼                                       │
+//! config ─► watch::scheduler ─► watch::resolver ─► spool ──────┴── deliver ── log
+//!                when?               what?        durable          checked
 //! ```
 //!
-//! - [`config`] is `witness.toml`; [`taglog_tag_selection`] says which tags are meant;
-//! - [`watch`] asks registries, [`push`] makes it ask at once; [`decision`] has the rules by which it reports;
-//!   [`clock`] says whether a look can be dated;
-//! - [`spool`] keeps what was signed; [`deliver`] brings it to logs and checks them;
-//! - [`alarm`] is for people; [`http`], [`progress`] and [`status`] show what goes on;
-//! - [`agent`] puts it all together; `parts` are its tasks.
+//! - [`config`] is `witness.toml`; [`taglog_tag_selection`] selects the tags;
+//! - [`watch`] polls registries, [`push`] turns notifications into poll requests; [`decision`] has the rules of reporting;
+//!   [`clock`] checks the local clock;
+//! - [`spool`] stores signed entries; [`deliver`] submits them to logs and verifies the receipts;
+//! - [`alarm`] reports conditions that need an operator; [`http`], [`progress`] and [`status`] show the state;
+//! - [`agent`] starts and stops all of it.
 
 pub mod agent;
 pub mod alarm;

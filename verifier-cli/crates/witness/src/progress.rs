@@ -1,4 +1,4 @@
-//! How many tags have been looked at for the first time: for a person who watches it happen, and as a metric.
+//! Progress of the first poll of all tags: for the progress bar and as a metric.
 
 use std::{
     collections::BTreeMap,
@@ -7,27 +7,27 @@ use std::{
 
 use taglog_base::progress::SharedProgress;
 
-/// Counts the first look at every tag, over all registries. Cheap to clone.
+/// Counts the first poll of every tag, over all registries. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct FirstLooks {
+pub struct FirstPolls {
     progress: SharedProgress,
-    counts: Arc<Mutex<Counts>>,
+    counts: Arc<Mutex<PollCounts>>,
 }
 
 #[derive(Debug, Default)]
-struct Counts {
-    /// How many tags of each registry are watched.
+struct PollCounts {
+    /// Watched tags by registry.
     tags: BTreeMap<String, usize>,
-    looked: usize,
+    polled: usize,
 }
 
-impl FirstLooks {
+impl FirstPolls {
     /// Reports to `progress`, in tags.
-    pub fn new(progress: SharedProgress) -> FirstLooks {
-        FirstLooks { progress, counts: Arc::default() }
+    pub fn new(progress: SharedProgress) -> FirstPolls {
+        FirstPolls { progress, counts: Arc::default() }
     }
 
-    /// So many tags of a registry are watched.
+    /// Sets the number of watched tags of a registry.
     pub fn set_tags(&self, registry: &str, count: usize) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
         counts.tags.insert(registry.to_owned(), count);
@@ -36,18 +36,18 @@ impl FirstLooks {
         metrics::gauge!("taglog_witness_tags", "registry" => registry.to_owned()).set(count as f64);
     }
 
-    /// A tag was looked at for the first time.
-    pub fn looked(&self) {
+    /// Counts a first poll.
+    pub fn polled(&self) {
         let mut counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        counts.looked += 1;
+        counts.polled += 1;
         self.progress.advance(1);
-        if counts.looked >= counts.total() {
+        if counts.polled >= counts.total() {
             self.progress.finish();
         }
     }
 }
 
-impl Counts {
+impl PollCounts {
     fn total(&self) -> usize {
         self.tags.values().sum()
     }

@@ -1,4 +1,4 @@
-//! How the agent is doing, read from its spool while it runs or afterwards.
+//! The state of the agent, read from its spool, whether it runs or not.
 
 use std::{collections::BTreeMap, fmt::Write as _, path::Path};
 
@@ -7,18 +7,18 @@ use taglog_proto::{note::VerifierKey, time::Timestamp};
 
 use super::{
     alarm::{AlarmKind, alarm_json},
-    spool::{LogStatus, Snapshot, SpoolError, TagRow},
+    spool::{LogStatus, SpoolError, SpoolSnapshot, WatchedTagRow},
 };
 
-/// What the spool says, for showing.
+/// The content of the spool, for display.
 #[derive(Debug)]
 pub struct Status {
-    snapshot: Snapshot,
+    snapshot: SpoolSnapshot,
 }
 
-/// Tags of one registry, and how many of them could not be looked at.
+/// Numbers of tags of one registry: all, and those whose last poll failed.
 #[derive(Debug, Default)]
-struct Counts {
+struct RegistryCounts {
     tags: usize,
     failing: usize,
 }
@@ -33,15 +33,15 @@ impl Status {
     /// # Errors
     /// [`SpoolError`].
     pub fn read(state: &Path) -> Result<Status, SpoolError> {
-        Ok(Status { snapshot: Snapshot::read(state)? })
+        Ok(Status { snapshot: SpoolSnapshot::read(state)? })
     }
 
-    /// Whether an agent is running and no alarm is up.
+    /// Whether an agent is running and no alarm is active.
     pub fn is_healthy(&self) -> bool {
         self.snapshot.running && self.snapshot.alarms.is_empty()
     }
 
-    /// Whether a log has been caught in misbehaviour.
+    /// Whether misbehaviour of a log was proven.
     pub fn has_misbehaviour(&self) -> bool {
         self.snapshot.alarms.iter().any(|alarm| alarm.kind == AlarmKind::Misbehaviour.as_str())
     }
@@ -51,8 +51,8 @@ impl Status {
         vkey.map(|vkey| format!("{}+{}", vkey.name(), vkey.key_id())).unwrap_or_default()
     }
 
-    fn registries(&self) -> BTreeMap<&str, Counts> {
-        let mut registries: BTreeMap<&str, Counts> = BTreeMap::new();
+    fn registries(&self) -> BTreeMap<&str, RegistryCounts> {
+        let mut registries: BTreeMap<&str, RegistryCounts> = BTreeMap::new();
         for row in &self.snapshot.tags {
             let counts = registries.entry(row.image.repository.registry()).or_default();
             counts.tags += 1;
@@ -61,7 +61,6 @@ impl Status {
         registries
     }
 
-    /// All of it, as JSON.
     pub fn to_json(&self) -> Value {
         let registries: Vec<Value> = self
             .registries()
@@ -86,7 +85,7 @@ impl Status {
         })
     }
 
-    /// For people: alarms and logs first, then each registry with what could not be looked at; every tag if `all`.
+    /// Human-readable: alarms and logs first, then each registry with its failing tags; every tag if `all`.
     pub fn to_text(&self, all: bool) -> String {
         let mut out = String::new();
         let state = if self.snapshot.running { "running" } else { "NOT RUNNING" };
@@ -119,31 +118,31 @@ impl Status {
     }
 }
 
-fn tag_json(row: &TagRow) -> Value {
+fn tag_json(row: &WatchedTagRow) -> Value {
     let reported = row.state.reported;
     json!({
         "image": row.image.to_string(),
         "seen": reported.map(|reported| reported.seen.to_string()),
         "observed": text(reported.map(|reported| reported.observed)),
-        "looked": text(row.state.looked),
+        "looked": text(row.state.polled),
         "missing": row.state.missing,
         "error": row.error,
     })
 }
 
-fn tag_text(row: &TagRow) -> String {
+fn tag_text(row: &WatchedTagRow) -> String {
     let seen = match row.state.reported {
         Some(reported) => format!("{} since {}", reported.seen, reported.observed),
         None => "nothing seen yet".to_owned(),
     };
-    let looked = text(row.state.looked).map(|looked| format!(", looked at {looked}")).unwrap_or_default();
+    let polled = text(row.state.polled).map(|polled| format!(", polled at {polled}")).unwrap_or_default();
     let missing = if row.state.missing > 0 {
-        format!(", missing at the last {} looks", row.state.missing)
+        format!(", missing at the last {} polls", row.state.missing)
     } else {
         String::new()
     };
     let error = row.error.as_ref().map(|error| format!("; {error}")).unwrap_or_default();
-    format!("{}  {seen}{looked}{missing}{error}", row.image)
+    format!("{}  {seen}{polled}{missing}{error}", row.image)
 }
 
 fn log_json(log: &LogStatus) -> Value {
@@ -168,7 +167,7 @@ fn log_text(log: &LogStatus) -> String {
         text.push_str(&format!("; checkpoint of size {size} verified at {verified}"));
     }
     if let Some(error) = &log.error {
-        text.push_str(&format!("; last trouble: {error}"));
+        text.push_str(&format!("; last error: {error}"));
     }
     text
 }

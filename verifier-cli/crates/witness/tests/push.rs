@@ -11,7 +11,7 @@ use std::{future::ready, time::Duration};
 use axum::{http::StatusCode, middleware::map_response, response::Response};
 use common::{Layout, RealRegistry, tagged};
 use taglog_proto::name::{Repository, Tag};
-use taglog_witness::push::{Hint, MAX_EVENTS, Secret, Source, SourceKind, router};
+use taglog_witness::push::{MAX_EVENTS, PollRequest, PushKind, PushSource, Secret, router};
 use tokio::{sync::mpsc, time::timeout};
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A witness's receiver on loopback, and a registry that notifies it.
 struct Listening {
     registry: RealRegistry,
-    hints: mpsc::Receiver<Hint>,
+    poll_requests: mpsc::Receiver<PollRequest>,
     /// What each notification was answered.
     answers: mpsc::UnboundedReceiver<StatusCode>,
     server: tokio::task::JoinHandle<()>,
@@ -40,15 +40,15 @@ impl Listening {
         Self::start_with(SECRET, MAX_EVENTS).await
     }
 
-    /// `sent` is the secret that the registry sends, `capacity` how many hints find room. The receiver takes the
+    /// `sent` is the secret that the registry sends, `capacity` how many poll requests fit. The receiver takes the
     /// registry to speak for `registry.example`.
     async fn start_with(sent: &str, capacity: usize) -> Self {
-        let (sender, hints) = mpsc::channel(capacity);
+        let (sender, poll_requests) = mpsc::channel(capacity);
         let (answered, answers) = mpsc::unbounded_channel();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let source = Source {
-            kind: SourceKind::Distribution,
+        let source = PushSource {
+            kind: PushKind::Distribution,
             registry: "registry.example".to_owned(),
             path: "/push/distribution".to_owned(),
             secret: Some(Secret::new(SECRET).unwrap()),
@@ -64,7 +64,7 @@ impl Listening {
              backoff: 100ms\n"
         ))
         .await;
-        Self { registry, hints, answers, server }
+        Self { registry, poll_requests, answers, server }
     }
 
     /// Pushes `main` of a layout as `team/app:<tag>`.
@@ -83,28 +83,28 @@ impl Listening {
         timeout(PATIENCE, wait).await.expect("these answers in time");
     }
 
-    /// Waits for exactly these hints, in any order: registries promise none.
+    /// Waits for exactly these poll requests, in any order, since registries do not guarantee one.
     async fn expect(&mut self, tags: &[Option<&str>]) {
         let mut got = Vec::new();
         while got.len() < tags.len() {
-            got.push(timeout(PATIENCE, self.hints.recv()).await.expect("a notification in time").unwrap());
+            got.push(timeout(PATIENCE, self.poll_requests.recv()).await.expect("a notification in time").unwrap());
         }
-        let mut want: Vec<Hint> = tags.iter().map(|tag| hint(*tag)).collect();
+        let mut want: Vec<PollRequest> = tags.iter().map(|tag| poll_request(*tag)).collect();
         for list in [&mut got, &mut want] {
             list.sort_by(|a, b| a.tag.cmp(&b.tag));
         }
         assert_eq!(got, want);
-        assert!(self.hints.try_recv().is_err());
+        assert!(self.poll_requests.try_recv().is_err());
     }
 }
 
-fn hint(tag: Option<&str>) -> Hint {
+fn poll_request(tag: Option<&str>) -> PollRequest {
     let repository = Repository::parse("registry.example/team/app").unwrap();
-    Hint { repository, tag: tag.map(|tag| Tag::parse(tag).unwrap()) }
+    PollRequest { repository, tag: tag.map(|tag| Tag::parse(tag).unwrap()) }
 }
 
 #[tokio::test]
-async fn pushed_moved_and_deleted() {
+async fn pushes_moves_and_deletions_are_notified() {
     let mut listening = Listening::start().await;
     let layout = Layout::new();
     let first = layout.image("amd64");
@@ -134,17 +134,17 @@ async fn platforms_pushed_by_digest_move_no_tag() {
 }
 
 #[tokio::test]
-async fn a_registry_with_the_wrong_secret_is_not_heard() {
+async fn a_registry_with_the_wrong_secret_is_refused() {
     let mut listening = Listening::start_with("another secret of that length", 10).await;
     let layout = Layout::new();
     layout.main(OCI_IMAGE, &layout.image("amd64"));
     listening.push(&layout, "1.0");
     listening.answered(401, 3).await;
-    assert!(listening.hints.try_recv().is_err());
+    assert!(listening.poll_requests.try_recv().is_err());
 }
 
 #[tokio::test]
-async fn what_found_no_room_is_repeated() {
+async fn a_push_that_did_not_fit_is_repeated() {
     let mut listening = Listening::start_with(SECRET, 1).await;
     let layout = Layout::new();
     layout.main(OCI_IMAGE, &layout.image("amd64"));

@@ -4,7 +4,7 @@ mod serve;
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, Global, Report};
+use super::context::{Failure, Global, Report};
 
 /// Cosign checkpoints of logs that only ever append (c2sp.org/tlog-witness)
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 use tokio_util::task::TaskTracker;
 
 use crate::commands::{
-    Failure, Global, Report,
+    context::{Failure, Global, Report},
     running::{LogFormat, notify, start_logging, stop_on_signals},
 };
 use taglog_audit::Auditor;
@@ -21,7 +21,7 @@ use taglog_cosigner::{
     store::Store,
 };
 use taglog_service::listener::Listener;
-use taglog_service::parts::Parts;
+use taglog_service::task_group::TaskGroup;
 
 /// How long requests that are under way may take to end when the cosigner stops.
 const STOP_TIME: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ The configuration:
 SIGTERM and SIGINT end it. RUST_LOG=debug says more, RUST_LOG=warn less. --trust, --log and --state are for other
 commands.
 
-{}", crate::commands::EXIT_CODES))]
+{}", crate::commands::context::EXIT_CODES))]
 pub struct ServeArgs {
     /// The configuration
     #[arg(long, value_name = "FILE", default_value = "cosigner.toml")]
@@ -75,8 +75,8 @@ pub async fn run(global: &Global, args: &ServeArgs) -> Result<Report, Failure> {
     let listener = Arc::new(listener);
     let tasks = TaskTracker::new();
     let router = http::router(Arc::clone(&cosigner), tasks.clone(), metrics);
-    let mut parts = Parts::default();
-    parts.start("serving", {
+    let mut group = TaskGroup::default();
+    group.start("serving", {
         let (listener, stop) = (Arc::clone(&listener), stop.clone());
         async move {
             if let Err(error) = listener.serve(router, stop).await {
@@ -86,7 +86,7 @@ pub async fn run(global: &Global, args: &ServeArgs) -> Result<Report, Failure> {
     });
     announce(&cosigner, &listener).map_err(Failure::failed)?;
     notify(&[NotifyState::Ready]);
-    let ended = parts.run(&stop, STOP_TIME).await;
+    let ended = group.run(&stop, STOP_TIME).await;
     notify(&[NotifyState::Stopping]);
     // What does not end in time is cut off: an answer that was not given was not needed.
     tasks.close();

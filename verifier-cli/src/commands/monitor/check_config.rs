@@ -4,7 +4,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{ConfigFile, failure};
-use crate::commands::{Failure, Format, Global, Report};
+use crate::commands::context::{Failure, Format, Global, Report};
 use taglog_monitor::{
     config::{SinkConfig, Way},
     prepared::Prepared,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, Global, Report};
+use super::context::{Failure, Global, Report};
 use taglog_monitor::prepared::MonitorError;
 
 /// Keep auditing a log, and alert on what matters to you

@@ -8,7 +8,7 @@ use sd_notify::NotifyState;
 
 use super::{ConfigFile, failure};
 use crate::commands::{
-    Failure, Global, Report, exit,
+    context::{Failure, Global, Report, exit},
     progress_bar::Bar,
     running::{LogFormat, notify, start_logging, stop_on_signals},
 };

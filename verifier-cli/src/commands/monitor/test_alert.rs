@@ -4,7 +4,10 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::{ConfigFile, failure};
-use crate::commands::{Failure, Format, Global, Report, exit, session::now};
+use crate::commands::{
+    context::{Failure, Format, Global, Report, exit},
+    session::now,
+};
 use taglog_monitor::{
     alert::{Alert, AlertKind, Numbered},
     prepared::Prepared,

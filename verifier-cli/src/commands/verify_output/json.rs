@@ -7,7 +7,10 @@ use super::{
     item::{Item, Level},
     totals::Totals,
 };
-use crate::commands::{exit, exit_code, output};
+use crate::commands::{
+    context::{exit, exit_code},
+    output,
+};
 use taglog_image_sources::{LeftOut, Place};
 use taglog_policy::{Demands, Ignore};
 use taglog_verify::{Answer, LogAnswer, Unanswered, Untagged, Verification};

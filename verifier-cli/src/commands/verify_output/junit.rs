@@ -3,7 +3,7 @@
 use quick_junit::{NonSuccessKind, Property, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::item::{Item, Level, clean};
-use crate::commands::Failure;
+use crate::commands::context::Failure;
 use taglog_image_sources::Place;
 
 /// The suite of what the command line names.

@@ -31,7 +31,10 @@ pub use item::{Item, Level};
 use taglog_proto::time::Timestamp;
 use totals::Totals;
 
-use super::{Failure, Report, ReportFormat, exit, exit_code, session::now};
+use super::{
+    context::{Failure, Report, ReportFormat, exit, exit_code},
+    session::now,
+};
 use taglog_verify::Verification;
 
 /// How the answers are wanted.

@@ -11,7 +11,7 @@ use super::{
     render_items, rules,
     totals::Totals,
 };
-use crate::commands::ReportFormat;
+use crate::commands::context::ReportFormat;
 use taglog_image_sources::Place;
 use taglog_policy::Verdict;
 

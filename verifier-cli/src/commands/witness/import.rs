@@ -1,4 +1,4 @@
-//! `taglog witness import`: makes a watch list from the files that name images.
+//! `taglog witness import`: creates a watch list from files that name images.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,8 +10,11 @@ use serde::Serialize;
 use serde_json::json;
 use taglog_proto::name::{Repository, Tag};
 
-use crate::commands::{Failure, Format, Global, Report, source_options::SourceOptions};
-use taglog_image_sources::{self as sources, Found, FoundImage, LeftOut, Place};
+use crate::commands::{
+    context::{Failure, Format, Global, Report},
+    source_options::SourceOptions,
+};
+use taglog_image_sources::{self as sources, FoundImage, LeftOut, Place, ScanResult};
 
 /// Make a watch list from the files that name images
 #[derive(Debug, Args)]
@@ -21,10 +24,10 @@ Examples:
   taglog witness import -f deploy/
   helm template ./chart | taglog witness import -f -
 
-Dockerfiles, Compose files, Kubernetes manifests, GitHub Actions and GitLab CI are understood. Of
-a directory those files are read whose names look like one of the kinds: Dockerfile*,
-*.Dockerfile, Containerfile*, *.yaml, *.yml. An image without a tag counts as 'latest'. What cannot
-be told from the files alone, such as a variable without a default, is left out with a note.")]
+Dockerfiles, Compose files, Kubernetes manifests, GitHub Actions and GitLab CI are understood. In
+a directory the files Dockerfile*, *.Dockerfile, Containerfile*, *.yaml and *.yml are read. An image
+without a tag counts as 'latest'. A name that the files alone do not determine, such as one with a
+variable without a default, is left out with a note.")]
 pub struct ImportArgs {
     /// A file, a directory, or '-' for standard input; may be repeated
     #[arg(short, long = "file", required = true, value_name = "FILE")]
@@ -44,33 +47,33 @@ pub fn run(global: &Global, args: &ImportArgs) -> Result<Report, Failure> {
     Ok(Report { notes: list.notes(), ..Report::done(output) })
 }
 
-/// What is to be watched, and what could not be told.
+/// The images to watch, and the names that were left out.
 struct WatchList {
-    watches: BTreeMap<Repository, Watch>,
+    watches: BTreeMap<Repository, NamedTags>,
     left_out: Vec<LeftOut>,
 }
 
 /// The tags of one repository, and where they are named.
 #[derive(Default)]
-struct Watch {
+struct NamedTags {
     tags: BTreeSet<Tag>,
     from: BTreeSet<Place>,
 }
 
-/// A `[[watch]]` table as `witness.toml` spells it.
+/// A `[[watch]]` table of `witness.toml`.
 #[derive(Serialize)]
-struct Table {
+struct WatchTable {
     repository: String,
     tags: Vec<String>,
 }
 
 #[derive(Serialize)]
-struct Tables {
-    watch: [Table; 1],
+struct WatchTables {
+    watch: [WatchTable; 1],
 }
 
 impl WatchList {
-    fn new(found: Found) -> WatchList {
+    fn new(found: ScanResult) -> WatchList {
         let mut list = WatchList { watches: BTreeMap::new(), left_out: found.left_out };
         found.images.into_iter().for_each(|image| list.add(image));
         list
@@ -96,7 +99,7 @@ impl WatchList {
         let place = |place: &Place| format!("{}:{}", place.file, place.line);
         let watch = self.watches.iter().map(|(repository, watch)| {
             let from: Vec<String> = watch.from.iter().map(place).collect();
-            let Table { repository, tags } = watch.table(repository);
+            let WatchTable { repository, tags } = watch.table(repository);
             json!({ "repository": repository, "tags": tags, "from": from })
         });
         let left_out = self
@@ -114,14 +117,14 @@ impl WatchList {
     }
 }
 
-impl Watch {
+impl NamedTags {
     fn toml(&self, repository: &Repository) -> Result<String, toml::ser::Error> {
         let from: Vec<String> = self.from.iter().map(Place::to_string).collect();
-        let tables = toml::to_string(&Tables { watch: [self.table(repository)] })?;
+        let tables = toml::to_string(&WatchTables { watch: [self.table(repository)] })?;
         Ok(format!("# from {}\n{tables}", from.join(", ")))
     }
 
-    fn table(&self, repository: &Repository) -> Table {
-        Table { repository: repository.to_string(), tags: self.tags.iter().map(Tag::to_string).collect() }
+    fn table(&self, repository: &Repository) -> WatchTable {
+        WatchTable { repository: repository.to_string(), tags: self.tags.iter().map(Tag::to_string).collect() }
     }
 }

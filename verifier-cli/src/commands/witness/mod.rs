@@ -7,7 +7,7 @@ mod status;
 
 use clap::{Args, Subcommand};
 
-use super::{Failure, Global, Report};
+use super::context::{Failure, Global, Report};
 
 /// Watch registries, and report what they serve to logs
 #[derive(Debug, Args)]
@@ -18,8 +18,8 @@ pub struct WitnessArgs {
 
 #[derive(Debug, Subcommand)]
 enum WitnessCommand {
-    Run(run::RunArgs),
-    CheckConfig(check_config::CheckArgs),
+    Run(run::WitnessRunArgs),
+    CheckConfig(check_config::WitnessCheckArgs),
     Status(status::StatusArgs),
     Import(import::ImportArgs),
 }

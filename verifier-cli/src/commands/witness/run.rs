@@ -1,4 +1,4 @@
-//! `taglog witness run`: watches until it is told to stop.
+//! `taglog witness run`: runs the agent until a signal stops it.
 
 use std::{
     io::Write as _,
@@ -19,29 +19,29 @@ use tracing_subscriber::fmt::MakeWriter;
 
 use crate::commands::progress_bar::Bar;
 use crate::commands::{
-    Failure, Global, Report, exit,
+    context::{Failure, Global, Report, exit},
     running::{LogFormat, notify, start_logging},
 };
 use taglog_service::listener::Listener;
-use taglog_witness::agent::{Agent, AgentError, Prepared};
+use taglog_witness::agent::{Agent, AgentError, AgentSetup};
 
-/// Watch registries and report what they serve, until told to stop
+/// Watch registries and report what they serve, until stopped by a signal
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 Examples:
   taglog witness run --config witness.toml
   taglog witness run --config witness.toml --once     # for cron and CI: everything once
 
-SIGHUP reads the configuration again; a bad one is refused, and the old one stays. SIGTERM and SIGINT end it.
-RUST_LOG=debug says more, RUST_LOG=warn less. Logs, state and registries are those of the configuration: --trust, --log,
+SIGHUP reloads the configuration; an invalid one is refused, and the old one stays. SIGTERM and SIGINT stop the agent.
+RUST_LOG=debug logs more, RUST_LOG=warn less. Logs, state and registries are those of the configuration: --trust, --log,
 --state and --plain-http are for other commands.
 
-{}", crate::commands::EXIT_CODES))]
-pub struct RunArgs {
+{}", crate::commands::context::EXIT_CODES))]
+pub struct WitnessRunArgs {
     /// The configuration
     #[arg(long, value_name = "FILE", default_value = "witness.toml")]
     config: PathBuf,
-    /// Look at every tag once, deliver everything, and end
+    /// Poll every tag once, deliver all entries, and end
     #[arg(long)]
     once: bool,
     /// How to write the log on standard error
@@ -50,17 +50,17 @@ pub struct RunArgs {
 }
 
 /// Runs the agent.
-pub async fn run(global: &Global, args: &RunArgs) -> Result<Report, Failure> {
+pub async fn run(global: &Global, args: &WitnessRunArgs) -> Result<Report, Failure> {
     let progress = Bar::first_looks();
-    start_logging(args.log_format, MakeLines(progress.clone()));
-    let prepared = Prepared::read(&args.config, global.timeout()).map_err(failure)?;
+    start_logging(args.log_format, MakeProgressLines(progress.clone()));
+    let setup = AgentSetup::read(&args.config, global.timeout()).map_err(failure)?;
     if args.once {
-        return pass(prepared, &progress).await;
+        return run_once(setup, &progress).await;
     }
-    // Before anything is started, so that no signal finds the program without an answer to it.
+    // Before anything is started, so that no signal is missed.
     let signals = Signals::listen().map_err(Failure::failed)?;
     let metrics = PrometheusBuilder::new().install_recorder().map_err(Failure::failed)?;
-    keep_running(&args.config, prepared, signals, metrics, &progress).await
+    keep_running(&args.config, setup, signals, metrics, &progress).await
 }
 
 fn failure(error: AgentError) -> Failure {
@@ -70,95 +70,95 @@ fn failure(error: AgentError) -> Failure {
     }
 }
 
-async fn pass(prepared: Prepared, progress: &Bar) -> Result<Report, Failure> {
-    let agent = Agent::new(prepared, true, progress.shared()).await.map_err(failure)?;
-    let pass = agent.pass(CancellationToken::new()).await;
+async fn run_once(setup: AgentSetup, progress: &Bar) -> Result<Report, Failure> {
+    let agent = Agent::new(setup, true, progress.shared()).await.map_err(failure)?;
+    let run_once = agent.run_once(CancellationToken::new()).await;
     let mut report = Report::done("");
-    report.exit = match (pass.misbehaved, pass.failures.is_empty()) {
+    report.exit = match (run_once.misbehaved, run_once.failures.is_empty()) {
         (true, _) => exit::MISBEHAVED,
         (false, false) => exit::FAILED,
         (false, true) => exit::OK,
     };
-    report.notes = pass.failures;
+    report.notes = run_once.failures;
     Ok(report)
 }
 
 async fn keep_running(
     path: &Path,
-    mut prepared: Prepared,
+    mut setup: AgentSetup,
     mut signals: Signals,
     metrics: PrometheusHandle,
     progress: &Bar,
 ) -> Result<Report, Failure> {
-    let mut listener = listen(&prepared, None).map_err(failure)?;
+    let mut listener = listen(&setup, None).map_err(failure)?;
     loop {
-        let before = Fixed::of(&prepared);
-        let agent = Agent::new(prepared, false, progress.shared()).await.map_err(failure)?;
+        let before = FixedSettings::of(&setup);
+        let agent = Agent::new(setup, false, progress.shared()).await.map_err(failure)?;
         announce(&before.witness, &agent, listener.as_deref(), progress).map_err(Failure::failed)?;
         let stop = CancellationToken::new();
         let mut running = tokio::spawn(agent.run(listener.clone(), metrics.clone(), stop.clone()));
         notify(&[NotifyState::Ready]);
         let next = loop {
             match signals.next(&mut running).await {
-                Asked::Stop => break None,
-                Asked::Ended(ended) => return outcome(ended).map(|()| Report::done("")),
-                Asked::Reload => match reload(path, &before, listener.as_ref()) {
+                AgentEvent::Stop => break None,
+                AgentEvent::Ended(ended) => return outcome(ended).map(|()| Report::done("")),
+                AgentEvent::Reload => match reload(path, &before, listener.as_ref()) {
                     Ok(next) => break Some(next),
-                    Err(why) => tracing::error!("the configuration is not taken, the old one stays: {why}"),
+                    Err(why) => tracing::error!("the new configuration is refused, the old one stays: {why}"),
                 },
             }
         };
         notify(&match (&next, NotifyState::monotonic_usec_now()) {
             (None, _) => vec![NotifyState::Stopping],
-            // systemd wants to know since when.
+            // systemd requires the time of the reload.
             (Some(_), Ok(now)) => vec![NotifyState::Reloading, now],
             (Some(_), Err(_)) => vec![NotifyState::Reloading],
         });
         stop.cancel();
         outcome(running.await)?;
         let Some((new, new_listener)) = next else { return Ok(Report::done("")) };
-        tracing::info!("the configuration was read again");
-        (prepared, listener) = (new, new_listener);
+        tracing::info!("the configuration was reloaded");
+        (setup, listener) = (new, new_listener);
     }
 }
 
-/// How the agent ended: well, or because a part of it did by itself.
+/// The result of the agent: success, or a task that ended unexpectedly.
 fn outcome(ended: Result<Result<(), String>, JoinError>) -> Result<(), Failure> {
     match ended {
-        Ok(outcome) => outcome.map_err(|why| Failure::failed(format!("the agent has ended by itself: {why}"))),
-        Err(error) => Err(Failure::failed(format!("the agent has died: {error}"))),
+        Ok(outcome) => outcome.map_err(|why| Failure::failed(format!("the agent has stopped: {why}"))),
+        Err(error) => Err(Failure::failed(format!("the agent has panicked: {error}"))),
     }
 }
 
-type Next = (Prepared, Option<Arc<Listener>>);
+type ReloadedSetup = (AgentSetup, Option<Arc<Listener>>);
 
-/// What cannot change while the agent runs.
+/// The settings that a reload cannot change.
 #[derive(PartialEq, Eq)]
-struct Fixed {
+struct FixedSettings {
     witness: String,
     state: PathBuf,
     timeout: Duration,
 }
 
-impl Fixed {
-    fn of(prepared: &Prepared) -> Fixed {
-        Fixed { witness: prepared.witness(), state: prepared.config.state.clone(), timeout: prepared.timeout }
+impl FixedSettings {
+    fn of(setup: &AgentSetup) -> FixedSettings {
+        FixedSettings { witness: setup.witness(), state: setup.config.state.clone(), timeout: setup.timeout }
     }
 }
 
-/// Reads the configuration again.
-fn reload(path: &Path, before: &Fixed, listener: Option<&Arc<Listener>>) -> Result<Next, String> {
-    let prepared = Prepared::read(path, before.timeout).map_err(|error| error.to_string())?;
-    if Fixed::of(&prepared) != *before {
+/// Reads the configuration again, and opens another listener if the address changed.
+fn reload(path: &Path, before: &FixedSettings, listener: Option<&Arc<Listener>>) -> Result<ReloadedSetup, String> {
+    let setup = AgentSetup::read(path, before.timeout).map_err(|error| error.to_string())?;
+    if FixedSettings::of(&setup) != *before {
         return Err("key and state cannot change while the agent runs: restart it".to_owned());
     }
-    let listener = listen(&prepared, listener).map_err(|error| error.to_string())?;
-    Ok((prepared, listener))
+    let listener = listen(&setup, listener).map_err(|error| error.to_string())?;
+    Ok((setup, listener))
 }
 
-/// The socket that the configuration asks for: the one there is, if it is for the same address.
-fn listen(prepared: &Prepared, old: Option<&Arc<Listener>>) -> Result<Option<Arc<Listener>>, AgentError> {
-    let Some(address) = prepared.config.listen else { return Ok(None) };
+/// The listener for the configured address; the old one, if the address is the same.
+fn listen(setup: &AgentSetup, old: Option<&Arc<Listener>>) -> Result<Option<Arc<Listener>>, AgentError> {
+    let Some(address) = setup.config.listen else { return Ok(None) };
     match old.filter(|old| old.asked_for() == address) {
         Some(old) => Ok(Some(Arc::clone(old))),
         None => match Listener::bind(address) {
@@ -181,8 +181,8 @@ fn announce(witness: &str, agent: &Agent, listener: Option<&Listener>, progress:
     })
 }
 
-/// What the agent was asked to do.
-enum Asked {
+/// A signal, or the end of the agent.
+enum AgentEvent {
     Stop,
     Reload,
     Ended(Result<Result<(), String>, JoinError>),
@@ -203,20 +203,20 @@ impl Signals {
         })
     }
 
-    async fn next(&mut self, running: &mut JoinHandle<Result<(), String>>) -> Asked {
+    async fn next(&mut self, running: &mut JoinHandle<Result<(), String>>) -> AgentEvent {
         tokio::select! {
-            _ = self.hangup.recv() => Asked::Reload,
-            _ = self.terminate.recv() => Asked::Stop,
-            _ = self.interrupt.recv() => Asked::Stop,
-            ended = running => Asked::Ended(ended),
+            _ = self.hangup.recv() => AgentEvent::Reload,
+            _ = self.terminate.recv() => AgentEvent::Stop,
+            _ = self.interrupt.recv() => AgentEvent::Stop,
+            ended = running => AgentEvent::Ended(ended),
         }
     }
 }
 
 /// Writes log lines to standard error, around the progress bar.
-struct Lines(Bar);
+struct ProgressLines(Bar);
 
-impl std::io::Write for Lines {
+impl std::io::Write for ProgressLines {
     fn write(&mut self, line: &[u8]) -> std::io::Result<usize> {
         self.0.suspend(|| std::io::stderr().write(line))
     }
@@ -226,12 +226,12 @@ impl std::io::Write for Lines {
     }
 }
 
-struct MakeLines(Bar);
+struct MakeProgressLines(Bar);
 
-impl<'a> MakeWriter<'a> for MakeLines {
-    type Writer = Lines;
+impl<'a> MakeWriter<'a> for MakeProgressLines {
+    type Writer = ProgressLines;
 
-    fn make_writer(&'a self) -> Lines {
-        Lines(self.0.clone())
+    fn make_writer(&'a self) -> ProgressLines {
+        ProgressLines(self.0.clone())
     }
 }

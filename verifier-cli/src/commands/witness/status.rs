@@ -1,13 +1,13 @@
-//! `taglog witness status`: how the agent is doing.
+//! `taglog witness status`: shows the state of the agent.
 
 use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::commands::{Failure, Format, Global, Report, exit};
+use crate::commands::context::{Failure, Format, Global, Report, exit};
 use taglog_witness::{config::Config, spool::acknowledge_alarms, status::Status};
 
-/// Show what the agent last saw, what waits for the logs, and what a person must look at
+/// Show what the agent last saw, which entries wait for the logs, and which alarms are active
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -16,18 +16,18 @@ Examples:
   taglog witness status --config witness.toml --acknowledge
 
 Exit codes:
-  0  the agent is running, and no alarm is up
+  0  the agent is running, and no alarm is active
   2  the configuration cannot be read
-  3  the agent is not running, or an alarm is up
+  3  the agent is not running, or an alarm is active
   4  a log misbehaves: it gave a false proof, or contradicts what it signed before")]
 pub struct StatusArgs {
     /// The configuration, of which only 'state' is read
     #[arg(long, value_name = "FILE", default_value = "witness.toml")]
     config: PathBuf,
-    /// Show every tag, not only those that cannot be looked at
+    /// Show every tag, not only those whose last poll failed
     #[arg(long)]
     all: bool,
-    /// End all alarms, now that a person has seen them; one whose cause persists comes back
+    /// Acknowledge and end all alarms; one whose cause persists is raised again
     #[arg(long)]
     acknowledge: bool,
 }

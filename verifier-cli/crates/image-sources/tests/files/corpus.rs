@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use taglog_image_sources::{Found, Problem, read};
+use taglog_image_sources::{ScanResult, SourceProblem, read};
 
 const IMAGES: &str = "\
 .github/workflows/build.yml:11 docker.io/library/golang:1.23-bookworm
@@ -50,7 +50,7 @@ fn corpus() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files/corpus")
 }
 
-fn images(found: &Found, root: &Path) -> String {
+fn images(found: &ScanResult, root: &Path) -> String {
     let root = format!("{}/", root.display());
     let line = |image: &taglog_image_sources::FoundImage| {
         let tag = image.reference.tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();
@@ -61,7 +61,7 @@ fn images(found: &Found, root: &Path) -> String {
     found.images.iter().map(line).collect()
 }
 
-fn assert_left_out(found: &Found, root: &Path) {
+fn assert_left_out(found: &ScanResult, root: &Path) {
     let root = format!("{}/", root.display());
     let notes: Vec<String> = found
         .left_out
@@ -111,12 +111,12 @@ fn line_ends_and_byte_order_marks_change_nothing() {
 #[test]
 fn a_file_that_is_named_must_be_understood() {
     let problem = |name: &str| read(&[corpus().join(name)]).unwrap_err();
-    assert!(matches!(problem("other/broken.yaml").problem, Problem::Broken(_)));
+    assert!(matches!(problem("other/broken.yaml").problem, SourceProblem::SyntaxError(_)));
     assert_eq!(problem("other/broken.yaml").place.line, 3);
-    assert_eq!(problem("other/pipeline.yml").problem, Problem::UnknownKind);
-    assert_eq!(problem("helm/values.yaml").problem, Problem::UnknownKind);
-    assert_eq!(problem("helm/templates/deployment.yaml").problem, Problem::Template);
-    assert!(matches!(problem("no-such-file").problem, Problem::Unreadable(_)));
+    assert_eq!(problem("other/pipeline.yml").problem, SourceProblem::UnknownKind);
+    assert_eq!(problem("helm/values.yaml").problem, SourceProblem::UnknownKind);
+    assert_eq!(problem("helm/templates/deployment.yaml").problem, SourceProblem::Template);
+    assert!(matches!(problem("no-such-file").problem, SourceProblem::Unreadable(_)));
 }
 
 #[test]
@@ -127,6 +127,6 @@ fn symbolic_links_are_not_followed() {
     link(&corpus(), "out");
     link(&corpus().join("app/Dockerfile"), "Dockerfile");
     link(tree.path(), "circle");
-    assert_eq!(read(&[tree.path().to_owned()]).unwrap(), Found::default());
+    assert_eq!(read(&[tree.path().to_owned()]).unwrap(), ScanResult::default());
     assert_eq!(read(&[tree.path().join("out")]).unwrap().images.len(), IMAGES.lines().count());
 }

@@ -8,7 +8,7 @@
 
 use std::{fs, path::PathBuf};
 
-use taglog_image_sources::{Found, FoundImage, LeftOut, read};
+use taglog_image_sources::{FoundImage, LeftOut, ScanResult, read};
 use taglog_proto::name::{Digest, Reference};
 
 /// A file and what a person finds in it, as `public.txt` writes it.
@@ -44,7 +44,7 @@ fn listed() -> Vec<Listed> {
 }
 
 /// What the program finds, in the same form.
-fn lines_of(found: &Found) -> Vec<String> {
+fn lines_of(found: &ScanResult) -> Vec<String> {
     let meaning = |image: &FoundImage| {
         let Reference { repository, tag, digest } = &image.reference;
         let tag = tag.as_ref().map(|tag| format!(":{tag}")).unwrap_or_default();

@@ -3,6 +3,6 @@
 
 mod common;
 mod hostile;
-mod looks;
 mod real;
+mod resolution;
 mod tags;

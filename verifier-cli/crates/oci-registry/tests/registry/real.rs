@@ -6,7 +6,7 @@ use crate::common::{
     Blob, DockerConfig, Layout, PASSWORD, RealRegistry, USER, by_digest, by_tag, client, client_with,
     client_without_login, descriptor, http, sha256, sha512, tagged,
 };
-use taglog_oci_registry::{ACCEPT, Looked, Registry, RegistryError, RegistryOptions};
+use taglog_oci_registry::{ACCEPT, Registry, RegistryError, RegistryOptions, TagResolution};
 use taglog_proto::name::Image;
 
 const OCI_INDEX: &str = "application/vnd.oci.image.index.v1+json";
@@ -144,15 +144,15 @@ async fn looking_again() {
     let first = layout.image("amd64");
     layout.main(OCI_IMAGE, &first);
     layout.push(&image, None);
-    let look = async |known| {
-        let (looked, circumstances) = registry.look(&image, known).await.unwrap();
-        let clock = circumstances.date.unwrap();
+    let resolve = async |known| {
+        let (looked, metadata) = registry.resolve(&image, known).await.unwrap();
+        let clock = metadata.date.unwrap();
         assert!(clock.elapsed().unwrap_or_default() < Duration::from_secs(60), "{clock:?}");
-        assert_eq!((circumstances.pulls, circumstances.logged_in), (None, false));
+        assert_eq!((metadata.pulls, metadata.logged_in), (None, false));
         looked
     };
-    assert_eq!(look(None).await, Looked::Digest(first.digest));
-    assert_eq!(look(Some(&first.digest)).await, Looked::Unchanged);
+    assert_eq!(resolve(None).await, TagResolution::Digest(first.digest));
+    assert_eq!(resolve(Some(&first.digest)).await, TagResolution::Unchanged);
     // The registry understands the condition, so that this took no digest header.
     let url = format!("http://{}/v2/team/app/manifests/v1", server.host);
     let condition = format!("\"{}\"", first.digest);
@@ -163,7 +163,7 @@ async fn looking_again() {
     let second = layout.image("arm64");
     layout.main(OCI_IMAGE, &second);
     layout.push(&image, None);
-    assert_eq!(look(Some(&first.digest)).await, Looked::Digest(second.digest));
+    assert_eq!(resolve(Some(&first.digest)).await, TagResolution::Digest(second.digest));
 }
 
 #[tokio::test]
@@ -237,7 +237,7 @@ async fn environment() {
         std::fs::write(place.join("config.json"), config).unwrap();
         let path = format!("{}:{}", programs.path().display(), std::env::var("PATH").unwrap());
         let output = Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "environment_child", "--ignored", "--nocapture"])
+            .args(["--exact", "real::environment_child", "--ignored", "--nocapture"])
             .env_remove("DOCKER_CONFIG")
             // Nothing listens there: a proxy must never be asked for loopback.
             .env("http_proxy", "http://127.0.0.1:9")

@@ -1,18 +1,17 @@
-//! Which entries go into one bundle.
+//! Chooses the entries of a bundle.
 
 use std::collections::HashSet;
 
 use taglog_proto::{entry::Entry, note::VerifierKey};
 
-use crate::spool::Pending;
+use crate::spool::PendingEntry;
 
 /// Chooses at most `most` entries, in order, no two of which depend on each other's order.
 ///
-/// A log may take one entry of a bundle and refuse another for a moment. If the refused one were the earlier
-/// of two about one tag, it would come too late ever after (SPEC.md section 3.5). So an entry waits while an
-/// earlier one about its tag, or a confirmation of its repository, is on the way; a confirmation waits for
-/// everything earlier in its repository.
-pub(super) fn choose(waiting: Vec<Pending>, most: usize) -> Vec<Pending> {
+/// A log may accept one entry of a bundle and refuse another temporarily. If the refused one were the earlier of two for one
+/// tag, it would be out of order from then on (SPEC.md section 3.5). So an entry waits while an earlier one for its tag, or
+/// a confirmation of its repository, is undelivered; a confirmation waits for all earlier entries of its repository.
+pub(super) fn choose(waiting: Vec<PendingEntry>, most: usize) -> Vec<PendingEntry> {
     let mut tags: HashSet<(String, String)> = HashSet::new();
     let mut repositories: HashSet<String> = HashSet::new();
     let mut confirmed: HashSet<String> = HashSet::new();
@@ -37,8 +36,8 @@ pub(super) fn choose(waiting: Vec<Pending>, most: usize) -> Vec<Pending> {
     chosen
 }
 
-/// Whether an entry is still what the witness signed.
-pub(super) fn is_intact(entry: &Pending, witness: &VerifierKey) -> bool {
+/// Whether an entry still has a valid signature of the witness.
+pub(super) fn is_intact(entry: &PendingEntry, witness: &VerifierKey) -> bool {
     match Entry::parse(entry.note.as_bytes()) {
         Ok(Entry::Observation(observation)) => observation.verify(witness).is_ok(),
         Ok(Entry::Confirmation(confirmation)) => confirmation.verify(witness).is_ok(),
@@ -46,8 +45,8 @@ pub(super) fn is_intact(entry: &Pending, witness: &VerifierKey) -> bool {
     }
 }
 
-/// What an entry is about, for people.
-pub(super) fn subject(entry: &Pending) -> String {
+/// A name for an entry in messages.
+pub(super) fn subject(entry: &PendingEntry) -> String {
     match &entry.tag {
         Some(tag) => format!("the observation of {}:{tag}", entry.repository),
         None => format!("the confirmation of {}", entry.repository),
@@ -60,8 +59,8 @@ mod tests {
 
     use super::*;
 
-    fn entry(seq: i64, repository: u8, tag: Option<u8>) -> Pending {
-        Pending {
+    fn entry(seq: i64, repository: u8, tag: Option<u8>) -> PendingEntry {
+        PendingEntry {
             seq,
             repository: format!("r{repository}"),
             tag: tag.map(|tag| format!("t{tag}")),
@@ -71,14 +70,14 @@ mod tests {
     }
 
     /// Whether the order of two entries matters to a log.
-    fn depend(one: &Pending, other: &Pending) -> bool {
+    fn depend(one: &PendingEntry, other: &PendingEntry) -> bool {
         one.repository == other.repository && (one.tag == other.tag || one.tag.is_none() || other.tag.is_none())
     }
 
     proptest! {
         #[test]
-        fn order_is_kept_and_everything_gets_its_turn(kinds in prop::collection::vec((0_u8..3, prop::option::of(0_u8..3)), 0..40), most in 1_usize..10) {
-            let mut waiting: Vec<Pending> =
+        fn order_is_kept_and_every_entry_is_chosen_eventually(kinds in prop::collection::vec((0_u8..3, prop::option::of(0_u8..3)), 0..40), most in 1_usize..10) {
+            let mut waiting: Vec<PendingEntry> =
                 kinds.iter().zip(0..).map(|((repository, tag), seq)| entry(seq, *repository, *tag)).collect();
             let mut rounds = 0;
             while !waiting.is_empty() {
@@ -96,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_depend_on_each_other_goes_together() {
+    fn independent_entries_share_a_bundle() {
         let waiting = vec![
             entry(0, 0, Some(0)),
             entry(1, 0, Some(1)),

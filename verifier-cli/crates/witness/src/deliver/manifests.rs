@@ -1,25 +1,25 @@
-//! Gives a log the raw manifests of what it has logged, so that they outlive the registry.
+//! Uploads the raw manifests of logged digests, so that they remain available when the registry deletes them.
 
 use taglog_proto::name::Digest;
 
-use super::{Delivery, Trouble};
+use super::{Delivery, DeliveryError};
 use taglog_log_client::ClientError;
 
-/// How many manifests are uploaded before it is looked for entries again.
+/// The most manifests that are uploaded before entries are delivered again.
 const AT_ONCE: usize = 64;
-/// About how many bytes of them.
+/// About the most bytes of them.
 const BYTES: usize = 8 << 20;
 
 impl Delivery {
-    /// Uploads some of the manifests that the log can be given now; says how many.
-    pub(super) async fn upload_some(&self) -> Result<usize, Trouble> {
+    /// Uploads some of the manifests whose digests the log has; returns how many.
+    pub(super) async fn upload_some(&self) -> Result<usize, DeliveryError> {
         let manifests = self.spool.next_manifests(self.id, AT_ONCE, BYTES).await?;
         let mut done = Vec::with_capacity(manifests.len());
         let mut outcome = Ok(());
         for manifest in manifests {
             match self.client.put_manifest(&manifest.digest, manifest.bytes).await {
                 Ok(()) => {}
-                // Nothing will come of it later; what it must wait for aside.
+                // A permanent refusal, unless the status asks to try again.
                 Err(ClientError::Problem { status, detail, .. })
                     if (400..500).contains(&status) && !matches!(status, 401 | 408 | 429) =>
                 {
@@ -40,7 +40,7 @@ impl Delivery {
         Ok(count)
     }
 
-    /// The log will never take it; the observation stands without.
+    /// The log refuses it permanently; the observation remains valid without it.
     fn give_up(&self, digest: &Digest, why: &str) {
         tracing::warn!(log = self.log.name(), %digest, "the log does not keep the manifest: {why}");
     }

@@ -1,4 +1,4 @@
-//! What the formats have in common: bytes become claims, and claims become hints.
+//! Shared by all formats: JSON bodies become claims, and claims become poll requests.
 
 use std::{fmt, marker::PhantomData};
 
@@ -8,67 +8,68 @@ use serde::{
 };
 use taglog_proto::name::{Reference, Repository, Tag};
 
-use super::Hint;
+use super::source::PollRequest;
 use taglog_log_client::printable;
 
-/// What a notification says has changed; its names are not checked yet.
+/// A changed repository or tag according to a notification; its names are not checked yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Claim {
-    /// A repository by its path within the registry. What host the sender names does not matter: registries know
-    /// themselves by internal names.
+pub(super) enum PushClaim {
+    /// A repository by its path within the registry. The host in the notification is ignored, since registries often use
+    /// internal names.
     Path {
         /// The path, such as `team/app`.
         path: String,
-        /// The tag, if the sender knows which.
+        /// The tag, if the notification names one.
         tag: Option<String>,
     },
-    /// A full name as people write it, such as `registry.example/team/app:1.0`.
+    /// A full image name, such as `registry.example/team/app:1.0`.
     Name(String),
 }
 
-impl Claim {
-    /// The claim of a path; an empty tag is none, as senders in Go have it.
-    pub(super) fn path(path: String, tag: String) -> Claim {
-        Claim::Path { path, tag: Some(tag).filter(|tag| !tag.is_empty()) }
+impl PushClaim {
+    /// The claim of a path; an empty tag is no tag, as senders written in Go encode it.
+    pub(super) fn path(path: String, tag: String) -> PushClaim {
+        PushClaim::Path { path, tag: Some(tag).filter(|tag| !tag.is_empty()) }
     }
 
-    /// The hint for `registry` (`host[:port]`); `None` where the names are not valid or another registry's.
-    pub(super) fn hint(&self, registry: &str) -> Option<Hint> {
+    /// The poll request for `registry` (`host[:port]`); `None` where the names are not valid or belong to another registry.
+    pub(super) fn poll_request(&self, registry: &str) -> Option<PollRequest> {
         let (repository, tag) = match self {
-            Claim::Path { path, tag } => {
+            PushClaim::Path { path, tag } => {
                 let repository = Repository::parse(&format!("{registry}/{path}")).ok()?;
                 (repository, tag.as_deref().map(Tag::parse).transpose().ok()?)
             }
-            Claim::Name(name) => {
+            PushClaim::Name(name) => {
                 let reference = Reference::parse(name).ok()?;
                 (reference.repository, reference.tag)
             }
         };
-        (repository.registry() == registry).then_some(Hint { repository, tag })
+        (repository.registry() == registry).then_some(PollRequest { repository, tag })
     }
 }
 
-/// Why a body was not understood, in words fit for a terminal.
+/// Why a body is malformed, as a printable message.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Malformed(pub(super) String);
+pub(super) struct MalformedPush(pub(super) String);
 
-/// Reads the JSON of `what`.
-pub(super) fn parse<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, Malformed> {
-    serde_json::from_slice(body).map_err(|error| Malformed(format!("not {what}: {}", printable(&error.to_string()))))
+/// Parses JSON; `what` names the expected format in the error.
+pub(super) fn parse<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, MalformedPush> {
+    serde_json::from_slice(body)
+        .map_err(|error| MalformedPush(format!("not {what}: {}", printable(&error.to_string()))))
 }
 
-/// A list of at most `N` items. A longer one is refused while it is read: three bytes of JSON can ask for a
-/// hundred bytes of memory.
-pub(super) struct AtMost<T, const N: usize>(pub(super) Vec<T>);
+/// A list of at most `N` items. A longer one is refused while it is parsed, since a few bytes of JSON can need a hundred
+/// bytes of memory.
+pub(super) struct BoundedList<T, const N: usize>(pub(super) Vec<T>);
 
-impl<T, const N: usize> Default for AtMost<T, N> {
+impl<T, const N: usize> Default for BoundedList<T, N> {
     fn default() -> Self {
-        AtMost(Vec::new())
+        BoundedList(Vec::new())
     }
 }
 
-impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for AtMost<T, N> {
+impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for BoundedList<T, N> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_seq(Items(PhantomData))
     }
@@ -77,7 +78,7 @@ impl<'de, T: Deserialize<'de>, const N: usize> Deserialize<'de> for AtMost<T, N>
 struct Items<T, const N: usize>(PhantomData<T>);
 
 impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for Items<T, N> {
-    type Value = AtMost<T, N>;
+    type Value = BoundedList<T, N>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "a list of at most {N} items")
@@ -91,7 +92,7 @@ impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for Items<T, N> {
             }
             items.push(item);
         }
-        Ok(AtMost(items))
+        Ok(BoundedList(items))
     }
 }
 
@@ -99,14 +100,14 @@ impl<'de, T: Deserialize<'de>, const N: usize> Visitor<'de> for Items<T, N> {
 mod tests {
     use super::*;
 
-    fn hint(claim: Claim, registry: &str) -> Option<String> {
-        let hint = claim.hint(registry)?;
-        let tag = hint.tag.map(|tag| format!(":{tag}"));
-        Some(format!("{}{}", hint.repository, tag.unwrap_or_default()))
+    fn poll_request(claim: PushClaim, registry: &str) -> Option<String> {
+        let poll_request = claim.poll_request(registry)?;
+        let tag = poll_request.tag.map(|tag| format!(":{tag}"));
+        Some(format!("{}{}", poll_request.repository, tag.unwrap_or_default()))
     }
 
     #[test]
-    fn paths_are_of_the_registry_listened_to() {
+    fn paths_belong_to_the_configured_registry() {
         for (path, tag, want) in [
             ("team/app", "1.0", Some("r.example:5000/team/app:1.0")),
             ("team/app", "", Some("r.example:5000/team/app")),
@@ -118,7 +119,7 @@ mod tests {
             ("../app", "", None),
         ] {
             assert_eq!(
-                hint(Claim::path(path.into(), tag.into()), "r.example:5000").as_deref(),
+                poll_request(PushClaim::path(path.into(), tag.into()), "r.example:5000").as_deref(),
                 want,
                 "{path:?} {tag:?}"
             );
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn names_of_other_registries_give_nothing() {
+    fn names_of_other_registries_are_ignored() {
         for (name, registry, want) in [
             ("r.example/team/app:1.0", "r.example", Some("r.example/team/app:1.0")),
             ("r.example/team/app", "r.example", Some("r.example/team/app")),
@@ -138,15 +139,15 @@ mod tests {
             ("r.example/team/app:1.0:2", "r.example", None),
             ("", "r.example", None),
         ] {
-            assert_eq!(hint(Claim::Name(name.into()), registry).as_deref(), want, "{name:?}");
+            assert_eq!(poll_request(PushClaim::Name(name.into()), registry).as_deref(), want, "{name:?}");
         }
     }
 
     #[test]
     fn long_lists_are_refused() {
-        let good: AtMost<u8, 3> = parse("numbers", b"[1,2,3]").unwrap();
+        let good: BoundedList<u8, 3> = parse("numbers", b"[1,2,3]").unwrap();
         assert_eq!(good.0, [1, 2, 3]);
-        let error = parse::<AtMost<u8, 3>>("numbers", b"[1,2,3,4]").err().unwrap();
+        let error = parse::<BoundedList<u8, 3>>("numbers", b"[1,2,3,4]").err().unwrap();
         assert!(error.0.contains("not numbers: more than 3 items"), "{error}");
     }
 }

@@ -1,45 +1,45 @@
-//! Docker Distribution's notifications: what the registries of that code base and its descendants send.
+//! Notifications of Docker Distribution and of registries derived from it.
 //!
 //! An envelope holds events. Version 2 (`…events.v2+json`, from Distribution 3 on) has the same fields. A push or
-//! deletion of a tag names it; a push or deletion by digest names the repository alone. A push by digest moves no tag:
-//! a multi-platform image has one for each platform, which must not make every tag of a large repository be looked at.
+//! deletion of a tag names it; a push or deletion by digest names the repository alone. A push by digest moves no tag and is
+//! ignored: a multi-platform image has one for each platform, which must not cause a poll of every tag of the repository.
 
 use serde::Deserialize;
 
 use super::{
-    MAX_EVENTS,
-    claim::{AtMost, Claim, Malformed, parse},
+    claim::{BoundedList, MalformedPush, PushClaim, parse},
+    source::MAX_EVENTS,
 };
 
 #[derive(Deserialize)]
 struct Envelope {
-    events: AtMost<Event, MAX_EVENTS>,
+    events: BoundedList<DistributionEvent, MAX_EVENTS>,
 }
 
 #[derive(Deserialize)]
-struct Event {
+struct DistributionEvent {
     action: String,
-    target: Target,
+    target: EventTarget,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Target {
+struct EventTarget {
     repository: String,
     tag: String,
 }
 
-/// The tags and repositories that an envelope says have changed.
-pub(super) fn claims(body: &[u8]) -> Result<Vec<Claim>, Malformed> {
+/// The changed tags and repositories of an envelope.
+pub(super) fn claims(body: &[u8]) -> Result<Vec<PushClaim>, MalformedPush> {
     let envelope: Envelope = parse("an envelope of Docker Distribution notifications", body)?;
     let changes = envelope.events.0.into_iter().filter(changes_a_tag);
-    Ok(changes.map(|Event { target, .. }| Claim::path(target.repository, target.tag)).collect())
+    Ok(changes.map(|DistributionEvent { target, .. }| PushClaim::path(target.repository, target.tag)).collect())
 }
 
-fn changes_a_tag(event: &Event) -> bool {
+fn changes_a_tag(event: &DistributionEvent) -> bool {
     match event.action.as_str() {
         "push" => !event.target.tag.is_empty(),
-        // Deleted blobs look like manifests deleted by digest. They are rare, and one look more does no harm.
+        // Deleted blobs look like manifests deleted by digest. They are rare, and an unnecessary poll does no harm.
         "delete" => true,
         _ => false,
     }
@@ -67,12 +67,12 @@ mod tests {
         )
     }
 
-    fn envelope(events: &[String]) -> Vec<Claim> {
+    fn envelope(events: &[String]) -> Vec<PushClaim> {
         claims(format!(r#"{{"events":[{}]}}"#, events.join(",")).as_bytes()).unwrap()
     }
 
-    fn app(tag: &str) -> Claim {
-        Claim::path("team/app".into(), tag.into())
+    fn app(tag: &str) -> PushClaim {
+        PushClaim::path("team/app".into(), tag.into())
     }
 
     #[test]

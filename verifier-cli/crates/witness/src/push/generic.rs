@@ -1,33 +1,33 @@
-//! taglog's own format, for senders that no other format fits: a build, a script, a registry's own hooks.
+//! taglog's own format, for other senders, such as a build or a script.
 //!
 //! Either `{"repository": "registry.example/team/app", "tag": "1.0"}`, where the tag may be missing, or
 //! `{"images": ["registry.example/team/app:1.0", …]}`.
 
 use serde::Deserialize;
 
-use super::claim::{AtMost, Claim, Malformed, parse};
+use super::claim::{BoundedList, MalformedPush, PushClaim, parse};
 
 /// The most images in one request.
 const MAX_IMAGES: usize = 1000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body {
+struct GenericPush {
     repository: Option<String>,
     tag: Option<String>,
-    images: Option<AtMost<String, MAX_IMAGES>>,
+    images: Option<BoundedList<String, MAX_IMAGES>>,
 }
 
-/// The tags and repositories that a sender names.
-pub(super) fn claims(body: &[u8]) -> Result<Vec<Claim>, Malformed> {
-    let body: Body = parse("a taglog push", body)?;
+/// The named tags and repositories.
+pub(super) fn claims(body: &[u8]) -> Result<Vec<PushClaim>, MalformedPush> {
+    let body: GenericPush = parse("a taglog push", body)?;
     match (body.repository, body.tag, body.images) {
-        (Some(repository), None, None) => Ok(vec![Claim::Name(repository)]),
-        (Some(repository), Some(tag), None) => Ok(vec![Claim::Name(format!("{repository}:{tag}"))]),
-        (None, None, Some(images)) => Ok(images.0.into_iter().map(Claim::Name).collect()),
-        _ => {
-            Err(Malformed("not a taglog push: want either 'repository', with or without 'tag', or 'images'".to_owned()))
-        }
+        (Some(repository), None, None) => Ok(vec![PushClaim::Name(repository)]),
+        (Some(repository), Some(tag), None) => Ok(vec![PushClaim::Name(format!("{repository}:{tag}"))]),
+        (None, None, Some(images)) => Ok(images.0.into_iter().map(PushClaim::Name).collect()),
+        _ => Err(MalformedPush(
+            "not a taglog push: want either 'repository', with or without 'tag', or 'images'".to_owned(),
+        )),
     }
 }
 
@@ -35,8 +35,8 @@ pub(super) fn claims(body: &[u8]) -> Result<Vec<Claim>, Malformed> {
 mod tests {
     use super::*;
 
-    fn name(text: &str) -> Claim {
-        Claim::Name(text.into())
+    fn name(text: &str) -> PushClaim {
+        PushClaim::Name(text.into())
     }
 
     #[test]

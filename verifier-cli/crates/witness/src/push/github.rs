@@ -2,20 +2,20 @@
 
 use serde::Deserialize;
 
-use super::claim::{Claim, Malformed, parse};
+use super::claim::{MalformedPush, PushClaim, parse};
 
 const WHAT: &str = "a GitHub webhook for packages (content type application/json)";
 
-/// What tells whether the rest is of interest.
+/// The fields that tell whether an event is relevant.
 #[derive(Deserialize)]
-struct Head {
+struct PackageEvent {
     action: String,
     #[serde(alias = "registry_package")]
-    package: Kind,
+    package: PackageType,
 }
 
 #[derive(Deserialize)]
-struct Kind {
+struct PackageType {
     #[serde(default)]
     package_type: Option<String>,
     #[serde(default)]
@@ -23,7 +23,7 @@ struct Kind {
 }
 
 #[derive(Deserialize)]
-struct Delivery {
+struct PackageDelivery {
     #[serde(alias = "registry_package")]
     package: Package,
 }
@@ -34,41 +34,41 @@ struct Package {
     #[serde(default)]
     namespace: Option<String>,
     #[serde(default)]
-    package_version: Option<Version>,
+    package_version: Option<PackageVersion>,
 }
 
 #[derive(Deserialize, Default)]
 #[serde(default)]
-struct Version {
+struct PackageVersion {
     package_url: Option<String>,
-    container_metadata: Option<Metadata>,
+    container_metadata: Option<ContainerMetadata>,
 }
 
 #[derive(Deserialize)]
-struct Metadata {
+struct ContainerMetadata {
     #[serde(default)]
-    tag: Option<Tag>,
+    tag: Option<ContainerTag>,
 }
 
 #[derive(Deserialize)]
-struct Tag {
+struct ContainerTag {
     #[serde(default)]
     name: Option<String>,
 }
 
-/// The tag or repository that a delivery says has changed; `event` is what the header `X-GitHub-Event` says.
-pub(super) fn claims(event: &str, body: &[u8]) -> Result<Vec<Claim>, Malformed> {
+/// The changed tag or repository of a delivery; `event` is the header `X-GitHub-Event`.
+pub(super) fn claims(event: &str, body: &[u8]) -> Result<Vec<PushClaim>, MalformedPush> {
     if !matches!(event, "package" | "registry_package") {
         return Ok(Vec::new());
     }
-    let head: Head = parse(WHAT, body)?;
+    let head: PackageEvent = parse(WHAT, body)?;
     if !matches!(head.action.as_str(), "published" | "updated") || !head.package.is_container() {
         return Ok(Vec::new());
     }
-    Ok(vec![parse::<Delivery>(WHAT, body)?.package.claim()])
+    Ok(vec![parse::<PackageDelivery>(WHAT, body)?.package.claim()])
 }
 
-impl Kind {
+impl PackageType {
     fn is_container(&self) -> bool {
         let names = [&self.package_type, &self.ecosystem];
         names
@@ -79,13 +79,13 @@ impl Kind {
 }
 
 impl Package {
-    fn claim(self) -> Claim {
+    fn claim(self) -> PushClaim {
         let version = self.package_version.unwrap_or_default();
         let tag = version.container_metadata.and_then(|metadata| metadata.tag?.name).unwrap_or_default();
         let from_address = version.package_url.as_deref().and_then(path_in);
         let path = from_address.unwrap_or_else(|| format!("{}/{}", self.namespace.unwrap_or_default(), self.name));
-        // Owners keep their capitals in webhooks, but not in the registry.
-        Claim::path(path.to_ascii_lowercase(), tag)
+        // Owner names may have upper case in webhooks, but not in the registry.
+        PushClaim::path(path.to_ascii_lowercase(), tag)
     }
 }
 
@@ -119,8 +119,8 @@ mod tests {
         )
     }
 
-    fn app(tag: &str) -> Claim {
-        Claim::path("octoteam/app".into(), tag.into())
+    fn app(tag: &str) -> PushClaim {
+        PushClaim::path("octoteam/app".into(), tag.into())
     }
 
     #[test]
@@ -161,7 +161,7 @@ mod tests {
         ] {
             let version = version("1.0", &format!(r#","package_url":"{url}""#));
             let body = delivery("package", "published", "CONTAINER", &version);
-            let want = Claim::path(path.into(), "1.0".into());
+            let want = PushClaim::path(path.into(), "1.0".into());
             assert_eq!(claims("package", body.as_bytes()), Ok(vec![want]), "{url}");
         }
     }

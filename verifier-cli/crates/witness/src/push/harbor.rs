@@ -3,15 +3,15 @@
 use serde::Deserialize;
 
 use super::{
-    MAX_EVENTS,
-    claim::{AtMost, Claim, Malformed, parse},
+    claim::{BoundedList, MalformedPush, PushClaim, parse},
+    source::MAX_EVENTS,
 };
 
 const WHAT: &str = "a Harbor webhook";
 
-/// What every event has; the rest depends on its type.
+/// The type of an event, on which the other fields depend.
 #[derive(Deserialize)]
-struct Head {
+struct EventType {
     r#type: String,
 }
 
@@ -19,53 +19,53 @@ struct Head {
 struct ArtifactEvent {
     /// CloudEvents call it `data`.
     #[serde(alias = "data")]
-    event_data: Data,
+    event_data: EventData,
 }
 
 #[derive(Deserialize)]
-struct Data {
+struct EventData {
     #[serde(default)]
-    resources: AtMost<Resource, MAX_EVENTS>,
-    repository: Repository,
+    resources: BoundedList<HarborResource, MAX_EVENTS>,
+    repository: HarborRepository,
 }
 
 #[derive(Deserialize)]
-struct Resource {
+struct HarborResource {
     #[serde(default)]
     tag: String,
 }
 
 #[derive(Deserialize)]
-struct Repository {
+struct HarborRepository {
     /// The path within the registry.
     repo_full_name: String,
 }
 
-/// The tags and repositories that an event says have changed.
-pub(super) fn claims(body: &[u8]) -> Result<Vec<Claim>, Malformed> {
-    match parse::<Head>(WHAT, body)?.r#type.as_str() {
+/// The changed tags and repositories of an event.
+pub(super) fn claims(body: &[u8]) -> Result<Vec<PushClaim>, MalformedPush> {
+    match parse::<EventType>(WHAT, body)?.r#type.as_str() {
         "PUSH_ARTIFACT" | "harbor.artifact.pushed" => Ok(pushed(artifact(body)?)),
         "DELETE_ARTIFACT" | "harbor.artifact.deleted" => Ok(deleted(artifact(body)?)),
         _ => Ok(Vec::new()),
     }
 }
 
-fn artifact(body: &[u8]) -> Result<Data, Malformed> {
+fn artifact(body: &[u8]) -> Result<EventData, MalformedPush> {
     Ok(parse::<ArtifactEvent>(WHAT, body)?.event_data)
 }
 
-fn pushed(data: Data) -> Vec<Claim> {
+fn pushed(data: EventData) -> Vec<PushClaim> {
     let path = data.repository.repo_full_name;
-    let claim = |resource: Resource| Claim::path(path.clone(), tag(resource.tag));
+    let claim = |resource: HarborResource| PushClaim::path(path.clone(), tag(resource.tag));
     data.resources.0.into_iter().map(claim).collect()
 }
 
-/// The whole repository: Harbor names one tag of a deleted artifact, and others may have gone with it.
-fn deleted(data: Data) -> Vec<Claim> {
-    vec![Claim::path(data.repository.repo_full_name, String::new())]
+/// The whole repository: Harbor names one tag of a deleted artifact, but other tags may have been deleted with it.
+fn deleted(data: EventData) -> Vec<PushClaim> {
+    vec![PushClaim::path(data.repository.repo_full_name, String::new())]
 }
 
-/// Where an artifact has no tag, Harbor puts its digest there.
+/// For an artifact without a tag, Harbor sends its digest as the tag.
 fn tag(text: String) -> String {
     if text.contains(':') { String::new() } else { text }
 }
@@ -101,8 +101,8 @@ mod tests {
         )
     }
 
-    fn app(tag: &str) -> Claim {
-        Claim::path("team/sub/app".into(), tag.into())
+    fn app(tag: &str) -> PushClaim {
+        PushClaim::path("team/sub/app".into(), tag.into())
     }
 
     #[test]

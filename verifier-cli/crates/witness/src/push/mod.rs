@@ -1,15 +1,17 @@
-//! Watching by push: registries and their webhooks say that it is time to look.
+//! Push notifications of registries, which request an immediate poll.
 //!
-//! What a push claims is never signed as seen. It only becomes a [`Hint`], and the agent then asks the registry
-//! itself. So the worst that a forged push does is one look too many.
+//! The content of a push is never signed. It only becomes a [`PollRequest`], and the agent then asks the registry itself. So a
+//! forged push causes at most an unnecessary poll.
 
-mod authentic;
+mod authentication;
 mod claim;
 mod distribution;
 mod generic;
 mod github;
 mod harbor;
 mod problem;
+mod secret;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -23,115 +25,46 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::post,
 };
-use serde::Deserialize;
 use serde_json::json;
-use taglog_proto::name::{Repository, Tag};
 use tokio::sync::{
     Semaphore,
     mpsc::{self, error::TrySendError},
 };
 
-pub use authentic::Secret;
-use claim::{Claim, Malformed};
-use problem::Problem;
+use claim::{MalformedPush, PushClaim};
+use problem::PushProblem;
+pub use secret::Secret;
+use source::{BODY_TIME, MAX_BODY};
+pub use source::{MAX_EVENTS, PollRequest, PushKind, PushSource, check_path};
 
-/// The most bytes of a push.
-const MAX_BODY: usize = 1 << 20;
-/// How long a body may take to arrive.
-const BODY_TIME: Duration = Duration::from_secs(10);
-/// The most events in a push, and so the most hints that come of one. The channel given to [`router`] needs at
-/// least this capacity, or a push that large never fits.
-pub const MAX_EVENTS: usize = 10_000;
 /// The most pushes of one source that are read at once.
 const MAX_AT_ONCE: usize = 16;
 
-/// Whose notifications these are; in a configuration `distribution`, `harbor`, `github` or `generic`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SourceKind {
-    /// A registry of the Docker Distribution code base, by its notifications.
-    Distribution,
-    /// Harbor, by a project's webhook.
-    Harbor,
-    /// GitHub's container registry, by a webhook of an organization or repository.
-    Github,
-    /// Anyone who sends taglog's own format.
-    Generic,
-}
-
-impl SourceKind {
-    /// Where it posts, if nothing else is said.
-    pub fn default_path(self) -> &'static str {
-        match self {
-            SourceKind::Distribution => "/push/distribution",
-            SourceKind::Harbor => "/push/harbor",
-            SourceKind::Github => "/push/github",
-            SourceKind::Generic => "/push/generic",
-        }
-    }
-}
-
-/// One sender that is listened to.
-#[derive(Clone, Debug)]
-pub struct Source {
-    /// What it sends.
-    pub kind: SourceKind,
-    /// The registry it speaks for: `host[:port]` as in the names of repositories. Hints are for repositories of
-    /// this registry only.
-    pub registry: String,
-    /// Where it posts, such as `/push/harbor`; [`check_path`] says what it may be.
-    pub path: String,
-    /// What it must know; anyone may post if absent.
-    pub secret: Option<Secret>,
-}
-
-/// It is time to look. Not evidence of anything.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Hint {
-    /// Where.
-    pub repository: Repository,
-    /// At which tag; `None`: at every watched tag of the repository.
-    pub tag: Option<Tag>,
-}
-
-/// Checks where a source may post: `/` and then letters, digits, `-`, `_`, `.` and `/`.
-///
-/// # Errors
-/// In words.
-pub fn check_path(path: &str) -> Result<(), String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/');
-    if path.starts_with('/') && path.bytes().all(plain) {
-        Ok(())
-    } else {
-        Err("want '/' and then letters, digits, '-', '_', '.' and '/', such as /push/harbor".to_owned())
-    }
-}
-
 /// Routes for all sources: each takes `POST` at its path.
 ///
-/// Answers 202 when all hints are queued, 204 when nothing in it is of interest, 401 without the secret, 400 and 413
-/// for what cannot be read, 429 when the channel has no room for all its hints (then none is queued, and the sender
-/// repeats), 503 when the channel is closed. `hints` needs a capacity of at least [`MAX_EVENTS`].
+/// Answers 202 when all poll requests are queued, 204 when there is no relevant event, 401 without the secret, 400 and 413
+/// for malformed bodies, 429 when the channel has no room for all poll requests (then none is queued, and the sender
+/// repeats), 503 when the channel is closed. `poll_requests` needs a capacity of at least [`MAX_EVENTS`].
 ///
 /// # Panics
 /// When a path fails [`check_path`] or two sources have the same one.
-pub fn router(sources: &[Source], hints: mpsc::Sender<Hint>) -> Router {
+pub fn router(sources: &[PushSource], poll_requests: mpsc::Sender<PollRequest>) -> Router {
     sources.iter().fold(Router::new(), |router, source| {
-        let receiver = Arc::new(Receiver::new(source.clone(), hints.clone()));
+        let receiver = Arc::new(PushReceiver::new(source.clone(), poll_requests.clone()));
         router.route(&source.path, post(move |request| receiver.answer(request)))
     })
 }
 
-/// Takes the pushes of one source.
-struct Receiver {
-    source: Source,
-    hints: mpsc::Sender<Hint>,
+/// Receives the pushes of one source.
+struct PushReceiver {
+    source: PushSource,
+    poll_requests: mpsc::Sender<PollRequest>,
     places: Semaphore,
 }
 
-impl Receiver {
-    fn new(source: Source, hints: mpsc::Sender<Hint>) -> Receiver {
-        Receiver { source, hints, places: Semaphore::new(MAX_AT_ONCE) }
+impl PushReceiver {
+    fn new(source: PushSource, poll_requests: mpsc::Sender<PollRequest>) -> PushReceiver {
+        PushReceiver { source, poll_requests, places: Semaphore::new(MAX_AT_ONCE) }
     }
 
     async fn answer(self: Arc<Self>, request: Request) -> Response {
@@ -141,62 +74,63 @@ impl Receiver {
         })
     }
 
-    async fn receive(&self, request: Request) -> Result<Response, Problem> {
+    async fn receive(&self, request: Request) -> Result<Response, PushProblem> {
         let (parts, body) = request.into_parts();
-        let proof = authentic::check_headers(&self.source, &parts.headers)?;
-        let _place = self.places.try_acquire().map_err(|_| Problem::overloaded())?;
+        let proof = authentication::check_headers(&self.source, &parts.headers)?;
+        let _place = self.places.try_acquire().map_err(|_| PushProblem::overloaded())?;
         let body = read(body, BODY_TIME).await?;
         proof.check_body(&self.source, &body)?;
         let claims = self.claims(&parts.headers, &body)?;
-        let (hints, ignored) = self.hints_of(&claims);
+        let (poll_requests, ignored) = self.poll_requests_of(&claims);
         if claims.is_empty() {
             return Ok(StatusCode::NO_CONTENT.into_response());
         }
-        let queued = hints.len();
-        self.queue(hints)?;
+        let queued = poll_requests.len();
+        self.queue(poll_requests)?;
         Ok((StatusCode::ACCEPTED, Json(json!({ "queued": queued, "ignored": ignored }))).into_response())
     }
 
-    fn claims(&self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<Claim>, Malformed> {
+    fn claims(&self, headers: &HeaderMap, body: &[u8]) -> Result<Vec<PushClaim>, MalformedPush> {
         match self.source.kind {
-            SourceKind::Distribution => distribution::claims(body),
-            SourceKind::Harbor => harbor::claims(body),
-            SourceKind::Github => github::claims(github_event(headers)?, body),
-            SourceKind::Generic => generic::claims(body),
+            PushKind::Distribution => distribution::claims(body),
+            PushKind::Harbor => harbor::claims(body),
+            PushKind::Github => github::claims(github_event(headers)?, body),
+            PushKind::Generic => generic::claims(body),
         }
     }
 
-    /// The hints, each once, in the order in which they came; and how many claims name nothing in this registry.
-    fn hints_of(&self, claims: &[Claim]) -> (Vec<Hint>, usize) {
+    /// The distinct poll requests, in order, and how many claims name nothing in this registry.
+    fn poll_requests_of(&self, claims: &[PushClaim]) -> (Vec<PollRequest>, usize) {
         let mut seen = HashSet::new();
-        let valid: Vec<Hint> = claims.iter().filter_map(|claim| claim.hint(&self.source.registry)).collect();
+        let valid: Vec<PollRequest> =
+            claims.iter().filter_map(|claim| claim.poll_request(&self.source.registry)).collect();
         let ignored = claims.len() - valid.len();
-        (valid.into_iter().filter(|hint| seen.insert(hint.clone())).collect(), ignored)
+        (valid.into_iter().filter(|poll_request| seen.insert(poll_request.clone())).collect(), ignored)
     }
 
-    /// Queues all of them or none: a sender repeats the whole push.
-    fn queue(&self, hints: Vec<Hint>) -> Result<(), Problem> {
-        let places = self.hints.try_reserve_many(hints.len()).map_err(|error| match error {
-            TrySendError::Full(()) => Problem::overloaded(),
-            TrySendError::Closed(()) => Problem::stopping(),
+    /// Queues all of them or none, since a sender repeats the whole push.
+    fn queue(&self, poll_requests: Vec<PollRequest>) -> Result<(), PushProblem> {
+        let places = self.poll_requests.try_reserve_many(poll_requests.len()).map_err(|error| match error {
+            TrySendError::Full(()) => PushProblem::overloaded(),
+            TrySendError::Closed(()) => PushProblem::stopping(),
         })?;
-        places.zip(hints).for_each(|(place, hint)| place.send(hint));
+        places.zip(poll_requests).for_each(|(place, poll_request)| place.send(poll_request));
         Ok(())
     }
 }
 
 /// Reads a body that is neither too long nor too slow.
-async fn read(body: Body, time: Duration) -> Result<Bytes, Problem> {
+async fn read(body: Body, time: Duration) -> Result<Bytes, PushProblem> {
     let mut request = Request::new(body);
     DefaultBodyLimit::max(MAX_BODY).apply(&mut request);
     match tokio::time::timeout(time, Bytes::from_request(request, &())).await {
         Ok(Ok(body)) => Ok(body),
-        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(Problem::too_large()),
-        _ => Err(Problem::incomplete()),
+        Ok(Err(rejection)) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => Err(PushProblem::too_large()),
+        _ => Err(PushProblem::incomplete()),
     }
 }
 
-fn github_event(headers: &HeaderMap) -> Result<&str, Malformed> {
+fn github_event(headers: &HeaderMap) -> Result<&str, MalformedPush> {
     let event = headers.get("x-github-event").and_then(|event| event.to_str().ok());
-    event.ok_or_else(|| Malformed("not a GitHub webhook: it has no header X-GitHub-Event".to_owned()))
+    event.ok_or_else(|| MalformedPush("not a GitHub webhook: it has no header X-GitHub-Event".to_owned()))
 }

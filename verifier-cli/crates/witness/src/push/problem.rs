@@ -1,4 +1,4 @@
-//! Refusals as `application/problem+json` (RFC 9457), with the types that the log server uses for the same.
+//! Refusals as `application/problem+json` (RFC 9457), with the problem types of the log server.
 
 use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
@@ -6,68 +6,71 @@ use axum::{
 };
 use serde_json::json;
 
-use super::{BODY_TIME, MAX_BODY, Malformed};
+use super::{
+    claim::MalformedPush,
+    source::{BODY_TIME, MAX_BODY},
+};
 
-/// After how many seconds a sender may repeat what did not fit.
+/// `Retry-After`, in seconds.
 const RETRY_AFTER: u64 = 5;
 
-/// Why a push was not taken.
+/// Why a push was refused.
 #[derive(Debug)]
-pub(super) struct Problem {
+pub(super) struct PushProblem {
     status: StatusCode,
     kind: &'static str,
     detail: String,
     header: Option<(HeaderName, HeaderValue)>,
 }
 
-impl Problem {
-    fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> Problem {
-        Problem { status, kind, detail: detail.into(), header: None }
+impl PushProblem {
+    fn new(status: StatusCode, kind: &'static str, detail: impl Into<String>) -> PushProblem {
+        PushProblem { status, kind, detail: detail.into(), header: None }
     }
 
     /// The secret, or the signature made with it, is missing or wrong.
-    pub(super) fn unauthorized(detail: &str) -> Problem {
+    pub(super) fn unauthorized(detail: &str) -> PushProblem {
         let challenge = HeaderValue::from_static("Bearer realm=\"taglog\"");
         let header = Some((header::WWW_AUTHENTICATE, challenge));
-        Problem { header, ..Problem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail) }
+        PushProblem { header, ..PushProblem::new(StatusCode::UNAUTHORIZED, "unauthorized", detail) }
     }
 
     /// Over [`MAX_BODY`].
-    pub(super) fn too_large() -> Problem {
+    pub(super) fn too_large() -> PushProblem {
         let detail = format!("the body is over {MAX_BODY} bytes; send fewer events at a time");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
+        PushProblem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", detail)
     }
 
-    /// The body broke off, or took longer than [`BODY_TIME`].
-    pub(super) fn incomplete() -> Problem {
+    /// The body was incomplete, or took longer than [`BODY_TIME`].
+    pub(super) fn incomplete() -> PushProblem {
         let detail = format!("the body did not arrive whole within {} seconds; send it again", BODY_TIME.as_secs());
-        Problem::new(StatusCode::REQUEST_TIMEOUT, "body-incomplete", detail)
+        PushProblem::new(StatusCode::REQUEST_TIMEOUT, "body-incomplete", detail)
     }
 
-    /// More hints than are taken now.
-    pub(super) fn overloaded() -> Problem {
-        let detail = "the witness has as many hints as it can hold; send this again after the time in Retry-After";
-        Problem::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", detail).retried()
+    /// The queue of poll requests is full.
+    pub(super) fn overloaded() -> PushProblem {
+        let detail = "the queue of the witness is full; send this again after the time in Retry-After";
+        PushProblem::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", detail).retried()
     }
 
-    /// Nobody takes hints any more.
-    pub(super) fn stopping() -> Problem {
+    /// The agent is stopping.
+    pub(super) fn stopping() -> PushProblem {
         let detail = "the witness is stopping; send this again after the time in Retry-After";
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail).retried()
+        PushProblem::new(StatusCode::SERVICE_UNAVAILABLE, "stopping", detail).retried()
     }
 
-    fn retried(self) -> Problem {
-        Problem { header: Some((header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER))), ..self }
-    }
-}
-
-impl From<Malformed> for Problem {
-    fn from(malformed: Malformed) -> Problem {
-        Problem::new(StatusCode::BAD_REQUEST, "malformed-request", malformed.to_string())
+    fn retried(self) -> PushProblem {
+        PushProblem { header: Some((header::RETRY_AFTER, HeaderValue::from(RETRY_AFTER))), ..self }
     }
 }
 
-impl IntoResponse for Problem {
+impl From<MalformedPush> for PushProblem {
+    fn from(malformed: MalformedPush) -> PushProblem {
+        PushProblem::new(StatusCode::BAD_REQUEST, "malformed-request", malformed.to_string())
+    }
+}
+
+impl IntoResponse for PushProblem {
     fn into_response(self) -> Response {
         let body = json!({
             "type": format!("urn:taglog:problem:{}", self.kind),

@@ -8,16 +8,16 @@ use serde_json::Value;
 use super::*;
 
 const SECRET: &str = "a secret of some length";
-const KINDS: [SourceKind; 4] = [SourceKind::Distribution, SourceKind::Harbor, SourceKind::Github, SourceKind::Generic];
+const KINDS: [PushKind; 4] = [PushKind::Distribution, PushKind::Harbor, PushKind::Github, PushKind::Generic];
 
-fn source(kind: SourceKind, secret: Option<&str>) -> Source {
+fn source(kind: PushKind, secret: Option<&str>) -> PushSource {
     let secret = secret.map(|text| Secret::new(text).unwrap());
-    Source { kind, registry: "r.example".into(), path: "/push".into(), secret }
+    PushSource { kind, registry: "r.example".into(), path: "/push".into(), secret }
 }
 
-fn receiver(kind: SourceKind, capacity: usize) -> (Arc<Receiver>, mpsc::Receiver<Hint>) {
-    let (sender, hints) = mpsc::channel(capacity);
-    (Arc::new(Receiver::new(source(kind, Some(SECRET)), sender)), hints)
+fn receiver(kind: PushKind, capacity: usize) -> (Arc<PushReceiver>, mpsc::Receiver<PollRequest>) {
+    let (sender, poll_requests) = mpsc::channel(capacity);
+    (Arc::new(PushReceiver::new(source(kind, Some(SECRET)), sender)), poll_requests)
 }
 
 fn request(body: impl Into<Body>) -> Request {
@@ -39,44 +39,44 @@ async fn problem(response: Response, status: u16, kind: &str) -> String {
     body["detail"].as_str().unwrap().to_owned()
 }
 
-fn shown(hint: &Hint) -> String {
-    let tag = hint.tag.as_ref().map(|tag| format!(":{tag}"));
-    format!("{}{}", hint.repository, tag.unwrap_or_default())
+fn shown(poll_request: &PollRequest) -> String {
+    let tag = poll_request.tag.as_ref().map(|tag| format!(":{tag}"));
+    format!("{}{}", poll_request.repository, tag.unwrap_or_default())
 }
 
-fn queued(hints: &mut mpsc::Receiver<Hint>) -> Vec<String> {
-    std::iter::from_fn(|| hints.try_recv().ok()).map(|hint| shown(&hint)).collect()
+fn queued(poll_requests: &mut mpsc::Receiver<PollRequest>) -> Vec<String> {
+    std::iter::from_fn(|| poll_requests.try_recv().ok()).map(|poll_request| shown(&poll_request)).collect()
 }
 
 #[tokio::test]
 async fn valid_names_are_queued_once_and_others_counted() {
-    let (receiver, mut hints) = receiver(SourceKind::Generic, 10);
+    let (receiver, mut poll_requests) = receiver(PushKind::Generic, 10);
     let images =
         r#"["r.example/b:1","r.example/a","r.example/b:1","other.example/b:1","r.example/B:1","r.example/b:2"]"#;
     let answer = receiver.answer(request(format!(r#"{{"images":{images}}}"#))).await;
     assert_eq!(answer.status(), 202);
     assert_eq!(json_of(answer).await, json!({ "queued": 3, "ignored": 2 }));
-    assert_eq!(queued(&mut hints), ["r.example/b:1", "r.example/a", "r.example/b:2"]);
+    assert_eq!(queued(&mut poll_requests), ["r.example/b:1", "r.example/a", "r.example/b:2"]);
 }
 
 #[tokio::test]
 async fn invalid_names_alone_are_no_error() {
-    let (receiver, mut hints) = receiver(SourceKind::Generic, 10);
+    let (receiver, mut poll_requests) = receiver(PushKind::Generic, 10);
     let answer = receiver.answer(request(r#"{"repository":"other.example/a"}"#)).await;
     assert_eq!(answer.status(), 202);
     assert_eq!(json_of(answer).await, json!({ "queued": 0, "ignored": 1 }));
-    assert!(queued(&mut hints).is_empty());
+    assert!(queued(&mut poll_requests).is_empty());
 }
 
 #[tokio::test]
 async fn events_of_no_interest_are_204() {
     for (kind, body) in [
-        (SourceKind::Distribution, r#"{"events":[{"action":"pull","target":{"repository":"a","tag":"1"}}]}"#),
-        (SourceKind::Harbor, r#"{"type":"PULL_ARTIFACT"}"#),
+        (PushKind::Distribution, r#"{"events":[{"action":"pull","target":{"repository":"a","tag":"1"}}]}"#),
+        (PushKind::Harbor, r#"{"type":"PULL_ARTIFACT"}"#),
     ] {
-        let (receiver, mut hints) = receiver(kind, 10);
+        let (receiver, mut poll_requests) = receiver(kind, 10);
         assert_eq!(receiver.answer(request(body)).await.status(), 204);
-        assert!(queued(&mut hints).is_empty());
+        assert!(queued(&mut poll_requests).is_empty());
     }
 }
 
@@ -87,16 +87,16 @@ async fn github_signs_its_bodies() {
     const PING: &str = r#"{"zen":"x"}"#;
     const OF_PACKAGE: &str = "f7a3a1a42b2c9b8a0ad265b85c7b4eef1c7e3c49c5a79722c4288be864e19464";
     const OF_PING: &str = "5db2bf8e9bd789361bc2e7e9e13ae2f2f34eba2cca9f2a4fc71a2f501f99d82b";
-    let (receiver, mut hints) = receiver(SourceKind::Github, 10);
+    let (receiver, mut poll_requests) = receiver(PushKind::Github, 10);
     let signed = |event: &str, body: &'static str, signature: &str| {
         let request = Request::builder().header("x-hub-signature-256", format!("sha256={signature}"));
         receiver.clone().answer(request.header("x-github-event", event).body(Body::from(body)).unwrap())
     };
     assert_eq!(signed("ping", PING, OF_PING).await.status(), 204);
     assert_eq!(signed("package", PACKAGE, OF_PACKAGE).await.status(), 202);
-    assert_eq!(queued(&mut hints), ["r.example/team/app:1.0"]);
+    assert_eq!(queued(&mut poll_requests), ["r.example/team/app:1.0"]);
     problem(signed("package", PACKAGE, OF_PING).await, 401, "unauthorized").await;
-    assert!(queued(&mut hints).is_empty());
+    assert!(queued(&mut poll_requests).is_empty());
 
     let request = Request::builder().header("x-hub-signature-256", format!("sha256={OF_PING}"));
     let answer = receiver.clone().answer(request.body(Body::from(PING)).unwrap()).await;
@@ -104,9 +104,9 @@ async fn github_signs_its_bodies() {
 }
 
 #[tokio::test]
-async fn strangers_are_refused_before_their_body_is_read() {
+async fn unauthenticated_senders_are_refused_before_their_body_is_read() {
     for kind in KINDS {
-        let (receiver, mut hints) = receiver(kind, 10);
+        let (receiver, mut poll_requests) = receiver(kind, 10);
         for authorization in [None, Some("Bearer another secret of that length")] {
             // A body that never comes: whoever waits for it hangs.
             let mut request = Request::new(Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>()));
@@ -116,22 +116,22 @@ async fn strangers_are_refused_before_their_body_is_read() {
             let answer = tokio::time::timeout(BODY_TIME / 2, receiver.clone().answer(request)).await.unwrap();
             assert!(answer.headers().contains_key(header::WWW_AUTHENTICATE));
             problem(answer, 401, "unauthorized").await;
-            assert!(queued(&mut hints).is_empty());
+            assert!(queued(&mut poll_requests).is_empty());
         }
     }
 }
 
 #[tokio::test]
 async fn without_a_secret_anyone_may_post() {
-    let (sender, mut hints) = mpsc::channel(10);
-    let receiver = Arc::new(Receiver::new(source(SourceKind::Generic, None), sender));
+    let (sender, mut poll_requests) = mpsc::channel(10);
+    let receiver = Arc::new(PushReceiver::new(source(PushKind::Generic, None), sender));
     let answer = receiver.answer(Request::new(Body::from(r#"{"repository":"r.example/a"}"#))).await;
-    assert_eq!((answer.status(), queued(&mut hints).len()), (StatusCode::ACCEPTED, 1));
+    assert_eq!((answer.status(), queued(&mut poll_requests).len()), (StatusCode::ACCEPTED, 1));
 }
 
 #[tokio::test]
 async fn garbage_is_refused() {
-    for kind in [SourceKind::Distribution, SourceKind::Harbor, SourceKind::Generic] {
+    for kind in [PushKind::Distribution, PushKind::Harbor, PushKind::Generic] {
         let (receiver, _hints) = receiver(kind, 10);
         problem(receiver.answer(request("\x1b[2J")).await, 400, "malformed-request").await;
     }
@@ -144,16 +144,16 @@ async fn bodies_are_bounded() {
         body.resize(length, b' ');
         body
     };
-    let (receiver, mut hints) = receiver(SourceKind::Generic, 10);
+    let (receiver, mut poll_requests) = receiver(PushKind::Generic, 10);
     assert_eq!(receiver.clone().answer(request(body(MAX_BODY))).await.status(), 202);
-    assert_eq!(queued(&mut hints).len(), 1);
+    assert_eq!(queued(&mut poll_requests).len(), 1);
     problem(receiver.clone().answer(request(body(MAX_BODY + 1))).await, 413, "body-too-large").await;
     // The same without a length that is known beforehand.
     let parts = stream::iter(
         body(MAX_BODY + 1).chunks(9999).map(|part| Ok::<_, std::io::Error>(part.to_vec())).collect::<Vec<_>>(),
     );
     problem(receiver.clone().answer(request(Body::from_stream(parts))).await, 413, "body-too-large").await;
-    assert!(queued(&mut hints).is_empty());
+    assert!(queued(&mut poll_requests).is_empty());
 }
 
 #[tokio::test]
@@ -168,24 +168,24 @@ async fn bodies_that_do_not_arrive() {
 
 #[tokio::test]
 async fn a_full_channel_takes_all_hints_of_a_push_or_none() {
-    let (receiver, mut hints) = receiver(SourceKind::Generic, 3);
+    let (receiver, mut poll_requests) = receiver(PushKind::Generic, 3);
     let push = |images: &str| receiver.clone().answer(request(format!(r#"{{"images":[{images}]}}"#)));
     assert_eq!(push(r#""r.example/a","r.example/b""#).await.status(), 202);
     let answer = push(r#""r.example/c","r.example/d""#).await;
     assert_eq!(answer.headers()[header::RETRY_AFTER], "5");
     problem(answer, 429, "overloaded").await;
     assert_eq!(push(r#""r.example/e""#).await.status(), 202);
-    assert_eq!(queued(&mut hints), ["r.example/a", "r.example/b", "r.example/e"]);
+    assert_eq!(queued(&mut poll_requests), ["r.example/a", "r.example/b", "r.example/e"]);
     assert_eq!(push(r#""r.example/c","r.example/d""#).await.status(), 202);
 
-    drop(hints);
+    drop(poll_requests);
     let answer = push(r#""r.example/a""#).await;
     assert!(answer.headers().contains_key(header::RETRY_AFTER));
     problem(answer, 503, "stopping").await;
 }
 
 /// Waits until so many places are free.
-async fn free_places(receiver: &Receiver, count: usize) {
+async fn free_places(receiver: &PushReceiver, count: usize) {
     let wait = async {
         while receiver.places.available_permits() != count {
             tokio::task::yield_now().await;
@@ -196,7 +196,7 @@ async fn free_places(receiver: &Receiver, count: usize) {
 
 #[tokio::test]
 async fn few_pushes_are_read_at_once() {
-    let (receiver, _hints) = receiver(SourceKind::Generic, 10);
+    let (receiver, _hints) = receiver(PushKind::Generic, 10);
     let slow = || {
         let never = Body::from_stream(stream::pending::<Result<Bytes, std::io::Error>>());
         tokio::spawn(receiver.clone().answer(request(never)))
@@ -211,14 +211,14 @@ async fn few_pushes_are_read_at_once() {
 
 #[tokio::test]
 async fn each_source_has_its_path() {
-    let (sender, mut hints) = mpsc::channel(10);
-    let at = |path: &str, registry: &str, kind| Source {
+    let (sender, mut poll_requests) = mpsc::channel(10);
+    let at = |path: &str, registry: &str, kind| PushSource {
         path: path.into(),
         registry: registry.into(),
         ..source(kind, None)
     };
     let sources =
-        [at("/push/a", "a.example", SourceKind::Generic), at("/push/b", "b.example:5000", SourceKind::Distribution)];
+        [at("/push/a", "a.example", PushKind::Generic), at("/push/b", "b.example:5000", PushKind::Distribution)];
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let server = tokio::spawn(axum::serve(listener, router(&sources, sender)).into_future());
@@ -233,7 +233,7 @@ async fn each_source_has_its_path() {
     assert_eq!(status(Method::POST, "/push/c", event).await, 404);
     assert_eq!(status(Method::POST, "/push/a/", event).await, 404);
     assert_eq!(status(Method::GET, "/push/a", "").await, 405);
-    assert_eq!(queued(&mut hints), ["a.example/x", "b.example:5000/x:1"]);
+    assert_eq!(queued(&mut poll_requests), ["a.example/x", "b.example:5000/x:1"]);
     server.abort();
 }
 
@@ -242,7 +242,7 @@ fn paths() {
     for good in ["/", "/push/harbor", "/a-b_c.d/E2"] {
         assert!(check_path(good).is_ok(), "{good:?}");
         let (sender, _hints) = mpsc::channel(1);
-        let _ = router(&[Source { path: good.into(), ..source(SourceKind::Generic, None) }], sender);
+        let _ = router(&[PushSource { path: good.into(), ..source(PushKind::Generic, None) }], sender);
     }
     for bad in ["", "push", "/{x}", "/{*x}", "/:x", "/*x", "/a b", "/é", "/a?b", "/a#b", "/%2f"] {
         assert!(check_path(bad).is_err(), "{bad:?}");
@@ -251,7 +251,7 @@ fn paths() {
 
 #[test]
 fn kinds_as_configurations_write_them() {
-    let read: Vec<SourceKind> = serde_json::from_str(r#"["distribution","harbor","github","generic"]"#).unwrap();
+    let read: Vec<PushKind> = serde_json::from_str(r#"["distribution","harbor","github","generic"]"#).unwrap();
     assert_eq!(read, KINDS);
 }
 
@@ -309,9 +309,9 @@ fn takes_anything(body: &[u8]) -> Result<(), TestCaseError> {
         let (receiver, _hints) = receiver(kind, 1);
         let headers = HeaderMap::from_iter([("x-github-event".parse().unwrap(), HeaderValue::from_static(event))]);
         let Ok(claims) = receiver.claims(&headers, body) else { continue };
-        let (hints, ignored) = receiver.hints_of(&claims);
-        prop_assert!(hints.len() + ignored <= claims.len());
-        prop_assert!(hints.iter().all(|hint| hint.repository.registry() == "r.example"));
+        let (poll_requests, ignored) = receiver.poll_requests_of(&claims);
+        prop_assert!(poll_requests.len() + ignored <= claims.len());
+        prop_assert!(poll_requests.iter().all(|poll_request| poll_request.repository.registry() == "r.example"));
     }
     Ok(())
 }
@@ -340,10 +340,10 @@ proptest! {
         let secret = Secret::new(&text);
         prop_assert_eq!(secret.is_ok(), text.len() >= 16 && text.trim() == text);
         if let Ok(secret) = secret {
-            let source = Source { secret: Some(secret), ..source(SourceKind::Harbor, None) };
+            let source = PushSource { secret: Some(secret), ..source(PushKind::Harbor, None) };
             let heard = |text: &str| {
                 let value = HeaderValue::from_str(text).unwrap();
-                authentic::check_headers(&source, &HeaderMap::from_iter([(header::AUTHORIZATION, value)])).is_ok()
+                authentication::check_headers(&source, &HeaderMap::from_iter([(header::AUTHORIZATION, value)])).is_ok()
             };
             prop_assert!(heard(&text));
             prop_assert_eq!(heard(&other), other == text);

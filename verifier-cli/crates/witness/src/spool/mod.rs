@@ -1,16 +1,15 @@
-//! The durable spool: what was signed stays on disk until a receipt for it verifies, and with it what the
-//! witness remembers of each tag.
+//! The durable spool: signed entries stay on disk until a receipt for them verifies, together with the state of each tag.
 //!
-//! One thread owns the database; [`Spool`] is the way to it. What arrives at the same time shares one commit,
-//! and nothing is answered before that commit is on disk, so that whoever has an answer may go on: after a
-//! `kill -9` between any two lines, an entry is in the spool with the state it stands for, or neither is.
+//! One thread owns the database; [`Spool`] sends jobs to it. Concurrent jobs share one commit, and results are returned only
+//! after that commit is on disk: after a `kill -9` at any time, an entry is in the spool together with the tag state that it
+//! reports, or neither is.
 //!
-//! - `schema`: the file and its tables; `rows`: what is read and written in them; `salvage`: what is done with a
-//!   damaged file; `reserve`: room for saying that there is none; `thread`: the one that owns the database.
+//! - `schema`: the file and its tables; `rows`: what is read and written in them; `recovery`: extracts the
+//!   entries of a damaged file; `reserve`: disk space for alarms when the disk is full; `thread`: the one that owns the database.
 
+mod recovery;
 mod reserve;
 mod rows;
-mod salvage;
 mod schema;
 mod thread;
 
@@ -29,11 +28,11 @@ use taglog_proto::{
 };
 use thiserror::Error;
 
-use super::decision::TagState;
+use super::decision::WatchedTagState;
 use reserve::Reserve;
-use thread::Thread;
+use thread::SpoolThread;
 
-pub use rows::{Alarm, LogStatus, Pending, RepositoryRow, TagRow};
+pub use rows::{Alarm, LogStatus, PendingEntry, WatchedRepositoryRow, WatchedTagRow};
 
 /// The database in the state directory.
 const FILE: &str = "spool.sqlite";
@@ -46,7 +45,6 @@ pub enum SpoolError {
     File {
         /// The file.
         path: PathBuf,
-        /// What the system says.
         reason: String,
     },
     /// Another agent runs on the same state.
@@ -112,49 +110,48 @@ pub struct RawManifest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LogId(pub(super) i64);
 
-/// What a log said of one pending entry, and what its receipt proves.
+/// The outcome of one pending entry at one log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settlement {
-    /// A receipt verified: the entry leaves the spool.
+    /// A receipt verified; the entry is removed.
     Delivered,
     /// The log gave this index, and has not published it yet.
     Acknowledged(u64),
-    /// The log will never take it, for this reason: it is kept, and not submitted again.
+    /// The log refuses it permanently, for this reason; it is kept, and not submitted again.
     Refused(String),
 }
 
-/// What was found when the spool was opened.
+/// The content of the spool when it was opened.
 #[derive(Debug)]
-pub struct Opened {
+pub struct OpenedSpool {
     /// The logs, in the order they were given.
     pub logs: Vec<LogId>,
-    /// What is remembered of tags.
-    pub tags: Vec<TagRow>,
+    pub tags: Vec<WatchedTagRow>,
     /// Whether every tag that was ever reported is among them: not after the spool was damaged.
     pub complete: bool,
     /// What is remembered of repositories.
-    pub repositories: Vec<RepositoryRow>,
-    /// Alarms that are up.
+    pub repositories: Vec<WatchedRepositoryRow>,
+    /// Active alarms.
     pub alarms: Vec<Alarm>,
-    /// Where a damaged file was set aside, if what could be saved out of it is in here now.
-    pub salvaged: Option<PathBuf>,
+    /// Where a damaged file was set aside, if the spool was recovered from it.
+    pub recovered: Option<PathBuf>,
 }
 
-/// The way to the spool. Cheap to clone.
+/// A handle of the spool. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Spool {
-    thread: Thread,
+    thread: SpoolThread,
     reserve: Reserve,
 }
 
-/// Held for as long as the spool is in use; [`Guard::close`] waits until all is on disk.
+/// Held for as long as the spool is in use; [`SpoolGuard::close`] waits until all is on disk.
 #[derive(Debug)]
-pub struct Guard {
+pub struct SpoolGuard {
     thread: std::thread::JoinHandle<()>,
     _lock: File,
 }
 
-impl Guard {
+impl SpoolGuard {
     /// Waits for the last commit. Every [`Spool`] must have been dropped.
     pub fn close(self) {
         // A panic in the thread has been reported there; there is nothing left to save.
@@ -163,11 +160,11 @@ impl Guard {
 }
 
 impl Spool {
-    /// Opens the spool in a state directory, making both if they are not there. A damaged file is set aside, and
-    /// what can be saved out of it goes into a new one.
+    /// Opens the spool in a state directory, creating both if necessary. A damaged file is set aside, and its entries are
+    /// recovered into a new one.
     ///
-    /// `limit` bounds the bytes on disk. A log that was not there before gets what is in the spool from now on;
-    /// one that is no longer named loses what is pending for it.
+    /// `limit` bounds the bytes on disk. A new log gets the entries stored from now on; the pending entries of a log that is
+    /// no longer configured are deleted.
     ///
     /// # Errors
     /// [`SpoolError`].
@@ -176,29 +173,29 @@ impl Spool {
         witness: &VerifierKey,
         logs: &[VerifierKey],
         limit: u64,
-    ) -> Result<(Spool, Guard, Opened), SpoolError> {
+    ) -> Result<(Spool, SpoolGuard, OpenedSpool), SpoolError> {
         let file_error =
             |error: std::io::Error| SpoolError::File { path: directory.to_owned(), reason: error.to_string() };
         std::fs::create_dir_all(directory).map_err(file_error)?;
         let lock = lock(directory)?;
         let reserve = Reserve::new(directory);
-        // On a full disk, this is what a start needs.
+        // A start on a full disk needs this room.
         reserve.release();
         let path = directory.join(FILE);
-        let mut salvaged = salvage::finish(&path).map_err(file_error)?;
+        let mut recovered = recovery::finish(&path).map_err(file_error)?;
         let (connection, mut opened) = match Self::open_and_read(&path, witness, logs, limit) {
             Err(SpoolError::Damaged(why)) => {
                 tracing::error!("the spool is damaged: {why}");
-                salvage::salvage(&path, witness, logs, limit)?;
-                salvaged = salvage::finish(&path).map_err(file_error)?;
+                recovery::recover(&path, witness, logs, limit)?;
+                recovered = recovery::finish(&path).map_err(file_error)?;
                 Self::open_and_read(&path, witness, logs, limit)?
             }
             outcome => outcome?,
         };
-        opened.salvaged = salvaged;
+        opened.recovered = recovered;
         reserve.make();
-        let (thread, handle) = Thread::start(connection).map_err(file_error)?;
-        Ok((Spool { thread, reserve }, Guard { thread: handle, _lock: lock }, opened))
+        let (thread, handle) = SpoolThread::start(connection).map_err(file_error)?;
+        Ok((Spool { thread, reserve }, SpoolGuard { thread: handle, _lock: lock }, opened))
     }
 
     fn open_and_read(
@@ -206,33 +203,32 @@ impl Spool {
         witness: &VerifierKey,
         logs: &[VerifierKey],
         limit: u64,
-    ) -> Result<(Connection, Opened), SpoolError> {
+    ) -> Result<(Connection, OpenedSpool), SpoolError> {
         let connection = schema::open(path, limit)?;
         rows::claim(&connection, witness)?;
         let logs = rows::set_logs(&connection, logs)?;
-        rows::start_afresh(&connection)?;
-        let opened = Opened {
+        rows::reset_transient_state(&connection)?;
+        let opened = OpenedSpool {
             logs,
             tags: rows::tags(&connection)?,
             complete: rows::is_complete(&connection)?,
             repositories: rows::repositories(&connection)?,
             alarms: rows::alarms(&connection, false)?,
-            salvaged: None,
+            recovered: None,
         };
         Ok((connection, opened))
     }
 
-    /// Keeps a signed entry for every log, with the state that it stands for and the manifest it is about.
-    /// When this returns, all of it is on disk.
+    /// Stores a signed entry for every log durably, with the tag state that it reports and its manifest.
     ///
     /// # Errors
-    /// [`SpoolError`]; then nothing is kept.
+    /// [`SpoolError`]; then nothing is stored.
     pub async fn record(&self, statement: Statement, manifest: Option<RawManifest>) -> Result<(), SpoolError> {
         self.thread.call(move |connection| rows::record(connection, &statement, manifest.as_ref())).await
     }
 
     /// Remembers the state of a tag and the last error about it; on disk within seconds.
-    pub fn remember(&self, image: Image, state: TagState, error: Option<String>) {
+    pub fn remember(&self, image: Image, state: WatchedTagState, error: Option<String>) {
         self.thread.send(move |connection| rows::remember(connection, &image, &state, error.as_deref()));
     }
 
@@ -241,11 +237,11 @@ impl Spool {
         self.thread.send(move |connection| rows::remember_list(connection, &repository, error.as_deref()));
     }
 
-    /// What a log has still to take, in the order of signing; what it has refused for good is left out.
+    /// The entries not yet delivered to a log, in the order of signing, without those that it refused permanently.
     ///
     /// # Errors
     /// [`SpoolError`].
-    pub async fn pending(&self, log: LogId, most: usize) -> Result<Vec<Pending>, SpoolError> {
+    pub async fn pending(&self, log: LogId, most: usize) -> Result<Vec<PendingEntry>, SpoolError> {
         self.thread.call(move |connection| rows::pending(connection, log, most)).await
     }
 
@@ -254,11 +250,11 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`]; then none is settled.
     pub async fn settle(&self, log: LogId, settled: Vec<(i64, Settlement)>, at: Timestamp) -> Result<(), SpoolError> {
-        // What a log has acknowledged takes a little more room, and must be kept for what it gives back to get that far.
+        // Storing acknowledgements needs a little room, and must succeed even if full, since delivery frees room.
         self.call_even_if_full(move |connection| rows::settle(connection, log, &settled, at)).await
     }
 
-    /// Does what must find room even where there is none.
+    /// Runs a job that must succeed even if the spool is full.
     async fn call_even_if_full(
         &self,
         work: impl Fn(&Connection) -> Result<(), SpoolError> + Send + Sync + 'static,
@@ -278,13 +274,12 @@ impl Spool {
         }
     }
 
-    /// Remembers how it stands with a log: the size of the checkpoint that was verified at `at`, or the error.
+    /// Stores the state of a log: the size of the checkpoint that was verified at `at`, or the error.
     pub fn remember_log(&self, log: LogId, at: Timestamp, outcome: Result<u64, String>) {
         self.thread.send(move |connection| rows::remember_log(connection, log, at, &outcome));
     }
 
-    /// Manifests that a log can be given now, since it has logged their digests: at most so many, of about so many
-    /// bytes.
+    /// Manifests to upload to a log, whose digests it has logged: at most `most`, of about `bytes` in total.
     ///
     /// # Errors
     /// [`SpoolError`].
@@ -292,7 +287,7 @@ impl Spool {
         self.thread.call(move |connection| rows::next_manifests(connection, log, most, bytes)).await
     }
 
-    /// The log has these manifests, or will never take them.
+    /// Marks manifests as uploaded, or as refused permanently.
     ///
     /// # Errors
     /// [`SpoolError`].
@@ -305,7 +300,7 @@ impl Spool {
     /// # Errors
     /// [`SpoolError`].
     pub async fn raise(&self, alarm: Alarm) -> Result<(), SpoolError> {
-        // That there is no room is the last thing that must find some.
+        // The alarm about a full spool must be stored too.
         self.call_even_if_full(move |connection| rows::raise(connection, &alarm)).await
     }
 
@@ -317,12 +312,12 @@ impl Spool {
         self.thread.call(move |connection| rows::clear(connection, &subject, &kind)).await
     }
 
-    /// Whether something that need not be durable at once could not be written since this was last asked.
+    /// Whether a write without a waiting caller has failed since the last call.
     pub fn has_failed(&self) -> bool {
         self.thread.has_failed()
     }
 
-    /// Finds out whether there is room again, and takes the reserve back.
+    /// Checks whether there is room again, and recreates the reserve.
     ///
     /// # Errors
     /// [`SpoolError`]; [`SpoolError::Full`] while there is none.
@@ -331,7 +326,7 @@ impl Spool {
         if self.reserve.make() { Ok(()) } else { Err(SpoolError::Full) }
     }
 
-    /// Alarms that are up.
+    /// Active alarms.
     ///
     /// # Errors
     /// [`SpoolError`].
@@ -339,7 +334,7 @@ impl Spool {
         self.thread.call(|connection| rows::alarms(connection, false)).await
     }
 
-    /// Alarms that have not been sent on yet.
+    /// Alarms that have not been sent to the webhook.
     ///
     /// # Errors
     /// [`SpoolError`].
@@ -347,7 +342,7 @@ impl Spool {
         self.thread.call(|connection| rows::alarms(connection, true)).await
     }
 
-    /// The alarm was sent on.
+    /// Marks an alarm as sent.
     ///
     /// # Errors
     /// [`SpoolError`].
@@ -355,7 +350,7 @@ impl Spool {
         self.thread.call(move |connection| rows::alarm_sent(connection, &subject, &kind)).await
     }
 
-    /// How it stands with each log.
+    /// The state of each log.
     ///
     /// # Errors
     /// [`SpoolError`].
@@ -364,9 +359,9 @@ impl Spool {
     }
 }
 
-/// What a spool says to a reader, while an agent may be running on it.
+/// The content of a spool, also while an agent is running on it.
 #[derive(Debug)]
-pub struct Snapshot {
+pub struct SpoolSnapshot {
     /// Whose spool it is: the vkey.
     pub witness: String,
     /// Whether an agent runs on it now.
@@ -374,19 +369,19 @@ pub struct Snapshot {
     /// How it stands with each log.
     pub logs: Vec<LogStatus>,
     /// What is remembered of tags, by repository and tag.
-    pub tags: Vec<TagRow>,
+    pub tags: Vec<WatchedTagRow>,
     /// What is remembered of repositories, by name.
-    pub repositories: Vec<RepositoryRow>,
+    pub repositories: Vec<WatchedRepositoryRow>,
     /// Alarms, the latest first.
     pub alarms: Vec<Alarm>,
 }
 
-impl Snapshot {
+impl SpoolSnapshot {
     /// Reads the spool in a state directory.
     ///
     /// # Errors
     /// [`SpoolError`]; [`SpoolError::File`] where no agent has run yet.
-    pub fn read(directory: &Path) -> Result<Snapshot, SpoolError> {
+    pub fn read(directory: &Path) -> Result<SpoolSnapshot, SpoolError> {
         let path = directory.join(FILE);
         if !path.exists() {
             let reason = "no witness agent has run here yet".to_owned();
@@ -395,7 +390,7 @@ impl Snapshot {
         let mut connection = schema::open_read_only(&path)?;
         // One transaction, so that everything is as of one commit.
         let transaction = connection.transaction()?;
-        Ok(Snapshot {
+        Ok(SpoolSnapshot {
             witness: rows::witness(&transaction)?.unwrap_or_default(),
             running: matches!(lock(directory), Err(SpoolError::InUse(_))),
             logs: rows::logs(&transaction)?,
@@ -406,7 +401,7 @@ impl Snapshot {
     }
 }
 
-/// Ends all alarms, which a person has seen. Returns how many there were.
+/// Ends all alarms (`status --acknowledge`). Returns how many there were.
 ///
 /// # Errors
 /// [`SpoolError`].

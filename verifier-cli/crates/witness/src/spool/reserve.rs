@@ -1,11 +1,11 @@
-//! Room on the disk that is given up to say that the disk is full.
+//! A reserve file on disk, deleted when the disk is full so that alarms and acknowledgements can still be stored.
 
 use std::path::{Path, PathBuf};
 
-/// Enough for a few commits, in bytes.
+/// In bytes; enough for a few commits.
 const SIZE: usize = 256 << 10;
 
-/// A file that only takes up room. Cheap to clone.
+/// The reserve file. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Reserve {
     path: PathBuf,
@@ -16,7 +16,7 @@ impl Reserve {
         Reserve { path: directory.join("spool.reserve") }
     }
 
-    /// Takes the room, if it is not taken; whether there is any.
+    /// Creates the file, if it does not exist; returns whether there was room.
     pub(super) fn make(&self) -> bool {
         let is_there = std::fs::metadata(&self.path).is_ok_and(|file| file.len() == SIZE as u64);
         // Not zeroes, which some file systems do not store.
@@ -27,9 +27,9 @@ impl Reserve {
         taken
     }
 
-    /// Gives the room up.
+    /// Deletes the file.
     pub(super) fn release(&self) {
-        // If it is not there, there is nothing to give up.
+        // It may not exist.
         let _ = std::fs::remove_file(&self.path);
     }
 }

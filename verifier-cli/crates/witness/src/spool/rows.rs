@@ -1,4 +1,4 @@
-//! What is read and written in the spool's tables. Every function works within the caller's transaction.
+//! Queries of the spool's tables. Every function works within the caller's transaction.
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params, types::Type};
 use taglog_proto::{
@@ -9,36 +9,33 @@ use taglog_proto::{
 };
 
 use super::{LogId, RawManifest, Settlement, SpoolError, Statement, schema};
-use crate::decision::{Reported, TagState};
+use crate::decision::{LastReport, WatchedTagState};
 
-/// How many refused entries of a log are kept: one that refuses everything must not fill the spool.
+/// The most refused entries of a log that are kept, so that a log that refuses everything does not fill the spool.
 const MAX_REFUSED: i64 = 1000;
 
-/// What is remembered of one tag.
+/// The stored state of a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TagRow {
-    /// Repository and tag.
+pub struct WatchedTagRow {
     pub image: Image,
-    /// What is known of it.
-    pub state: TagState,
-    /// Why the last look found nothing out.
+    pub state: WatchedTagState,
+    /// Why the last poll failed.
     pub error: Option<String>,
 }
 
-/// What is remembered of one repository.
+/// The stored state of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RepositoryRow {
-    /// Its name.
+pub struct WatchedRepositoryRow {
     pub name: Repository,
     /// Its latest confirmation.
     pub confirmed: Option<Timestamp>,
-    /// Why its tags could not be listed last.
+    /// Why its tags could not be listed.
     pub error: Option<String>,
 }
 
-/// An entry that a log has still to take.
+/// An entry that is not yet delivered to a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pending {
+pub struct PendingEntry {
     /// Its place in the order of signing.
     pub seq: i64,
     /// The repository it is about.
@@ -51,7 +48,7 @@ pub struct Pending {
     pub acknowledged: Option<(u64, Timestamp)>,
 }
 
-/// How it stands with one log.
+/// The state of deliveries to one log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogStatus {
     /// Its number in the spool.
@@ -60,15 +57,15 @@ pub struct LogStatus {
     pub vkey: String,
     /// Entries whose receipts verified.
     pub delivered: u64,
-    /// Entries that it has still to take.
+    /// Entries that are not yet delivered.
     pub pending: u64,
-    /// Entries that it has refused for good.
+    /// Entries that it has refused permanently.
     pub refused: u64,
     /// What the latest of these are about, and why; at most 100.
     pub refusals: Vec<(String, String)>,
     /// The size of the last verified checkpoint, and when it was verified.
     pub checkpoint: Option<(u64, Timestamp)>,
-    /// What went wrong last, if nothing has gone right since.
+    /// The last error, unless a delivery succeeded since.
     pub error: Option<String>,
 }
 
@@ -79,7 +76,7 @@ impl LogStatus {
     }
 }
 
-/// Something that a person must look at.
+/// A condition that needs an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alarm {
     /// What it is about: a log's origin, a registry, the spool.
@@ -88,7 +85,7 @@ pub struct Alarm {
     pub kind: String,
     /// What happened.
     pub message: String,
-    /// Where what shows it is kept.
+    /// The file with the evidence.
     pub evidence: Option<String>,
     /// When it first happened.
     pub first: Timestamp,
@@ -124,7 +121,7 @@ pub(super) fn witness(connection: &Connection) -> Result<Option<String>, SpoolEr
     Ok(query.query_row([], |row| row.get(0)).optional()?)
 }
 
-/// Writes as much as an entry may take, and takes it back.
+/// Checks for free space: writes as much as an entry may need, and deletes it.
 pub(super) fn try_room(connection: &Connection) -> Result<(), SpoolError> {
     let entry = "x".repeat(4 * taglog_proto::entry::MAX_STATEMENT);
     connection.execute("INSERT INTO meta (key, value) VALUES ('room', ?1)", [entry])?;
@@ -138,8 +135,8 @@ pub(super) fn is_complete(connection: &Connection) -> Result<bool, SpoolError> {
     Ok(query.query_row([], |row| row.get(0))?)
 }
 
-/// Remembers for ever that reported tags may be missing.
-pub(super) fn mark_salvaged(connection: &Connection) -> Result<(), SpoolError> {
+/// Stores permanently that reported tags may be missing.
+pub(super) fn mark_recovered(connection: &Connection) -> Result<(), SpoolError> {
     connection.execute("INSERT OR IGNORE INTO meta (key, value) VALUES ('salvaged', 'yes')", [])?;
     Ok(())
 }
@@ -156,8 +153,7 @@ pub(super) fn claim(connection: &Connection, own: &VerifierKey) -> Result<(), Sp
     }
 }
 
-/// Makes the configured logs those of the spool. A new log knows nothing of what was reported before, so that
-/// every tag is to be reported again.
+/// Sets the logs of the spool to the configured ones. A new log has no earlier entries, so every tag is to be reported again.
 pub(super) fn set_logs(connection: &Connection, vkeys: &[VerifierKey]) -> Result<Vec<LogId>, SpoolError> {
     let transaction = connection.unchecked_transaction()?;
     let mut ids = Vec::with_capacity(vkeys.len());
@@ -188,8 +184,8 @@ pub(super) fn report_all_again(connection: &Connection) -> Result<(), SpoolError
     Ok(())
 }
 
-/// Forgets what the next looks find out anew: errors, and tags that were never reported.
-pub(super) fn start_afresh(connection: &Connection) -> Result<(), SpoolError> {
+/// Deletes what the next polls determine again: errors, and tags that were never reported.
+pub(super) fn reset_transient_state(connection: &Connection) -> Result<(), SpoolError> {
     connection.execute_batch(
         "DELETE FROM tag WHERE seen IS NULL; UPDATE tag SET error = NULL; UPDATE repository SET error = NULL",
     )?;
@@ -215,7 +211,7 @@ fn repository_id(connection: &Connection, repository: &Repository) -> Result<i64
 pub(super) fn remember(
     connection: &Connection,
     image: &Image,
-    state: &TagState,
+    state: &WatchedTagState,
     error: Option<&str>,
 ) -> Result<(), SpoolError> {
     let repository = repository_id(connection, &image.repository)?;
@@ -232,10 +228,10 @@ pub(super) fn remember(
             image.tag.as_str(),
             state.reported.map(|reported| reported.seen.to_string()),
             unix(state.reported.map(|reported| reported.observed)),
-            unix(state.looked),
+            unix(state.polled),
             state.missing,
             unix(state.missing_at),
-            state.again,
+            state.report_again,
             error,
         ])?;
     Ok(())
@@ -245,38 +241,38 @@ const TAGS: &str =
     "SELECT r.name AS repository, t.name, seen, observed, looked, missing, missing_at, again, t.error AS error
      FROM tag t JOIN repository r ON r.id = t.repository ORDER BY r.name, t.name";
 
-pub(super) fn tags(connection: &Connection) -> Result<Vec<TagRow>, SpoolError> {
+pub(super) fn tags(connection: &Connection) -> Result<Vec<WatchedTagRow>, SpoolError> {
     let mut query = connection.prepare(TAGS)?;
     Ok(query.query_map([], tag_row)?.collect::<Result<_, _>>()?)
 }
 
 /// The rows of a damaged table, up to where it cannot be read.
-pub(super) fn readable_tags(connection: &Connection) -> Result<Vec<TagRow>, SpoolError> {
+pub(super) fn readable_tags(connection: &Connection) -> Result<Vec<WatchedTagRow>, SpoolError> {
     let mut query = connection.prepare(TAGS)?;
     Ok(query.query_map([], tag_row)?.map_while(Result::ok).collect())
 }
 
-fn tag_row(row: &Row<'_>) -> rusqlite::Result<TagRow> {
+fn tag_row(row: &Row<'_>) -> rusqlite::Result<WatchedTagRow> {
     let repository = Repository::parse(row.get_ref("repository")?.as_str()?).map_err(|_| bad_value("repository"))?;
     let tag = Tag::parse(row.get_ref("name")?.as_str()?).map_err(|_| bad_value("tag"))?;
     let seen = row.get::<_, Option<String>>("seen")?.map(|seen| Seen::parse(&seen)).transpose();
     let seen = seen.map_err(|_| bad_value("digest"))?;
-    let reported = seen.zip(optional_time(row, "observed")?).map(|(seen, observed)| Reported { seen, observed });
-    let state = TagState {
+    let reported = seen.zip(optional_time(row, "observed")?).map(|(seen, observed)| LastReport { seen, observed });
+    let state = WatchedTagState {
         reported,
-        looked: optional_time(row, "looked")?,
+        polled: optional_time(row, "looked")?,
         missing: row.get("missing")?,
         missing_at: optional_time(row, "missing_at")?,
-        again: row.get("again")?,
+        report_again: row.get("again")?,
     };
-    Ok(TagRow { image: Image { repository, tag }, state, error: row.get("error")? })
+    Ok(WatchedTagRow { image: Image { repository, tag }, state, error: row.get("error")? })
 }
 
-pub(super) fn repositories(connection: &Connection) -> Result<Vec<RepositoryRow>, SpoolError> {
+pub(super) fn repositories(connection: &Connection) -> Result<Vec<WatchedRepositoryRow>, SpoolError> {
     let mut query = connection.prepare("SELECT name, confirmed, error FROM repository ORDER BY name")?;
     let rows = query.query_map([], |row| {
         let name = Repository::parse(row.get_ref("name")?.as_str()?).map_err(|_| bad_value("repository"))?;
-        Ok(RepositoryRow { name, confirmed: optional_time(row, "confirmed")?, error: row.get("error")? })
+        Ok(WatchedRepositoryRow { name, confirmed: optional_time(row, "confirmed")?, error: row.get("error")? })
     })?;
     Ok(rows.collect::<Result<_, _>>()?)
 }
@@ -291,7 +287,7 @@ pub(super) fn remember_list(
     Ok(())
 }
 
-/// Keeps an entry for every log, with the state that it stands for.
+/// Stores an entry for every log, with the tag state that it reports.
 pub(super) fn record(
     connection: &Connection,
     statement: &Statement,
@@ -299,8 +295,12 @@ pub(super) fn record(
 ) -> Result<(), SpoolError> {
     match statement {
         Statement::Observation(entry) => {
-            let reported = Reported { seen: entry.seen, observed: entry.observed };
-            let state = TagState { reported: Some(reported), looked: Some(entry.observed), ..TagState::default() };
+            let reported = LastReport { seen: entry.seen, observed: entry.observed };
+            let state = WatchedTagState {
+                reported: Some(reported),
+                polled: Some(entry.observed),
+                ..WatchedTagState::default()
+            };
             remember(connection, &entry.image, &state, None)?;
         }
         Statement::Confirmation(entry) => {
@@ -310,7 +310,7 @@ pub(super) fn record(
         }
     }
     enqueue(connection, statement)?;
-    // An entry stands without the manifest, which must never be what keeps entries out.
+    // An entry is stored without the manifest if necessary; manifests must never displace entries.
     if let Some(manifest) = manifest
         && schema::has_room_for_extra(connection, manifest.bytes.len())?
     {
@@ -324,7 +324,7 @@ pub(super) fn record(
     Ok(())
 }
 
-/// Puts an entry into the queue of every log. A log that has refused an observation for good gets no confirmation of
+/// Puts an entry into the queue of every log. A log that has refused an observation permanently gets no confirmation of
 /// that repository: there it would vouch for what was seen before.
 pub(super) fn enqueue(connection: &Connection, statement: &Statement) -> Result<(), SpoolError> {
     let (repository, tag, digest, note) = match statement {
@@ -355,7 +355,7 @@ pub(super) fn enqueue(connection: &Connection, statement: &Statement) -> Result<
 
 /// The first entry of each tag, and of each repository as a whole, in the order of signing: what comes after these
 /// cannot go yet, however long a single tag's queue is.
-pub(super) fn pending(connection: &Connection, log: LogId, most: usize) -> Result<Vec<Pending>, SpoolError> {
+pub(super) fn pending(connection: &Connection, log: LogId, most: usize) -> Result<Vec<PendingEntry>, SpoolError> {
     let mut query = connection.prepare_cached(
         "SELECT seq, repository, tag, note, acknowledged, acknowledged_at FROM pending JOIN entry USING (seq)
          WHERE log = ?1 AND seq IN (
@@ -368,7 +368,7 @@ pub(super) fn pending(connection: &Connection, log: LogId, most: usize) -> Resul
     let rows = query.query_map(params![log.0, most], |row| {
         let index = row.get::<_, Option<i64>>("acknowledged")?.map(u64::try_from).transpose();
         let index = index.map_err(|_| bad_value("log index"))?;
-        Ok(Pending {
+        Ok(PendingEntry {
             seq: row.get("seq")?,
             repository: row.get("repository")?,
             tag: row.get("tag")?,
@@ -392,7 +392,7 @@ pub(super) fn settle(
     })
 }
 
-/// Keeps an entry that a log will never take, for people to see. Confirmations behind it must not go to this log.
+/// Keeps an entry that a log has refused permanently, for `status`. Confirmations behind it must not go to this log.
 fn refuse(connection: &Connection, log: LogId, seq: i64, reason: &str) -> Result<(), SpoolError> {
     connection
         .prepare_cached("UPDATE pending SET refused = ?3 WHERE log = ?1 AND seq = ?2")?

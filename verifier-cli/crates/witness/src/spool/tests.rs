@@ -7,7 +7,7 @@ use taglog_proto::{
 };
 
 use super::*;
-use crate::decision::Reported;
+use crate::decision::LastReport;
 
 const LIMIT: u64 = 64 << 20;
 
@@ -48,12 +48,12 @@ impl Home {
         Home(tempfile::tempdir().unwrap())
     }
 
-    fn try_open(&self, logs: &[&str]) -> Result<(Spool, Guard, Opened), SpoolError> {
+    fn try_open(&self, logs: &[&str]) -> Result<(Spool, SpoolGuard, OpenedSpool), SpoolError> {
         let logs: Vec<VerifierKey> = logs.iter().map(|log| key(log).verifier_key().clone()).collect();
         Spool::open(self.0.path(), key("w.example/a").verifier_key(), &logs, LIMIT)
     }
 
-    fn open(&self, logs: &[&str]) -> (Spool, Guard, Opened) {
+    fn open(&self, logs: &[&str]) -> (Spool, SpoolGuard, OpenedSpool) {
         self.try_open(logs).unwrap()
     }
 
@@ -62,7 +62,7 @@ impl Home {
     }
 }
 
-fn close(spool: Spool, guard: Guard) {
+fn close(spool: Spool, guard: SpoolGuard) {
     drop(spool);
     guard.close();
 }
@@ -84,9 +84,9 @@ async fn entries_stay_in_order_until_each_log_has_them() {
 
     let (spool, guard, opened) = home.open(&["log.example/a", "log.example/bb"]);
     assert_eq!(opened.repositories[0].confirmed, Some(at(2)));
-    let known: BTreeMap<String, Option<Reported>> =
+    let known: BTreeMap<String, Option<LastReport>> =
         opened.tags.iter().map(|row| (row.image.tag.to_string(), row.state.reported)).collect();
-    assert_eq!(known["2"], Some(Reported { seen: Seen::Digest(digest("a")), observed: at(1) }));
+    assert_eq!(known["2"], Some(LastReport { seen: Seen::Digest(digest("a")), observed: at(1) }));
     assert_eq!(pending_tags(&spool, first).await, ["1", "2", "(confirmation)"]);
 
     let entries = spool.pending(first, 100).await.unwrap();
@@ -117,15 +117,15 @@ async fn a_new_log_gets_every_tag_again_and_an_old_one_is_forgotten() {
     spool.record(observation("1", "a", 0), Some(manifest("a"))).await.unwrap();
     close(spool, guard);
     let (spool, guard, opened) = home.open(&["log.example/bb"]);
-    assert!(opened.tags[0].state.again && opened.tags[0].state.reported.is_some());
+    assert!(opened.tags[0].state.report_again && opened.tags[0].state.reported.is_some());
     assert_eq!(pending_tags(&spool, opened.logs[0]).await, [""; 0]);
     assert_eq!(spool.logs().await.unwrap().len(), 1);
     close(spool, guard);
     let (spool, guard, opened) = home.open(&["log.example/bb"]);
-    assert!(opened.tags[0].state.again, "still owed");
+    assert!(opened.tags[0].state.report_again, "still owed");
     spool.record(observation("1", "a", 9), None).await.unwrap();
     close(spool, guard);
-    assert!(!home.open(&["log.example/bb"]).2.tags[0].state.again);
+    assert!(!home.open(&["log.example/bb"]).2.tags[0].state.report_again);
 }
 
 #[tokio::test]
@@ -133,19 +133,20 @@ async fn what_is_remembered_lazily_is_on_disk_at_the_latest_when_the_spool_close
     let home = Home::new();
     let (spool, guard, _) = home.open(&["log.example/a"]);
     spool.record(observation("1", "a", 0), None).await.unwrap();
-    let reported = Some(Reported { seen: Seen::Digest(digest("a")), observed: at(0) });
-    let state = TagState { reported, looked: Some(at(0)), missing: 2, missing_at: Some(at(5)), again: false };
+    let reported = Some(LastReport { seen: Seen::Digest(digest("a")), observed: at(0) });
+    let state =
+        WatchedTagState { reported, polled: Some(at(0)), missing: 2, missing_at: Some(at(5)), report_again: false };
     spool.remember(image("1"), state, Some("no such host".to_owned()));
-    spool.remember(image("2"), TagState::default(), Some("no such tag".to_owned()));
+    spool.remember(image("2"), WatchedTagState::default(), Some("no such tag".to_owned()));
     spool.remember_list(image("1").repository, Some("no list".to_owned()));
     close(spool, guard);
-    let snapshot = Snapshot::read(home.0.path()).unwrap();
+    let snapshot = SpoolSnapshot::read(home.0.path()).unwrap();
     assert_eq!((snapshot.tags[0].state, snapshot.tags[0].error.as_deref()), (state, Some("no such host")));
     assert_eq!(snapshot.tags[1].error.as_deref(), Some("no such tag"));
     assert_eq!(snapshot.repositories[0].error.as_deref(), Some("no list"));
-    // The next agent finds errors out anew.
+    // Errors are not restored.
     let (_, _, opened) = home.open(&["log.example/a"]);
-    assert_eq!(opened.tags, [TagRow { image: image("1"), state, error: None }]);
+    assert_eq!(opened.tags, [WatchedTagRow { image: image("1"), state, error: None }]);
     assert_eq!(opened.repositories[0].error, None);
 }
 
@@ -154,9 +155,9 @@ async fn one_agent_one_witness_one_version() {
     let home = Home::new();
     let (spool, guard, _) = home.open(&["log.example/a"]);
     assert!(matches!(home.try_open(&["log.example/a"]), Err(SpoolError::InUse(_))));
-    assert!(Snapshot::read(home.0.path()).unwrap().running);
+    assert!(SpoolSnapshot::read(home.0.path()).unwrap().running);
     close(spool, guard);
-    assert!(!Snapshot::read(home.0.path()).unwrap().running);
+    assert!(!SpoolSnapshot::read(home.0.path()).unwrap().running);
     let other = Spool::open(home.0.path(), key("other.example/b").verifier_key(), &[], LIMIT);
     assert!(matches!(other, Err(SpoolError::OtherWitness(_))));
     Connection::open(home.file()).unwrap().pragma_update(None, "user_version", 99).unwrap();
@@ -193,20 +194,20 @@ async fn a_full_spool_refuses_whole_entries_and_goes_on_when_there_is_room() {
         count: 1,
     };
     spool.raise(alarm.clone()).await.unwrap();
-    assert_eq!(Snapshot::read(home.0.path()).unwrap().alarms.len(), 1, "that it is full can be said");
+    assert_eq!(SpoolSnapshot::read(home.0.path()).unwrap().alarms.len(), 1, "the alarm about the full spool is stored");
     // SQLite undoes a transaction for one that finds no room; no such one may take the alarm along.
     let others = (0..100).map(|number| spool.record(observation(&format!("o{number}"), "o", 0), None));
     let (raised, others) = tokio::join!(spool.raise(Alarm { subject: "other".into(), ..alarm }), join_all(others));
     assert!(others.iter().all(Result::is_err), "{others:?}");
     raised.expect("others that find no room take no alarm along");
-    assert_eq!(Snapshot::read(home.0.path()).unwrap().alarms.len(), 2);
+    assert_eq!(SpoolSnapshot::read(home.0.path()).unwrap().alarms.len(), 2);
     let refused = spool.record(observation("more", "more", 0), None).await;
     assert!(matches!(refused, Err(SpoolError::Full)), "the limit holds still");
     let pending = spool.pending(opened.logs[0], 3000).await.unwrap();
     let tags: Vec<String> = pending.iter().filter_map(|entry| entry.tag.clone()).collect();
     assert_eq!(tags, kept, "what was refused left nothing behind");
     let acknowledged = pending.iter().map(|entry| (entry.seq, Settlement::Acknowledged(1 << 40))).collect();
-    spool.settle(opened.logs[0], acknowledged, at(0)).await.expect("a log's word always finds room");
+    spool.settle(opened.logs[0], acknowledged, at(0)).await.expect("acknowledgements can always be stored");
     let delivered = pending.iter().map(|entry| (entry.seq, Settlement::Delivered)).collect();
     spool.settle(opened.logs[0], delivered, at(0)).await.unwrap();
     spool.record(observation("again", "x", 0), None).await.unwrap();
@@ -229,7 +230,7 @@ async fn entries_survive_damage() {
         bytes[range].fill(0xa5);
         std::fs::write(damaged.file(), &bytes).unwrap();
         let (spool, guard, opened) = damaged.open(&["log.example/a"]);
-        let aside = opened.salvaged.unwrap_or_else(|| panic!("{name}: not noticed"));
+        let aside = opened.recovered.unwrap_or_else(|| panic!("{name}: not noticed"));
         assert_eq!(std::fs::read(aside).unwrap(), bytes, "{name}: set aside as it was");
         assert!(!opened.complete, "{name}");
         let pending = spool.pending(opened.logs[0], 1000).await.unwrap();
@@ -243,15 +244,15 @@ async fn entries_survive_damage() {
         assert!(opened.tags.len() >= 180, "{name}: {} of 200 tags", opened.tags.len());
         // A page of 4 KiB holds about a dozen entries.
         assert!(seconds.len() >= 180 && seconds.is_sorted(), "{name}: {} of 200", seconds.len());
-        assert!(opened.tags.iter().all(|row| row.state.again), "{name}");
+        assert!(opened.tags.iter().all(|row| row.state.report_again), "{name}");
         close(spool, guard);
         let (_, _, opened) = damaged.open(&["log.example/a"]);
-        assert!(opened.salvaged.is_none() && !opened.complete, "{name}: once is enough, and is remembered");
+        assert!(opened.recovered.is_none() && !opened.complete, "{name}: once is enough, and is remembered");
     }
 }
 
 #[tokio::test]
-async fn alarms_are_counted_sent_once_and_end() {
+async fn alarms_are_counted_and_sent_once() {
     let home = Home::new();
     let (spool, guard, _) = home.open(&["log.example/a"]);
     let alarm = |message: &str, second, evidence: Option<&str>| Alarm {
@@ -269,15 +270,15 @@ async fn alarms_are_counted_sent_once_and_end() {
     assert_eq!(unsent, [Alarm { first: at(0), count: 2, ..alarm("second", 5, Some("file")) }]);
     spool.alarm_sent("log.example/a".into(), "misbehaviour".into()).await.unwrap();
     assert_eq!(spool.unsent_alarms().await.unwrap(), []);
-    assert_eq!(Snapshot::read(home.0.path()).unwrap().alarms.len(), 1);
+    assert_eq!(SpoolSnapshot::read(home.0.path()).unwrap().alarms.len(), 1);
     spool.clear("log.example/a".into(), "misbehaviour".into()).await.unwrap();
-    assert_eq!(Snapshot::read(home.0.path()).unwrap().alarms, []);
+    assert_eq!(SpoolSnapshot::read(home.0.path()).unwrap().alarms, []);
     close(spool, guard);
 }
 
-/// Wherever a salvage is broken off, the next start has all that was in the damaged file.
+/// Wherever a recovery is interrupted, the next start has everything that was in the damaged file.
 #[tokio::test]
-async fn a_salvage_that_is_broken_off_is_begun_anew() {
+async fn an_interrupted_recovery_is_repeated() {
     let home = Home::new();
     let (spool, guard, _) = home.open(&["log.example/a"]);
     for number in 0..50 {
@@ -287,7 +288,7 @@ async fn a_salvage_that_is_broken_off_is_begun_anew() {
     let mut damaged = std::fs::read(home.file()).unwrap();
     damaged[..100].fill(0xa5);
     let beside = |home: &Home, suffix: &str| PathBuf::from(format!("{}{suffix}", home.file().display()));
-    let salvaged = {
+    let recovered = {
         let home = Home::new();
         std::fs::write(home.file(), &damaged).unwrap();
         let (spool, guard, _) = home.open(&["log.example/a"]);
@@ -296,8 +297,8 @@ async fn a_salvage_that_is_broken_off_is_begun_anew() {
     };
     for (name, files) in [
         ("half made", vec![("", damaged.clone()), (".salvaging", b"half".to_vec())]),
-        ("made", vec![("", damaged.clone()), (".salvaged", salvaged.clone())]),
-        ("set aside", vec![(".damaged-1", damaged.clone()), (".salvaged", salvaged.clone())]),
+        ("made", vec![("", damaged.clone()), (".salvaged", recovered.clone())]),
+        ("set aside", vec![(".damaged-1", damaged.clone()), (".salvaged", recovered.clone())]),
         ("the second time", vec![("", damaged.clone()), (".damaged-1-wal", b"old".to_vec())]),
     ] {
         let home = Home::new();
@@ -306,7 +307,7 @@ async fn a_salvage_that_is_broken_off_is_begun_anew() {
         }
         let (spool, guard, opened) = home.open(&["log.example/a"]);
         assert_eq!(spool.pending(opened.logs[0], 1000).await.unwrap().len(), 50, "{name}");
-        assert!(opened.salvaged.is_some(), "{name}");
+        assert!(opened.recovered.is_some(), "{name}");
         if name == "the second time" {
             assert_eq!(std::fs::read(beside(&home, ".damaged-1-wal")).unwrap(), b"old", "nothing is overwritten");
         }
@@ -315,21 +316,21 @@ async fn a_salvage_that_is_broken_off_is_begun_anew() {
 }
 
 #[tokio::test]
-async fn a_value_that_cannot_be_read_is_damage_too() {
+async fn an_unreadable_value_counts_as_damage() {
     let home = Home::new();
     let (spool, guard, _) = home.open(&["log.example/a"]);
     spool.record(observation("1", "a", 0), None).await.unwrap();
     close(spool, guard);
     Connection::open(home.file()).unwrap().execute("UPDATE tag SET seen = 'sha256:xyz'", []).unwrap();
     let (spool, guard, opened) = home.open(&["log.example/a"]);
-    assert!(opened.salvaged.is_some());
+    assert!(opened.recovered.is_some());
     assert_eq!(pending_tags(&spool, opened.logs[0]).await, ["1"]);
     close(spool, guard);
 }
 
 /// Where a log has refused an observation for good, a confirmation would vouch for what was seen before.
 #[tokio::test]
-async fn no_confirmation_goes_where_an_observation_was_refused() {
+async fn a_log_that_refused_an_observation_gets_no_confirmation() {
     let home = Home::new();
     let (spool, guard, opened) = home.open(&["log.example/a", "log.example/bb"]);
     let [first, second] = opened.logs[..] else { panic!() };
@@ -353,7 +354,7 @@ async fn no_confirmation_goes_where_an_observation_was_refused() {
 }
 
 #[tokio::test]
-async fn one_tags_long_queue_hides_no_other() {
+async fn the_long_queue_of_one_tag_does_not_delay_others() {
     let home = Home::new();
     let (spool, guard, opened) = home.open(&["log.example/a"]);
     for number in 0..20 {

@@ -17,20 +17,20 @@ use super::SpoolError;
 
 /// The most jobs that share one commit.
 const GROUP: usize = 256;
-/// How long what need not be durable at once waits for a commit to join.
+/// How long jobs that are not urgent wait for a commit to join.
 const IDLE: Duration = Duration::from_secs(1);
-/// How many of those wait at most.
+/// The most jobs that wait.
 const LAZY: usize = 4096;
 
-/// Tells whoever waits how it went, once the commit has.
+/// Sends the result to the caller after the commit.
 type Reply = Box<dyn FnOnce(Result<(), SpoolError>) + Send>;
-/// Reads and writes within the transaction of its group, or hears why there is none. Without a reply, it has
-/// failed and said so.
+/// Reads and writes within the transaction of its group, or receives the error that there is none. Returns no reply if it
+/// has failed and sent the error.
 type Work = Box<dyn FnOnce(Result<&Connection, SpoolError>) -> Option<Reply> + Send>;
 
-struct Job {
+struct SpoolJob {
     work: Work,
-    /// Whether somebody waits for the commit.
+    /// Whether a caller waits for the commit.
     urgent: bool,
     /// Whether it has a transaction of its own: SQLite may undo a whole transaction for one job that finds no room.
     alone: bool,
@@ -38,24 +38,24 @@ struct Job {
 
 /// Sends work to the thread. The thread ends once the last of these is dropped and all work is done.
 #[derive(Clone, Debug)]
-pub(super) struct Thread {
-    jobs: mpsc::Sender<Job>,
-    /// Whether something could not be done that nobody waits for.
+pub(super) struct SpoolThread {
+    jobs: mpsc::Sender<SpoolJob>,
+    /// Whether a job without a waiting caller has failed.
     failing: Arc<AtomicBool>,
 }
 
-impl std::fmt::Debug for Job {
+impl std::fmt::Debug for SpoolJob {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Job").field("urgent", &self.urgent).finish_non_exhaustive()
     }
 }
 
-impl Thread {
-    pub(super) fn start(connection: Connection) -> std::io::Result<(Thread, JoinHandle<()>)> {
+impl SpoolThread {
+    pub(super) fn start(connection: Connection) -> std::io::Result<(SpoolThread, JoinHandle<()>)> {
         let (jobs, receiver) = mpsc::channel();
         let handle =
             std::thread::Builder::new().name("spool".to_owned()).spawn(move || serve(&connection, &receiver))?;
-        Ok((Thread { jobs, failing: Arc::default() }, handle))
+        Ok((SpoolThread { jobs, failing: Arc::default() }, handle))
     }
 
     /// Does the work and waits until what it wrote is on disk.
@@ -66,7 +66,7 @@ impl Thread {
         self.call_in(false, work).await
     }
 
-    /// The same, in a transaction that no other job can spoil.
+    /// As [`call`](Self::call), in a transaction of its own.
     pub(super) async fn call_alone<T: Send + 'static>(
         &self,
         work: impl FnOnce(&Connection) -> Result<T, SpoolError> + Send + 'static,
@@ -81,7 +81,7 @@ impl Thread {
     ) -> Result<T, SpoolError> {
         let (answer, wait) = oneshot::channel();
         let work: Work = Box::new(move |connection| match connection.and_then(work) {
-            // Nobody listens any more when the waiting task was given up; the work is done all the same.
+            // The receiver is gone if the waiting task was aborted; the work is done nevertheless.
             Ok(value) => Some(Box::new(move |committed: Result<(), SpoolError>| {
                 let _ = answer.send(committed.map(|()| value));
             })),
@@ -90,43 +90,43 @@ impl Thread {
                 None
             }
         });
-        self.jobs.send(Job { work, urgent: true, alone }).map_err(|_| SpoolError::Closed)?;
+        self.jobs.send(SpoolJob { work, urgent: true, alone }).map_err(|_| SpoolError::Closed)?;
         wait.await.unwrap_or(Err(SpoolError::Closed))
     }
 
-    /// Whether something that nobody waits for could not be done, since this was last asked.
+    /// Whether a job without a waiting caller has failed since the last call.
     pub(super) fn has_failed(&self) -> bool {
         self.failing.swap(false, Relaxed)
     }
 
-    /// Lets [`Thread::has_failed`] know of a failure.
+    /// Makes [`SpoolThread::has_failed`] return true.
     pub(super) fn note_failure(&self) {
         self.failing.store(true, Relaxed);
     }
 
-    /// Does the work soon; if it fails, [`Thread::has_failed`] knows.
+    /// Does the work soon, without waiting; [`SpoolThread::has_failed`] tells if it fails.
     pub(super) fn send(&self, work: impl FnOnce(&Connection) -> Result<(), SpoolError> + Send + 'static) {
         let failing = Arc::clone(&self.failing);
-        let complain = move |outcome: Result<(), SpoolError>| {
+        let note_failure = move |outcome: Result<(), SpoolError>| {
             if let Err(error) = outcome {
-                tracing::debug!(%error, "could not remember what was looked at");
+                tracing::debug!(%error, "the state of a tag could not be stored");
                 failing.store(true, Relaxed);
             }
         };
         let work: Work = Box::new(move |connection| match connection.and_then(work) {
-            Ok(()) => Some(Box::new(complain)),
+            Ok(()) => Some(Box::new(note_failure)),
             Err(error) => {
-                complain(Err(error));
+                note_failure(Err(error));
                 None
             }
         });
-        // After the thread's end there is nothing to remember it in.
-        let _ = self.jobs.send(Job { work, urgent: false, alone: false });
+        // After the thread's end the job is dropped.
+        let _ = self.jobs.send(SpoolJob { work, urgent: false, alone: false });
     }
 }
 
-fn serve(connection: &Connection, jobs: &mpsc::Receiver<Job>) {
-    let mut waiting: Vec<Job> = Vec::new();
+fn serve(connection: &Connection, jobs: &mpsc::Receiver<SpoolJob>) {
+    let mut waiting: Vec<SpoolJob> = Vec::new();
     let mut last_commit = Instant::now();
     loop {
         let first = match jobs.recv_timeout(IDLE) {
@@ -142,8 +142,8 @@ fn serve(connection: &Connection, jobs: &mpsc::Receiver<Job>) {
     }
 }
 
-/// Does all jobs in their order, together as far as they may be.
-fn commit_in_order(connection: &Connection, jobs: Vec<Job>) {
+/// Does all jobs in order, sharing transactions where possible.
+fn commit_in_order(connection: &Connection, jobs: Vec<SpoolJob>) {
     let mut together = Vec::new();
     for job in jobs {
         if job.alone {
@@ -156,8 +156,8 @@ fn commit_in_order(connection: &Connection, jobs: Vec<Job>) {
     commit(connection, together);
 }
 
-/// Does all jobs in one transaction; one that fails takes no other along.
-fn commit(connection: &Connection, jobs: Vec<Job>) {
+/// Does all jobs in one transaction; a failing job does not affect the others.
+fn commit(connection: &Connection, jobs: Vec<SpoolJob>) {
     if jobs.is_empty() {
         return;
     }
@@ -171,7 +171,7 @@ fn commit(connection: &Connection, jobs: Vec<Job>) {
         false => connection.execute_batch("COMMIT").map_err(SpoolError::from),
     };
     if outcome.is_err() && !rolled_back(connection) {
-        // If even this fails, the next BEGIN does too, and says so.
+        // If this fails, the next BEGIN fails too and returns the error.
         let _ = connection.execute_batch("ROLLBACK");
     }
     replies.into_iter().for_each(|reply| reply(outcome.clone()));
@@ -182,7 +182,7 @@ fn rolled_back(connection: &Connection) -> bool {
     connection.is_autocommit()
 }
 
-fn within_savepoint(connection: &Connection, job: Job) -> Option<Reply> {
+fn within_savepoint(connection: &Connection, job: SpoolJob) -> Option<Reply> {
     let begun = match rolled_back(connection) {
         true => Err(SpoolError::Full),
         false => execute(connection, "SAVEPOINT job").map_err(SpoolError::from),

@@ -1,13 +1,13 @@
-//! Says again, once in a while, that what was reported of a repository still holds.
+//! Confirms periodically that what was reported of a repository still holds.
 
 use std::{sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Watched, look::Reporter};
+use super::{WatchedRepository, resolver::Reporter};
 
-/// Confirms repositories as they become due, until told to stop.
-pub async fn keep_confirming(reporter: Reporter, repositories: Vec<Arc<Watched>>, stop: CancellationToken) {
+/// Confirms repositories as they become due, until `stop` is cancelled.
+pub async fn keep_confirming(reporter: Reporter, repositories: Vec<Arc<WatchedRepository>>, stop: CancellationToken) {
     let pause = (reporter.confirm / 20).clamp(Duration::from_secs(1), Duration::from_secs(60));
     loop {
         confirm_all(&reporter, &repositories).await;
@@ -19,7 +19,7 @@ pub async fn keep_confirming(reporter: Reporter, repositories: Vec<Arc<Watched>>
 }
 
 /// Confirms every repository that is due now.
-pub async fn confirm_all(reporter: &Reporter, repositories: &[Arc<Watched>]) {
+pub async fn confirm_all(reporter: &Reporter, repositories: &[Arc<WatchedRepository>]) {
     for watched in repositories {
         match reporter.confirm_if_due(watched).await {
             Ok(true) => {
@@ -28,7 +28,7 @@ pub async fn confirm_all(reporter: &Reporter, repositories: &[Arc<Watched>]) {
                     .increment(1);
             }
             Ok(false) => {}
-            // The alarm has been raised; the repository stays due.
+            // The alarm was raised; the repository stays due.
             Err(error) => tracing::warn!(repository = %watched.repository(), "not confirmed: {error}"),
         }
     }

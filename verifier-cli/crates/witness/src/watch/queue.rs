@@ -1,4 +1,4 @@
-//! What is to be done when, each thing at most once at a time.
+//! The queue of polls by due time; each job runs at most once at a time.
 
 use std::{
     cmp::Reverse,
@@ -9,52 +9,50 @@ use std::{
 use taglog_proto::name::Tag;
 use tokio::time::Instant;
 
-/// One thing to ask a registry. Repositories are numbered within their lane.
+/// A request to a registry. Repositories are numbered within their scheduler.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Job {
-    /// Which tags there are.
+pub(super) enum PollJob {
+    /// List the tags.
     List(u32),
-    /// What a tag points to.
-    Look(u32, Tag),
+    /// Resolve a tag.
+    Resolve(u32, Tag),
 }
 
-impl Job {
-    /// The number of the repository it is about.
+impl PollJob {
     pub(super) fn repository(&self) -> u32 {
         match self {
-            Job::List(number) | Job::Look(number, _) => *number,
+            PollJob::List(number) | PollJob::Resolve(number, _) => *number,
         }
     }
 }
 
-/// What is remembered of a job from one time to the next.
+/// The state of a job between runs.
 #[derive(Debug, Default)]
-pub(super) struct Slot {
+pub(super) struct JobState {
     due: Option<Instant>,
     under_way: bool,
-    /// Whether it was asked for while it was under way: then what it brings may be outdated.
+    /// Whether it was queued while it was running, so that its result may be outdated.
     asked_again: bool,
-    /// How often it failed in a row.
+    /// Consecutive failures.
     pub(super) failures: u32,
-    /// How long until the next time, where that adapts.
+    /// The current interval, where it adapts.
     pub(super) interval: Option<Duration>,
-    /// Whether it was done before.
+    /// Whether it has been done at least once.
     pub(super) done: bool,
-    /// How many more times it is to be done soon, because a push said that something changes.
-    pub(super) hinted: usize,
+    /// How many more polls follow soon because of a push.
+    pub(super) requested_polls: usize,
 }
 
 /// Jobs by the time at which they are due.
 #[derive(Debug, Default)]
-pub(super) struct Queue {
-    heap: BinaryHeap<Reverse<(Instant, Job)>>,
-    slots: HashMap<Job, Slot>,
+pub(super) struct PollQueue {
+    heap: BinaryHeap<Reverse<(Instant, PollJob)>>,
+    slots: HashMap<PollJob, JobState>,
 }
 
-impl Queue {
-    /// Makes a job due at a time, or earlier if it is due earlier already. One that is under way is due again as soon
-    /// as it is finished.
-    pub(super) fn ask(&mut self, job: Job, at: Instant) {
+impl PollQueue {
+    /// Makes a job due at a time, unless it is due earlier. A running job becomes due as soon as it has finished.
+    pub(super) fn ask(&mut self, job: PollJob, at: Instant) {
         let slot = self.slots.entry(job.clone()).or_default();
         if slot.under_way {
             slot.asked_again = true;
@@ -65,28 +63,26 @@ impl Queue {
     }
 
     /// Makes a job due now, and `more` times soon afterwards.
-    pub(super) fn hint(&mut self, job: Job, more: usize) {
-        self.slots.entry(job.clone()).or_default().hinted = more;
+    pub(super) fn request_poll(&mut self, job: PollJob, more: usize) {
+        self.slots.entry(job.clone()).or_default().requested_polls = more;
         self.ask(job, Instant::now());
     }
 
-    /// Whether a job is known.
-    pub(super) fn knows(&self, job: &Job) -> bool {
+    pub(super) fn knows(&self, job: &PollJob) -> bool {
         self.slots.contains_key(job)
     }
 
-    /// How many tags are looked at.
-    pub(super) fn looks(&self) -> usize {
-        self.slots.keys().filter(|job| matches!(job, Job::Look(..))).count()
+    /// The number of tags in the queue.
+    pub(super) fn polls(&self) -> usize {
+        self.slots.keys().filter(|job| matches!(job, PollJob::Resolve(..))).count()
     }
 
-    /// Forgets a job.
-    pub(super) fn forget(&mut self, job: &Job) {
+    pub(super) fn forget(&mut self, job: &PollJob) {
         self.slots.remove(job);
     }
 
-    /// Forgets jobs that are not to be done any more.
-    pub(super) fn retain(&mut self, keep: impl Fn(&Job) -> bool) {
+    /// Removes the jobs that `keep` rejects, except running ones.
+    pub(super) fn retain(&mut self, keep: impl Fn(&PollJob) -> bool) {
         self.slots.retain(|job, slot| slot.under_way || keep(job));
     }
 
@@ -101,8 +97,8 @@ impl Queue {
         None
     }
 
-    /// Takes the next job that is due by now.
-    pub(super) fn start(&mut self, now: Instant) -> Option<Job> {
+    /// Starts the next job that is due.
+    pub(super) fn start(&mut self, now: Instant) -> Option<PollJob> {
         if self.next_due()? > now {
             return None;
         }
@@ -112,9 +108,8 @@ impl Queue {
         Some(job)
     }
 
-    /// Ends a job that was under way, and gives what is remembered of it; `None` if it is not to be done any more.
-    /// Whoever calls this asks for the next time.
-    pub(super) fn finish(&mut self, job: &Job) -> Option<&mut Slot> {
+    /// Marks a running job as finished, and returns its state; `None` if the job was removed. The caller queues it again.
+    pub(super) fn finish(&mut self, job: &PollJob) -> Option<&mut JobState> {
         let slot = self.slots.get_mut(job)?;
         slot.under_way = false;
         if std::mem::take(&mut slot.asked_again) {
@@ -125,7 +120,7 @@ impl Queue {
         Some(slot)
     }
 
-    /// Whether nothing is to be done ever again.
+    /// Whether no job is due at any time.
     pub(super) fn is_empty(&mut self) -> bool {
         self.next_due().is_none()
     }
@@ -135,41 +130,41 @@ impl Queue {
 mod tests {
     use super::*;
 
-    fn look(tag: &str) -> Job {
-        Job::Look(0, Tag::parse(tag).unwrap())
+    fn poll(tag: &str) -> PollJob {
+        PollJob::Resolve(0, Tag::parse(tag).unwrap())
     }
 
     #[test]
-    fn each_job_once_at_a_time_and_the_earliest_time_counts() {
-        let mut queue = Queue::default();
+    fn a_job_runs_once_at_a_time_and_at_its_earliest_due_time() {
+        let mut queue = PollQueue::default();
         let now = Instant::now();
         let later = now + Duration::from_secs(60);
-        queue.ask(look("a"), later);
-        queue.ask(look("b"), now);
-        queue.ask(look("a"), now);
-        queue.ask(look("a"), later);
-        assert_eq!(queue.start(now), Some(look("a")));
-        assert_eq!(queue.start(now), Some(look("b")));
+        queue.ask(poll("a"), later);
+        queue.ask(poll("b"), now);
+        queue.ask(poll("a"), now);
+        queue.ask(poll("a"), later);
+        assert_eq!(queue.start(now), Some(poll("a")));
+        assert_eq!(queue.start(now), Some(poll("b")));
         assert_eq!(queue.start(later), None, "what has become outdated is not started");
-        queue.ask(look("a"), later);
+        queue.ask(poll("a"), later);
         assert!(queue.is_empty());
-        assert!(queue.finish(&look("a")).is_some());
-        assert_eq!(queue.start(Instant::now()), Some(look("a")), "asked for while it was under way");
-        queue.finish(&look("b"));
+        assert!(queue.finish(&poll("a")).is_some());
+        assert_eq!(queue.start(Instant::now()), Some(poll("a")), "asked for while it was under way");
+        queue.finish(&poll("b"));
         assert!(queue.is_empty());
     }
 
     #[test]
-    fn what_is_forgotten_is_not_started() {
-        let mut queue = Queue::default();
+    fn a_removed_job_is_not_started() {
+        let mut queue = PollQueue::default();
         let now = Instant::now();
-        queue.ask(look("a"), now);
-        queue.ask(look("b"), now);
-        queue.retain(|job| *job == look("b"));
-        assert!(!queue.knows(&look("a")));
-        assert_eq!(queue.start(now), Some(look("b")));
+        queue.ask(poll("a"), now);
+        queue.ask(poll("b"), now);
+        queue.retain(|job| *job == poll("b"));
+        assert!(!queue.knows(&poll("a")));
+        assert_eq!(queue.start(now), Some(poll("b")));
         queue.retain(|_| false);
-        assert!(queue.finish(&look("b")).is_some(), "what is under way is finished");
+        assert!(queue.finish(&poll("b")).is_some(), "what is under way is finished");
         assert!(queue.is_empty());
     }
 }

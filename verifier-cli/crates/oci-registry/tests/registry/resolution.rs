@@ -6,7 +6,7 @@ use std::{
 };
 
 use axum::{http::Method, response::Response};
-use taglog_oci_registry::{Circumstances, Looked, PullBudget, Registry, RegistryError};
+use taglog_oci_registry::{PullBudget, Registry, RegistryError, ResponseMetadata, TagResolution};
 use taglog_proto::name::{Digest, Repository};
 use tokio::task::JoinSet;
 
@@ -19,8 +19,8 @@ fn known() -> Digest {
     sha256(BODY.as_bytes())
 }
 
-async fn looked(fake: &Fake, known: Option<&Digest>) -> Result<Looked, RegistryError> {
-    client(&no_config()).look(&fake.image(), known).await.map(|(looked, _)| looked)
+async fn resolved(fake: &Fake, known: Option<&Digest>) -> Result<TagResolution, RegistryError> {
+    client(&no_config()).resolve(&fake.image(), known).await.map(|(resolved, _)| resolved)
 }
 
 fn conditions(fake: &Fake) -> Vec<(Method, Option<String>)> {
@@ -44,14 +44,14 @@ fn conditional(seen: &Seen) -> Response {
 async fn a_look_is_conditional_where_something_is_known() {
     let fake = Fake::start(|seen: &Seen, _: &str| conditional(seen)).await;
     let other = sha512(b"other");
-    assert_eq!(looked(&fake, None).await, Ok(Looked::Digest(known())));
-    assert_eq!(looked(&fake, Some(&other)).await, Ok(Looked::Digest(known())));
-    assert_eq!(looked(&fake, Some(&known())).await, Ok(Looked::Unchanged));
+    assert_eq!(resolved(&fake, None).await, Ok(TagResolution::Digest(known())));
+    assert_eq!(resolved(&fake, Some(&other)).await, Ok(TagResolution::Digest(known())));
+    assert_eq!(resolved(&fake, Some(&known())).await, Ok(TagResolution::Unchanged));
     let expected = [None, quoted(other), quoted(known())].map(|condition| (Method::HEAD, condition));
     assert_eq!(conditions(&fake), expected);
     // Not every registry knows conditions.
     let fake = Fake::start(|_: &Seen, _: &str| manifest_reply()).await;
-    assert_eq!(looked(&fake, Some(&known())).await, Ok(Looked::Unchanged));
+    assert_eq!(resolved(&fake, Some(&known())).await, Ok(TagResolution::Unchanged));
 }
 
 #[tokio::test]
@@ -64,7 +64,7 @@ async fn the_condition_outlives_log_in_and_redirect() {
         (_, Some(_)) => reply(307, &[("location", &to)], ""),
     })
     .await;
-    assert_eq!(looked(&fake, Some(&known())).await, Ok(Looked::Unchanged));
+    assert_eq!(resolved(&fake, Some(&known())).await, Ok(TagResolution::Unchanged));
     let (head, condition) = (Method::HEAD, quoted(known()));
     let expected = [(head.clone(), condition.clone()), (Method::GET, None), (head.clone(), condition.clone())];
     assert_eq!(conditions(&fake), expected);
@@ -78,9 +78,9 @@ async fn without_head_the_manifest_is_fetched_on_the_same_condition() {
         _ => conditional(seen),
     })
     .await;
-    assert_eq!(looked(&fake, Some(&known())).await, Ok(Looked::Unchanged));
+    assert_eq!(resolved(&fake, Some(&known())).await, Ok(TagResolution::Unchanged));
     assert_eq!(conditions(&fake), [(Method::HEAD, quoted(known())), (Method::GET, quoted(known()))]);
-    assert_eq!(looked(&fake, Some(&sha256(b"other"))).await, Ok(Looked::Digest(known())));
+    assert_eq!(resolved(&fake, Some(&sha256(b"other"))).await, Ok(TagResolution::Digest(known())));
 
     // Neither HEAD nor conditions nor digests: the bytes say by either algorithm that nothing has changed.
     let fake = Fake::start(|seen: &Seen, _: &str| match seen.method {
@@ -89,9 +89,9 @@ async fn without_head_the_manifest_is_fetched_on_the_same_condition() {
     })
     .await;
     for known in [known(), sha512(BODY.as_bytes())] {
-        assert_eq!(looked(&fake, Some(&known)).await, Ok(Looked::Unchanged));
+        assert_eq!(resolved(&fake, Some(&known)).await, Ok(TagResolution::Unchanged));
     }
-    assert_eq!(looked(&fake, Some(&sha512(b"other"))).await, Ok(Looked::Digest(known())));
+    assert_eq!(resolved(&fake, Some(&sha512(b"other"))).await, Ok(TagResolution::Digest(known())));
 }
 
 #[tokio::test]
@@ -102,12 +102,12 @@ async fn a_304_that_contradicts_itself_is_settled_by_the_bytes() {
         None => manifest_reply(),
     })
     .await;
-    assert_eq!(looked(&fake, Some(&known())).await, Ok(Looked::Unchanged));
-    assert_eq!(looked(&fake, Some(&sha256(b"old"))).await, Ok(Looked::Digest(known())));
+    assert_eq!(resolved(&fake, Some(&known())).await, Ok(TagResolution::Unchanged));
+    assert_eq!(resolved(&fake, Some(&sha256(b"old"))).await, Ok(TagResolution::Digest(known())));
     let seen = conditions(&fake);
     assert_eq!(seen[..2], [(Method::HEAD, quoted(known())), (Method::GET, None)]);
     // The digest that was asked about is no contradiction.
-    assert_eq!(looked(&fake, Some(&sha256(b"other"))).await, Ok(Looked::Unchanged));
+    assert_eq!(resolved(&fake, Some(&sha256(b"other"))).await, Ok(TagResolution::Unchanged));
 }
 
 #[tokio::test]
@@ -121,18 +121,18 @@ async fn a_304_that_nobody_asked_for_is_an_error() {
         _ => manifest_reply(),
     })
     .await;
-    assert_eq!(status(looked(&fake, None).await), 304);
+    assert_eq!(status(resolved(&fake, None).await), 304);
     let fake = Fake::start(|seen: &Seen, _: &str| match seen.method {
         Method::HEAD => reply(405, &[], ""),
         _ => reply(304, &[("docker-content-digest", &sha256(b"other").to_string())], ""),
     })
     .await;
-    assert_eq!(status(looked(&fake, None).await), 304);
-    assert_eq!(status(looked(&fake, Some(&known())).await), 304, "by GET, another digest");
+    assert_eq!(status(resolved(&fake, None).await), 304);
+    assert_eq!(status(resolved(&fake, Some(&known())).await), 304, "by GET, another digest");
 }
 
 #[tokio::test]
-async fn circumstances() {
+async fn metadata() {
     let fake = Fake::start(|seen: &Seen, host: &str| {
         if seen.uri.path() == "/token" {
             return reply(200, &[("date", "Sat, 06 Nov 2094 08:49:37 GMT")], r#"{"token":"good"}"#);
@@ -152,7 +152,7 @@ async fn circumstances() {
         answer
     })
     .await;
-    let expected = |logged_in| Circumstances {
+    let expected = |logged_in| ResponseMetadata {
         date: Some(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777)),
         pulls: Some(PullBudget { remaining: 76, limit: 100, window: Duration::from_secs(21600) }),
         logged_in,
@@ -160,10 +160,10 @@ async fn circumstances() {
     for (config, logged_in) in [(no_config(), false), (DockerConfig::login(&fake.host, "ann", "secret"), true)] {
         let registry = client(&config);
         for _ in 0..2 {
-            let (_, circumstances) = registry.look(&fake.image(), None).await.unwrap();
-            assert_eq!(circumstances, expected(logged_in));
-            let (manifest, circumstances) = registry.fetch(&fake.repository(), &by_tag("v1")).await.unwrap();
-            assert_eq!((manifest.digest, circumstances), (known(), expected(logged_in)));
+            let (_, metadata) = registry.resolve(&fake.image(), None).await.unwrap();
+            assert_eq!(metadata, expected(logged_in));
+            let (manifest, metadata) = registry.fetch(&fake.repository(), &by_tag("v1")).await.unwrap();
+            assert_eq!((manifest.digest, metadata), (known(), expected(logged_in)));
         }
     }
 }
@@ -183,7 +183,7 @@ async fn how_long_to_wait_and_one_word_for_it() {
         ("s500", None, "server"),
         ("s404", None, "not-found"),
     ] {
-        let error = registry.look(&tagged(&fake.repository(), tag), None).await.unwrap_err();
+        let error = registry.resolve(&tagged(&fake.repository(), tag), None).await.unwrap_err();
         assert_eq!((error.retry_after(), error.kind()), (expected, kind), "{tag}");
     }
 }
@@ -193,7 +193,7 @@ async fn without_login(fake: &Fake) -> Vec<Result<(), RegistryError>> {
     let config = DockerConfig::login(&fake.host, "ann", "hunter2");
     let registry = client_without_login(&config);
     let answers = vec![
-        registry.look(&fake.image(), None).await.map(|_| ()),
+        registry.resolve(&fake.image(), None).await.map(|_| ()),
         registry.fetch(&fake.repository(), &by_tag("v1")).await.map(|_| ()),
         registry.tags(&fake.repository(), 10).await.map(|_| ()),
         registry.ping(&fake.repository()).await.map(|_| ()),
@@ -243,11 +243,11 @@ async fn look_at_once(registry: &Registry, repositories: &[Repository], count: u
     for repository in repositories {
         for tag in 0..count {
             let (registry, image) = (registry.clone(), tagged(repository, &format!("v{tag}")));
-            looks.spawn(async move { registry.look(&image, None).await });
+            looks.spawn(async move { registry.resolve(&image, None).await });
         }
     }
     while let Some(answer) = looks.join_next().await {
-        assert_eq!(answer.unwrap().unwrap().0, Looked::Digest(known()));
+        assert_eq!(answer.unwrap().unwrap().0, TagResolution::Digest(known()));
     }
 }
 
@@ -283,9 +283,9 @@ async fn a_refusal_that_says_how_to_log_in_is_taken_at_its_word() {
     })
     .await;
     let registry = client(&no_config());
-    registry.look(&fake.image(), None).await.unwrap();
+    registry.resolve(&fake.image(), None).await.unwrap();
     let before = fake.seen().len();
-    let answer = registry.look(&tagged(&fake.repository(), "v2"), None).await;
+    let answer = registry.resolve(&tagged(&fake.repository(), "v2"), None).await;
     assert!(matches!(answer, Err(RegistryError::Unauthorized { logged_in: false, .. })), "{answer:?}");
     let paths: Vec<_> = fake.seen()[before..].iter().map(|one| one.uri.path().to_owned()).collect();
     assert_eq!(paths, ["/v2/team/app/manifests/v2", "/token", "/v2/team/app/manifests/v2"]);
@@ -293,7 +293,7 @@ async fn a_refusal_that_says_how_to_log_in_is_taken_at_its_word() {
 
 #[tokio::test]
 async fn ping() {
-    type Expected = fn(&Result<Circumstances, RegistryError>) -> bool;
+    type Expected = fn(&Result<ResponseMetadata, RegistryError>) -> bool;
     let cases: [(u16, &str, Expected); 8] = [
         (200, "application/json", |answer| answer.as_ref().is_ok_and(|here| here.date.is_some() && !here.logged_in)),
         (401, "application/json", |answer| answer.is_ok()),

@@ -1,34 +1,33 @@
-//! What the headers of an answer say besides what was asked for.
+//! The date and the rate limit in the headers of a response.
 
 use std::time::{Duration, SystemTime};
 
 use reqwest::header::{AGE, DATE, HeaderMap};
 
-/// What an answer says besides what was asked for. Each part is the registry's word, and `None` where it says
-/// nothing, or nothing that can be read.
+/// The date and the rate limit of a registry's response. Nothing proves them; a field is `None` where the header is missing
+/// or malformed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Circumstances {
-    /// The registry's clock when it answered: the `Date` header, with the `Age` that a cache on the way has added
-    /// (RFC 9111 section 5.1).
+pub struct ResponseMetadata {
+    /// The registry's clock: the `Date` header plus the `Age` of a cached response (RFC 9111 section 5.1).
     pub date: Option<SystemTime>,
-    /// What is left of a pull budget, as Docker Hub states it.
+    /// The rate limit for pulls, as Docker Hub sends it.
     pub pulls: Option<PullBudget>,
-    /// Whether stored credentials were behind the answer.
+    /// Whether the request was sent with stored credentials.
     pub logged_in: bool,
 }
 
-/// How many manifests a registry still hands out by GET; Docker Hub does not count HEAD.
+/// A rate limit for manifest requests by GET; Docker Hub does not count HEAD.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PullBudget {
-    /// How many are left.
+    /// Requests left in the current window.
     pub remaining: u64,
-    /// How many there are in one window.
+    /// Requests allowed in one window.
     pub limit: u64,
-    /// How long it takes until the limit is granted again; never zero.
+    /// The length of a window; never zero.
     pub window: Duration,
 }
 
-impl Circumstances {
+impl ResponseMetadata {
     pub(super) fn of(headers: &HeaderMap, logged_in: bool) -> Self {
         let date = text(headers, DATE.as_str()).and_then(|date| httpdate::parse_http_date(date).ok());
         // At most 32 bits, so that sums with it cannot overflow.
@@ -104,7 +103,7 @@ mod tests {
     fn dates() {
         let date = |value: HeaderValue| {
             let headers = HeaderMap::from_iter([(DATE, value)]);
-            Circumstances::of(&headers, false).date
+            ResponseMetadata::of(&headers, false).date
         };
         let read = date(HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"));
         assert_eq!(read, Some(SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777)));
@@ -116,11 +115,11 @@ mod tests {
 
     /// What a cache kept for an hour is dated an hour ago, and was answered now.
     #[test]
-    fn what_comes_from_a_cache_is_as_old_as_it_says() {
+    fn the_age_of_a_cached_response_is_added_to_its_date() {
         let second = |age: Option<&'static str>| {
             let mut headers = HeaderMap::from_iter([(DATE, HeaderValue::from_static("Sun, 06 Nov 1994 08:49:37 GMT"))]);
             headers.extend(age.map(|age| (AGE, HeaderValue::from_static(age))));
-            let date = Circumstances::of(&headers, false).date.unwrap();
+            let date = ResponseMetadata::of(&headers, false).date.unwrap();
             date.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() - 784_111_777
         };
         for (age, want) in [(None, 0), (Some("3600"), 3600), (Some(" 7 "), 7), (Some("4294967295"), 4_294_967_295)] {

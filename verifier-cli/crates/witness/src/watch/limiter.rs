@@ -1,4 +1,4 @@
-//! How fast one registry may be asked: its rate, its pauses, its pull budget.
+//! Limits the requests to one registry: rate, pauses after failures, pull limit.
 
 use std::{
     num::NonZeroU32,
@@ -10,41 +10,40 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use tokio::time::Instant;
 
 use crate::config::RegistryConfig;
-use taglog_oci_registry::{Circumstances, RegistryError};
+use taglog_oci_registry::{RegistryError, ResponseMetadata};
 
 /// The first pause after failures, doubled each time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest of them; what a registry asks for may be longer.
 const LONGEST_PAUSE: Duration = Duration::from_secs(900);
-/// How many failures in a row, of any tags, before the registry itself is thought to be in trouble.
-const FAILURES: u32 = 3;
-/// How many pulls are left to others that share the budget.
+/// Consecutive failures, of any tags, before the registry is paused.
+const FAILURES_BEFORE_PAUSE: u32 = 3;
+/// Pulls that are left to others that share the limit.
 const RESERVE: u64 = 2;
 
-/// What all looks at one registry share.
+/// The limits that all requests to one registry share.
 #[derive(Debug)]
-pub struct Pace {
+pub struct RequestLimiter {
     limiter: DefaultDirectRateLimiter,
-    state: Mutex<State>,
+    state: Mutex<LimiterState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LimiterState {
     failures: u32,
     paused_until: Option<Instant>,
-    /// When the last pause was set: failures of requests that were under way then say nothing new.
+    /// When the last pause was set: failures of requests that were started before are not counted again.
     paused_at: Option<Instant>,
     no_pulls_until: Option<Instant>,
 }
 
-impl Pace {
-    /// Keeps to a registry's configuration.
-    pub fn new(config: RegistryConfig) -> Pace {
+impl RequestLimiter {
+    pub fn new(config: RegistryConfig) -> RequestLimiter {
         let rate = NonZeroU32::new(config.requests_per_second).unwrap_or(NonZeroU32::MIN);
-        Pace { limiter: RateLimiter::direct(Quota::per_second(rate)), state: Mutex::default() }
+        RequestLimiter { limiter: RateLimiter::direct(Quota::per_second(rate)), state: Mutex::default() }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, LimiterState> {
         // Nothing that is done with it can panic halfway through a change.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,37 +53,37 @@ impl Pace {
         self.limiter.until_ready().await;
     }
 
-    /// What makes requests wait for their turn.
-    pub fn limiter(&self) -> &DefaultDirectRateLimiter {
+    /// The rate limiter, for lists of several pages.
+    pub fn rate_limiter(&self) -> &DefaultDirectRateLimiter {
         &self.limiter
     }
 
-    /// Until when nothing is to be asked.
+    /// Until when requests are paused.
     pub fn paused_until(&self) -> Option<Instant> {
         self.state().paused_until.filter(|until| *until > Instant::now())
     }
 
-    /// Takes note of an answer.
-    pub fn answered(&self, circumstances: &Circumstances) {
+    /// Resets the failure count, and reads the pull limit.
+    pub fn record_success(&self, metadata: &ResponseMetadata) {
         let mut state = self.state();
         state.failures = 0;
-        if let Some(pulls) = circumstances.pulls.filter(|pulls| pulls.remaining <= RESERVE) {
+        if let Some(pulls) = metadata.pulls.filter(|pulls| pulls.remaining <= RESERVE) {
             let share = u32::try_from(pulls.limit.max(1)).unwrap_or(u32::MAX);
             state.no_pulls_until = Some(Instant::now() + pulls.window / share);
         }
     }
 
-    /// How long no manifest may be fetched, where the registry counts those.
+    /// How long no manifest may be fetched because of the pull limit.
     pub fn pull_wait(&self) -> Option<Duration> {
         let until = self.state().no_pulls_until?;
         Some(until.saturating_duration_since(Instant::now())).filter(|wait| !wait.is_zero())
     }
 
-    /// Takes note of a failure of what was asked at `started`: one that concerns the whole registry pauses it.
-    pub fn failed(&self, error: &RegistryError, started: Instant) {
+    /// Records the failure of a request made at `started`; one that concerns the whole registry may pause it.
+    pub fn record_failure(&self, error: &RegistryError, started: Instant) {
         let limited = matches!(error, RegistryError::RateLimited { .. });
         if !limited && !concerns_registry(error) {
-            // It has answered.
+            // The registry has answered.
             self.state().failures = 0;
             return;
         }
@@ -98,7 +97,7 @@ impl Pace {
         let pause = match error.retry_after() {
             Some(asked) => Some(asked),
             None if limited => Some(doubled(state.failures)),
-            None => state.failures.checked_sub(FAILURES).map(doubled),
+            None => state.failures.checked_sub(FAILURES_BEFORE_PAUSE).map(doubled),
         };
         if let Some(pause) = pause {
             let now = Instant::now();
@@ -109,7 +108,7 @@ impl Pace {
     }
 }
 
-/// Whether an error is likely to meet every other tag too.
+/// Whether an error is likely to affect all tags of the registry.
 pub fn concerns_registry(error: &RegistryError) -> bool {
     matches!(
         error,
@@ -137,71 +136,71 @@ mod tests {
         RegistryError::NotFound { target: "r.example/a:b".into(), registry: "r.example".into() }
     }
 
-    fn pause(pace: &Pace) -> Option<f64> {
-        pace.paused_until().map(|until| (until - Instant::now()).as_secs_f64().round())
+    fn pause(limiter: &RequestLimiter) -> Option<f64> {
+        limiter.paused_until().map(|until| (until - Instant::now()).as_secs_f64().round())
     }
 
     #[test]
     fn pauses_grow_with_failures_and_end_with_an_answer() {
-        let pace = Pace::new(RegistryConfig::default());
+        let limiter = RequestLimiter::new(RegistryConfig::default());
         for _ in 0..2 {
-            pace.failed(&server(None), Instant::now());
-            assert_eq!(pause(&pace), None, "one bad tag is no bad registry");
+            limiter.record_failure(&server(None), Instant::now());
+            assert_eq!(pause(&limiter), None, "one bad tag is no bad registry");
         }
-        pace.failed(&server(None), Instant::now());
-        assert_eq!(pause(&pace), Some(1.0));
-        pace.failed(&server(None), Instant::now());
-        assert_eq!(pause(&pace), Some(2.0));
+        limiter.record_failure(&server(None), Instant::now());
+        assert_eq!(pause(&limiter), Some(1.0));
+        limiter.record_failure(&server(None), Instant::now());
+        assert_eq!(pause(&limiter), Some(2.0));
         for _ in 0..40 {
-            pace.failed(&server(None), Instant::now());
+            limiter.record_failure(&server(None), Instant::now());
         }
-        assert_eq!(pause(&pace), Some(900.0));
-        let pace = Pace::new(RegistryConfig::default());
-        pace.failed(&server(None), Instant::now());
-        pace.failed(&server(None), Instant::now());
-        pace.answered(&Circumstances::default());
-        pace.failed(&server(None), Instant::now());
-        assert_eq!(pause(&pace), None);
-        pace.failed(&server(None), Instant::now());
-        pace.failed(&not_found(), Instant::now());
-        pace.failed(&server(None), Instant::now());
-        assert_eq!(pause(&pace), None, "a 404 is an answer");
+        assert_eq!(pause(&limiter), Some(900.0));
+        let limiter = RequestLimiter::new(RegistryConfig::default());
+        limiter.record_failure(&server(None), Instant::now());
+        limiter.record_failure(&server(None), Instant::now());
+        limiter.record_success(&ResponseMetadata::default());
+        limiter.record_failure(&server(None), Instant::now());
+        assert_eq!(pause(&limiter), None);
+        limiter.record_failure(&server(None), Instant::now());
+        limiter.record_failure(&not_found(), Instant::now());
+        limiter.record_failure(&server(None), Instant::now());
+        assert_eq!(pause(&limiter), None, "a 404 is an answer");
     }
 
     #[test]
-    fn what_fails_together_counts_once() {
-        let pace = Pace::new(RegistryConfig::default());
+    fn concurrent_failures_count_once() {
+        let limiter = RequestLimiter::new(RegistryConfig::default());
         let started = Instant::now();
         for _ in 0..50 {
-            pace.failed(&server(None), started);
+            limiter.record_failure(&server(None), started);
         }
-        assert_eq!(pause(&pace), Some(1.0));
+        assert_eq!(pause(&limiter), Some(1.0));
     }
 
     #[test]
-    fn what_a_registry_asks_for_is_kept_to() {
-        let pace = Pace::new(RegistryConfig::default());
-        pace.failed(&limited(None), Instant::now());
-        assert_eq!(pause(&pace), Some(2.0));
-        pace.failed(&limited(Some(Duration::from_secs(4000))), Instant::now());
-        pace.failed(&limited(Some(Duration::from_secs(3))), Instant::now());
-        assert_eq!(pause(&pace), Some(4000.0), "the longest holds");
-        let other = Pace::new(RegistryConfig::default());
-        other.failed(&server(Some(Duration::from_secs(7))), Instant::now());
+    fn retry_after_is_obeyed() {
+        let limiter = RequestLimiter::new(RegistryConfig::default());
+        limiter.record_failure(&limited(None), Instant::now());
+        assert_eq!(pause(&limiter), Some(2.0));
+        limiter.record_failure(&limited(Some(Duration::from_secs(4000))), Instant::now());
+        limiter.record_failure(&limited(Some(Duration::from_secs(3))), Instant::now());
+        assert_eq!(pause(&limiter), Some(4000.0), "the longest holds");
+        let other = RequestLimiter::new(RegistryConfig::default());
+        other.record_failure(&server(Some(Duration::from_secs(7))), Instant::now());
         assert_eq!(pause(&other), Some(7.0));
     }
 
     #[test]
     fn the_last_pulls_are_left_to_others() {
-        let pace = Pace::new(RegistryConfig::default());
-        let budget = |remaining| Circumstances {
+        let limiter = RequestLimiter::new(RegistryConfig::default());
+        let budget = |remaining| ResponseMetadata {
             pulls: Some(PullBudget { remaining, limit: 100, window: Duration::from_secs(21_600) }),
-            ..Circumstances::default()
+            ..ResponseMetadata::default()
         };
-        pace.answered(&budget(3));
-        assert_eq!(pace.pull_wait(), None);
-        pace.answered(&budget(2));
-        let wait = pace.pull_wait().unwrap();
+        limiter.record_success(&budget(3));
+        assert_eq!(limiter.pull_wait(), None);
+        limiter.record_success(&budget(2));
+        let wait = limiter.pull_wait().unwrap();
         assert!(wait <= Duration::from_secs(216) && wait > Duration::from_secs(200), "{wait:?}");
     }
 }

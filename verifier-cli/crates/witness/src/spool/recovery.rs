@@ -1,12 +1,11 @@
-//! What is done with a damaged spool: it is set aside, and its entries are found again.
+//! Recovery of a damaged spool: the file is set aside, and its entries are extracted into a new one.
 //!
-//! The order of steps is such that a crash between any two of them loses nothing: the new database is made beside the
-//! damaged one, renamed when it is whole, and only then put in its place.
+//! A crash between any two steps loses nothing: the new database is written beside the damaged one, renamed when it is
+//! complete, and only then put in its place.
 //!
-//! An entry proves itself by the witness's own signature, so that it can be taken from anywhere in the file,
-//! whatever became of the tables around it. Entries that were delivered long ago may turn up among them: the
-//! logs answer those as duplicates. What is remembered of tags does not prove itself; it only says which tags
-//! to look at, and each of them is reported again.
+//! An entry is authenticated by the witness's own signature, so it can be extracted from any place in the file. Entries that
+//! were delivered long ago may be among them; the logs answer those as duplicates. The states of tags are not authenticated:
+//! they only name the tags to poll, and each of them is reported again.
 
 use std::{
     collections::BTreeSet,
@@ -24,21 +23,21 @@ use taglog_proto::{
 
 use super::{SpoolError, Statement, rows, schema};
 
-/// What every statement begins with.
+/// The first bytes of every entry.
 const BEGINNING: &[u8] = b"taglog/";
-/// How much of the file is held at once, in bytes.
+/// Bytes of the file in memory at once.
 const WINDOW: usize = 1 << 20;
-/// What SQLite keeps beside the database.
+/// The suffixes of SQLite's other files.
 const COMPANIONS: [&str; 2] = ["-wal", "-shm"];
 
-/// A new database with all that could be saved, before it takes the place of the damaged one.
-const SALVAGED: &str = ".salvaged";
-/// The same while it is being made: whatever is in it does not count.
+/// The suffix of the complete new database, before it replaces the damaged one.
+const RECOVERED: &str = ".salvaged";
+/// The suffix of the new database while it is written; removed at the next attempt.
 const UNFINISHED: &str = ".salvaging";
 
-/// Puts what can be found in a damaged database into a new one beside it. The damaged one is only read, so that this
-/// can be begun anew after a crash; [`finish`] puts the new one in its place.
-pub(super) fn salvage(path: &Path, witness: &VerifierKey, logs: &[VerifierKey], limit: u64) -> Result<(), SpoolError> {
+/// Writes everything that can be extracted from a damaged database to a new one beside it. The damaged one is only read, so
+/// this can be repeated after a crash; [`finish`] puts the new one in its place.
+pub(super) fn recover(path: &Path, witness: &VerifierKey, logs: &[VerifierKey], limit: u64) -> Result<(), SpoolError> {
     let file_error = |path: &Path| {
         let path = path.to_owned();
         move |error: io::Error| SpoolError::File { path, reason: error.to_string() }
@@ -47,27 +46,27 @@ pub(super) fn salvage(path: &Path, witness: &VerifierKey, logs: &[VerifierKey], 
     remove_database(&unfinished).map_err(file_error(&unfinished))?;
     let mut found = BTreeSet::new();
     for damaged in [path.to_owned(), with_suffix(path, COMPANIONS[0])] {
-        carve(&damaged, witness, &mut found).map_err(file_error(&damaged))?;
+        extract_entries(&damaged, witness, &mut found).map_err(file_error(&damaged))?;
     }
     let connection = schema::open(&unfinished, limit)?;
     rows::claim(&connection, witness)?;
     rows::set_logs(&connection, logs)?;
     fill(&connection, &remembered_tags(path), &found, witness)?;
     connection.close().map_err(|(_, error)| SpoolError::from(error))?;
-    std::fs::rename(&unfinished, with_suffix(path, SALVAGED)).map_err(file_error(&unfinished))
+    std::fs::rename(&unfinished, with_suffix(path, RECOVERED)).map_err(file_error(&unfinished))
 }
 
 fn fill(
     connection: &Connection,
-    tags: &[rows::TagRow],
+    tags: &[rows::WatchedTagRow],
     found: &BTreeSet<(Timestamp, String)>,
     witness: &VerifierKey,
 ) -> Result<(), SpoolError> {
     let transaction = connection.unchecked_transaction()?;
-    rows::mark_salvaged(&transaction)?;
+    rows::mark_recovered(&transaction)?;
     for (_, note) in found {
         let Some(statement) = own_statement(note.as_bytes(), witness) else { continue };
-        // In the order of their times, so that the latest report of a tag is the one that is remembered.
+        // In chronological order, so that the latest report of a tag is the one that is remembered.
         rows::record(&transaction, &statement, None)?;
     }
     for row in tags {
@@ -78,11 +77,11 @@ fn fill(
     Ok(())
 }
 
-/// Puts a finished new database in the place of the damaged one, which is set aside; says where. After a crash in
-/// the middle it goes on.
+/// Replaces the damaged database with a complete new one, if there is one; returns where the damaged one was set aside.
+/// Continues after a crash.
 pub(super) fn finish(path: &Path) -> io::Result<Option<PathBuf>> {
-    let salvaged = with_suffix(path, SALVAGED);
-    if !salvaged.exists() {
+    let recovered = with_suffix(path, RECOVERED);
+    if !recovered.exists() {
         return Ok(None);
     }
     let names = |number: u32| {
@@ -100,7 +99,7 @@ pub(super) fn finish(path: &Path) -> io::Result<Option<PathBuf>> {
         rename_if_there(&with_suffix(path, companion), &to)?;
     }
     rename_if_there(path, &aside)?;
-    std::fs::rename(&salvaged, path)?;
+    std::fs::rename(&recovered, path)?;
     Ok(Some(aside))
 }
 
@@ -127,14 +126,14 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// The rows of the damaged table up to where it cannot be read.
-fn remembered_tags(damaged: &Path) -> Vec<rows::TagRow> {
+/// The readable rows of the damaged table, up to the first unreadable one.
+fn remembered_tags(damaged: &Path) -> Vec<rows::WatchedTagRow> {
     let read = schema::open_read_only(damaged).and_then(|connection| rows::readable_tags(&connection));
     read.unwrap_or_default()
 }
 
-/// Finds the witness's own entries in a file, in the order of their times. A file that is not there has none.
-fn carve(path: &Path, witness: &VerifierKey, found: &mut BTreeSet<(Timestamp, String)>) -> io::Result<()> {
+/// Extracts the witness's own entries from a file, in chronological order. A missing file has none.
+fn extract_entries(path: &Path, witness: &VerifierKey, found: &mut BTreeSet<(Timestamp, String)>) -> io::Result<()> {
     let mut file = match File::open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
@@ -144,16 +143,16 @@ fn carve(path: &Path, witness: &VerifierKey, found: &mut BTreeSet<(Timestamp, St
         let kept = window.len();
         file.by_ref().take(WINDOW as u64).read_to_end(&mut window)?;
         let at_end = window.len() == kept;
-        carve_window(&window, witness, found);
+        extract_from_window(&window, witness, found);
         if at_end {
             return Ok(());
         }
-        // An entry may lie across the border of two windows.
+        // An entry may span two windows.
         window.drain(..window.len().saturating_sub(MAX_STATEMENT));
     }
 }
 
-fn carve_window(window: &[u8], witness: &VerifierKey, found: &mut BTreeSet<(Timestamp, String)>) {
+fn extract_from_window(window: &[u8], witness: &VerifierKey, found: &mut BTreeSet<(Timestamp, String)>) {
     let starts = (0..window.len()).filter(|at| window[*at..].starts_with(BEGINNING));
     for start in starts {
         let candidate = &window[start..window.len().min(start + MAX_STATEMENT)];

@@ -4,20 +4,24 @@ use std::{collections::HashSet, ops::Range};
 
 use taglog_proto::name::Reference;
 
-use super::{Broken, Found, FoundImage, LeftOut, Place, Problem, SourceError, variables::Unresolved, yaml::Node};
+use super::{
+    model::{FoundImage, LeftOut, Place, ScanResult, SourceError, SourceProblem, SyntaxError},
+    variables::Unresolved,
+    yaml::Node,
+};
 use taglog_log_client::printable;
 
 /// One file, and what was found in it so far.
-pub struct Reading<'t> {
+pub struct FileScan<'t> {
     file: String,
     text: &'t str,
     /// Where the text begins in the file.
     offset: usize,
-    found: Found,
+    found: ScanResult,
 }
 
 /// Where and how the name of an image is written.
-pub struct Written<'a> {
+pub struct WrittenName<'a> {
     /// From 1 on.
     pub line: usize,
     /// The name, variables and all.
@@ -28,14 +32,14 @@ pub struct Written<'a> {
     pub prefix: &'static str,
 }
 
-impl<'t> Reading<'t> {
+impl<'t> FileScan<'t> {
     /// Nothing found yet in a text that begins at `offset` in its file.
-    pub fn new(file: String, text: &'t str, offset: usize) -> Reading<'t> {
-        Reading { file, text, offset, found: Found::default() }
+    pub fn new(file: String, text: &'t str, offset: usize) -> FileScan<'t> {
+        FileScan { file, text, offset, found: ScanResult::default() }
     }
 
     /// Everything found, by line; what aliases, merge keys and references share is one thing in one place.
-    pub fn finish(mut self) -> Found {
+    pub fn finish(mut self) -> ScanResult {
         self.found.images.sort_by_key(|image| image.place.line);
         self.found.left_out.sort_by_key(|left_out| left_out.place.line);
         let mut seen = HashSet::new();
@@ -47,10 +51,14 @@ impl<'t> Reading<'t> {
     /// Adds the image that is `written`; leaves it out if that is not the name of one.
     ///
     /// # Errors
-    /// [`Problem::Template`] if it holds a template.
-    pub fn image(&mut self, written: &Written<'_>, resolved: Result<String, Unresolved>) -> Result<(), SourceError> {
+    /// [`SourceProblem::Template`] if it holds a template.
+    pub fn image(
+        &mut self,
+        written: &WrittenName<'_>,
+        resolved: Result<String, Unresolved>,
+    ) -> Result<(), SourceError> {
         if written.text.contains("{{") {
-            return Err(self.error(written.line, Problem::Template));
+            return Err(self.error(written.line, SourceProblem::Template));
         }
         match resolved.map_err(|unresolved| unresolved.to_string()).and_then(|name| self.found_image(written, &name)) {
             Ok(image) => self.found.images.push(image),
@@ -59,7 +67,7 @@ impl<'t> Reading<'t> {
         Ok(())
     }
 
-    fn found_image(&self, written: &Written<'_>, name: &str) -> Result<FoundImage, String> {
+    fn found_image(&self, written: &WrittenName<'_>, name: &str) -> Result<FoundImage, String> {
         if name.is_empty() {
             return Err("the name of the image is empty".to_owned());
         }
@@ -72,7 +80,7 @@ impl<'t> Reading<'t> {
     }
 
     /// Where the name stands as it is meant, byte for byte.
-    fn literal(&self, written: &Written<'_>, name: &str) -> Option<Range<usize>> {
+    fn literal(&self, written: &WrittenName<'_>, name: &str) -> Option<Range<usize>> {
         let value = without_properties(self.text.get(written.within.clone())?);
         let in_value = literal_in(value, &format!("{}{name}", written.prefix))?;
         let start = written.within.end - value.len() + in_value + written.prefix.len();
@@ -82,7 +90,7 @@ impl<'t> Reading<'t> {
     /// Adds the image that a YAML value names. A null names none.
     ///
     /// # Errors
-    /// As [`Reading::image`].
+    /// As [`FileScan::image`].
     pub fn yaml_image(
         &mut self,
         node: &Node,
@@ -90,7 +98,7 @@ impl<'t> Reading<'t> {
     ) -> Result<(), SourceError> {
         match node.text() {
             Some(text) => {
-                let written = Written { line: node.line, text, within: node.span(), prefix: "" };
+                let written = WrittenName { line: node.line, text, within: node.span(), prefix: "" };
                 self.image(&written, resolve(text))?;
             }
             None if node.is_null() => {}
@@ -106,13 +114,13 @@ impl<'t> Reading<'t> {
     }
 
     /// An error at a line of this file.
-    pub fn error(&self, line: usize, problem: Problem) -> SourceError {
+    pub fn error(&self, line: usize, problem: SourceProblem) -> SourceError {
         SourceError { place: self.place(line), problem }
     }
 
     /// The error for a broken syntax.
-    pub fn broken(&self, broken: Broken) -> SourceError {
-        self.error(broken.line, Problem::Broken(printable(&broken.reason)))
+    pub fn broken(&self, broken: SyntaxError) -> SourceError {
+        self.error(broken.line, SourceProblem::SyntaxError(printable(&broken.reason)))
     }
 
     fn place(&self, line: usize) -> Place {
