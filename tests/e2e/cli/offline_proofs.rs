@@ -91,7 +91,7 @@ fn without_images_the_whole_file_is_evaluated_and_else_only_the_images() {
     for absent in ["registry.example/team/app:1.1", "busybox"] {
         offline(&user, &file, &[OTHER, absent]).exits(2).has_empty_stdout().prints(&[
             &file,
-            "does not answer for",
+            "has no proof of",
             absent,
         ]);
     }

@@ -11,7 +11,6 @@ mod evidence;
 mod history;
 mod init;
 mod inspect;
-mod judging;
 mod keygen;
 mod man;
 mod mirror;
@@ -26,6 +25,7 @@ mod running;
 mod search;
 mod session;
 mod source_options;
+mod verification;
 mod verify;
 mod verify_output;
 mod witness;
@@ -55,7 +55,7 @@ fn exit_code(conclusion: Conclusion) -> u8 {
         Conclusion::Passes => exit::OK,
         Conclusion::Fails => exit::VERDICT,
         Conclusion::LeftOut => exit::USAGE,
-        Conclusion::Unanswered => exit::FAILED,
+        Conclusion::Unresolved => exit::FAILED,
         Conclusion::Misbehaved => exit::MISBEHAVED,
     }
 }
@@ -94,11 +94,12 @@ pub struct Global {
     /// The trust file (c2sp.org/tlog-policy) [default: taglog/trust in the configuration directory]
     #[arg(long, global = true, env = "TAGLOG_TRUST", value_name = "FILE")]
     trust: Option<PathBuf>,
-    /// The policy [default: taglog.toml in the working directory, or in the nearest one above that has one]; 'none' goes
-    /// without
+    /// The policy [default: taglog.toml in the working directory, or in the nearest one above that has one]; 'none'
+    /// goes without
     #[arg(long, global = true, env = "TAGLOG_POLICY", value_name = "FILE")]
     policy: Option<PathBuf>,
-    /// One log of the trust file, by its origin or address; where the file names one log only, also another address of it
+    /// One log of the trust file, by its origin or address; where the file names one log only, also another address of
+    /// it
     #[arg(long, global = true, env = "TAGLOG_LOG", value_name = "LOG")]
     log: Option<String>,
     /// Where the last verified checkpoint is remembered [default: taglog in the state directory]

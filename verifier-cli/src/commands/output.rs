@@ -1,4 +1,4 @@
-//! How histories and verdicts are shown, for people and as JSON.
+//! Renders histories, evaluations and the state of a log, as text and as JSON.
 
 use std::fmt::Write as _;
 
@@ -7,19 +7,16 @@ use taglog_proto::{entry::Seen, name::WitnessId, policy::Quorate, tag_proof::Ima
 
 use taglog_base::duration::in_words;
 use taglog_log_client::{lookup::Part, printable};
-use taglog_policy::{Judgement, Move, TrustedWitness};
+use taglog_policy::{Evaluation, Move, TrustedWitness};
 
 /// One sighting of an image, by whom and when.
 pub struct Event<'a> {
     /// The log index of the observation.
     pub index: u64,
-    /// When the witness looked.
     pub observed: Timestamp,
-    /// What it saw.
     pub seen: Seen,
-    /// Who.
     pub witness: &'a WitnessId,
-    /// Whether this witness had seen the same before, and something else since: a rollback.
+    /// Whether the witness had seen the same digest before, and another one in between.
     pub rollback: bool,
 }
 
@@ -30,7 +27,7 @@ pub fn events(report: &ImageReport) -> Vec<Event<'_>> {
         let mut before: Vec<Seen> = Vec::new();
         for sighted in &witness.sightings {
             let seen = sighted.sighting.seen;
-            // Gone and back unchanged is no rollback: only another digest in between makes it one.
+            // A tag that disappeared and came back unchanged is not rolled back.
             let rollback = before.contains(&seen) && before.last() != Some(&seen);
             if seen != Seen::Gone {
                 before.push(seen);
@@ -43,7 +40,7 @@ pub fn events(report: &ImageReport) -> Vec<Event<'_>> {
     events
 }
 
-/// The history as lines for people.
+/// The history as lines of text.
 pub fn history_lines(report: &ImageReport, indent: &str) -> String {
     let mut text = String::new();
     for event in events(report) {
@@ -61,16 +58,16 @@ pub fn history_lines(report: &ImageReport, indent: &str) -> String {
     text
 }
 
-/// What one log says of an image, as JSON.
-pub fn log_answer_json(log: &str, judgement: &Judgement, report: Option<&ImageReport>) -> Value {
+/// The evaluation of an image in one log, as JSON.
+pub fn log_evaluation_json(log: &str, evaluation: &Evaluation, report: Option<&ImageReport>) -> Value {
     json!({
         "log": log,
-        "verdict": judgement.verdict,
-        "passes": judgement.passes,
-        "warning": judgement.warning,
-        "reason": judgement.reason,
-        "notes": judgement.notes,
-        "moves": judgement.moves.iter().map(move_json).collect::<Vec<_>>(),
+        "verdict": evaluation.verdict,
+        "passes": evaluation.passes,
+        "warning": evaluation.warning,
+        "reason": evaluation.reason,
+        "notes": evaluation.notes,
+        "moves": evaluation.moves.iter().map(move_json).collect::<Vec<_>>(),
         "history": report.map(history_json),
     })
 }
@@ -116,7 +113,7 @@ pub fn history_json(report: &ImageReport) -> Value {
     json!({ "sightings": sightings, "witnesses": witnesses })
 }
 
-/// A witness whose word counts, as JSON: up to which index, in any log or in which ones.
+/// A trusted witness as JSON, with the index until which it counts, for all logs or for each.
 pub fn trusted_json(trusted: &TrustedWitness) -> Value {
     let anywhere = trusted.until.filter(|_| trusted.until_in.is_empty());
     json!({ "witness": trusted.id.to_string(), "until": anywhere, "untilIn": trusted.until_in })
@@ -142,7 +139,7 @@ pub fn cosignatures_json(cosigned: &Quorate) -> Vec<Value> {
     cosigned.cosignatures.iter().map(row).collect()
 }
 
-/// The state of the log that an answer refers to, and who vouches for it, as lines for people.
+/// The state of the log that an answer refers to, and its cosignatures, as lines of text.
 pub fn log_lines(part: &Part, now: Timestamp) -> String {
     let Part { lookup, cosigned } = part;
     let (checkpoint, sealed) = (&lookup.checkpoint, lookup.seal.time);
@@ -153,15 +150,14 @@ pub fn log_lines(part: &Part, now: Timestamp) -> String {
     }
 }
 
-/// Who cosigned and when, as lines for people.
+/// Who cosigned and when, as lines of text.
 pub fn cosigned_lines(cosigned: &Quorate) -> String {
     let good = cosigned.cosignatures.iter().map(|(name, time)| format!("cosigned by {} at {time}\n", printable(name)));
-    let faulty =
-        cosigned.faulty.iter().map(|name| format!("a line in the name of {} does not verify\n", printable(name)));
+    let faulty = cosigned.faulty.iter().map(|name| format!("a cosignature of {} does not verify\n", printable(name)));
     good.chain(faulty).collect()
 }
 
-/// An age in words: `3 s old`, `5 min old`, `2 h old`, `4 days old`.
+/// An age as text: `3 s old`, `5 min old`, `2 h old`, `4 days old`.
 pub fn age(from: Timestamp, now: Timestamp) -> String {
     let seconds = now.unix().saturating_sub(from.unix());
     match u64::try_from(seconds) {
