@@ -155,7 +155,7 @@ fn the_nearest_file_above_is_found() {
     assert!(Policy::read(&nearer).is_ok(), "a byte order mark and Windows line ends do no harm");
     assert!(Policy::read(&home.path().join("none")).unwrap_err().to_string().contains("none"));
     std::fs::write(&nearer, vec![b'#'; 2 << 20]).unwrap();
-    assert!(Policy::read(&nearer).unwrap_err().to_string().contains("over"));
+    assert!(Policy::read(&nearer).unwrap_err().to_string().contains("larger than"));
 }
 
 #[test]
