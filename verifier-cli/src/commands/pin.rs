@@ -1,4 +1,4 @@
-//! `taglog pin`: digests into the files that name images.
+//! `taglog pin`: writes digests into the files that name images.
 
 use std::{
     collections::BTreeSet,
@@ -37,11 +37,11 @@ repository:tag becomes repository:tag@sha256:…, and every other byte of the fi
 that verify are written, as 'taglog verify' has it; if one image does not verify, no file is
 touched. Each file is replaced whole.
 
-Without --update the images that are pinned already are verified, and stay. With it a pin moves on
+Without --update the images that are pinned already are verified, and keep their pins. With it a pin is updated
 to the newest digest that has settled (was first seen 'min-age' ago, else 24 h), where policy lets
 the tag move, or to the digest that a person approved.
 
-Images that are made of variables cannot be pinned in place: the digest to write is shown.
+Images that contain variables cannot be pinned in place: the digest to write by hand is shown.
 
 {}", super::EXIT_CODES))]
 pub struct PinArgs {
@@ -51,7 +51,7 @@ pub struct PinArgs {
     /// Write nothing; fail unless every image is pinned, and every pin verifies
     #[arg(long, conflicts_with_all = ["update", "dry_run"])]
     check: bool,
-    /// Also move pins on, where the tag may move and the new digest verifies and has settled
+    /// Also update pins, where the tag may move and the new digest verifies and has settled
     #[arg(long)]
     update: bool,
     /// Write nothing; print what would change as a patch

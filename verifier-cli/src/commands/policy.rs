@@ -219,7 +219,7 @@ fn image_policy_text(policy: &ImagePolicy) -> String {
     }
     rows.extend(demands.trusted.iter().map(|witness| ("trusted", format!("{}{}", witness.id, until_text(witness)))));
     if let Some(ignore) = &demands.ignore {
-        let over = if ignore.applies(now()) { "" } else { " (which is over)" };
+        let over = if ignore.applies(now()) { "" } else { " (which has ended)" };
         rows.push(("ignored", format!("until {}{over}: {}", ignore.until, ignore.reason)));
     }
     rows.extend(approvals.iter().map(|approval| {

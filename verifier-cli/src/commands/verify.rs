@@ -1,4 +1,4 @@
-//! `taglog verify`: may these images be deployed?
+//! `taglog verify`: checks whether images may be deployed.
 
 use std::{
     path::{Path, PathBuf},

@@ -138,7 +138,7 @@ fn summary(comparisons: &[&MoveComparison]) -> String {
     let more = lines.len().saturating_sub(MAX_SUMMARY);
     lines.truncate(MAX_SUMMARY);
     if more > 0 {
-        lines.push(format!("and {more} more moves or documents"));
+        lines.push(format!("and {more} more reasons"));
     }
     lines.join("; ")
 }

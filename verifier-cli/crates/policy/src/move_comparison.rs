@@ -108,8 +108,8 @@ impl fmt::Display for MoveComparison {
     }
 }
 
-const WITHIN_RELEASE: &str = "the tag moved within 48 hours of its first sighting, which passes only where policy expects \
-                              rebuilds; not explained as a rebuild: ";
+const WITHIN_RELEASE: &str = "the tag moved within 48 hours of its first sighting, which counts as one release \
+                              only where policy expects rebuilds; not explained as a rebuild: ";
 const NOT_EXPLAINED: &str = "not explained as a rebuild: ";
 
 /// One line for each different comparison. All comparisons that lack a document share one line.

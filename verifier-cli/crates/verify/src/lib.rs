@@ -175,7 +175,6 @@ pub enum Conclusion {
 }
 
 impl Verification {
-    /// What follows from an result of the log that is false: nothing of what was asked about passes.
     /// The verification if a log misbehaves: no image passes.
     fn misbehaved(options: &VerificationOptions, queries: Vec<ImageQuery>, alarms: Vec<String>) -> Verification {
         let result = |query: ImageQuery| {

@@ -80,8 +80,8 @@ impl Item {
     }
 }
 
-/// Text on one line without what steers a terminal, reorders a line (bidirectional controls), or is no character of XML
-/// 1.0: each such character becomes a `?`, a line end a space.
+/// The text on one line. Control characters, bidirectional controls, and characters that XML 1.0 does not allow become `?`,
+/// line ends become spaces.
 pub fn clean(text: &str) -> String {
     let clean = |c: char| match c {
         '\n' | '\t' => ' ',

@@ -34,7 +34,7 @@ use totals::Totals;
 use super::{Failure, Report, ReportFormat, exit, exit_code, session::now};
 use taglog_verify::Verification;
 
-/// How the results are wanted.
+/// Options for the output.
 #[derive(Clone, Debug)]
 pub struct OutputOptions {
     /// The format on standard output.

@@ -175,7 +175,7 @@ fn every_verdict_has_a_rule_and_rule_names_are_unique() {
         assert!(rules::index(verdict.name()).is_some(), "{verdict}");
     }
     for (index, rule) in rules::RULES.iter().enumerate() {
-        assert_eq!(rules::index(rule.name), Some(index), "{} stands twice", rule.name);
+        assert_eq!(rules::index(rule.name), Some(index), "{} occurs twice", rule.name);
         assert!((0.0..=10.0).contains(&rule.severity.parse::<f32>().unwrap()));
     }
 }
@@ -195,8 +195,7 @@ fn table(items: &[Item], colour: bool) -> String {
     super::table::render(&taglog_verify::Verification::default(), items, &options)
 }
 
-/// Verdict, image and the beginning of its digest stand within 80 columns, each in one column, wherever files name
-/// them.
+/// Verdict, image and shortened digest fit into 80 columns, each in one column, whatever the places.
 #[test]
 fn table_columns_are_aligned_and_fit_80_columns() {
     let digest = Digest::sha256(b"");
@@ -222,7 +221,7 @@ fn table_columns_are_aligned_and_fit_80_columns() {
     assert!(lines[0].contains(far) && !lines[1].contains("sha256:"), "{text}");
     assert_eq!(column(lines[1], "b.yaml:7"), column(lines[2], "a.yaml:7") - '…'.len_utf8() + 1, "{text}");
     assert!(!text.contains('\u{1b}') && table(&items, true).contains('\u{1b}'));
-    // Without digests there is no column of them.
+    // Without digests there is no digest column.
     assert!(table(&[failing], false).starts_with("retagged    registry.example/b:1  b.yaml:7  it moved\n"));
 }
 

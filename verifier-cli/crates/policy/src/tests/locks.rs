@@ -1,4 +1,4 @@
-//! `taglog.lock`: what was approved is read back, and two branches merge.
+//! `taglog.lock`: round trips, merges, atomic updates, invalid files.
 
 use std::path::Path;
 
@@ -44,7 +44,7 @@ fn one_line_an_approval_sorted() {
     assert_eq!(lock.of(&image(b)).map(|approval| approval.reason.as_str()).collect::<Vec<_>>(), ["looked again"]);
 }
 
-/// What a merge of two branches leaves: the union of the lines, in any order, with lines twice.
+/// A merge of two branches leaves the union of the lines, in any order, with duplicates.
 #[test]
 fn merged_lines_are_read() {
     let (mut ours, mut theirs) = (Lock::default(), Lock::default());

@@ -1,5 +1,5 @@
-//! Reports, witnesses and demands made up for tests. Times are seconds after 1970; in most tests the present is so far
-//! away that nothing is `new`, unless that is what is tested.
+//! Builders of reports, witnesses and demands for tests. Times are seconds after 1970. At [`NOW`] nothing is `new`, unless a
+//! test asks for that.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::{Demands, Evaluation, EvaluationInput, Expectation, TrustedWitness, V
 
 pub const HOUR: i64 = 3600;
 pub const DAY: i64 = 24 * HOUR;
-/// When verdicts are asked for: long after everything was seen for the first time.
+/// The time of most evaluations, long after all first sightings.
 pub const NOW: i64 = 5 * DAY;
 
 pub fn time(seconds: i64) -> Timestamp {

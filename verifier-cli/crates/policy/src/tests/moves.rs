@@ -1,4 +1,4 @@
-//! How a tag moved, and what follows when the moves are explained.
+//! The moves of a tag, and evaluations with explained moves.
 
 use taglog_proto::tag_proof::WitnessReport;
 
@@ -27,7 +27,7 @@ fn moves(witnesses: Vec<WitnessReport>) -> Vec<(&'static str, &'static str, i64,
 fn each_move_of_each_witness_is_listed_once() {
     let (hour, late) = (HOUR, 3 * DAY);
     assert_eq!(moves(vec![at("x", &[(1, 0, "A"), (2, hour, "B")], None)]), [("A", "B", hour, true)]);
-    // A slow witness makes no move back.
+    // A witness that sees a change later adds no move.
     let slow = vec![
         at("x", &[(1, 0, "A"), (4, hour, "B"), (6, late, "C")], None),
         at("y", &[(2, 1, "A"), (7, late + 1, "B"), (8, late + 2, "C")], None),
@@ -36,10 +36,10 @@ fn each_move_of_each_witness_is_listed_once() {
     // A rollback is a move, at its own time, and so is the same move again.
     let rolled = vec![at("x", &[(1, 0, "A"), (2, 1, "B"), (3, late, "A"), (4, late + 1, "B")], None)];
     assert_eq!(moves(rolled), [("A", "B", 1, true), ("B", "A", late, false), ("A", "B", late + 1, false)]);
-    // Gone between is no move by itself.
+    // A tag that disappeared has not moved.
     let gone = vec![at("x", &[(1, 0, "A"), (2, 1, "gone"), (3, 2, "A"), (4, 3, "gone"), (5, 4, "B")], None)];
     assert_eq!(moves(gone), [("A", "B", 4, true)]);
-    // What no witness saw the tag move to, it must have moved to.
+    // A digest without an observed move follows the one that was sighted before it.
     assert_eq!(moves(vec![at("x", &[(1, 0, "A")], None), at("y", &[(2, late, "B")], None)]), [("A", "B", late, false)]);
     assert_eq!(
         moves(vec![at("x", &[(1, 0, "A"), (2, 48 * HOUR, "B"), (3, 48 * HOUR + 1, "C")], None)]),
@@ -172,7 +172,7 @@ fn missing_documents_are_reported_once() {
         let (when, said) = note.split_once(": ").unwrap();
         assert!(when.ends_with("and 1 later") && reason.contains(said), "{note}");
     }
-    // What differs is told of each move, beside what is missing.
+    // Differences are reported for each move, in addition to missing documents.
     let evaluation = explain(Some("C"), &demands, &[unexplained(), late("A")]);
     assert!(evaluation.reason.contains("another entrypoint") && evaluation.reason.contains("is not available"));
     assert_eq!(evaluation.notes.len(), 2, "{:?}", evaluation.notes);

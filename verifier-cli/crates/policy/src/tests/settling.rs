@@ -9,7 +9,7 @@ fn settles(witnesses: Vec<WitnessReport>, demands: &Demands, approved: &[Digest]
     settles_in(vec![witnesses], demands, approved, age)
 }
 
-/// In several logs at once.
+/// With one list of witnesses for each log.
 fn settles_in(
     logs: Vec<Vec<WitnessReport>>,
     demands: &Demands,

@@ -58,7 +58,7 @@ pub struct Build {
     pub steps: Vec<String>,
 }
 
-/// What the tag pointed to at one time, and what is to be thought of it then.
+/// A digest that the tag pointed to, and the expected verdict at that time.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pointed {
