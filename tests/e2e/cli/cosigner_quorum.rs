@@ -156,7 +156,7 @@ fn k_of_n_are_enough_and_fewer_are_not() {
     log.cosigned_by(vec![cosigner(1, 0), SimulatedCosigner { lies: true, ..cosigner(2, 0) }]);
     is_refused(log.verify(&[]), &[want, "the lines of fra do not verify"]);
     log.cosigned_by(vec![cosigner(1, 0), SimulatedCosigner { lies: true, ..cosigner(2, 0) }, cosigner(3, 0)]);
-    log.verify(&[]).exits(0).prints(&["in the name of fra does not verify"]);
+    log.verify(&[]).exits(0).prints(&["a cosignature of fra does not verify"]);
 }
 
 #[test]

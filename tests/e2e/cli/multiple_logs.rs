@@ -379,7 +379,7 @@ fn an_approval_covers_all_logs() {
     assert_eq!(fixture.verdicts(&[&image], 0), ("approved".into(), vec!["approved".into(); 2]));
     fixture.verify(&["--locked", &image]).exits(0);
     let unseen = pinned(FIXED, "typo");
-    fixture.user.run(&["approve", &unseen, "--reason", "r"]).exits(1).prints(&["no witness that counts has sighted"]);
+    fixture.user.run(&["approve", &unseen, "--reason", "r"]).exits(1).prints(&["no trusted witness has sighted"]);
 }
 
 /// Indices of one log say nothing of another.

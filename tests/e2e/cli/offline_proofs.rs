@@ -89,11 +89,7 @@ fn without_images_the_whole_file_is_evaluated_and_else_only_the_images() {
     offline(&user, &file, &["--moving", "1.0"]).exits(0).prints(&["moving"]);
     offline(&user, &file, &["--witnesses", "2", OTHER]).exits(1).prints(&["new"]);
     for absent in ["registry.example/team/app:1.1", "busybox"] {
-        offline(&user, &file, &[OTHER, absent]).exits(2).has_empty_stdout().prints(&[
-            &file,
-            "does not answer for",
-            absent,
-        ]);
+        offline(&user, &file, &[OTHER, absent]).exits(2).has_empty_stdout().prints(&[&file, "has no proof of", absent]);
     }
 }
 

@@ -106,7 +106,7 @@ fn one_dissenting_witness_disputes_unless_policy_excludes_it() {
     let [one, two, three] = fixture.witnesses.each_ref().map(|witness| witness.id().to_string());
     fixture.policy(&format!("[witnesses]\ntrusted = ['{one}', '{two}']\n"));
     let answer = fixture.expect(&image, "ok", 0);
-    assert!(answer["notes"].to_string().contains("whose word policy does not count"), "{answer}");
+    assert!(answer["notes"].to_string().contains("that policy does not trust"), "{answer}");
     // The key of the third was stolen: what it says from the odd entry on does not count.
     let history = fixture.user.run_json(&["history", APP]).exits(0).json();
     let sightings = history["history"]["sightings"].as_array().unwrap();
@@ -233,7 +233,7 @@ fn an_unobserved_digest_is_not_approved_by_mistake() {
     let fixture = PolicyFixture::new();
     fixture.saw(0, APP, "a", 2 * DAY);
     let unseen = pinned(APP, "typo");
-    fixture.approve(&[&unseen, "--reason", "r"]).exits(1).prints(&["no witness that counts has sighted", "--unseen"]);
+    fixture.approve(&[&unseen, "--reason", "r"]).exits(1).prints(&["no trusted witness has sighted", "--unseen"]);
     assert!(!fixture.user.path("taglog.lock").exists());
     let refused = fixture.user.run_json(&["approve", &unseen, "--reason", "r"]).exits(1).json();
     assert_eq!((&refused["approved"], &refused["digest"]), (&Value::Null, &json!(digest("typo").to_string())));
@@ -252,7 +252,7 @@ fn an_unobserved_digest_is_not_approved_by_mistake() {
 
     for (arguments, says) in [
         (&[APP, "--reason", "r"][..], "name the digest too"),
-        (&[&unseen, "--reason", " "], "a reason is wanted"),
+        (&[&unseen, "--reason", " "], "the reason is empty"),
         (&[&unseen, "--reason", "a\nb"], "one line"),
         (&[&unseen], "--reason"),
     ] {
@@ -423,7 +423,7 @@ fn policy_check_reports_errors_and_warnings() {
         "other.toml",
         "[[rule]]\nrepositories = ['**']\nexpect = 'moving'\n[[rule]]\nrepositories = ['a.example/b']\nexpect = 'immutable'\n",
     );
-    user.run(&["policy", "check", &file]).exits(1).prints(&["line 4: problem: this rule never decides anything"]);
+    user.run(&["policy", "check", &file]).exits(1).prints(&["line 4: problem: this rule has no effect"]);
     let answer = user.run_json(&["policy", "check", &file]).exits(1).json();
     assert_eq!((&answer["rules"], &answer["remarks"][0]["line"]), (&json!(2), &json!(4)));
     assert_eq!((&answer["remarks"][0]["gravity"], &answer["policy"]), (&json!("problem"), &json!(file)));
@@ -435,7 +435,7 @@ fn policy_check_reports_errors_and_warnings() {
         user.run(&["verify", &pinned(APP, "a")]).exits(2).has_empty_stdout().prints(&["taglog.toml", says]);
     }
     std::fs::remove_file(user.path("taglog.toml")).unwrap();
-    user.run(&["policy", "check"]).exits(2).prints(&["there is no taglog.toml here"]);
+    user.run(&["policy", "check"]).exits(2).prints(&["there is no taglog.toml in this directory"]);
     user.run(&["policy", "check", &user.argument("none")]).exits(2).prints(&["none", "POLICY.md"]);
 }
 
@@ -450,13 +450,13 @@ fn witnesses_unknown_to_the_log_are_reported() {
     ));
     let check = |more: &[&str]| fixture.user.run(&[&["policy", "check"], more].concat());
     // No registry is asked, and that is printed.
-    check(&[]).exits(0).prints(&["3 witnesses (whether the log knows them, --online tells)"]);
+    check(&[]).exits(0).prints(&["3 witnesses (--online compares them with the log's roster)"]);
     let offline = fixture.user.run_json(&["policy", "check"]).exits(0).json();
     assert_eq!((&offline["trusted"], &offline["roster"]), (&json!(3), &Value::Null), "{offline}");
     let told = check(&["--online"]).exits(1).prints(&[
         &format!("line 3: problem: {stranger} is not in the log's roster"),
-        &format!("line 3: note: {gone} is not in the log's roster any more"),
-        "line 2: problem: 2 witnesses are to agree, and only 1 of those that are trusted",
+        &format!("line 3: note: {gone} is no longer in the log's roster"),
+        "line 2: problem: agree = 2, but only 1 of the trusted witnesses",
         "the log's roster has 3",
     ]);
     assert!(!told.stdout.contains(&one), "{told:?}");

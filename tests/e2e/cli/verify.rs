@@ -102,7 +102,7 @@ fn a_moved_tag_is_detected_and_stays_on_record() {
     assert_eq!(lines[0], image);
     assert!(lines[1].contains(&a) && lines[2].contains(&b) && lines[3].contains(&a), "{history}");
     assert!(lines[3].contains("rolled back") && history.matches("rolled back").count() == 1, "{history}");
-    user.run(&["verify", image]).exits(1).prints(&["retagged", "rolled back", "the one in question among them"]);
+    user.run(&["verify", image]).exits(1).prints(&["retagged", "rolled back", "including the one that is evaluated"]);
 }
 
 #[test]

@@ -120,7 +120,7 @@ fn all_file_formats_are_verified_in_one_lookup() {
     let reason = row["reason"].as_str().unwrap();
     let evil = digest("evil").to_string();
     let says =
-        format!("{}@{}… cannot be had: the log does not keep it; ", web.rsplit_once(':').unwrap().0, &evil[..19]);
+        format!("{}@{}… is not available: the log does not keep it; ", web.rsplit_once(':').unwrap().0, &evil[..19]);
     assert!(reason.matches(&says).count() == 1 && reason.ends_with(" does not have it"), "{reason}");
     assert!(!reason.contains(&evil), "{reason}");
 }
@@ -227,7 +227,7 @@ fn files_are_verified_offline() {
     user.write("k8s/pod.yaml", pod(&[&taglog_tests::cli_fixture::pinned(FIXED, "evil")]));
     verify(&files).exits(1).prints(&["mismatch", "k8s/pod.yaml:8"]);
     user.write("k8s/pod.yaml", pod(&["registry.example/team/added:1.0"]));
-    verify(&files).exits(2).has_empty_stdout().prints(&["does not answer for", "team/added:1.0", "k8s/pod.yaml:8"]);
+    verify(&files).exits(2).has_empty_stdout().prints(&["has no proof of", "team/added:1.0", "k8s/pod.yaml:8"]);
     user.write("empty.Dockerfile", "FROM scratch\n");
     let ran = verify(&["-f", "empty.Dockerfile"]).exits(0);
     assert!(!ran.stdout.contains("ok "), "a file that names nothing asks about nothing: {ran:?}");

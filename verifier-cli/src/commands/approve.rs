@@ -1,4 +1,4 @@
-//! `taglog approve`: a person has looked at a digest, and lets it pass.
+//! `taglog approve`: records that a person reviewed a digest and lets it pass.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -10,17 +10,18 @@ use taglog_proto::{
 
 use super::{
     context::{Failure, Format, Global, Report, exit},
-    judging, output,
+    output,
     session::{self, Logs, now, parse_reference},
+    verification,
 };
 use taglog_log_client::lookup::LogLookup;
 use taglog_policy::{
-    Case, Demands, Judgement, Policy, judge,
+    Demands, Evaluation, EvaluationInput, Policy, evaluate,
     lock::{Approval, Lock},
 };
-use taglog_verify::Rules;
+use taglog_verify::VerificationOptions;
 
-/// Record that a person has looked at a digest of a tag, and lets it pass
+/// Record that a person has reviewed a digest of a tag, and lets it pass
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 Examples:
@@ -29,7 +30,7 @@ Examples:
 
 Writes a line into taglog.lock, beside the policy or in the working directory, for code review: image, digest, day, \
 who, why. From then on 'taglog verify' lets exactly that digest pass under that tag, whatever else the tag has been, \
-with the verdict 'approved'. A witness that counts must have sighted the digest under the tag, unless --unseen is given.
+with the verdict 'approved'. A trusted witness must have sighted the digest under the tag, unless --unseen is given.
 
 {}", super::context::EXIT_CODES))]
 pub struct ApproveArgs {
@@ -47,15 +48,15 @@ pub struct ApproveArgs {
     unseen: bool,
 }
 
-/// What one log says of the digest before it is approved.
-struct Known {
+/// The state of the tag in one log before the approval.
+struct LogState {
     log: String,
     report: ImageReport,
     demands: Demands,
-    judgement: Judgement,
+    evaluation: Evaluation,
 }
 
-/// Look the image up, see that the digest was sighted, write the line.
+/// Looks the image up, checks that the digest was sighted, and adds the approval.
 pub async fn run(global: &Global, args: ApproveArgs) -> Result<Report, Failure> {
     let policy = session::policy(global)?;
     let (path, lock) = session::lock(&policy)?;
@@ -64,18 +65,18 @@ pub async fn run(global: &Global, args: ApproveArgs) -> Result<Report, Failure> 
     let logged = policy.logged_name(&image);
     let approval =
         Approval::new(logged.clone(), digest, &args.reason, args.by.as_deref(), now()).map_err(Failure::usage)?;
-    let known = if args.unseen { Vec::new() } else { look(global, &policy, &lock, &logged, digest).await? };
-    if !args.unseen && !known.iter().any(|known| known.sighted(digest)) {
-        return Ok(not_sighted(global, &known, &logged, digest));
+    let states = if args.unseen { Vec::new() } else { look_up(global, &policy, &lock, &logged, digest).await? };
+    if !args.unseen && !states.iter().any(|state| state.sighted(digest)) {
+        return Ok(not_sighted(global, &states, &logged, digest));
     }
     Lock::update(&path, approval.clone()).map_err(Failure::usage)?;
     let output = match global.output {
         Format::Text => {
-            let before = before_text(&known, &lock, &logged);
+            let before = before_text(&states, &lock, &logged);
             format!("{before}approved    {logged}@{digest}\n            recorded in {}\n", path.display())
         }
         Format::Json => {
-            let before: Vec<Value> = known.iter().map(Known::json).collect();
+            let before: Vec<Value> = states.iter().map(LogState::json).collect();
             let Approval { date, by, reason, .. } = &approval;
             let approved = json!({ "date": date, "by": by, "reason": reason, "lock": path.display().to_string() });
             let (image, digest) = (logged.to_string(), digest.to_string());
@@ -86,29 +87,35 @@ pub async fn run(global: &Global, args: ApproveArgs) -> Result<Report, Failure> 
 }
 
 /// One look-up in each log, verified; the registry is not asked.
-async fn look(
+async fn look_up(
     global: &Global,
     policy: &Policy,
     lock: &Lock,
     logged: &Image,
     digest: Digest,
-) -> Result<Vec<Known>, Failure> {
-    let rules = Rules { policy: policy.clone(), lock: lock.clone(), locked: false, settled: false, platform: None };
-    let verifier = judging::verifier(global, &Logs::open(global, policy)?, rules)?;
-    let looked = verifier.look_up(std::slice::from_ref(logged)).await?;
-    let known = |looked: &LogLookup| -> Result<Known, Failure> {
-        let report = looked.report(logged).ok_or_else(|| Failure::failed("the log did not answer"))?.clone();
-        let (demands, approved) = (policy.demands(logged).in_log(&looked.log), lock.approved(logged));
-        let served = Some(digest);
-        let case = Case { report: &report, served, demands: &demands, approved: &approved, now: now() };
-        let judgement = judge(&case);
-        Ok(Known { log: looked.log.clone(), report, demands, judgement })
+) -> Result<Vec<LogState>, Failure> {
+    let options = VerificationOptions {
+        policy: policy.clone(),
+        lock: lock.clone(),
+        locked: false,
+        settled: false,
+        platform: None,
     };
-    looked.iter().map(known).collect()
+    let verifier = verification::verifier(global, &Logs::open(global, policy)?, options)?;
+    let lookups = verifier.look_up(std::slice::from_ref(logged)).await?;
+    let state = |lookup: &LogLookup| -> Result<LogState, Failure> {
+        let report = lookup.report(logged).ok_or_else(|| Failure::failed("the log did not answer"))?.clone();
+        let (demands, approved) = (policy.demands(logged).in_log(&lookup.log), lock.approved(logged));
+        let served = Some(digest);
+        let input = EvaluationInput { report: &report, served, demands: &demands, approved: &approved, now: now() };
+        let evaluation = evaluate(&input);
+        Ok(LogState { log: lookup.log.clone(), report, demands, evaluation })
+    };
+    lookups.iter().map(state).collect()
 }
 
-impl Known {
-    /// Whether a witness whose word counts has sighted the digest.
+impl LogState {
+    /// Whether a trusted witness has sighted the digest.
     fn sighted(&self, digest: Digest) -> bool {
         self.report.witnesses.iter().any(|witness| {
             let trusted = self.demands.trusts(&witness.line.witness);
@@ -122,33 +129,33 @@ impl Known {
     }
 
     fn json(&self) -> Value {
-        output::log_answer_json(&self.log, &self.judgement, Some(&self.report))
+        output::log_evaluation_json(&self.log, &self.evaluation, Some(&self.report))
     }
 }
 
-/// What the tag was and is, and what was approved before.
-fn before_text(known: &[Known], lock: &Lock, logged: &Image) -> String {
+/// The history of the tag, and earlier approvals.
+fn before_text(states: &[LogState], lock: &Lock, logged: &Image) -> String {
     let mut text = String::new();
-    for Known { log, report, judgement, .. } in known {
-        text += &format!("{:<10}  {logged} in {log}\n            {}\n", judgement.verdict, judgement.reason);
+    for LogState { log, report, evaluation, .. } in states {
+        text += &format!("{:<10}  {logged} in {log}\n            {}\n", evaluation.verdict, evaluation.reason);
         text += &output::history_lines(report, "            ");
     }
-    for before in lock.of(logged).filter(|_| !known.is_empty()) {
+    for before in lock.of(logged).filter(|_| !states.is_empty()) {
         text += &format!("            {} was approved on {}: {}\n", before.digest, before.date, before.reason);
     }
     text
 }
 
-fn not_sighted(global: &Global, known: &[Known], logged: &Image, digest: Digest) -> Report {
+fn not_sighted(global: &Global, states: &[LogState], logged: &Image, digest: Digest) -> Report {
     let note = format!(
-        "{logged}: no witness that counts has sighted {digest} under this tag, nothing was approved; check the digest, or \
-         wait for the witnesses; --unseen approves it all the same"
+        "nothing was approved: no trusted witness has sighted {digest} under {logged}; check the digest, wait for the \
+         witnesses, or approve it anyway with --unseen"
     );
     let output = match global.output {
-        Format::Text => known.iter().map(|known| output::history_lines(&known.report, "  ")).collect(),
+        Format::Text => states.iter().map(|state| output::history_lines(&state.report, "  ")).collect(),
         Format::Json => {
             let (image, digest) = (logged.to_string(), digest.to_string());
-            let before: Vec<Value> = known.iter().map(Known::json).collect();
+            let before: Vec<Value> = states.iter().map(LogState::json).collect();
             format!("{}\n", json!({ "image": image, "digest": digest, "approved": null, "before": before }))
         }
     };

@@ -33,8 +33,8 @@ Examples:
   taglog audit --policy deploy/taglog.toml
   taglog audit --output json | jq '.retagged[] | select(.passes | not)'
 
-Retagged tags are listed with the verdict that policy has on their history, as 'taglog verify' would judge it: whose \
-word counts, what may move (rules, then the shipped profiles), what was approved in taglog.lock. It is judged as of the \
+Retagged tags are listed with the verdict that policy has on their history, as 'taglog verify' would evaluate it: whose \
+word counts, what may move (rules, then the shipped profiles), what was approved in taglog.lock. It is evaluated as of the \
 log's last seal and by the log alone: no registry is asked, so there is no 'behind' or 'mismatch', and no manifest is \
 compared, so what is 'retagged' here 'taglog verify' may find 'rebuilt'. No verdict changes the exit code.
 
@@ -84,7 +84,7 @@ pub async fn run(global: &Global, args: AuditArgs) -> Result<Report, Failure> {
     if outcome.complete && outcome.behind.is_none() {
         session.memory.advance(log_key, remembered.as_ref(), &checkpoint).map_err(Failure::usage)?;
     }
-    let classes = Classes::judge(&auditor, &policy, &lock).map_err(auditor_failure)?;
+    let classes = Classes::evaluate(&auditor, &policy, &lock).map_err(auditor_failure)?;
     let report = AuditReport {
         auditor: &auditor,
         checkpoint: checkpoint.unverified(),

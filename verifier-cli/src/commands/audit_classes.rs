@@ -1,4 +1,4 @@
-//! What a policy thinks of each retagged tag of an audited log.
+//! The verdict of policy on each retagged tag of an audited log.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -9,16 +9,16 @@ use taglog_proto::{
 };
 
 use taglog_audit::{Auditor, AuditorError, retags::retagged};
-use taglog_policy::{Case, Demands, Ignore, Policy, Verdict, judge_history, lock::Lock};
+use taglog_policy::{Demands, EvaluationInput, Ignore, Policy, Verdict, evaluate_history, lock::Lock};
 
-/// What is thought of one retagged tag, by what the log alone can tell.
+/// The verdict on one retagged tag, from its history in the log alone.
 #[derive(Clone, Debug)]
 pub struct Class {
     /// The verdict.
     pub verdict: Verdict,
-    /// Whether it may be deployed by that.
+    /// Whether the verdict passes.
     pub passes: bool,
-    /// One sentence for people.
+    /// Why, in one sentence.
     pub reason: Box<str>,
     /// Policy lets it pass whatever the verdict, for a while.
     pub ignored: Option<Box<Ignore>>,
@@ -29,11 +29,11 @@ pub struct Class {
 pub struct Classes(HashMap<u64, Class>);
 
 impl Classes {
-    /// Judges every retagged tag as of the log's last seal: the same log and the same policy give the same classes.
+    /// Evaluates every retagged tag as of the log's last seal: the same log and the same policy give the same classes.
     ///
     /// # Errors
     /// [`AuditorError`] when the state cannot be read.
-    pub fn judge(auditor: &Auditor, policy: &Policy, lock: &Lock) -> Result<Classes, AuditorError> {
+    pub fn evaluate(auditor: &Auditor, policy: &Policy, lock: &Lock) -> Result<Classes, AuditorError> {
         let Some(now) = auditor.seal().map(|seal| seal.time) else { return Ok(Classes::default()) };
         let mut approved: HashMap<&Image, Vec<Digest>> = HashMap::new();
         for approval in lock.approvals() {
@@ -61,7 +61,7 @@ impl Classes {
 }
 
 fn class(report: &ImageReport, demands: Demands, approved: &[Digest], now: Timestamp) -> Class {
-    let judgement = judge_history(&Case { report, served: None, demands: &demands, approved, now });
+    let evaluation = evaluate_history(&EvaluationInput { report, served: None, demands: &demands, approved, now });
     let ignored = demands.ignore.filter(|ignore| ignore.applies(now)).map(Box::new);
-    Class { verdict: judgement.verdict, passes: judgement.passes, reason: judgement.reason.into(), ignored }
+    Class { verdict: evaluation.verdict, passes: evaluation.passes, reason: evaluation.reason.into(), ignored }
 }

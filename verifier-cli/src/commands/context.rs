@@ -25,7 +25,7 @@ pub fn exit_code(conclusion: Conclusion) -> u8 {
         Conclusion::Passes => exit::OK,
         Conclusion::Fails => exit::VERDICT,
         Conclusion::LeftOut => exit::USAGE,
-        Conclusion::Unanswered => exit::FAILED,
+        Conclusion::Unresolved => exit::FAILED,
         Conclusion::Misbehaved => exit::MISBEHAVED,
     }
 }

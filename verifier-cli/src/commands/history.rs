@@ -1,4 +1,4 @@
-//! `taglog history`: everything a tag has ever pointed to.
+//! `taglog history`: every digest that a tag has pointed to.
 
 use clap::Args;
 use serde_json::json;
@@ -23,7 +23,7 @@ pub struct HistoryArgs {
     image: String,
 }
 
-/// One look-up, verified; the registry is not asked.
+/// Looks the image up in the log; the registry is not asked.
 pub async fn run(global: &Global, args: HistoryArgs) -> Result<Report, Failure> {
     let (image, _) = parse_reference(&args.image)?;
     let session = Session::open(global)?;

@@ -12,7 +12,7 @@ mod evidence;
 mod history;
 mod init;
 mod inspect;
-mod judging;
+
 mod keygen;
 mod man;
 mod mirror;
@@ -27,6 +27,7 @@ mod running;
 mod search;
 mod session;
 mod source_options;
+mod verification;
 mod verify;
 mod verify_output;
 mod witness;

@@ -1,4 +1,4 @@
-//! Histories and verdicts as text and as JSON.
+//! Renders histories, evaluations and the state of a log, as text and as JSON.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use taglog_proto::{entry::Seen, name::WitnessId, policy::Quorate, tag_proof::Ima
 
 use taglog_base::duration::in_words;
 use taglog_log_client::{lookup::CosignedLookup, printable};
-use taglog_policy::{Judgement, Move, TrustedWitness};
+use taglog_policy::{Evaluation, Move, TrustedWitness};
 
 /// One sighting of an image.
 pub struct SightingEvent<'a> {
@@ -16,7 +16,7 @@ pub struct SightingEvent<'a> {
     pub observed: Timestamp,
     pub seen: Seen,
     pub witness: &'a WitnessId,
-    /// Whether this witness had seen the same digest before, and another one since.
+    /// Whether the witness had seen the same digest before, and another one in between.
     pub rollback: bool,
 }
 
@@ -27,7 +27,7 @@ pub fn events(report: &ImageReport) -> Vec<SightingEvent<'_>> {
         let mut before: Vec<Seen> = Vec::new();
         for sighted in &witness.sightings {
             let seen = sighted.sighting.seen;
-            // A tag that was gone and returns with the same digest is not a rollback.
+            // A tag that disappeared and came back unchanged is not rolled back.
             let rollback = before.contains(&seen) && before.last() != Some(&seen);
             if seen != Seen::Gone {
                 before.push(seen);
@@ -58,16 +58,16 @@ pub fn history_lines(report: &ImageReport, indent: &str) -> String {
     text
 }
 
-/// The verdict of one log on an image, as JSON.
-pub fn log_answer_json(log: &str, judgement: &Judgement, report: Option<&ImageReport>) -> Value {
+/// The evaluation of an image in one log, as JSON.
+pub fn log_evaluation_json(log: &str, evaluation: &Evaluation, report: Option<&ImageReport>) -> Value {
     json!({
         "log": log,
-        "verdict": judgement.verdict,
-        "passes": judgement.passes,
-        "warning": judgement.warning,
-        "reason": judgement.reason,
-        "notes": judgement.notes,
-        "moves": judgement.moves.iter().map(move_json).collect::<Vec<_>>(),
+        "verdict": evaluation.verdict,
+        "passes": evaluation.passes,
+        "warning": evaluation.warning,
+        "reason": evaluation.reason,
+        "notes": evaluation.notes,
+        "moves": evaluation.moves.iter().map(move_json).collect::<Vec<_>>(),
         "history": report.map(history_json),
     })
 }
@@ -112,7 +112,7 @@ pub fn history_json(report: &ImageReport) -> Value {
     json!({ "sightings": sightings, "witnesses": witnesses })
 }
 
-/// A trusted witness as JSON: up to which index, in all logs or in named ones.
+/// A trusted witness as JSON, with the index until which it counts, for all logs or for each.
 pub fn trusted_json(trusted: &TrustedWitness) -> Value {
     let anywhere = trusted.until.filter(|_| trusted.until_in.is_empty());
     json!({ "witness": trusted.id.to_string(), "until": anywhere, "untilIn": trusted.until_in })
@@ -138,7 +138,7 @@ pub fn cosignatures_json(cosigned: &Quorate) -> Vec<Value> {
     cosigned.cosignatures.iter().map(row).collect()
 }
 
-/// The checkpoint of a look-up and its cosigners, as lines of text.
+/// The state of the log that an answer refers to, and its cosignatures, as lines of text.
 pub fn log_lines(part: &CosignedLookup, now: Timestamp) -> String {
     let CosignedLookup { lookup, cosigned } = part;
     let (checkpoint, sealed) = (&lookup.checkpoint, lookup.seal.time);
@@ -149,13 +149,10 @@ pub fn log_lines(part: &CosignedLookup, now: Timestamp) -> String {
     }
 }
 
-/// The cosigners and times, as lines of text.
+/// Who cosigned and when, as lines of text.
 pub fn cosigned_lines(cosigned: &Quorate) -> String {
     let good = cosigned.cosignatures.iter().map(|(name, time)| format!("cosigned by {} at {time}\n", printable(name)));
-    let faulty = cosigned
-        .faulty
-        .iter()
-        .map(|name| format!("a cosignature in the name of {} does not verify\n", printable(name)));
+    let faulty = cosigned.faulty.iter().map(|name| format!("a cosignature of {} does not verify\n", printable(name)));
     good.chain(faulty).collect()
 }
 

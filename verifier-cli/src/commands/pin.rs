@@ -1,4 +1,4 @@
-//! `taglog pin`: digests into the files that name images.
+//! `taglog pin`: writes digests into the files that name images.
 
 use std::{
     collections::BTreeSet,
@@ -9,19 +9,19 @@ use clap::Args;
 
 use super::{
     context::{Failure, Global, Report, ReportFormat, exit},
-    judging,
-    pin_report::{Manner, Outcome, Row, report},
+    pin_report::{PinReportOptions, PinStatus, ReportRow, report},
     progress_bar::Bar,
     session::{self, Logs},
     source_options::SourceOptions,
+    verification,
 };
 use taglog_image_sources::{self as sources, FoundImage, LeftOut, Options, SourceFile};
 use taglog_pin::{
-    decide::{Decisions, Fate, Mode, Named, decide},
+    decide::{NamedImage, PinAction, PinDecisions, PinMode, decide},
     rewrite::rewritten,
-    write::{Change, replace_all},
+    write::{FileChange, replace_all},
 };
-use taglog_verify::Rules;
+use taglog_verify::VerificationOptions;
 
 /// Write the digests of images into the files that name them
 #[derive(Debug, Args)]
@@ -37,11 +37,11 @@ repository:tag becomes repository:tag@sha256:…, and every other byte of the fi
 that verify are written, as 'taglog verify' has it; if one image does not verify, no file is
 touched. Each file is replaced whole.
 
-Without --update the images that are pinned already are verified, and stay. With it a pin moves on
+Without --update the images that are pinned already are verified, and keep their pins. With it a pin is updated
 to the newest digest that has settled (was first seen 'min-age' ago, else 24 h), where policy lets
 the tag move, or to the digest that a person approved.
 
-Images that are made of variables cannot be pinned in place: the digest to write is shown.
+Images that contain variables cannot be pinned in place: the digest to write by hand is shown.
 
 {}", super::context::EXIT_CODES))]
 pub struct PinArgs {
@@ -51,7 +51,7 @@ pub struct PinArgs {
     /// Write nothing; fail unless every image is pinned, and every pin verifies
     #[arg(long, conflicts_with_all = ["update", "dry_run"])]
     check: bool,
-    /// Also move pins on, where the tag may move and the new digest verifies and has settled
+    /// Also update pins, where the tag may move and the new digest verifies and has settled
     #[arg(long)]
     update: bool,
     /// Write nothing; print what would change as a patch
@@ -62,17 +62,17 @@ pub struct PinArgs {
 }
 
 impl PinArgs {
-    fn mode(&self) -> Mode {
+    fn mode(&self) -> PinMode {
         match (self.check, self.update) {
-            (true, _) => Mode::Check,
-            (_, true) => Mode::Update,
-            _ => Mode::Pin,
+            (true, _) => PinMode::Check,
+            (_, true) => PinMode::Update,
+            _ => PinMode::Pin,
         }
     }
 }
 
-/// What was read: the files that name images, and what cannot be told from all of them.
-struct Read {
+/// The files that name images, and the references in them that cannot be resolved.
+struct ReadFiles {
     files: Vec<SourceFile>,
     left_out: Vec<LeftOut>,
 }
@@ -80,91 +80,90 @@ struct Read {
 /// Reads the files, decides about every image, and only then writes.
 pub async fn run(global: &Global, args: PinArgs) -> Result<Report, Failure> {
     if !(args.check || matches!(global.report, ReportFormat::Text | ReportFormat::Json)) {
-        return Err(Failure::usage(
-            "--output sarif, junit and github are for 'pin --check': without it give text or json",
-        ));
+        return Err(Failure::usage("--output sarif, junit and github need 'pin --check': without it use text or json"));
     }
     let piped = args.files.iter().any(|path| path == Path::new("-")) && !args.check && !args.dry_run;
     if piped && (args.files.len() > 1 || global.report != ReportFormat::Text) {
-        let want = "name it alone and without --output, or give --check or --dry-run";
-        return Err(Failure::usage(format!("'-' is rewritten to standard output: {want}")));
+        let remedy = "give no other file and no --output, or use --check or --dry-run";
+        return Err(Failure::usage(format!("'-' is rewritten to standard output: {remedy}")));
     }
     let options = args.sources.options();
-    let Read { files, left_out } = read(&args.files, &options)?;
+    let ReadFiles { files, left_out } = read(&args.files, &options)?;
     let decisions = decided(global, args.mode(), &files).await?;
-    let rows: Vec<Row> = files.iter().flat_map(|file| &file.found.images).map(|image| row(image, &decisions)).collect();
-    let blocked = !decisions.misbehaviour.is_empty() || rows.iter().any(Row::blocks);
+    let rows: Vec<ReportRow> =
+        files.iter().flat_map(|file| &file.found.images).map(|image| row(image, &decisions)).collect();
+    let blocked = !decisions.misbehaviour.is_empty() || rows.iter().any(ReportRow::blocks);
     let changes = if blocked || args.check { Vec::new() } else { changes(&files, &options, &decisions)? };
     if !args.dry_run && !piped {
         replace_all(&changes).map_err(Failure::usage)?;
     }
-    let manner = Manner { format: global.report, dry_run: args.dry_run, check: args.check };
-    let report = report(manner, &rows, &left_out, &changes, decisions.misbehaviour)?;
+    let report_options = PinReportOptions { format: global.report, dry_run: args.dry_run, check: args.check };
+    let report = report(report_options, &rows, &left_out, &changes, decisions.misbehaviour)?;
     if piped { filtered(report, files, changes) } else { Ok(report) }
 }
 
-fn read(paths: &[PathBuf], options: &Options) -> Result<Read, Failure> {
+fn read(paths: &[PathBuf], options: &Options) -> Result<ReadFiles, Failure> {
     let (mut files, mut left_out) = (Vec::new(), Vec::new());
     let more = sources::read_each(paths, options, |file| {
         left_out.extend(file.found.left_out.iter().cloned());
         files.push(file);
     });
     left_out.extend(more.map_err(Failure::usage)?);
-    Ok(Read { files, left_out })
+    Ok(ReadFiles { files, left_out })
 }
 
-/// What a file names, as a question; `None` for a digest without a tag.
-fn named(image: &FoundImage) -> Option<Named> {
-    Some(Named { image: image.image().ok()?, pin: image.reference.digest })
+/// The image with its pin; `None` for a digest without a tag.
+fn named(image: &FoundImage) -> Option<NamedImage> {
+    Some(NamedImage { image: image.image().ok()?, pin: image.reference.digest })
 }
 
-async fn decided(global: &Global, mode: Mode, files: &[SourceFile]) -> Result<Decisions, Failure> {
-    let all: BTreeSet<Named> = files.iter().flat_map(|file| &file.found.images).filter_map(named).collect();
+async fn decided(global: &Global, mode: PinMode, files: &[SourceFile]) -> Result<PinDecisions, Failure> {
+    let all: BTreeSet<NamedImage> = files.iter().flat_map(|file| &file.found.images).filter_map(named).collect();
     if all.is_empty() {
-        return Ok(Decisions::default());
+        return Ok(PinDecisions::default());
     }
     let policy = session::policy(global)?;
     let (_, lock) = session::lock(&policy)?;
     let logs = Logs::open(global, &policy)?;
-    let rules = Rules { policy, lock, locked: false, settled: false, platform: None };
-    let verifier = judging::verifier(global, &logs, rules)?.showing(Bar::images(all.len()));
+    let verification_options = VerificationOptions { policy, lock, locked: false, settled: false, platform: None };
+    let verifier = verification::verifier(global, &logs, verification_options)?.with_progress(Bar::images(all.len()));
     Ok(decide(&verifier, mode, &all).await?)
 }
 
-fn row(image: &FoundImage, decisions: &Decisions) -> Row {
-    let decision = named(image).and_then(|named| decisions.of.get(&named)).cloned();
-    let outcome = match decision.as_ref().map(|decision| decision.fate) {
-        None => Outcome::DigestAlone,
-        Some(Fate::Write(digest)) if image.span.is_none() => Outcome::ByHand(digest),
-        Some(Fate::Write(digest)) if image.reference.digest.is_some() => Outcome::Updated(digest),
-        Some(Fate::Write(digest)) => Outcome::Pinned(digest),
-        Some(Fate::Keep) => Outcome::Kept,
-        Some(Fate::Unpinned) => Outcome::NotPinned,
-        Some(Fate::Ignored) => Outcome::Ignored,
-        Some(Fate::Refused) => Outcome::Refused,
-        Some(Fate::Unanswered) => Outcome::Unanswered,
+fn row(image: &FoundImage, decisions: &PinDecisions) -> ReportRow {
+    let decision = named(image).and_then(|named| decisions.by_image.get(&named)).cloned();
+    let status = match decision.as_ref().map(|decision| decision.action) {
+        None => PinStatus::DigestAlone,
+        Some(PinAction::Write(digest)) if image.span.is_none() => PinStatus::ByHand(digest),
+        Some(PinAction::Write(digest)) if image.reference.digest.is_some() => PinStatus::Updated(digest),
+        Some(PinAction::Write(digest)) => PinStatus::Pinned(digest),
+        Some(PinAction::Keep) => PinStatus::Kept,
+        Some(PinAction::Unpinned) => PinStatus::NotPinned,
+        Some(PinAction::Ignored) => PinStatus::Ignored,
+        Some(PinAction::Refused) => PinStatus::Refused,
+        Some(PinAction::Unresolved) => PinStatus::Unresolved,
     };
-    Row { found: image.clone(), outcome, decision }
+    ReportRow { found: image.clone(), status, decision }
 }
 
-fn changes(files: &[SourceFile], options: &Options, decisions: &Decisions) -> Result<Vec<Change>, Failure> {
-    let digest_of = |image: &FoundImage| match decisions.of.get(&named(image)?)?.fate {
-        Fate::Write(digest) => Some(digest),
+fn changes(files: &[SourceFile], options: &Options, decisions: &PinDecisions) -> Result<Vec<FileChange>, Failure> {
+    let digest_of = |image: &FoundImage| match decisions.by_image.get(&named(image)?)?.action {
+        PinAction::Write(digest) => Some(digest),
         _ => None,
     };
     let mut changes = Vec::new();
     for file in files {
         let after = rewritten(file, options, digest_of).map_err(Failure::usage)?;
         if after != file.bytes {
-            changes.push(Change { path: file.path.clone(), before: file.bytes.clone(), after });
+            changes.push(FileChange { path: file.path.clone(), before: file.bytes.clone(), after });
         }
     }
     Ok(changes)
 }
 
-/// Standard input, rewritten, on standard output, and nothing of it unless every image is pinned; what there is to say
-/// is a note.
-fn filtered(report: Report, files: Vec<SourceFile>, changes: Vec<Change>) -> Result<Report, Failure> {
+/// Writes the rewritten standard input to standard output, and nothing unless every image is pinned. The report goes to
+/// the notes.
+fn filtered(report: Report, files: Vec<SourceFile>, changes: Vec<FileChange>) -> Result<Report, Failure> {
     let mut notes: Vec<String> = report.output.lines().map(str::to_owned).collect();
     notes.extend(report.notes);
     let changed = changes.into_iter().map(|change| change.after);

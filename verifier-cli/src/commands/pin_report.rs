@@ -1,4 +1,4 @@
-//! How what was pinned is shown, for people and as JSON.
+//! Renders the result of `taglog pin`, as text and as JSON.
 
 use serde_json::{Value, json};
 use similar::TextDiff;
@@ -10,25 +10,24 @@ use super::{
 };
 use taglog_image_sources::{FoundImage, LeftOut};
 use taglog_log_client::printable;
-use taglog_pin::{decide::Decision, rewrite::pinned_name, write::Change};
+use taglog_pin::{decide::PinDecision, rewrite::pinned_name, write::FileChange};
 
-/// What was asked for.
+/// Options of the report.
 #[derive(Clone, Copy, Debug)]
-pub struct Manner {
-    /// For whom.
+pub struct PinReportOptions {
     pub format: ReportFormat,
-    /// Whether the changes are shown and not made.
+    /// Whether the changes are only shown.
     pub dry_run: bool,
-    /// Whether it is only asked if all is pinned.
+    /// Whether the files are only checked.
     pub check: bool,
 }
 
-/// What became of one name in one file.
+/// The result for one reference in one file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// It had no digest, and got this one.
+pub enum PinStatus {
+    /// It had no digest, and gets this one.
     Pinned(Digest),
-    /// It has this newer digest now.
+    /// It gets this newer digest.
     Updated(Digest),
     /// It is pinned, and verifies.
     Kept,
@@ -38,59 +37,57 @@ pub enum Outcome {
     Ignored,
     /// It has no digest.
     NotPinned,
-    /// It would get this digest if it were a literal.
+    /// It is not a literal: this digest has to be written by hand.
     ByHand(Digest),
     /// It does not verify.
     Refused,
-    /// Its registry could not be asked.
-    Unanswered,
+    /// The registry gave no digest.
+    Unresolved,
 }
 
-/// One name in one file, and what became of it.
+/// One reference in one file, with its result.
 #[derive(Clone, Debug)]
-pub struct Row {
-    /// The name and where it is.
+pub struct ReportRow {
     pub found: FoundImage,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// Why; `None` where nothing was asked.
-    pub decision: Option<Decision>,
+    pub status: PinStatus,
+    /// The decision; `None` for a digest without a tag.
+    pub decision: Option<PinDecision>,
 }
 
-impl Row {
-    /// Whether nothing may be written because of it.
+impl ReportRow {
+    /// Whether it prevents that files are written.
     pub fn blocks(&self) -> bool {
-        matches!(self.outcome, Outcome::Refused | Outcome::Unanswered)
+        matches!(self.status, PinStatus::Refused | PinStatus::Unresolved)
     }
 
     fn exit(&self) -> u8 {
-        match self.outcome {
-            Outcome::Refused | Outcome::NotPinned | Outcome::ByHand(_) => exit::VERDICT,
-            Outcome::Unanswered => exit::FAILED,
+        match self.status {
+            PinStatus::Refused | PinStatus::NotPinned | PinStatus::ByHand(_) => exit::VERDICT,
+            PinStatus::Unresolved => exit::FAILED,
             _ => exit::OK,
         }
     }
 
     fn status(&self, written: bool) -> &'static str {
-        match self.outcome {
-            Outcome::Pinned(_) if written => "pinned",
-            Outcome::Updated(_) if written => "updated",
-            Outcome::Pinned(_) => "to pin",
-            Outcome::Updated(_) => "to update",
-            Outcome::Kept => "kept",
-            Outcome::DigestAlone => "digest alone",
-            Outcome::Ignored => "ignored",
-            Outcome::NotPinned => "not pinned",
-            Outcome::ByHand(_) => "by hand",
-            Outcome::Refused => "refused",
-            Outcome::Unanswered => "not answered",
+        match self.status {
+            PinStatus::Pinned(_) if written => "pinned",
+            PinStatus::Updated(_) if written => "updated",
+            PinStatus::Pinned(_) => "to pin",
+            PinStatus::Updated(_) => "to update",
+            PinStatus::Kept => "kept",
+            PinStatus::DigestAlone => "digest alone",
+            PinStatus::Ignored => "ignored",
+            PinStatus::NotPinned => "not pinned",
+            PinStatus::ByHand(_) => "by hand",
+            PinStatus::Refused => "refused",
+            PinStatus::Unresolved => "not answered",
         }
     }
 
     /// The digest that is or would be written.
     fn digest(&self) -> Option<Digest> {
-        match self.outcome {
-            Outcome::Pinned(digest) | Outcome::Updated(digest) | Outcome::ByHand(digest) => Some(digest),
+        match self.status {
+            PinStatus::Pinned(digest) | PinStatus::Updated(digest) | PinStatus::ByHand(digest) => Some(digest),
             _ => None,
         }
     }
@@ -101,10 +98,10 @@ impl Row {
         let shown = self.digest().map_or_else(|| name.clone(), |digest| pinned_name(&literal, reference, &digest));
         let mut lines = vec![format!("{place}: {}: {}", self.status(written), printable(&shown))];
         let indented = |text: &str| format!("    {}", printable(text));
-        if let Outcome::ByHand(_) = self.outcome {
-            lines.push(indented(&format!("it is written as {name}, which is no literal that could be rewritten")));
+        if let PinStatus::ByHand(_) = self.status {
+            lines.push(indented(&format!("the file has {name}, which is not a literal: write the digest by hand")));
         }
-        if let Some(Decision { verdict, reason, notes, .. }) = &self.decision {
+        if let Some(PinDecision { verdict, reason, notes, .. }) = &self.decision {
             match verdict {
                 Some(verdict) => lines.push(indented(&format!("{verdict}: {reason}"))),
                 None if !reason.is_empty() => lines.push(indented(reason)),
@@ -115,15 +112,15 @@ impl Row {
         lines.join("\n") + "\n"
     }
 
-    /// What 'pin --check' says of it in the formats of CI systems.
+    /// The item of 'pin --check' for the formats of CI systems.
     fn item(&self) -> Item {
-        let (rule, level) = match self.outcome {
-            Outcome::Refused => ("pin-fails", Level::Failure),
-            Outcome::NotPinned | Outcome::ByHand(_) | Outcome::Pinned(_) => ("unpinned", Level::Failure),
-            Outcome::Unanswered => ("unanswered", Level::Problem),
-            Outcome::Ignored => ("unpinned", Level::Ignored),
-            Outcome::DigestAlone => ("untagged", Level::Pass),
-            Outcome::Kept | Outcome::Updated(_) => ("ok", Level::Pass),
+        let (rule, level) = match self.status {
+            PinStatus::Refused => ("pin-fails", Level::Failure),
+            PinStatus::NotPinned | PinStatus::ByHand(_) | PinStatus::Pinned(_) => ("unpinned", Level::Failure),
+            PinStatus::Unresolved => ("unanswered", Level::Problem),
+            PinStatus::Ignored => ("unpinned", Level::Ignored),
+            PinStatus::DigestAlone => ("untagged", Level::Pass),
+            PinStatus::Kept | PinStatus::Updated(_) => ("ok", Level::Pass),
         };
         let decision = self.decision.as_ref();
         let reason = decision.map(|decision| match decision.verdict {
@@ -159,7 +156,7 @@ impl Row {
     }
 }
 
-/// The name as it is written where it is a literal, else what it means.
+/// The reference as written if it is a literal, else the image that it resolves to.
 fn reference_text(found: &FoundImage) -> String {
     match (&found.span, found.image()) {
         (None, Ok(image)) => image.to_string(),
@@ -167,17 +164,17 @@ fn reference_text(found: &FoundImage) -> String {
     }
 }
 
-/// What the command prints, and its exit code: the gravest that applies.
+/// The output of the command, and its exit code: the most severe that applies.
 pub fn report(
-    manner: Manner,
-    rows: &[Row],
+    options: PinReportOptions,
+    rows: &[ReportRow],
     left_out: &[LeftOut],
-    changes: &[Change],
+    changes: &[FileChange],
     misbehaviour: Vec<String>,
 ) -> Result<Report, Failure> {
-    let blocked = !misbehaviour.is_empty() || rows.iter().any(Row::blocks);
-    let written = !blocked && !manner.dry_run && !manner.check;
-    let exits: Vec<u8> = rows.iter().map(Row::exit).collect();
+    let blocked = !misbehaviour.is_empty() || rows.iter().any(ReportRow::blocks);
+    let written = !blocked && !options.dry_run && !options.check;
+    let exits: Vec<u8> = rows.iter().map(ReportRow::exit).collect();
     let exit = match &misbehaviour[..] {
         [_, ..] => exit::MISBEHAVED,
         [] if exits.contains(&exit::VERDICT) => exit::VERDICT,
@@ -187,41 +184,52 @@ pub fn report(
     };
     let mut notes = misbehaviour;
     notes.extend(left_out.iter().map(|LeftOut { place, reason }| format!("{place}: {reason}")));
-    notes.extend(nothing_written(manner, blocked, rows));
+    notes.extend(nothing_written(options, blocked, rows));
     let lines: String = rows.iter().map(|row| row.text(written)).collect();
-    let output = match (manner.format, manner.dry_run) {
+    let output = match (options.format, options.dry_run) {
         (ReportFormat::Text, false) => lines,
         (ReportFormat::Text, true) => {
             notes.splice(0..0, lines.lines().map(str::to_owned));
             patch(changes)
         }
-        (ReportFormat::Json, _) => as_json(manner, rows, left_out, changes, written),
+        (ReportFormat::Json, _) => json_report(options, rows, left_out, changes, written),
         (format, _) => {
-            let items: Vec<Item> = rows.iter().map(Row::item).chain(left_out.iter().map(Item::left_out)).collect();
+            let items: Vec<Item> =
+                rows.iter().map(ReportRow::item).chain(left_out.iter().map(Item::left_out)).collect();
             verify_output::render_items(format, &items, exit, false)?.unwrap_or_default()
         }
     };
     Ok(Report { output, notes, exit })
 }
 
-fn nothing_written(manner: Manner, blocked: bool, rows: &[Row]) -> Option<String> {
+fn nothing_written(options: PinReportOptions, blocked: bool, rows: &[ReportRow]) -> Option<String> {
     if rows.is_empty() {
         return Some("nothing to pin: these files name no image".to_owned());
     }
     let refused = rows.iter().filter(|row| row.blocks()).count();
-    let wanted = blocked && !manner.check;
-    wanted
-        .then(|| format!("nothing is written: {refused} of {} images do not verify or could not be asked", rows.len()))
+    let wanted = blocked && !options.check;
+    wanted.then(|| {
+        format!(
+            "nothing is written: {refused} of {} images do not verify or have no digest from their registry",
+            rows.len()
+        )
+    })
 }
 
-fn as_json(manner: Manner, rows: &[Row], left_out: &[LeftOut], changes: &[Change], written: bool) -> String {
+fn json_report(
+    options: PinReportOptions,
+    rows: &[ReportRow],
+    left_out: &[LeftOut],
+    changes: &[FileChange],
+    written: bool,
+) -> String {
     let images: Vec<Value> = rows.iter().map(|row| row.json(written)).collect();
     let files: Vec<String> = changes.iter().map(|change| change.path.display().to_string()).collect();
     let left_out: Vec<Value> = left_out
         .iter()
         .map(|LeftOut { place, reason }| json!({ "file": place.file, "line": place.line, "reason": reason }))
         .collect();
-    let patch = manner.dry_run.then(|| patch(changes));
+    let patch = options.dry_run.then(|| patch(changes));
     let report = json!({
         "written": written && !changes.is_empty(),
         "images": images,
@@ -232,9 +240,9 @@ fn as_json(manner: Manner, rows: &[Row], left_out: &[LeftOut], changes: &[Change
     format!("{report}\n")
 }
 
-/// The changes as a patch.
-fn patch(changes: &[Change]) -> String {
-    let one = |change: &Change| {
+/// The changes as a unified diff.
+fn patch(changes: &[FileChange]) -> String {
+    let one = |change: &FileChange| {
         let name = printable(&change.path.display().to_string());
         let (before, after) = (String::from_utf8_lossy(&change.before), String::from_utf8_lossy(&change.after));
         let diff = TextDiff::from_lines(&*before, &*after);

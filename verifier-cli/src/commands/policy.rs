@@ -1,4 +1,4 @@
-//! `taglog policy`: what a policy says, and which line of it applies to an image.
+//! `taglog policy`: checks a policy, and explains what applies to an image.
 
 use std::{collections::BTreeSet, fmt::Write as _, path::Path, path::PathBuf};
 
@@ -18,10 +18,10 @@ use taglog_base::duration::exactly;
 use taglog_log_client::printable;
 use taglog_policy::{
     Demands, FILE_NAME, Policy, TrustedWitness, WARN_AGE,
-    check::{Gravity, Remark, remarks, strangers},
+    check::{Diagnostic, Severity, diagnostics, unlisted_witnesses},
     lock::{Approval, Lock},
 };
-use taglog_verify::Log;
+use taglog_verify::TrustedLog;
 
 /// Check a policy, and show which line of it applies to an image and why
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ enum PolicyCommand {
     Explain(ExplainArgs),
 }
 
-/// Check that a policy can be read, and that all of it can be meant
+/// Check that a policy can be read and has no mistakes
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -44,14 +44,14 @@ Examples:
   taglog policy check deploy/taglog.toml
   taglog policy check --online
 
-Reads the policy, the trust file that it names and the lock beside it. Problems are rules that never decide anything, and \
-images that are ignored no more. Images that are judged again within 14 days are worth a note.
+Reads the policy, the trust file that it names and the lock beside it. Problems are rules without effect, and an 'ignore' that \
+has ended. An 'ignore' that ends within 14 days is a note.
 
-Asks nobody, unless --online is given: then the log is asked for its roster (GET /api/v1/log, on its word alone), and a \
-problem is also a witness that the policy names and the roster does not have.
+Works without network, unless --online is given: then the log is asked for its roster (GET /api/v1/log, without a proof), \
+and a witness that the policy names and the roster does not have is a problem too.
 
 Exit codes:
-  0  all of it can be meant
+  0  there are no problems
   1  there are problems
   2  the policy, its trust file or its lock cannot be read, or there is none
   3  with --online: the log could not be asked, or it is not the trusted one")]
@@ -71,7 +71,7 @@ Examples:
   taglog policy explain busybox:1.36.1
   taglog policy explain --policy none --output json registry.k8s.io/pause:3.10
 
-Asks nobody. What publishers promise is a list that is shipped with taglog; each line of it names its source.")]
+Works without network. What publishers document about their tags is a list shipped with taglog; each entry names its source.")]
 struct ExplainArgs {
     /// Images: repository:tag
     #[arg(value_name = "IMAGE", required = true)]
@@ -91,33 +91,35 @@ async fn check(global: &Global, args: &CheckArgs) -> Result<Report, Failure> {
         Some(path) => Policy::read(path).map_err(Failure::usage)?,
         None => session::policy(global)?,
     };
-    let none = || format!("there is no {FILE_NAME} here, nor in a directory above: name one");
+    let none = || format!("there is no {FILE_NAME} in this directory or above it: name a policy file");
     let path = policy.path().ok_or_else(|| Failure::usage(none()))?.to_owned();
     if let Some(trust) = policy.trust_path() {
         session::check_until(&policy, &session::trust_file(&trust)?)?;
     }
     let (_, lock) = session::lock(&policy)?;
     let roster = if args.online { Some(roster(global, &policy).await?) } else { None };
-    let mut remarks = remarks(&policy, now());
-    remarks.extend(roster.iter().flat_map(|roster| strangers(&policy, roster)));
-    remarks.sort_by_key(|remark| remark.line);
-    let problems = remarks.iter().any(|remark| remark.gravity == Gravity::Problem);
+    let mut found = diagnostics(&policy, now());
+    found.extend(roster.iter().flat_map(|roster| unlisted_witnesses(&policy, roster)));
+    found.sort_by_key(|diagnostic| diagnostic.line);
+    let problems = found.iter().any(|diagnostic| diagnostic.severity == Severity::Problem);
     let output = match global.output {
-        Format::Json => format!("{}\n", check_json(&path, &policy, &lock, &remarks, roster.as_ref())),
-        Format::Text => check_text(&path, &policy, &lock, &remarks, roster.as_ref()),
+        Format::Json => format!("{}\n", check_json(&path, &policy, &lock, &found, roster.as_ref())),
+        Format::Text => check_text(&path, &policy, &lock, &found, roster.as_ref()),
     };
     Ok(Report { output, notes: Vec::new(), exit: if problems { exit::VERDICT } else { exit::OK } })
 }
 
-/// The witnesses of the trusted logs, on their word alone: enough to find what is misspelled.
+/// The witnesses in the rosters that the logs serve, without a proof: enough to find a mistyped id.
 async fn roster(global: &Global, policy: &Policy) -> Result<BTreeSet<WitnessId>, Failure> {
     let mut all = BTreeSet::new();
-    for Log { client, trust } in Logs::open(global, policy)?.clients()? {
+    for TrustedLog { client, trust } in Logs::open(global, policy)?.clients()? {
         let description = client.description().await.map_err(Failure::failed)?;
         let trusted = trust.log.to_string();
         if description.vkey != trusted {
             let other = printable(&description.vkey);
-            return Err(Failure::failed(format!("the log there is {other}, and the trust file names {trusted}")));
+            return Err(Failure::failed(format!(
+                "the log at that address is {other}, but the trust file names {trusted}"
+            )));
         }
         for vkey in &description.roster.witnesses {
             let failed = |error: &dyn std::fmt::Display| Failure::failed(format!("the log's roster: {error}"));
@@ -133,30 +135,30 @@ fn check_text(
     path: &Path,
     policy: &Policy,
     lock: &Lock,
-    remarks: &[Remark],
+    diagnostics: &[Diagnostic],
     roster: Option<&BTreeSet<WitnessId>>,
 ) -> String {
     let (path, rules, approvals) = (path.display(), policy.rules().len(), lock.approvals().len());
-    let remarks: String = remarks.iter().map(|remark| format!("{path}: {remark}\n")).collect();
+    let diagnostics: String = diagnostics.iter().map(|diagnostic| format!("{path}: {diagnostic}\n")).collect();
     let trusted = policy.trusted().len();
     let witnesses = match roster {
         _ if trusted == 0 => String::new(),
         Some(roster) => format!(", {trusted} witnesses (the log's roster has {})", roster.len()),
-        None => format!(", {trusted} witnesses (whether the log knows them, --online tells)"),
+        None => format!(", {trusted} witnesses (--online compares them with the log's roster)"),
     };
-    format!("{remarks}{path}: {rules} rules, {approvals} approved digests{witnesses}\n")
+    format!("{diagnostics}{path}: {rules} rules, {approvals} approved digests{witnesses}\n")
 }
 
 fn check_json(
     path: &Path,
     policy: &Policy,
     lock: &Lock,
-    remarks: &[Remark],
+    diagnostics: &[Diagnostic],
     roster: Option<&BTreeSet<WitnessId>>,
 ) -> Value {
-    let remark = |remark: &Remark| {
-        let gravity = if remark.gravity == Gravity::Problem { "problem" } else { "note" };
-        json!({ "line": remark.line, "gravity": gravity, "what": remark.what })
+    let diagnostic = |diagnostic: &Diagnostic| {
+        let gravity = if diagnostic.severity == Severity::Problem { "problem" } else { "note" };
+        json!({ "line": diagnostic.line, "gravity": gravity, "what": diagnostic.message })
     };
     json!({
         "policy": path.display().to_string(),
@@ -164,12 +166,12 @@ fn check_json(
         "approved": lock.approvals().len(),
         "trusted": policy.trusted().len(),
         "roster": roster.map(|roster| roster.iter().map(WitnessId::to_string).collect::<Vec<_>>()),
-        "remarks": remarks.iter().map(remark).collect::<Vec<_>>(),
+        "remarks": diagnostics.iter().map(diagnostic).collect::<Vec<_>>(),
     })
 }
 
-/// One image, and all that applies to it.
-struct Explained<'a> {
+/// What policy demands of one image.
+struct ImagePolicy<'a> {
     image: Image,
     logged: Image,
     demands: Demands,
@@ -179,17 +181,17 @@ struct Explained<'a> {
 fn explain(global: &Global, args: &ExplainArgs) -> Result<Report, Failure> {
     let policy = session::policy(global)?;
     let (_, lock) = session::lock(&policy)?;
-    let mut explained = Vec::new();
+    let mut images = Vec::new();
     for text in &args.images {
         let (image, _) = parse_reference(text)?;
         let logged = policy.logged_name(&image);
         let (demands, approvals) = (policy.demands(&logged), lock.of(&logged).collect());
-        explained.push(Explained { image, logged, demands, approvals });
+        images.push(ImagePolicy { image, logged, demands, approvals });
     }
     let output = match global.output {
-        Format::Text => explained.iter().map(explained_text).collect(),
+        Format::Text => images.iter().map(image_policy_text).collect(),
         Format::Json => {
-            let images: Vec<Value> = explained.iter().map(explained_json).collect();
+            let images: Vec<Value> = images.iter().map(image_policy_json).collect();
             let path = policy.path().map(|path| path.display().to_string());
             format!("{}\n", json!({ "policy": path, "images": images }))
         }
@@ -197,8 +199,8 @@ fn explain(global: &Global, args: &ExplainArgs) -> Result<Report, Failure> {
     Ok(Report::done(output))
 }
 
-fn explained_text(explained: &Explained) -> String {
-    let Explained { image, logged, demands, approvals } = explained;
+fn image_policy_text(policy: &ImagePolicy) -> String {
+    let ImagePolicy { image, logged, demands, approvals } = policy;
     let min_age = match demands.min_age {
         Some(min_age) => format!("{}, a younger digest fails", exactly(min_age)),
         None => format!("none, a digest younger than {} is new and passes with a warning", exactly(WARN_AGE)),
@@ -218,7 +220,7 @@ fn explained_text(explained: &Explained) -> String {
     }
     rows.extend(demands.trusted.iter().map(|witness| ("trusted", format!("{}{}", witness.id, until_text(witness)))));
     if let Some(ignore) = &demands.ignore {
-        let over = if ignore.applies(now()) { "" } else { " (which is over)" };
+        let over = if ignore.applies(now()) { "" } else { " (which has ended)" };
         rows.push(("ignored", format!("until {}{over}: {}", ignore.until, ignore.reason)));
     }
     rows.extend(approvals.iter().map(|approval| {
@@ -241,8 +243,8 @@ fn until_text(witness: &TrustedWitness) -> String {
     }
 }
 
-fn explained_json(explained: &Explained) -> Value {
-    let Explained { image, logged, demands, approvals } = explained;
+fn image_policy_json(policy: &ImagePolicy) -> Value {
+    let ImagePolicy { image, logged, demands, approvals } = policy;
     let trusted = demands.trusted.iter().map(output::trusted_json);
     let ignore = demands.ignore.as_ref().map(|ignore| {
         let applies = ignore.applies(now());

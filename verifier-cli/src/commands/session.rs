@@ -21,7 +21,7 @@ use taglog_log_client::{
 };
 use taglog_oci_registry::{Registry, RegistryOptions};
 use taglog_policy::{Policy, lock::Lock};
-use taglog_verify::Log;
+use taglog_verify::TrustedLog;
 
 /// The path of a file in the user's configuration directory.
 pub fn config_path(name: &str) -> Result<PathBuf, Failure> {
@@ -84,9 +84,10 @@ impl Logs {
         Ok(Logs { trusted: file.logs().to_vec(), memory: memory(global)?, timeout: global.timeout() })
     }
 
-    pub fn clients(&self) -> Result<Vec<Log>, Failure> {
-        let log = |trust: &Trust| -> Result<Log, Failure> {
-            Ok(Log { client: client(trust, self.timeout)?, trust: trust.clone() })
+    /// The ways to them.
+    pub fn clients(&self) -> Result<Vec<TrustedLog>, Failure> {
+        let log = |trust: &Trust| -> Result<TrustedLog, Failure> {
+            Ok(TrustedLog { client: client(trust, self.timeout)?, trust: trust.clone() })
         };
         self.trusted.iter().map(log).collect()
     }

@@ -1,4 +1,4 @@
-//! `taglog verify`: may these images be deployed?
+//! `taglog verify`: checks whether images may be deployed.
 
 use std::{
     path::{Path, PathBuf},
@@ -10,19 +10,19 @@ use taglog_proto::name::{Tag, WitnessId};
 
 use super::{
     context::{Failure, Global, Report},
-    judging::{self, Questions},
     progress_bar::Bar,
     session::{self, Logs},
     source_options::SourceOptions,
-    verify_output::{Manner, ReportArgs, report},
+    verification::{self, ImageQueries},
+    verify_output::{OutputOptions, ReportArgs, report},
 };
 use taglog_base::duration::parse_duration;
 use taglog_image_sources as sources;
 use taglog_policy::Overrides;
 use taglog_verify::platform::Platform;
 use taglog_verify::{
-    Rules, Verification,
-    saved::{self, FileError},
+    Verification, VerificationOptions,
+    saved::{self, ProofFileError},
 };
 
 /// Check that images are what their tags have always been
@@ -44,15 +44,15 @@ Verdicts:
   approved    the tag has moved, and a person approved this digest (taglog.lock)      passes
   rebuilt     the tag has moved, and it looks like a rebuild on a new base            passes, warns
   new         first seen not long ago, or by too few witnesses                        warns or fails
-  disputed    one witness stands alone against the others                             fails
+  disputed    one witness contradicts all others                                      fails
   retagged    the tag has pointed to more than one digest                             fails
   behind      the registry serves an older digest of a tag that may move              fails
   mismatch    the registry serves a digest that no witness has seen                   fails
   unknown     nothing is logged for the tag                                           fails
   uncovered   nothing is logged for the whole repository                              fails
-  stale       what is known is too old                                                fails
-  incomplete  a log did not give whole lists                                          fails
-  misbehaved  a proof is false, or the log contradicts itself; what shows it is kept  fails
+  stale       the state of the log or of the witnesses is too old                     fails
+  incomplete  a log did not give complete lists                                       fails
+  misbehaved  a proof is false, or the log contradicts itself; the evidence is kept   fails
 
 {}", super::context::EXIT_CODES))]
 pub struct VerifyArgs {
@@ -70,7 +70,7 @@ pub struct VerifyArgs {
     /// With --print-digest: not what the registry serves, but the newest digest that is old enough (min-age, else 24 h)
     #[arg(long, requires = "print_digest")]
     settled: bool,
-    /// Let only digests pass that stand in taglog.lock
+    /// Let only digests pass that are in taglog.lock
     #[arg(long)]
     locked: bool,
     /// Let this platform's own manifest pass where the index that lists it passes, as in linux/amd64
@@ -108,23 +108,24 @@ pub struct VerifyArgs {
 
 /// One look-up for all images in each log, the registries in parallel, a verdict for each image.
 pub async fn run(global: &Global, args: VerifyArgs) -> Result<Report, Failure> {
-    let rules = rules(global, &args)?;
-    let mut questions = Questions::of_arguments(&args.images)?;
+    let options = options(global, &args)?;
+    let mut queries = ImageQueries::of_arguments(&args.images)?;
     let found = sources::read_with(&args.file, &args.sources.options()).map_err(Failure::usage)?;
-    questions.add_found(&found);
-    let logs = Logs::open(global, &rules.policy)?;
-    let manner = Manner { format: global.report, print_digest: args.print_digest, reports: args.reports.clone() };
-    let untagged = std::mem::take(&mut questions.untagged);
+    queries.add_found(&found);
+    let logs = Logs::open(global, &options.policy)?;
+    let output =
+        OutputOptions { format: global.report, print_digest: args.print_digest, reports: args.reports.clone() };
+    let untagged = std::mem::take(&mut queries.untagged);
     let verification = match &args.offline {
-        // Files that name nothing must not ask about everything.
-        Some(_) if questions.all.is_empty() && !args.file.is_empty() => Verification::default(),
-        Some(path) => offline(&args, &logs, &rules, path, questions).await?,
-        None => online(global, &args, &logs, rules, questions).await?,
+        // Without queries, a proof file answers for all of its images; files that name no image must not cause that.
+        Some(_) if queries.all.is_empty() && !args.file.is_empty() => Verification::default(),
+        Some(path) => offline(&args, &logs, &options, path, queries).await?,
+        None => online(global, &args, &logs, options, queries).await?,
     };
-    report(&manner, &Verification { left_out: found.left_out, untagged, ..verification })
+    report(&output, &Verification { left_out: found.left_out, untagged, ..verification })
 }
 
-fn rules(global: &Global, args: &VerifyArgs) -> Result<Rules, Failure> {
+fn options(global: &Global, args: &VerifyArgs) -> Result<VerificationOptions, Failure> {
     let moving = args.moving.iter().map(|tag| Tag::parse(tag)).collect::<Result<_, _>>().map_err(Failure::usage)?;
     let witnesses =
         args.witness.iter().map(|id| WitnessId::parse(id)).collect::<Result<_, _>>().map_err(Failure::usage)?;
@@ -138,19 +139,25 @@ fn rules(global: &Global, args: &VerifyArgs) -> Result<Rules, Failure> {
     };
     let policy = session::policy(global)?.overriding(overrides);
     let (_, lock) = session::lock(&policy)?;
-    Ok(Rules { policy, lock, locked: args.locked, settled: args.settled, platform: args.platform.clone() })
+    Ok(VerificationOptions {
+        policy,
+        lock,
+        locked: args.locked,
+        settled: args.settled,
+        platform: args.platform.clone(),
+    })
 }
 
 async fn online(
     global: &Global,
     args: &VerifyArgs,
     logs: &Logs,
-    rules: Rules,
-    questions: Questions,
+    options: VerificationOptions,
+    queries: ImageQueries,
 ) -> Result<Verification, Failure> {
-    let verifier = judging::verifier(global, logs, rules)?.showing(Bar::images(questions.all.len()));
-    let verification = verifier.verify(questions.all).await?;
-    if let Some(path) = args.save.as_ref().filter(|_| !verification.looked.is_empty()) {
+    let verifier = verification::verifier(global, logs, options)?.with_progress(Bar::images(queries.all.len()));
+    let verification = verifier.verify(queries.all).await?;
+    if let Some(path) = args.save.as_ref().filter(|_| !verification.lookups.is_empty()) {
         saved::save(path, &verification).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
     }
     Ok(verification)
@@ -159,15 +166,16 @@ async fn online(
 async fn offline(
     args: &VerifyArgs,
     logs: &Logs,
-    rules: &Rules,
+    options: &VerificationOptions,
     path: &Path,
-    questions: Questions,
+    queries: ImageQueries,
 ) -> Result<Verification, Failure> {
-    let answered = saved::verify(path, &logs.trusted, rules, questions.all, args.max_age).await;
+    let answered = saved::verify(path, &logs.trusted, options, queries.all, args.max_age).await;
     answered.map_err(|error| match &error {
-        FileError::Unusable { .. } | FileError::Missing { .. } | FileError::NoProof { .. } | FileError::Policy(_) => {
-            Failure::usage(error)
-        }
-        FileError::InsufficientTrust { .. } => Failure::failed(error),
+        ProofFileError::Unusable { .. }
+        | ProofFileError::Missing { .. }
+        | ProofFileError::NoProof { .. }
+        | ProofFileError::Policy(_) => Failure::usage(error),
+        ProofFileError::InsufficientTrust { .. } => Failure::failed(error),
     })
 }

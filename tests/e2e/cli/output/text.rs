@@ -33,7 +33,7 @@ fn one_line_per_image_history_of_failing_tags_and_totals() {
     let sightings: Vec<&str> = lines[row..].iter().filter(|line| line.contains("  entry ")).copied().collect();
     assert!(sightings[0].contains(&digest("good").to_string()), "{ran:?}");
     assert!(sightings[1].contains(&digest("evil").to_string()) && sightings.len() == 2, "{ran:?}");
-    let totals = "6 images: 3 pass (1 with a warning), 2 could not be told, 1 fails";
+    let totals = "6 images: 3 pass (1 with a warning), 2 without a verdict, 1 fails";
     assert!(lines.contains(&totals), "{ran:?}");
     assert!(!ran.stdout.contains('\x1b'), "no colour in a pipe: {ran:?}");
 }

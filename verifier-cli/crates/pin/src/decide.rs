@@ -1,4 +1,4 @@
-//! What becomes of each image: the digest to write, or why there is none.
+//! Decides for each image which digest to write, or why none.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,273 +9,288 @@ use taglog_proto::{
     time::Timestamp,
 };
 
-use taglog_policy::{Case, Demands, Expectation, Verdict, WARN_AGE, settled};
-use taglog_verify::{Answer, Question, Unanswered, Verification, Verifier, VerifyError};
+use taglog_policy::{Demands, EvaluationInput, Expectation, Verdict, WARN_AGE, newest_settled};
+use taglog_verify::{ImageQuery, ImageResult, UnresolvedImage, Verification, Verifier, VerifyError};
 
-/// What is wanted of the files.
+/// What to do with the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Digests for the images that have none.
+pub enum PinMode {
+    /// Write digests for the images that have none.
     Pin,
-    /// No change, but an answer: is everything pinned, and does every pin still verify?
+    /// Write nothing; check that every image is pinned and every pin still verifies.
     Check,
-    /// As [`Mode::Pin`], and newer digests for pinned images whose tags may move.
+    /// As [`PinMode::Pin`], and write newer digests for pinned images whose tags may move.
     Update,
 }
 
 /// An image as files name it, with its digest if it has one.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Named {
-    /// The image.
+pub struct NamedImage {
     pub image: Image,
-    /// The digest that is written after it.
+    /// The digest in the file.
     pub pin: Option<Digest>,
 }
 
-/// What becomes of an image.
+/// What to do with one image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
-    /// This digest is to be written after it.
+pub enum PinAction {
+    /// Write this digest.
     Write(Digest),
-    /// It is pinned and stays as it is.
+    /// Keep the pin.
     Keep,
-    /// It is not pinned, and stays so.
+    /// The image is not pinned; only with [`PinMode::Check`].
     Unpinned,
-    /// Policy ignores it for now: it passes, but nothing is written that does not verify.
+    /// Policy ignores the image for now: it passes, but its digest does not verify and is not written.
     Ignored,
-    /// It does not verify. Then nothing at all is written.
+    /// The image does not verify. Then no file is changed.
     Refused,
-    /// Its registry could not be asked. Then nothing at all is written.
-    Unanswered,
+    /// The registry gave no digest. Then no file is changed.
+    Unresolved,
 }
 
-/// What becomes of an image, and why.
+/// What to do with one image, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
-    /// What.
-    pub fate: Fate,
-    /// What is thought of the digest in question.
+pub struct PinDecision {
+    pub action: PinAction,
+    /// The verdict on the digest; `None` if nothing was verified.
     pub verdict: Option<Verdict>,
-    /// Why, in one sentence; empty where there is nothing to say.
+    /// Why, in one sentence; may be empty.
     pub reason: String,
-    /// What else a person should know.
+    /// Further facts, one line each.
     pub notes: Vec<String>,
 }
 
-impl Decision {
-    fn new(fate: Fate, answer: &Answer) -> Decision {
-        let judgement = &answer.judgement;
-        let ignored = answer.ignored.iter().map(|ignore| format!("ignored until {}: {}", ignore.until, ignore.reason));
-        Decision {
-            fate,
-            verdict: Some(judgement.verdict),
-            reason: judgement.reason.clone(),
-            notes: judgement.notes.iter().cloned().chain(ignored).collect(),
+impl PinDecision {
+    fn new(action: PinAction, result: &ImageResult) -> PinDecision {
+        let evaluation = &result.evaluation;
+        let ignored = result.ignored.iter().map(|ignore| format!("ignored until {}: {}", ignore.until, ignore.reason));
+        PinDecision {
+            action,
+            verdict: Some(evaluation.verdict),
+            reason: evaluation.reason.clone(),
+            notes: evaluation.notes.iter().cloned().chain(ignored).collect(),
         }
     }
 
-    fn with_note(mut self, note: impl Into<String>) -> Decision {
+    fn with_note(mut self, note: impl Into<String>) -> PinDecision {
         self.notes.insert(0, note.into());
         self
     }
 
-    fn unjudged(fate: Fate, reason: impl Into<String>) -> Decision {
-        Decision { fate, verdict: None, reason: reason.into(), notes: Vec::new() }
+    fn without_verdict(action: PinAction, reason: impl Into<String>) -> PinDecision {
+        PinDecision { action, verdict: None, reason: reason.into(), notes: Vec::new() }
     }
 }
 
-/// A decision for each image, and what logs did that misbehaved.
+/// The decisions for all images.
 #[derive(Debug, Default)]
-pub struct Decisions {
-    /// By image.
-    pub of: BTreeMap<Named, Decision>,
-    /// What each log did that misbehaves, and where that is kept as evidence.
+pub struct PinDecisions {
+    pub by_image: BTreeMap<NamedImage, PinDecision>,
+    /// What each misbehaving log did, and where the evidence is kept.
     pub misbehaviour: Vec<String>,
 }
 
-/// Decides about all images with one look-up in each log; with a second one only where a digest older than the one that the
-/// registry serves is to be written, which then is verified like any other.
-///
-/// # Errors
-/// [`VerifyError`].
-pub async fn decide(verifier: &Verifier, mode: Mode, named: &BTreeSet<Named>) -> Result<Decisions, VerifyError> {
-    let questions = named.iter().flat_map(|named| questions(mode, named)).collect();
-    let heard = Heard::new(verifier.verify(distinct(questions)).await?);
-    let mut decisions = Decisions { of: BTreeMap::new(), misbehaviour: heard.misbehaviour.clone() };
-    let mut asked = Vec::new();
+/// Decides about all images with one look-up in each log. A second look-up verifies digests that are older than the
+/// ones that the registries serve.
+pub async fn decide(
+    verifier: &Verifier,
+    mode: PinMode,
+    named: &BTreeSet<NamedImage>,
+) -> Result<PinDecisions, VerifyError> {
+    let queries = named.iter().flat_map(|named| queries(mode, named)).collect();
+    let results = ResultsByQuery::new(verifier.verify(distinct(queries)).await?);
+    let mut decisions = PinDecisions { by_image: BTreeMap::new(), misbehaviour: results.misbehaviour.clone() };
+    let mut to_verify = Vec::new();
     for named in named {
-        match first(mode, named, &heard) {
-            Next::Decided(decision) => drop(decisions.of.insert(named.clone(), decision)),
-            Next::Verify(candidate) => asked.push((named, candidate)),
+        match first_step(mode, named, &results) {
+            NextStep::Decided(decision) => drop(decisions.by_image.insert(named.clone(), decision)),
+            NextStep::Verify(candidate) => to_verify.push((named, candidate)),
         }
     }
-    let question = |(named, candidate): &(&Named, Digest)| question(&named.image, Some(*candidate));
-    let candidates = Heard::new(verifier.verify(distinct(asked.iter().map(question).collect())).await?);
-    for (named, candidate) in asked {
-        let decision = moved_to(candidate, named, &heard, &candidates);
-        decisions.of.insert(named.clone(), decision);
+    let query = |(named, candidate): &(&NamedImage, Digest)| query(&named.image, Some(*candidate));
+    let candidates = ResultsByQuery::new(verifier.verify(distinct(to_verify.iter().map(query).collect())).await?);
+    for (named, candidate) in to_verify {
+        let decision = decide_candidate(candidate, named, &results, &candidates);
+        decisions.by_image.insert(named.clone(), decision);
     }
     decisions.misbehaviour.extend(candidates.misbehaviour);
     Ok(decisions)
 }
 
-fn question(image: &Image, digest: Option<Digest>) -> Question {
-    Question { image: image.clone(), digest, places: Vec::new() }
+fn query(image: &Image, digest: Option<Digest>) -> ImageQuery {
+    ImageQuery { image: image.clone(), digest, places: Vec::new() }
 }
 
-/// The registry is asked for what has no digest, and for what may get a new one.
-fn questions(mode: Mode, named: &Named) -> Vec<Question> {
-    let served = || question(&named.image, None);
-    let pinned = named.pin.map(|pin| question(&named.image, Some(pin)));
+/// Registries are asked only about images without a digest, and images that may get a new one.
+fn queries(mode: PinMode, named: &NamedImage) -> Vec<ImageQuery> {
+    let served = || query(&named.image, None);
+    let pinned = named.pin.map(|pin| query(&named.image, Some(pin)));
     match (mode, pinned) {
-        (Mode::Check, pinned) => pinned.into_iter().collect(),
-        (Mode::Pin, Some(pinned)) => vec![pinned],
-        (Mode::Update, Some(pinned)) => vec![pinned, served()],
+        (PinMode::Check, pinned) => pinned.into_iter().collect(),
+        (PinMode::Pin, Some(pinned)) => vec![pinned],
+        (PinMode::Update, Some(pinned)) => vec![pinned, served()],
         (_, None) => vec![served()],
     }
 }
 
-fn distinct(mut questions: Vec<Question>) -> Vec<Question> {
+fn distinct(mut queries: Vec<ImageQuery>) -> Vec<ImageQuery> {
     let mut seen = BTreeSet::new();
-    questions.retain(|question| seen.insert((question.image.clone(), question.digest)));
-    questions
+    queries.retain(|query| seen.insert((query.image.clone(), query.digest)));
+    queries
 }
 
-/// What was answered, by what was asked.
-struct Heard {
-    answers: BTreeMap<(Image, Option<Digest>), Answer>,
-    unanswered: BTreeMap<String, String>,
+/// The results of a verification by image and digest.
+struct ResultsByQuery {
+    results: BTreeMap<(Image, Option<Digest>), ImageResult>,
+    unresolved: BTreeMap<String, String>,
     misbehaviour: Vec<String>,
 }
 
-impl Heard {
-    fn new(verification: Verification) -> Heard {
-        let Verification { answers, unanswered, misbehaviour, .. } = verification;
-        let key = |answer: &Answer| (answer.question.image.clone(), answer.question.digest);
-        let problem = |Unanswered { what, problem, .. }: Unanswered| (what, problem);
-        Heard {
-            answers: answers.into_iter().map(|answer| (key(&answer), answer)).collect(),
-            unanswered: unanswered.into_iter().map(problem).collect(),
+impl ResultsByQuery {
+    fn new(verification: Verification) -> ResultsByQuery {
+        let Verification { results, unresolved, misbehaviour, .. } = verification;
+        let key = |result: &ImageResult| (result.query.image.clone(), result.query.digest);
+        let problem = |UnresolvedImage { image, problem, .. }: UnresolvedImage| (image, problem);
+        ResultsByQuery {
+            results: results.into_iter().map(|result| (key(&result), result)).collect(),
+            unresolved: unresolved.into_iter().map(problem).collect(),
             misbehaviour,
         }
     }
 
-    fn of(&self, image: &Image, digest: Option<Digest>) -> Result<&Answer, Decision> {
-        self.answers.get(&(image.clone(), digest)).ok_or_else(|| {
-            let problem = self.unanswered.get(&image.to_string()).cloned();
-            Decision::unjudged(Fate::Unanswered, problem.unwrap_or_else(|| "was not answered".to_owned()))
+    fn of(&self, image: &Image, digest: Option<Digest>) -> Result<&ImageResult, PinDecision> {
+        self.results.get(&(image.clone(), digest)).ok_or_else(|| {
+            let problem = self.unresolved.get(&image.to_string()).cloned();
+            PinDecision::without_verdict(
+                PinAction::Unresolved,
+                problem.unwrap_or_else(|| "it was not verified".to_owned()),
+            )
         })
     }
 }
 
-enum Next {
-    Decided(Decision),
-    /// This digest is to be written, if it verifies.
+enum NextStep {
+    Decided(PinDecision),
+    /// Write this digest, if it verifies.
     Verify(Digest),
 }
 
-fn first(mode: Mode, named: &Named, heard: &Heard) -> Next {
+fn first_step(mode: PinMode, named: &NamedImage, results: &ResultsByQuery) -> NextStep {
     let decided = match (mode, named.pin) {
-        (Mode::Check, None) => Ok(Decision::unjudged(Fate::Unpinned, "")),
-        (Mode::Update, Some(pin)) => return updated(pin, named, heard).unwrap_or_else(Next::Decided),
-        (_, None) => heard.of(&named.image, None).map(pinned),
-        (_, Some(pin)) => heard.of(&named.image, Some(pin)).map(kept),
+        (PinMode::Check, None) => Ok(PinDecision::without_verdict(PinAction::Unpinned, "")),
+        (PinMode::Update, Some(pin)) => return decide_update(pin, named, results).unwrap_or_else(NextStep::Decided),
+        (_, None) => results.of(&named.image, None).map(decide_unpinned),
+        (_, Some(pin)) => results.of(&named.image, Some(pin)).map(keep_or_refuse),
     };
-    Next::Decided(decided.unwrap_or_else(|unanswered| unanswered))
+    NextStep::Decided(decided.unwrap_or_else(|unresolved| unresolved))
 }
 
-/// An image without a digest gets the one that was verified.
-fn pinned(answer: &Answer) -> Decision {
-    let judgement = &answer.judgement;
-    let fate = match judgement.digest.filter(|_| judgement.passes) {
-        Some(digest) => Fate::Write(digest),
-        None if answer.passes() => Fate::Ignored,
-        None => Fate::Refused,
+/// An image without a digest gets the one that passed.
+fn decide_unpinned(result: &ImageResult) -> PinDecision {
+    let evaluation = &result.evaluation;
+    let action = match evaluation.digest.filter(|_| evaluation.passes) {
+        Some(digest) => PinAction::Write(digest),
+        None if result.passes() => PinAction::Ignored,
+        None => PinAction::Refused,
     };
-    Decision::new(fate, answer)
+    PinDecision::new(action, result)
 }
 
-/// A pin stays while it verifies. That a tag which may move has moved on is what pins are for.
-fn kept(answer: &Answer) -> Decision {
-    match answer.judgement.verdict {
-        Verdict::Behind => Decision::new(Fate::Keep, answer).with_note("a newer digest can be had with --update"),
-        _ if answer.passes() => Decision::new(Fate::Keep, answer),
-        _ => Decision::new(Fate::Refused, answer),
+/// A pin is kept while it verifies. A tag that may move may have moved on since.
+fn keep_or_refuse(result: &ImageResult) -> PinDecision {
+    match result.evaluation.verdict {
+        Verdict::Behind => {
+            PinDecision::new(PinAction::Keep, result).with_note("a newer digest is available: run with --update")
+        }
+        _ if result.passes() => PinDecision::new(PinAction::Keep, result),
+        _ => PinDecision::new(PinAction::Refused, result),
     }
 }
 
-/// What `--update` makes of a pin.
-fn updated(pin: Digest, named: &Named, heard: &Heard) -> Result<Next, Decision> {
-    let old = heard.of(&named.image, Some(pin))?;
-    let served = heard.of(&named.image, None)?;
-    if served.judgement.verdict == Verdict::Approved {
-        return Ok(Next::Decided(moved(pin, served)));
+/// Decides about a pin with `--update`.
+fn decide_update(pin: Digest, named: &NamedImage, results: &ResultsByQuery) -> Result<NextStep, PinDecision> {
+    let old = results.of(&named.image, Some(pin))?;
+    let served = results.of(&named.image, None)?;
+    if served.evaluation.verdict == Verdict::Approved {
+        return Ok(NextStep::Decided(new_pin(pin, served)));
     }
     if old.logs.is_empty() || !may_move(&old.demands) {
-        return Ok(Next::Decided(kept(old)));
+        return Ok(NextStep::Decided(keep_or_refuse(old)));
     }
     let now = Timestamp::from_system_time(std::time::SystemTime::now());
     let logs = in_each_log(old);
-    let case = |(report, demands)| Case { report, served: None, demands, approved: &[], now };
-    let cases: Vec<Case> = logs.iter().map(|(report, demands)| (*report, demands)).map(case).collect();
-    let newest = match settled(&cases, old.demands.min_age.unwrap_or(WARN_AGE)) {
+    let input = |(report, demands)| EvaluationInput { report, served: None, demands, approved: &[], now };
+    let inputs: Vec<EvaluationInput> = logs.iter().map(|(report, demands)| (*report, demands)).map(input).collect();
+    let newest = match newest_settled(&inputs, old.demands.min_age.unwrap_or(WARN_AGE)) {
         Ok(newest) => newest,
-        Err(reason) => return Ok(Next::Decided(kept(old).with_note(format!("no update: {reason}")))),
+        Err(reason) => return Ok(NextStep::Decided(keep_or_refuse(old).with_note(format!("no update: {reason}")))),
     };
     if newest == pin || !is_later(newest, pin, old) {
-        return Ok(Next::Decided(settling(kept(old), served, pin)));
+        return Ok(NextStep::Decided(with_newer_note(keep_or_refuse(old), served, pin)));
     }
-    if served.served == Some(newest) { Ok(Next::Decided(moved(pin, served))) } else { Ok(Next::Verify(newest)) }
+    if served.served == Some(newest) {
+        Ok(NextStep::Decided(new_pin(pin, served)))
+    } else {
+        Ok(NextStep::Verify(newest))
+    }
 }
 
 fn may_move(demands: &Demands) -> bool {
     matches!(demands.expectation, Expectation::Moving | Expectation::Rebuilds)
 }
 
-/// Says why a pin stays though the registry serves something else.
-fn settling(decision: Decision, served: &Answer, pin: Digest) -> Decision {
+/// Notes why the registry's newer digest is not written.
+fn with_newer_note(decision: PinDecision, served: &ImageResult, pin: Digest) -> PinDecision {
     match served.served.filter(|served| *served != pin) {
-        Some(newer) => Decision {
-            notes: vec![format!("the registry serves {newer}, which has not settled yet: {}", served.judgement.reason)],
+        Some(newer) => PinDecision {
+            notes: vec![format!(
+                "the registry serves {newer}, which has not settled yet: {}",
+                served.evaluation.reason
+            )],
             ..decision
         },
         None => decision,
     }
 }
 
-fn moved(pin: Digest, answer: &Answer) -> Decision {
-    match pinned(answer) {
-        Decision { fate: Fate::Write(digest), .. } if digest == pin => kept(answer),
+fn new_pin(pin: Digest, result: &ImageResult) -> PinDecision {
+    match decide_unpinned(result) {
+        PinDecision { action: PinAction::Write(digest), .. } if digest == pin => keep_or_refuse(result),
         decision => decision,
     }
 }
 
-/// The newest digest that has settled is not what the registry serves: it is written if it verifies, or if all that is
-/// to be said against it is that a newer one exists.
-fn moved_to(candidate: Digest, named: &Named, heard: &Heard, candidates: &Heard) -> Decision {
-    let answer = match candidates.of(&named.image, Some(candidate)) {
-        Ok(answer) => answer,
-        Err(unanswered) => return unanswered,
+/// Decides about the newest settled digest if it is not the one that the registry serves: it is written if it verifies,
+/// or if it only fails because there is a newer one.
+fn decide_candidate(
+    candidate: Digest,
+    named: &NamedImage,
+    results: &ResultsByQuery,
+    candidates: &ResultsByQuery,
+) -> PinDecision {
+    let result = match candidates.of(&named.image, Some(candidate)) {
+        Ok(result) => result,
+        Err(unresolved) => return unresolved,
     };
-    if answer.judgement.passes || answer.judgement.verdict == Verdict::Behind {
-        let decision = Decision::new(Fate::Write(candidate), answer);
-        return match heard.of(&named.image, None) {
-            Ok(served) => settling(decision, served, candidate),
+    if result.evaluation.passes || result.evaluation.verdict == Verdict::Behind {
+        let decision = PinDecision::new(PinAction::Write(candidate), result);
+        return match results.of(&named.image, None) {
+            Ok(served) => with_newer_note(decision, served, candidate),
             Err(_) => decision,
         };
     }
-    kept(answer)
+    keep_or_refuse(result)
 }
 
-/// What each log holds of an image, and what is demanded there.
-fn in_each_log(answer: &Answer) -> Vec<(&ImageReport, Demands)> {
-    let logs = answer.logs.iter();
-    logs.filter_map(|log| Some((log.report.as_ref()?, answer.demands.in_log(&log.log)))).collect()
+/// What each log has about an image, and what is demanded in it.
+fn in_each_log(result: &ImageResult) -> Vec<(&ImageReport, Demands)> {
+    let logs = result.logs.iter();
+    logs.filter_map(|log| Some((log.report.as_ref()?, result.demands.in_log(&log.log)))).collect()
 }
 
-/// Whether witnesses that count have sighted `newer` after they last sighted `older`, in every log that has it.
-fn is_later(newer: Digest, older: Digest, answer: &Answer) -> bool {
-    let logs = in_each_log(answer);
+/// Whether trusted witnesses have sighted `newer` after they last sighted `older`, in every log that has it.
+fn is_later(newer: Digest, older: Digest, result: &ImageResult) -> bool {
+    let logs = in_each_log(result);
     let last = |digest: Digest| logs.iter().map(move |(report, demands)| last_sighting(digest, report, demands));
     let mut pairs = last(newer).zip(last(older)).filter(|(newer, _)| newer.is_some()).peekable();
     pairs.peek().is_some() && pairs.all(|(newer, older)| newer > older)

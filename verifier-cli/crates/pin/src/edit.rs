@@ -1,17 +1,17 @@
-//! Text in place of text, and every other byte as it was.
+//! Replaces ranges of bytes, and keeps every other byte.
 
 use std::ops::Range;
 
 use thiserror::Error;
 
-/// New text for some bytes of a file.
+/// New text for a range of bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Edit {
-    /// Where the bytes begin, and where what comes after them begins.
+    /// The first byte that is replaced.
     pub start: usize,
-    /// The end of the bytes, exclusive.
+    /// The end of the range, exclusive.
     pub end: usize,
-    /// What stands there instead.
+    /// The new text.
     pub text: String,
 }
 
@@ -22,29 +22,26 @@ impl Edit {
     }
 }
 
-/// Edits that do not fit a file, or one another.
+/// The edits overlap, or reach beyond the end of the file.
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("two edits of the same bytes, or one beyond the end of the file")]
-pub struct Misfit;
+pub struct EditError;
 
-/// The bytes with every edit made. The same edit twice is made once: two aliases share one anchor.
-///
-/// # Errors
-/// [`Misfit`].
-pub fn apply(bytes: &[u8], mut edits: Vec<Edit>) -> Result<Vec<u8>, Misfit> {
+/// Applies all edits. Equal edits are applied once: two YAML aliases share one anchor.
+pub fn apply(bytes: &[u8], mut edits: Vec<Edit>) -> Result<Vec<u8>, EditError> {
     edits.sort();
     edits.dedup();
     let mut edited = Vec::with_capacity(bytes.len());
     let mut done = 0;
     for edit in edits {
         if edit.start < done || edit.end < edit.start {
-            return Err(Misfit);
+            return Err(EditError);
         }
-        edited.extend_from_slice(bytes.get(done..edit.start).ok_or(Misfit)?);
+        edited.extend_from_slice(bytes.get(done..edit.start).ok_or(EditError)?);
         edited.extend_from_slice(edit.text.as_bytes());
         done = edit.end;
     }
-    edited.extend_from_slice(bytes.get(done..).ok_or(Misfit)?);
+    edited.extend_from_slice(bytes.get(done..).ok_or(EditError)?);
     Ok(edited)
 }
 
@@ -54,29 +51,29 @@ mod tests {
 
     use super::*;
 
-    fn edited(edits: &[(Range<usize>, &str)]) -> Result<String, Misfit> {
+    fn edited(edits: &[(Range<usize>, &str)]) -> Result<String, EditError> {
         let edits = edits.iter().map(|(span, text)| Edit::new(span.clone(), (*text).to_owned())).collect();
         apply(b"0123456789", edits).map(|bytes| String::from_utf8(bytes).unwrap())
     }
 
     #[test]
-    fn edits_in_any_order() {
+    fn edits_apply_in_any_order() {
         assert_eq!(edited(&[]).as_deref(), Ok("0123456789"));
         assert_eq!(edited(&[(8..10, "z"), (0..1, "aaa"), (3..3, "-")]).as_deref(), Ok("aaa12-34567z"));
         assert_eq!(edited(&[(2..4, "x"), (2..4, "x"), (4..5, "y")]).as_deref(), Ok("01xy56789"));
     }
 
     #[test]
-    #[allow(clippy::reversed_empty_ranges)] // One of the misfits is such a range.
-    fn misfits() {
+    #[allow(clippy::reversed_empty_ranges)] // A reversed range is one of the cases.
+    fn edits_that_overlap_or_reach_beyond_the_end_are_refused() {
         for edits in [&[(2..4, "x"), (2..4, "y")][..], &[(2..4, "x"), (3..5, "y")], &[(9..11, "")], &[(4..2, "")]] {
-            assert_eq!(edited(edits), Err(Misfit), "{edits:?}");
+            assert_eq!(edited(edits), Err(EditError), "{edits:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn what_is_outside_the_edits_stays(bytes: Vec<u8>, cuts in prop::collection::vec((any::<usize>(), 0..9usize, "[a-z]{0,9}"), 0..9)) {
+        fn bytes_outside_the_edits_are_kept(bytes: Vec<u8>, cuts in prop::collection::vec((any::<usize>(), 0..9usize, "[a-z]{0,9}"), 0..9)) {
             let edits: Vec<Edit> = cuts
                 .iter()
                 .map(|(at, length, text)| {
@@ -88,7 +85,7 @@ mod tests {
                 let mut sorted = edits;
                 sorted.sort();
                 sorted.dedup();
-                // Undone from the first to the last, the new text gives the old bytes back.
+                // Undoing the edits from first to last gives the old bytes.
                 let (mut undone, mut at, mut done) = (Vec::new(), 0, 0);
                 for edit in sorted {
                     let kept = edit.start - done;

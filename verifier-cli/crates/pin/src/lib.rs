@@ -1,12 +1,12 @@
-//! Digests written into the files that name images, and nothing else of them changed.
+//! Writes digests into the files that name images, and changes nothing else in them.
 //!
 //! ```text
 //! files ── sources ── names and their bytes ─┬─ verifier ── decide ── a digest for each ─┐
 //!                                            └───────────────────────────────── rewrite ─┴─ read again ── write
 //! ```
 //!
-//! [`decide`] says which digest each image gets, or why none; [`edit`] puts text in place of text; [`rewrite`] makes the edits of one file, and reads the result again before it
-//! gives it out; [`write`] replaces whole files, all of them or none.
+//! [`decide`] chooses the digest for each image; [`edit`] replaces ranges of bytes; [`rewrite`] edits one file and
+//! parses the result again to check it; [`write`] replaces all files or none.
 
 pub mod decide;
 pub mod edit;

@@ -1,4 +1,4 @@
-//! A file with digests after the names of its images.
+//! Rewrites a file with digests after the names of its images.
 
 use taglog_proto::name::{Digest, Reference};
 use thiserror::Error;
@@ -8,28 +8,27 @@ use taglog_image_sources::{FoundImage, LeftOut, Options, Place, ScanResult, Sour
 
 /// Why a file cannot be rewritten.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{place}: with digests in it the file would no longer name the same images: write them by hand")]
+#[error("{place}: writing the digests would change which images the file names: write them by hand")]
 pub struct RewriteError {
     /// The first image that differs, or the file.
     pub place: Place,
 }
 
-/// The name of an image with its tag and this digest: what stood before the digest stays as it was.
+/// The name with its tag and this digest. Everything before the digest is kept.
 pub fn pinned_name(name: &str, reference: &Reference, digest: &Digest) -> String {
     let unpinned = name.split_once('@').map_or(name, |(unpinned, _)| unpinned);
-    // A digest without a tag would hide what it was pinned for.
+    // A digest without a tag would hide which tag it was pinned for.
     let latest = if reference.tag.is_none() { ":latest" } else { "" };
     format!("{unpinned}{latest}@{digest}")
 }
 
-/// The bytes of a file with the digest that `digest_of` gives after each image. Images that are not written as one
-/// literal stay as they are, and so do those without a digest.
+/// Writes the digest that `digest_of` gives after each image. Images that are not literals in the file, and those
+/// without a digest, stay as they are.
 ///
-/// The result is read again before it is given out: it must name the same images in the same lines, and only their
-/// digests may differ.
+/// The result is parsed again: it must name the same images in the same lines, and only their digests may differ.
 ///
 /// # Errors
-/// [`RewriteError`], if it does not.
+/// The rewritten file would name other images.
 pub fn rewritten(
     file: &SourceFile,
     options: &Options,
@@ -52,7 +51,7 @@ pub fn rewritten(
     difference(&want, &found).map_or(Ok(bytes), |place| Err(RewriteError { place }))
 }
 
-/// Where two readings name different images first; spans and spellings differ when a file was rewritten.
+/// The first place at which two parses name different images. Spans and spellings may differ.
 fn difference(want: &ScanResult, found: &ScanResult) -> Option<Place> {
     let image = |image: &FoundImage| (image.place.clone(), Some(image.reference.clone()));
     let note = |left_out: &LeftOut| (left_out.place.clone(), None);

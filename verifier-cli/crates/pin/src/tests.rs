@@ -34,7 +34,7 @@ fn unpinned(text: &str) -> String {
 }
 
 #[test]
-fn names() {
+fn the_digest_follows_the_name_and_tag() {
     let digest = Digest::sha256(b"");
     for (name, want) in [
         ("busybox", "busybox:latest"),
@@ -82,14 +82,14 @@ fn a_file_of_each_kind_to_the_byte() {
 }
 
 #[test]
-fn what_is_no_literal_stays() {
+fn images_that_are_not_literals_are_kept() {
     let text = "ARG V=1\nFROM a:$V\nFROM b:1\nFROM $X\n";
     let b = Digest::sha256(b"docker.io/library/b");
     assert_eq!(pin(&file("Dockerfile", text.as_bytes()).unwrap()), text.replace("b:1", &format!("b:1@{b}")));
 }
 
 #[test]
-fn a_rewriting_that_changes_what_is_named_is_refused() {
+fn a_rewrite_that_changes_the_named_images_is_refused() {
     // An anchor's scalar is a part of another name too, which would no longer be understood.
     let text = "x: &x a:1\nservices: {s: {image: *x}}\n";
     let mut source = file("compose.yaml", text.as_bytes()).unwrap();
@@ -208,7 +208,7 @@ proptest! {
 
     /// Whatever is understood at all is pinned without any other change, or refused.
     #[test]
-    fn arbitrary_text(text in pieces::pieces()) {
+    fn arbitrary_text_is_pinned_exactly_or_refused(text in pieces::pieces()) {
         for name in ["Dockerfile", "compose.yaml", "x.yaml"] {
             let Some(before) = file(name, text.as_bytes()) else { continue };
             let Ok(bytes) = rewritten(&before, &Options::default(), |image| Some(digest_of(image))) else { continue };

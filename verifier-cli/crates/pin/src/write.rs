@@ -1,4 +1,4 @@
-//! Files replaced whole or not at all.
+//! Replaces files atomically.
 
 use std::{
     fs::{self, File, Metadata},
@@ -11,41 +11,34 @@ use thiserror::Error;
 
 use taglog_log_client::printable;
 
-/// A file, what it held when it was read, and what it is to hold.
+/// A file with its old and new content.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// Where it is; a symbolic link stays one, and what it leads to is replaced.
+pub struct FileChange {
+    /// A symbolic link is kept, and its target replaced.
     pub path: PathBuf,
-    /// What it must still hold.
+    /// The content that was read, which the file must still have.
     pub before: Vec<u8>,
-    /// What it is to hold.
+    /// The new content.
     pub after: Vec<u8>,
 }
 
 /// Why files were not replaced.
 #[derive(Debug, Error)]
 pub enum WriteError {
-    /// Someone else wrote to it meanwhile.
+    /// The file was changed since it was read.
     #[error("{}: the file has changed since it was read; nothing is written: run again", shown(.0))]
     Changed(PathBuf),
-    /// The new file cannot be prepared beside the old one.
+    /// The new file cannot be staged beside the old one.
     #[error("{}: {error}; nothing is written", shown(.path))]
-    Prepare {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        error: io::Error,
-    },
-    /// A new file is ready, but cannot take the place of the old one.
+    Stage { path: PathBuf, error: io::Error },
+    /// The old file cannot be replaced by the new one.
     #[error("{}: {error}; {done} of {all} files are rewritten, each of them whole: run again", shown(.path))]
     Replace {
-        /// The file that could not be replaced.
         path: PathBuf,
-        /// Why.
         error: io::Error,
-        /// How many were replaced before it.
+        /// The number of files that were replaced before it.
         done: usize,
-        /// How many there are.
+        /// The number of all files.
         all: usize,
     },
 }
@@ -54,36 +47,33 @@ fn shown(path: &Path) -> String {
     printable(&path.display().to_string())
 }
 
-/// A new file beside the one whose place it is to take.
-struct Prepared {
+/// A new file beside the one that it is to replace.
+struct StagedFile {
     target: PathBuf,
     file: NamedTempFile,
 }
 
-/// Replaces every file, or none: all new files are written and synced beside the old ones before the first takes an old
-/// one's place. Mode and owner are kept. A crash leaves each file either as it was or as it is to be.
-///
-/// # Errors
-/// [`WriteError`].
-pub fn replace_all(changes: &[Change]) -> Result<(), WriteError> {
-    let prepared = changes.iter().map(prepare).collect::<Result<Vec<_>, _>>()?;
-    for (done, Prepared { target, file }) in prepared.into_iter().enumerate() {
+/// Replaces every file, or none: all new files are written and synced beside the old ones before the first is replaced.
+/// Mode and owner are kept. After a crash each file has its old or its new content.
+pub fn replace_all(changes: &[FileChange]) -> Result<(), WriteError> {
+    let staged = changes.iter().map(stage).collect::<Result<Vec<_>, _>>()?;
+    for (done, StagedFile { target, file }) in staged.into_iter().enumerate() {
         let replaced = file.persist(&target).map_err(|error| error.error).and_then(|_| sync_directory(&target));
         replaced.map_err(|error| WriteError::Replace { path: target, error, done, all: changes.len() })?;
     }
     Ok(())
 }
 
-fn prepare(change: &Change) -> Result<Prepared, WriteError> {
-    let failed = |error| WriteError::Prepare { path: change.path.clone(), error };
+fn stage(change: &FileChange) -> Result<StagedFile, WriteError> {
+    let failed = |error| WriteError::Stage { path: change.path.clone(), error };
     let target = fs::canonicalize(&change.path).map_err(failed)?;
     let metadata = fs::metadata(&target).map_err(failed)?;
     let file = new_file(&target, &metadata, &change.after).map_err(failed)?;
-    // Last, to leave others no time to write in between.
+    // Last, to leave as little time as possible for a concurrent write.
     if fs::read(&target).map_err(failed)? != change.before {
         return Err(WriteError::Changed(change.path.clone()));
     }
-    Ok(Prepared { target, file })
+    Ok(StagedFile { target, file })
 }
 
 fn new_file(target: &Path, metadata: &Metadata, content: &[u8]) -> io::Result<NamedTempFile> {
@@ -130,8 +120,8 @@ mod tests {
 
     use super::*;
 
-    fn change(path: PathBuf, before: &str, after: &str) -> Change {
-        Change { path, before: before.as_bytes().to_vec(), after: after.as_bytes().to_vec() }
+    fn change(path: PathBuf, before: &str, after: &str) -> FileChange {
+        FileChange { path, before: before.as_bytes().to_vec(), after: after.as_bytes().to_vec() }
     }
 
     fn names(directory: &Path) -> Vec<String> {
@@ -156,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn all_or_none() {
+    fn all_files_are_replaced_or_none() {
         let tree = tempfile::tempdir().unwrap();
         let path = |name: &str| tree.path().join(name);
         fs::write(path("a"), "a").unwrap();

@@ -1,129 +1,129 @@
-//! What cannot be meant in a policy that can be read: rules that never decide anything, images that are ignored for longer
-//! than they were to be, and witnesses that the log does not know.
+//! Finds mistakes in a policy that parses: rules without effect, exceptions that have ended, and witnesses that are not
+//! in the log's roster.
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
 use taglog_proto::{name::WitnessId, time::Timestamp};
 
-use super::{Policy, Rule, TrustedWitness};
+use crate::{Policy, demands::TrustedWitness, file::Rule};
 use taglog_base::duration::in_words;
 
-/// An ignored image is spoken of so long before it is judged again.
+/// How long before its end an `ignore` is reported.
 pub const IGNORE_ENDS_SOON: Duration = Duration::from_secs(14 * 86_400);
 
-/// How much a remark matters.
+/// How severe a diagnostic is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Gravity {
-    /// Worth knowing.
+pub enum Severity {
+    /// For information.
     Note,
-    /// Not what was meant.
+    /// A mistake.
     Problem,
 }
 
-/// One thing to say about a policy.
+/// One finding about a policy.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Remark {
-    /// How much it matters.
-    pub gravity: Gravity,
+pub struct Diagnostic {
+    /// Whether it is a mistake or for information.
+    pub severity: Severity,
     /// The line of the file, counted from 1.
     pub line: usize,
-    /// What it is, and what to do.
-    pub what: String,
+    /// What is wrong, and what to do.
+    pub message: String,
 }
 
-impl fmt::Display for Remark {
+impl fmt::Display for Diagnostic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let gravity = if self.gravity == Gravity::Problem { "problem" } else { "note" };
-        write!(f, "line {}: {gravity}: {}", self.line, self.what)
+        let severity = if self.severity == Severity::Problem { "problem" } else { "note" };
+        write!(f, "line {}: {severity}: {}", self.line, self.message)
     }
 }
 
-/// Everything there is to say about a policy at this time, in the order of the file.
-pub fn remarks(policy: &Policy, now: Timestamp) -> Vec<Remark> {
+/// All diagnostics about a policy at this time, in the order of the file.
+pub fn diagnostics(policy: &Policy, now: Timestamp) -> Vec<Diagnostic> {
     let Some(file) = &policy.file else { return Vec::new() };
-    let mut remarks = Vec::new();
+    let mut diagnostics = Vec::new();
     for (number, rule) in file.rules.iter().enumerate() {
-        let mut remark = |gravity, what| remarks.push(Remark { gravity, line: rule.line, what });
-        let hidden = rule.repositories.iter().filter_map(|pattern| {
+        let mut report = |severity, message| diagnostics.push(Diagnostic { severity, line: rule.line, message });
+        let mirrored = rule.repositories.iter().filter_map(|pattern| {
             file.mirrors.hides(pattern.prefix()).map(|mirror| {
                 format!(
-                    "{pattern} never matches: {mirror} is a mirror, and \
-                 rules speak of images by their name in the log"
+                    "{pattern} never matches: {mirror} is a mirror, and rules match images by their name in the log"
                 )
             })
         });
-        hidden.for_each(|what| remark(Gravity::Problem, what));
-        if let Some(what) = shadowed(rule, &file.rules[..number]) {
-            remark(Gravity::Problem, what);
+        mirrored.for_each(|message| report(Severity::Problem, message));
+        if let Some(message) = shadowed(rule, &file.rules[..number]) {
+            report(Severity::Problem, message);
         }
-        if let Some((gravity, what)) = ignored(rule, now) {
-            remark(gravity, what);
+        if let Some((severity, message)) = ignored(rule, now) {
+            report(severity, message);
         }
     }
-    remarks
+    diagnostics
 }
 
-/// What there is to say about the witnesses that a policy names, given those in the log's roster. Only a witness in the
-/// roster can vouch for a digest, so one that was misspelled lets nothing pass; one whose key is to be believed up to an
-/// entry may well have left.
-pub fn strangers(policy: &Policy, roster: &BTreeSet<WitnessId>) -> Vec<Remark> {
+/// Diagnostics about the witnesses that a policy names and the log's roster does not have. Only a witness in the roster
+/// can vouch for a digest, so a mistyped id makes nothing pass. A witness with `until` may have left the roster.
+pub fn unlisted_witnesses(policy: &Policy, roster: &BTreeSet<WitnessId>) -> Vec<Diagnostic> {
     let Some(file) = &policy.file else { return Vec::new() };
     let line = file.trusted_line;
-    let strangers = file.trusted.iter().filter(|witness| !roster.contains(&witness.id));
-    let mut remarks: Vec<Remark> = strangers.map(|witness| stranger(witness, line)).collect();
-    let known = file.trusted.len() - remarks.len();
+    let unlisted = file.trusted.iter().filter(|witness| !roster.contains(&witness.id));
+    let mut diagnostics: Vec<Diagnostic> = unlisted.map(|witness| unlisted_witness(witness, line)).collect();
+    let known = file.trusted.len() - diagnostics.len();
     let rules = file.rules.iter().filter_map(|rule| Some((rule.agree?.get().into(), rule.line)));
-    let short = file.agree.into_iter().chain(rules).filter(|(agree, _)| !remarks.is_empty() && *agree > known);
-    let too_few = short.map(|(agree, line)| Remark {
-        gravity: Gravity::Problem,
+    let short = file.agree.into_iter().chain(rules).filter(|(agree, _)| !diagnostics.is_empty() && *agree > known);
+    let too_few = short.map(|(agree, line)| Diagnostic {
+        severity: Severity::Problem,
         line,
-        what: format!(
-            "{agree} witnesses are to agree, and only {known} of those that are trusted are in the log's roster"
+        message: format!(
+            "agree = {agree}, but only {known} of the trusted witnesses are in the log's roster: nothing can pass"
         ),
     });
-    let too_few: Vec<Remark> = too_few.collect();
-    remarks.extend(too_few);
-    remarks
+    let too_few: Vec<Diagnostic> = too_few.collect();
+    diagnostics.extend(too_few);
+    diagnostics
 }
 
-fn stranger(witness: &TrustedWitness, line: usize) -> Remark {
+fn unlisted_witness(witness: &TrustedWitness, line: usize) -> Diagnostic {
     let id = &witness.id;
     match witness.until {
         None => {
-            let what = format!(
-                "{id} is not in the log's roster, so its word lets nothing pass: correct the id or take it out"
-            );
-            Remark { gravity: Gravity::Problem, line, what }
+            let message =
+                format!("{id} is not in the log's roster, so it vouches for nothing: correct the id or remove it");
+            Diagnostic { severity: Severity::Problem, line, message }
         }
         Some(until) => {
-            let what = format!(
-                "{id} is not in the log's roster any more: what it saw before entry {until} still counts as history"
+            let message = format!(
+                "{id} is no longer in the log's roster: what it saw before entry {until} still counts as history"
             );
-            Remark { gravity: Gravity::Note, line, what }
+            Diagnostic { severity: Severity::Note, line, message }
         }
     }
 }
 
-/// A rule that decides nothing, because rules before it have decided everything it says for all that it speaks of.
+/// The message for a rule without effect: earlier rules set all of its keys for every image that it matches.
 fn shadowed(rule: &Rule, before: &[Rule]) -> Option<String> {
     let covering: Vec<&Rule> = before.iter().filter(|earlier| earlier.covers(rule)).collect();
     let decided: BTreeSet<&str> = covering.iter().flat_map(|earlier| earlier.keys()).collect();
     let last = covering.last().filter(|_| rule.keys().is_subset(&decided))?;
     let keys: Vec<&str> = rule.keys().into_iter().collect();
     let (keys, line) = (keys.join(", "), last.line);
-    Some(format!("this rule never decides anything: rules up to line {line} have set {keys} for all that it speaks of"))
+    Some(format!("this rule has no effect: rules up to line {line} set {keys} for every image that it matches"))
 }
 
-fn ignored(rule: &Rule, now: Timestamp) -> Option<(Gravity, String)> {
+fn ignored(rule: &Rule, now: Timestamp) -> Option<(Severity, String)> {
     let ignore = rule.ignore.as_ref()?;
     let left = ignore.until.unix().saturating_sub(now.unix());
     let until = ignore.until;
     match u64::try_from(left) {
         Err(_) | Ok(0) => {
-            Some((Gravity::Problem, format!("ignored until {until}, which is over: these images are judged again")))
+            let message =
+                format!("'ignore' ended on {until}: these images must pass again; remove it or set a later day");
+            Some((Severity::Problem, message))
         }
         Ok(left) if left <= IGNORE_ENDS_SOON.as_secs() => {
-            Some((Gravity::Note, format!("ignored until {until}: in {} these images are judged again", in_words(left))))
+            let left = in_words(left);
+            Some((Severity::Note, format!("'ignore' ends on {until}, in {left}: these images must pass from then on")))
         }
         Ok(_) => None,
     }

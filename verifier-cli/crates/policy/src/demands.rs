@@ -1,18 +1,18 @@
-//! What is demanded of one image, and by whom.
+//! The requirements that apply to one image, and the witnesses that are trusted for it.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use taglog_proto::{name::WitnessId, time::Timestamp};
 
-/// A digest that was first seen less than this ago is `new` where policy sets no `min-age`: it passes with a warning.
+/// A digest first seen more recently than this is `new`, and passes with a warning, where policy sets no `min-age`.
 pub const WARN_AGE: Duration = Duration::from_secs(24 * 3600);
-/// The oldest state of the log that is accepted where nothing else is said.
+/// The default for the oldest state of the log that is accepted.
 pub const MAX_AGE: Duration = Duration::from_secs(3600);
-/// How old a witness's word may be where nothing else is said.
+/// The default for the longest time since a witness vouched for a digest.
 pub const FRESHNESS: Duration = Duration::from_secs(7 * 86_400);
 
-/// What is expected of a tag over time.
+/// How a tag is expected to change over time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Expectation {
@@ -20,9 +20,9 @@ pub enum Expectation {
     Immutable,
     /// It moves when its publisher rebuilds it on a new base.
     Rebuilds,
-    /// It moves as it likes.
+    /// It may move at any time.
     Moving,
-    /// Nobody says.
+    /// No rule and no profile states an expectation.
     #[serde(skip_deserializing)]
     Unstated,
 }
@@ -38,27 +38,27 @@ impl fmt::Display for Expectation {
     }
 }
 
-/// A witness whose word counts.
+/// A trusted witness.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrustedWitness {
-    /// Who.
+    /// The name and key id.
     pub id: WitnessId,
-    /// Its entries at this log index and later do not count: its key was compromised.
+    /// Entries at this log index and later do not count, because the key was compromised.
     pub until: Option<u64>,
-    /// The same for several logs, by their origins. Where it says anything, what the witness said in logs that it does
-    /// not name does not count at all; [`Demands::in_log`] has what applies to one log.
+    /// `until` for each of several logs, by origin. If it is not empty, entries in logs that it does not name do not
+    /// count at all. [`Demands::in_log`] resolves it for one log.
     pub until_in: BTreeMap<String, u64>,
 }
 
 impl TrustedWitness {
-    /// A witness whose entries count, in any log, up to this index if there is one.
+    /// A witness whose entries count in every log, up to this index if there is one.
     pub fn new(id: WitnessId, until: Option<u64>) -> TrustedWitness {
         TrustedWitness { id, until, until_in: BTreeMap::new() }
     }
 
     /// A witness whose entries count in these logs, up to these indices.
     pub fn until_in(id: WitnessId, until_in: BTreeMap<String, u64>) -> TrustedWitness {
-        // Nothing counts where nobody asks about one log.
+        // Without `in_log`, no entry counts.
         TrustedWitness { id, until: Some(0), until_in }
     }
 
@@ -70,12 +70,12 @@ impl TrustedWitness {
     }
 }
 
-/// An image that passes whatever its verdict, for a while.
+/// An exception that lets an image pass whatever its verdict, until a point in time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ignore {
-    /// Why.
+    /// Why the image may pass, as the policy file states it.
     pub reason: String,
-    /// From this time on it is judged like any other.
+    /// The end of the exception.
     pub until: Timestamp,
 }
 
@@ -86,30 +86,30 @@ impl Ignore {
     }
 }
 
-/// All that applies to one image, and why.
+/// All that policy demands of one image, and why.
 #[derive(Clone, Debug)]
 pub struct Demands {
     /// Whether the tag may move.
     pub expectation: Expectation,
-    /// How many witnesses must see the digest last; at least 1.
+    /// How many witnesses must have sighted the digest last; at least 1.
     pub agree: usize,
-    /// How long ago that many of them must have seen it first. Where it is set, a younger digest fails; `None` warns
-    /// below [`WARN_AGE`], zero asks for no age at all.
+    /// How long ago that many witnesses must have seen it first. If it is set, a younger digest fails; `None` warns
+    /// below [`WARN_AGE`]; zero accepts any age.
     pub min_age: Option<Duration>,
     /// The oldest state of the log to accept.
     pub max_age: Duration,
     /// How recently a witness must have vouched for the digest.
     pub freshness: Duration,
-    /// Whether it passes anyway, and until when; see [`Ignore::applies`].
+    /// The exception for the image; see [`Ignore::applies`].
     pub ignore: Option<Ignore>,
-    /// Whose word counts; empty means every witness of the log.
+    /// The trusted witnesses; empty means every witness of the log.
     pub trusted: Vec<TrustedWitness>,
-    /// Which line decided what, one line each.
+    /// Which line of which file decided each requirement, one line each.
     pub because: Vec<String>,
 }
 
 impl Default for Demands {
-    /// What applies where nothing is said.
+    /// What applies where no rule says otherwise.
     fn default() -> Demands {
         Demands {
             expectation: Expectation::Unstated,
@@ -125,7 +125,7 @@ impl Default for Demands {
 }
 
 impl Demands {
-    /// Whether this witness's word counts, and if so up to which log index.
+    /// The entry of this witness if it is trusted.
     pub fn trusts(&self, witness: &WitnessId) -> Option<TrustedWitness> {
         match self.trusted.iter().find(|trusted| trusted.id == *witness) {
             None if self.trusted.is_empty() => Some(TrustedWitness::new(witness.clone(), None)),
@@ -133,7 +133,7 @@ impl Demands {
         }
     }
 
-    /// What of this applies to the log of this origin.
+    /// These demands with `until` resolved for the log of this origin.
     pub fn in_log(&self, origin: &str) -> Demands {
         let trusted = self.trusted.iter().map(|trusted| trusted.in_log(origin)).collect();
         Demands { trusted, ..self.clone() }

@@ -1,7 +1,7 @@
-//! `taglog.toml`: whose word counts, what images are called in the log, and what is demanded of which.
+//! `taglog.toml`: trusted witnesses, names of mirrored images in the log, and rules.
 //!
-//! What [`read`] gives holds: every name, pattern, duration and date is checked there, and relative paths are resolved
-//! against the file's own directory.
+//! [`read`] checks every name, pattern, duration and date, and resolves relative paths against the directory of the
+//! file.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,36 +21,40 @@ use taglog_proto::{
 };
 use toml::Spanned;
 
-use super::{Expectation, Ignore, RepositoryPattern, TagPattern, TrustedWitness, mirrors::Mirrors, profiles::line_at};
+use crate::{
+    demands::{Expectation, Ignore, TrustedWitness},
+    mirrors::Mirrors,
+    pattern::{RepositoryPattern, TagPattern},
+    profiles::line_at,
+};
 use taglog_base::config_file::{ConfigError, Seconds, parse_toml, resolve, wrong_value};
 
-/// The largest policy that is read, in bytes.
-const LARGEST: u64 = 1 << 20;
-/// The most rules.
-const MOST_RULES: usize = 10_000;
+/// The largest policy file that is read, in bytes.
+const MAX_BYTES: u64 = 1 << 20;
+const MAX_RULES: usize = 10_000;
 
-/// Everything that a policy file says.
+/// The content of a policy file.
 #[derive(Clone, Debug)]
 pub(super) struct PolicyFile {
     pub(super) path: PathBuf,
     pub(super) trust: Option<PathBuf>,
     pub(super) profiles: bool,
-    /// How many witnesses must agree, and the line that says so.
+    /// How many witnesses must agree, and the line of the file.
     pub(super) agree: Option<(usize, usize)>,
     pub(super) trusted: Vec<TrustedWitness>,
-    /// The line at which the list of them begins; 0 where there is none.
+    /// The line at which the list of trusted witnesses begins; 0 if there is none.
     pub(super) trusted_line: usize,
     pub(super) mirrors: Mirrors,
     pub(super) rules: Vec<Rule>,
 }
 
-/// What one `[[rule]]` says, and of which images.
+/// One `[[rule]]`: which images it matches, and what it sets for them.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Rule {
-    /// Any of these repositories.
+    /// An image matches if one of these matches its repository,
     pub repositories: Vec<RepositoryPattern>,
-    /// Any of these tags; all if empty.
+    /// and one of these its tag; every tag if empty.
     #[serde(default)]
     pub tags: Vec<TagPattern>,
     /// Whether the tags may move.
@@ -59,7 +63,7 @@ pub struct Rule {
     pub(super) max_age: Option<Seconds>,
     pub(super) freshness: Option<Seconds>,
     pub(super) agree: Option<NonZeroU16>,
-    /// Whether the images pass anyway, until when and why.
+    /// The exception for these images.
     pub ignore: Option<Ignore>,
     /// The line of the file at which the rule begins, counted from 1.
     #[serde(skip)]
@@ -67,8 +71,8 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// Whether it means this image, by the name that the log knows.
-    pub fn speaks_of(&self, logged: &Image) -> bool {
+    /// Whether it applies to this image, by its name in the log.
+    pub fn matches(&self, logged: &Image) -> bool {
         self.repositories.iter().any(|pattern| pattern.matches(&logged.repository))
             && (self.tags.is_empty() || self.tags.iter().any(|pattern| pattern.matches(&logged.tag)))
     }
@@ -86,7 +90,7 @@ impl Rule {
         keys.into_iter().filter(|(_, set)| *set).map(|(key, _)| key).collect()
     }
 
-    /// Whether it certainly speaks of every image that the other speaks of.
+    /// Whether it certainly matches every image that the other rule matches.
     pub fn covers(&self, other: &Rule) -> bool {
         let repositories = |theirs: &RepositoryPattern| self.repositories.iter().any(|own| own.covers(theirs));
         let tags = |theirs: &TagPattern| self.tags.iter().any(|own| own.covers(theirs));
@@ -126,20 +130,20 @@ pub(super) fn read(path: &Path) -> Result<PolicyFile, ConfigError> {
 }
 
 fn read_bounded(path: &Path) -> Result<String, ConfigError> {
-    let remedy = "verifier-cli/docs/POLICY.md says what a policy file holds, and --policy none goes without one";
+    let remedy = "verifier-cli/docs/POLICY.md describes the policy file; --policy none uses no file";
     let fault = |error| ConfigError::Read { path: path.to_owned(), error, remedy };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(fault)?;
-    file.take(LARGEST + 1).read_to_string(&mut text).map_err(fault)?;
-    if text.len() as u64 > LARGEST {
-        return Err(fault(std::io::Error::other(format!("it is over {LARGEST} bytes"))));
+    file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(fault)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(fault(std::io::Error::other(format!("it is larger than {MAX_BYTES} bytes"))));
     }
     Ok(text)
 }
 
-/// What the text of the file at `path` says.
+/// Parses the text of the file at `path`.
 pub(super) fn parse(text: &str, path: &Path) -> Result<PolicyFile, ConfigError> {
-    // Editors that put a byte order mark in front mean nothing by it.
+    // Some editors write a byte order mark.
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let file: FileToml = parse_toml(text, path)?;
     let wrong = |at: &str, why: String| wrong_value(path, at, why);
@@ -150,8 +154,8 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<PolicyFile, ConfigError> 
     if let Some((agree, line)) = agree {
         check_agree(agree, &trusted).map_err(|why| wrong(&format!("line {line}: witnesses.agree"), why))?;
     }
-    if file.rule.len() > MOST_RULES {
-        return Err(wrong("rule", format!("there are {} rules, over {MOST_RULES}", file.rule.len())));
+    if file.rule.len() > MAX_RULES {
+        return Err(wrong("rule", format!("there are {} rules, and {MAX_RULES} are allowed", file.rule.len())));
     }
     let mut rules = Vec::new();
     for (number, spanned) in (1..).zip(file.rule) {
@@ -178,7 +182,7 @@ fn check_agree(agree: usize, trusted: &[TrustedWitness]) -> Result<(), String> {
     if trusted.is_empty() || agree <= trusted.len() {
         return Ok(());
     }
-    Err(format!("{agree} witnesses are to agree, and only {} are trusted: nothing could ever pass", trusted.len()))
+    Err(format!("agree = {agree}, but only {} witnesses are trusted: nothing could ever pass", trusted.len()))
 }
 
 fn check_rule(rule: &Rule, trusted: &[TrustedWitness]) -> Result<(), String> {
@@ -186,7 +190,7 @@ fn check_rule(rule: &Rule, trusted: &[TrustedWitness]) -> Result<(), String> {
         return Err("'repositories' is empty; [\"**\"] means all".to_owned());
     }
     if rule.keys().is_empty() {
-        return Err("it says nothing: set expect, min-age, max-age, freshness, agree or ignore".to_owned());
+        return Err("the rule sets nothing: set expect, min-age, max-age, freshness, agree or ignore".to_owned());
     }
     rule.agree.map_or(Ok(()), |agree| check_agree(agree.get().into(), trusted))
 }
@@ -248,21 +252,21 @@ impl<'de> Deserialize<'de> for Ignore {
             toml::Value::Datetime(date) => day(&date.to_string()),
             _ => None,
         };
-        let until = until.ok_or_else(|| de::Error::custom("'until' wants a day such as \"2027-03-01\""))?;
+        let until = until.ok_or_else(|| de::Error::custom("'until' must be a day such as \"2027-03-01\""))?;
         Ok(Ignore { reason: one_line(&reason).map_err(de::Error::custom)?, until })
     }
 }
 
-/// The beginning of a day in UTC, or a time in full.
+/// Parses a day, as its beginning in UTC, or a full timestamp.
 fn day(text: &str) -> Option<Timestamp> {
     text.parse().or_else(|_| format!("{text}T00:00:00Z").parse()).ok()
 }
 
-/// A reason for people to read: a line of text, not empty.
+/// Checks a text that users read: one line, not empty.
 pub(super) fn one_line(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() {
-        return Err("a reason is wanted, in words".to_owned());
+        return Err("the reason is empty: write one line of text".to_owned());
     }
     if text.chars().any(char::is_control) {
         return Err(format!("reason {text:?}: want one line of text"));

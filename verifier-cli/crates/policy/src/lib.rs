@@ -1,21 +1,23 @@
-//! Whose word counts, what may move, and what follows for one image. It sees no bytes from the network.
+//! Policy: which witnesses are trusted, which tags may move, and which verdict an image gets. No bytes from the network
+//! get here unverified.
+//!
+//! - [`Policy`] combines `taglog.toml`, the shipped [`profiles`] and the command line; [`Policy::demands`] gives what
+//!   applies to one image, and why;
+//! - [`evaluate`] turns the verified history of an image into an [`Evaluation`], a verdict with its reason;
+//!   [`apply_comparisons`] lets a retagged image pass if all its moves are explained;
+//! - [`lock`] is `taglog.lock`: the digests that a person approved;
+//! - [`check`] finds mistakes in a policy that parses.
 
 #![warn(missing_docs)]
-//!
-//! - [`Policy`] is what `taglog.toml`, the shipped [`profiles`] and the command line say; [`Policy::demands`] is what of
-//!   that applies to one image, and why;
-//! - [`judge`] turns what was verified of an image into one [`Judgement`]; [`explained`] lets moves pass that are explained;
-//! - [`lock`] is `taglog.lock`: the digests that a person approved;
-//! - [`check`] finds what cannot be meant in a policy that can be read.
 
 pub mod check;
 mod demands;
+mod evaluate;
 mod file;
-mod finding;
 mod history;
-mod judge;
 pub mod lock;
 mod mirrors;
+mod move_comparison;
 mod pattern;
 pub mod profiles;
 mod verdict;
@@ -32,31 +34,31 @@ use taglog_proto::name::{Image, Tag, WitnessId};
 use thiserror::Error;
 
 pub use demands::{Demands, Expectation, FRESHNESS, Ignore, MAX_AGE, TrustedWitness, WARN_AGE};
+pub use evaluate::{EvaluationInput, apply_comparisons, evaluate, evaluate_history, newest_settled};
 pub use file::Rule;
-pub use finding::{Finding, Why};
-pub use judge::{Case, explained, judge, judge_history, settled};
+pub use move_comparison::{MoveComparison, UnexplainedReason};
 pub use pattern::{RepositoryPattern, TagPattern};
-pub use verdict::{Judgement, Move, Verdict};
+pub use verdict::{Evaluation, Move, Verdict};
 
 use file::PolicyFile;
 use profiles::profile_of;
 use taglog_base::config_file::ConfigError;
 use taglog_base::duration::exactly;
 
-/// The name of the file that is looked for.
+/// The name of the policy file.
 pub const FILE_NAME: &str = "taglog.toml";
 
-/// Why a policy was refused; the message names file, line and remedy.
+/// Why a policy was rejected; the message names file, line and remedy.
 pub type PolicyError = ConfigError;
 
-/// A witness counts `until` an index, there are several logs, and the policy does not say in which of them that is.
+/// The policy has a plain index as `until` of a witness, and there are several logs.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
-    "{}: of {witness} entries count 'until' an index, and there are several logs: say in which log that is, as in \
+    "{}: 'until' of {witness} is an index, and there are several logs: name the log, as in \
      until = {{ \"{log}\" = 120000 }}",
     policy.display()
 )]
-pub struct UnclearUntil {
+pub struct AmbiguousUntil {
     /// The policy file.
     pub policy: PathBuf,
     /// The witness.
@@ -65,12 +67,12 @@ pub struct UnclearUntil {
     pub log: String,
 }
 
-/// What the command line says in place of the file; what is not given leaves the file as it is.
+/// Command line options that override the file; those that are not given leave the file's values.
 #[derive(Clone, Debug, Default)]
 pub struct Overrides {
-    /// Whose word counts, if not empty.
+    /// The trusted witnesses, if not empty.
     pub witnesses: Vec<WitnessId>,
-    /// How many must agree.
+    /// How many witnesses must agree.
     pub agree: Option<usize>,
     /// Tags that may move.
     pub moving: Vec<Tag>,
@@ -82,7 +84,7 @@ pub struct Overrides {
     pub min_age: Option<Duration>,
 }
 
-/// What a verifier demands of images: all that `taglog.toml`, the shipped profiles and the command line say.
+/// What is demanded of images, according to `taglog.toml`, the shipped profiles and the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     file: Option<PolicyFile>,
@@ -98,12 +100,12 @@ impl Policy {
     /// Reads a policy file.
     ///
     /// # Errors
-    /// [`PolicyError`]: it cannot be read, is no TOML, or says what cannot be meant.
+    /// [`PolicyError`]: it cannot be read, is not TOML, or has an invalid value.
     pub fn read(path: &Path) -> Result<Policy, PolicyError> {
         Ok(Policy { file: Some(file::read(path)?), overrides: Overrides::default() })
     }
 
-    /// What the text of the policy file at `path` says.
+    /// Parses the text of the policy file at `path`.
     ///
     /// # Errors
     /// As [`Policy::read`].
@@ -111,7 +113,7 @@ impl Policy {
         Ok(Policy { file: Some(file::parse(text, path)?), overrides: Overrides::default() })
     }
 
-    /// The `taglog.toml` of this directory, or of the nearest one above it that has one.
+    /// The `taglog.toml` of this directory, or of the nearest directory above it that has one.
     pub fn find(from: &Path) -> Option<PathBuf> {
         from.ancestors().map(|directory| directory.join(FILE_NAME)).find(|path| path.is_file())
     }
@@ -126,21 +128,21 @@ impl Policy {
         self.file.as_ref().and_then(|file| file.trust.clone())
     }
 
-    /// What the image is called in the log: mirrors are undone.
+    /// The name of the image in the log: a mirror's name is replaced by the original's.
     pub fn logged_name(&self, image: &Image) -> Image {
         self.file.as_ref().map_or_else(|| image.clone(), |file| file.mirrors.logged_name(image))
     }
 
-    /// Whether each of its rules means something for logs of these origins: an index is one in one log, so where there
-    /// are several, `until` must say in which.
+    /// Checks that every `until` is unambiguous for logs of these origins. An index belongs to one log, so if there are
+    /// several, `until` must name the log.
     ///
     /// # Errors
-    /// The first witness of which it does not.
-    pub fn check_until<'a>(&self, mut logs: impl Iterator<Item = &'a str>) -> Result<(), UnclearUntil> {
+    /// The first witness whose `until` is ambiguous.
+    pub fn check_until<'a>(&self, mut logs: impl Iterator<Item = &'a str>) -> Result<(), AmbiguousUntil> {
         let (Some(first), Some(_)) = (logs.next(), logs.next()) else { return Ok(()) };
-        let unclear = |witness: &&TrustedWitness| witness.until.is_some() && witness.until_in.is_empty();
-        match self.trusted().iter().find(unclear) {
-            Some(TrustedWitness { id, .. }) => Err(UnclearUntil {
+        let ambiguous = |witness: &&TrustedWitness| witness.until.is_some() && witness.until_in.is_empty();
+        match self.trusted().iter().find(ambiguous) {
+            Some(TrustedWitness { id, .. }) => Err(AmbiguousUntil {
                 policy: self.path().map(Path::to_owned).unwrap_or_default(),
                 witness: id.clone(),
                 log: first.to_owned(),
@@ -149,7 +151,7 @@ impl Policy {
         }
     }
 
-    /// The witnesses that the file names, in its order; where it names none, everybody in the log's roster counts.
+    /// The witnesses that the file names, in its order; if it names none, every witness in the log's roster is trusted.
     pub fn trusted(&self) -> &[TrustedWitness] {
         self.file.as_ref().map_or(&[], |file| &file.trusted)
     }
@@ -159,24 +161,24 @@ impl Policy {
         self.file.as_ref().map_or(&[], |file| &file.rules)
     }
 
-    /// The same policy with what the command line says, which wins.
+    /// The same policy with command line options, which take precedence.
     pub fn overriding(self, overrides: Overrides) -> Policy {
         Policy { overrides, ..self }
     }
 
-    /// What applies to one image, by the name that the log knows. For each key the first rule that matches and sets it
-    /// decides; what may move, the profiles say next; then the defaults.
+    /// What applies to one image, by its name in the log. For each key the first rule decides that matches the image
+    /// and sets the key. The expectation then comes from the profiles; everything else from the defaults.
     pub fn demands(&self, logged: &Image) -> Demands {
         let mut demands = Demands::default();
-        let mut decided = Decided::default();
+        let mut decided = DecidedKeys::default();
         if let Some(file) = &self.file {
             demands.trusted = file.trusted.clone();
             if !file.trusted.is_empty() {
                 let count = file.trusted.len();
                 demands.because.push(format!("{count} trusted witnesses: {}", file.path.display()));
             }
-            for rule in file.rules.iter().filter(|rule| rule.speaks_of(logged)) {
-                decided.take(rule, &file.path, &mut demands);
+            for rule in file.rules.iter().filter(|rule| rule.matches(logged)) {
+                decided.apply(rule, &file.path, &mut demands);
             }
             if let Some((agree, line)) = file.agree.filter(|_| !decided.agree) {
                 demands.agree = agree;
@@ -194,7 +196,7 @@ impl Policy {
     }
 }
 
-/// What is expected of a tag where no rule says it, and why.
+/// The expectation for a tag for which no rule sets one, and why.
 fn expected(logged: &Image, profiles: bool) -> (Expectation, String) {
     if let Some(profile) = Some(logged).filter(|_| profiles).and_then(profile_of) {
         let profiles::Profile { publisher, fact, source, checked, line, .. } = profile;
@@ -202,14 +204,14 @@ fn expected(logged: &Image, profiles: bool) -> (Expectation, String) {
         return (profile.expect, format!("{place}: {fact} <{source}>, looked up {checked}"));
     }
     match logged.tag.as_str() {
-        "latest" => (Expectation::Moving, "'latest' is the newest of everything by convention".to_owned()),
-        _ => (Expectation::Unstated, "no rule and no profile speaks of it".to_owned()),
+        "latest" => (Expectation::Moving, "'latest' moves by convention".to_owned()),
+        _ => (Expectation::Unstated, "no rule and no profile matches".to_owned()),
     }
 }
 
-/// Which keys a rule has decided already.
+/// Which keys a rule has set already.
 #[derive(Default)]
-struct Decided {
+struct DecidedKeys {
     expect: bool,
     min_age: bool,
     max_age: bool,
@@ -218,8 +220,8 @@ struct Decided {
     ignore: bool,
 }
 
-impl Decided {
-    fn take(&mut self, rule: &Rule, path: &Path, demands: &mut Demands) {
+impl DecidedKeys {
+    fn apply(&mut self, rule: &Rule, path: &Path, demands: &mut Demands) {
         let place = format!("{}:{}", path.display(), rule.line);
         let mut because = |what: String| demands.because.push(format!("{what}: {place}"));
         if let Some(expect) = first(&mut self.expect, rule.expect) {
@@ -260,7 +262,7 @@ impl Overrides {
     fn apply(&self, logged: &Image, demands: &mut Demands) {
         let mut because = |what: String| demands.because.push(format!("{what}: command line"));
         if !self.witnesses.is_empty() {
-            // An option narrows whose word counts; a key that the file calls compromised stays so.
+            // The option selects witnesses; an `until` in the file still applies to them.
             let known = |id: &WitnessId| demands.trusted.iter().find(|known| known.id == *id);
             let trusted = |id: &WitnessId| known(id).cloned().unwrap_or_else(|| TrustedWitness::new(id.clone(), None));
             demands.trusted = self.witnesses.iter().map(trusted).collect();

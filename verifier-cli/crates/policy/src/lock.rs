@@ -1,6 +1,6 @@
 //! `taglog.lock`: the digests that a person approved, for code review.
 //!
-//! One line an approval, sorted, so that two branches that approve different things merge, and a diff shows whole
+//! One line for each approval, sorted, so that branches with different approvals merge and a diff shows whole
 //! approvals:
 //!
 //! ```text
@@ -27,10 +27,10 @@ use thiserror::Error;
 use super::{Policy, file::one_line};
 use taglog_base::config_file::{ConfigError, parse_toml, wrong_value};
 
-/// The name of the file, beside the policy.
+/// The name of the file, in the directory of the policy.
 pub const FILE_NAME: &str = "taglog.lock";
-/// The largest lock that is read, in bytes.
-const LARGEST: u64 = 4 << 20;
+/// The largest lock file that is read, in bytes.
+const MAX_BYTES: u64 = 4 << 20;
 const HEAD: &str = "\
 # Digests that a person has looked at and approved, each for one tag (taglog approve). Review changes to this file.
 version = 1
@@ -40,15 +40,15 @@ approved = [
 /// Why a lock could not be changed.
 #[derive(Debug, Error)]
 pub enum LockError {
-    /// What is there cannot be read, or is no lock.
+    /// The existing file cannot be read, or is not a lock.
     #[error(transparent)]
     Read(#[from] ConfigError),
     /// A file operation failed.
     #[error("cannot write {path}: {error}")]
     Write {
-        /// The lock.
+        /// The lock file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the operating system.
         error: std::io::Error,
     },
 }
@@ -58,21 +58,21 @@ pub enum LockError {
 pub struct Approval {
     /// The image, by its name in the log.
     pub image: Image,
-    /// What was approved.
+    /// The only digest that it applies to.
     pub digest: Digest,
-    /// The day of it in UTC: `2026-11-24`.
+    /// The day of the approval in UTC: `2026-11-24`.
     pub date: String,
-    /// Who did.
+    /// Who approved it.
     pub by: Option<String>,
-    /// Why.
+    /// Why it may pass, in one line.
     pub reason: String,
 }
 
 impl Approval {
-    /// An approval of this moment.
+    /// An approval with the current date.
     ///
     /// # Errors
-    /// What is wrong with the reason or the name, in words.
+    /// What is wrong with the reason or the name, for users.
     pub fn new(
         image: Image,
         digest: Digest,
@@ -87,7 +87,7 @@ impl Approval {
 }
 
 impl fmt::Display for Approval {
-    /// The line of the lock.
+    /// The line in the file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let quoted = |text: &str| toml::Value::from(text).to_string();
         let (image, digest) = (quoted(&self.image.to_string()), quoted(&self.digest.to_string()));
@@ -124,15 +124,15 @@ struct ApprovalToml {
 }
 
 impl Lock {
-    /// Where the lock of a policy is: beside it; in `directory` where there is no policy file.
+    /// The path of the lock of a policy: in the policy's directory; in `directory` if there is no policy file.
     pub fn path_for(policy: &Policy, directory: &Path) -> PathBuf {
         policy.path().and_then(Path::parent).unwrap_or(directory).join(FILE_NAME)
     }
 
-    /// Reads a lock; one that does not exist approves nothing.
+    /// Reads a lock. A file that does not exist is an empty lock.
     ///
     /// # Errors
-    /// [`ConfigError`]: it cannot be read, or is no lock.
+    /// [`ConfigError`]: the file cannot be read, or is not a lock.
     pub fn read(path: &Path) -> Result<Lock, ConfigError> {
         let remedy = "restore it from version control";
         let fault = |error| ConfigError::Read { path: path.to_owned(), error, remedy };
@@ -141,31 +141,35 @@ impl Lock {
             opened => opened.map_err(fault)?,
         };
         let mut text = String::new();
-        file.take(LARGEST + 1).read_to_string(&mut text).map_err(fault)?;
-        if text.len() as u64 > LARGEST {
-            return Err(fault(std::io::Error::other(format!("it is over {LARGEST} bytes"))));
+        file.take(MAX_BYTES + 1).read_to_string(&mut text).map_err(fault)?;
+        if text.len() as u64 > MAX_BYTES {
+            return Err(fault(std::io::Error::other(format!("it is over {MAX_BYTES} bytes"))));
         }
         Lock::parse(&text, path)
     }
 
-    /// What the text of the lock at `path` says.
+    /// Parses the text of the lock at `path`.
     ///
     /// # Errors
-    /// [`ConfigError`]: it is no lock, or of a later version.
+    /// [`ConfigError`]: the text is not a lock, or of a later version.
     pub fn parse(text: &str, path: &Path) -> Result<Lock, ConfigError> {
         let toml: LockToml = parse_toml(text, path)?;
         if toml.version != 1 {
-            return Err(wrong_value(path, "version", format!("{} is not known here: upgrade taglog", toml.version)));
+            return Err(wrong_value(
+                path,
+                "version",
+                format!("version {} is not supported: upgrade taglog", toml.version),
+            ));
         }
         let mut lock = Lock::default();
         for (number, entry) in (1..).zip(toml.approved) {
-            let approval = entry.checked().map_err(|why| wrong_value(path, format!("approval {number}"), why))?;
+            let approval = entry.parse().map_err(|why| wrong_value(path, format!("approval {number}"), why))?;
             lock.add(approval);
         }
         Ok(lock)
     }
 
-    /// Adds an approval, in the place of an earlier one of the same digest for the same image.
+    /// Adds an approval. It replaces an earlier one of the same digest for the same image.
     pub fn add(&mut self, approval: Approval) {
         let key = |a: &Approval| (a.image.to_string(), a.digest);
         match self.approvals.binary_search_by_key(&key(&approval), key) {
@@ -174,7 +178,7 @@ impl Lock {
         }
     }
 
-    /// The digests that were approved for this image.
+    /// The digests that are approved for this image.
     pub fn approved(&self, logged: &Image) -> Vec<Digest> {
         self.of(logged).map(|approval| approval.digest).collect()
     }
@@ -189,26 +193,26 @@ impl Lock {
         &self.approvals
     }
 
-    /// Adds an approval to the lock at `path`. Whoever else does so at the same time takes turns.
+    /// Adds an approval to the lock at `path`, under an exclusive lock on its directory.
     ///
     /// # Errors
     /// [`LockError`].
     pub fn update(path: &Path, approval: Approval) -> Result<(), LockError> {
         let fault = |error| LockError::Write { path: path.to_owned(), error };
-        let turns = std::fs::File::open(directory_of(path)).map_err(fault)?;
-        turns.lock().map_err(fault)?;
+        let directory = std::fs::File::open(directory_of(path)).map_err(fault)?;
+        directory.lock().map_err(fault)?;
         let mut lock = Lock::read(path)?;
         lock.add(approval);
-        // The turn ends when the directory is closed, that is, after the lock is in its place.
+        // Closing the directory releases the file lock, after the new file is in place.
         lock.write(path)
     }
 
-    /// Writes the lock in the place of the one there: whole or not at all.
+    /// Replaces the file at `path` atomically.
     ///
     /// # Errors
     /// [`LockError::Write`].
     pub fn write(&self, path: &Path) -> Result<(), LockError> {
-        // A link stays one: what it leads to is written.
+        // A symbolic link is kept, and its target replaced.
         let target = path.canonicalize();
         let path = target.as_deref().unwrap_or(path);
         self.replace(path).map_err(|error| LockError::Write { path: path.to_owned(), error })
@@ -218,7 +222,7 @@ impl Lock {
         let directory = directory_of(path);
         let mut file = tempfile::NamedTempFile::new_in(directory)?;
         file.write_all(self.to_string().as_bytes())?;
-        // A file under version control is readable to those who may read its directory, as an editor leaves it.
+        // Keep the old permissions; a new file gets those that an editor would give it.
         let permissions = std::fs::metadata(path).map(|old| old.permissions()).or_else(|_| readable(file.as_file()))?;
         file.as_file().set_permissions(permissions)?;
         file.as_file().sync_all()?;
@@ -239,7 +243,7 @@ fn readable(file: &std::fs::File) -> std::io::Result<std::fs::Permissions> {
 }
 
 impl fmt::Display for Lock {
-    /// The file's text.
+    /// The text of the file.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(HEAD)?;
         self.approvals.iter().try_for_each(|approval| writeln!(f, "{approval}"))?;
@@ -248,7 +252,7 @@ impl fmt::Display for Lock {
 }
 
 impl ApprovalToml {
-    fn checked(self) -> Result<Approval, String> {
+    fn parse(self) -> Result<Approval, String> {
         let ApprovalToml { image, digest, date, by, reason } = self;
         let at = |why: String| format!("{image:?}: {why}");
         if format!("{date}T00:00:00Z").parse::<Timestamp>().is_err() {

@@ -1,18 +1,18 @@
-//! Mirrors and caches: what an image is called where it is pulled from, and what it is called in the log.
+//! Mirrors: maps the name of an image in a mirror registry to its name in the log.
 
 use std::collections::BTreeMap;
 
 use taglog_proto::name::{Image, Reference, Repository};
 
-/// Prefixes of names, and what stands in their place in the log.
+/// Prefixes of repository names, and the prefixes that replace them in the log.
 #[derive(Clone, Debug, Default)]
 pub struct Mirrors(BTreeMap<String, String>);
 
 impl Mirrors {
-    /// Checks pairs of prefixes (both end in '/') or of whole repositories. The error is the reason in words.
+    /// Checks pairs of prefixes (both end in '/') or of whole repositories.
     ///
     /// # Errors
-    /// What is wrong with which pair.
+    /// Which pair is invalid and why, for users.
     pub fn parse(pairs: BTreeMap<String, String>) -> Result<Mirrors, String> {
         for (mirror, original) in &pairs {
             let wrong = |why: &str| Err(format!("{mirror:?} = {original:?}: {why}"));
@@ -21,30 +21,30 @@ impl Mirrors {
             }
             let whole = |name: &str| if name.ends_with('/') { format!("{name}x") } else { name.to_owned() };
             if Repository::parse(&whole(mirror)).is_err() {
-                return wrong("the mirror is no registry, and no part of one, such as \"corp.example/hub/\"");
+                return wrong("the mirror is not a registry or a part of one, such as \"corp.example/hub/\"");
             }
             match Reference::parse(&whole(original)) {
                 Ok(Reference { tag: None, digest: None, .. }) if original.contains('/') => {}
-                _ => return wrong("the original is no registry, and no part of one, such as \"docker.io/\""),
+                _ => return wrong("the original is not a registry or a part of one, such as \"docker.io/\""),
             }
         }
         Ok(Mirrors(pairs))
     }
 
-    /// The image's name in the log: of the prefixes that fit, the longest is replaced, once.
+    /// The image's name in the log: the longest matching prefix is replaced, once.
     pub fn logged_name(&self, image: &Image) -> Image {
         let name = image.repository.as_str();
         let fits = |mirror: &str| if mirror.ends_with('/') { name.starts_with(mirror) } else { name == mirror };
         let pair = self.0.iter().filter(|(mirror, _)| fits(mirror)).max_by_key(|(mirror, _)| mirror.len());
         let Some((mirror, original)) = pair else { return image.clone() };
-        // What would be no name (too long) is not in the log under it, and is called what it is called.
+        // If the result is not a valid name (too long), it cannot be in the log either: keep the name.
         match Reference::parse(&format!("{original}{}", &name[mirror.len()..])) {
             Ok(Reference { repository, tag: None, digest: None }) => Image { repository, tag: image.tag.clone() },
             _ => image.clone(),
         }
     }
 
-    /// The mirror whose names are all replaced before a name that begins like this could be looked at.
+    /// The mirror that replaces every name with this prefix, so that no rule ever sees such a name.
     pub fn hides(&self, prefix: &str) -> Option<&str> {
         let hides =
             |mirror: &&String| mirror.ends_with('/') && prefix.starts_with(mirror.as_str()) || **mirror == prefix;
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn names_in_the_log() {
+    fn the_longest_prefix_is_replaced_once() {
         let mirrors = mirrors(&[
             ("corp.example/hub/", "docker.io/"),
             ("corp.example/hub/quay/", "quay.io/"),
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn pairs_that_cannot_be_meant() {
+    fn invalid_pairs_are_rejected() {
         for pair in [
             ("corp.example/hub", "docker.io/"),
             ("corp.example/hub/", "docker.io"),

@@ -1,4 +1,4 @@
-//! Which images a rule speaks of: patterns for repositories and for tags.
+//! The patterns of rules, for repositories and for tags.
 
 use std::{fmt, sync::OnceLock};
 
@@ -13,17 +13,15 @@ use taglog_tag_selection::Pattern;
 #[derive(Clone, Debug)]
 pub struct RepositoryPattern {
     full: String,
-    /// What every match begins with, so that most patterns need not be compiled to be ruled out.
+    /// The length of the literal prefix. Most patterns are ruled out by it and never compiled.
     prefix_length: usize,
     glob: Glob,
     matcher: OnceLock<GlobMatcher>,
 }
 
 impl RepositoryPattern {
-    /// Parses a pattern. The error is the reason in words.
-    ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the pattern, for users.
     pub fn parse(text: &str) -> Result<RepositoryPattern, String> {
         let full = expand(text).map_err(|why| format!("repository pattern {text:?}: {why}"))?;
         let glob = GlobBuilder::new(&full).literal_separator(true).build();
@@ -32,7 +30,7 @@ impl RepositoryPattern {
         Ok(RepositoryPattern { full, prefix_length, glob, matcher: OnceLock::new() })
     }
 
-    /// Whether the pattern means this repository.
+    /// Whether the pattern matches this repository.
     pub fn matches(&self, repository: &Repository) -> bool {
         let name = repository.as_str();
         if self.prefix_length == self.full.len() {
@@ -42,13 +40,13 @@ impl RepositoryPattern {
             && self.matcher.get_or_init(|| self.glob.compile_matcher()).is_match(name)
     }
 
-    /// Whether it certainly means all that the other means; `false` where that is not plain to see.
+    /// Whether it certainly matches everything that the other matches; `false` if that cannot be told easily.
     pub fn covers(&self, other: &RepositoryPattern) -> bool {
         let whole_tree = self.full.strip_suffix("**").filter(|tree| !tree.contains(is_meta));
         whole_tree.is_some_and(|tree| other.prefix().starts_with(tree) && other.full != tree) || self.full == other.full
     }
 
-    /// What every match begins with.
+    /// The literal prefix of every match.
     pub fn prefix(&self) -> &str {
         &self.full[..self.prefix_length]
     }
@@ -70,7 +68,7 @@ fn is_meta(c: char) -> bool {
     matches!(c, '*' | '?' | '[' | ']' | '{' | '}' | '\\')
 }
 
-/// The pattern over full names that is meant. The first part is a registry if it could be one, as in references.
+/// Expands a short pattern to one over full names. As in references, the first part is a registry if it could be one.
 fn expand(text: &str) -> Result<String, String> {
     let allowed = |c: char| {
         c.is_ascii_lowercase()
@@ -82,18 +80,18 @@ fn expand(text: &str) -> Result<String, String> {
         return Err("it is empty".to_owned());
     }
     if let Some(wrong) = text.chars().find(|c| !allowed(*c)) {
-        return Err(format!("no repository has {wrong:?} in its name"));
+        return Err(format!("{wrong:?} is not allowed in a repository name"));
     }
     let (first, rest) = match text.split_once('/') {
         Some((first, rest)) => (first, Some(rest)),
         None => (text, None),
     };
     if rest.unwrap_or(first).contains(':') {
-        return Err("it has a tag; tags stand in 'tags'".to_owned());
+        return Err("it has a tag: put tags into 'tags'".to_owned());
     }
     match rest {
         None if text == "**" => Ok(text.to_owned()),
-        None if text == "*" => Err("no name has a single part; '**' means every repository".to_owned()),
+        None if text == "*" => Err("no repository name has a single part; '**' means every repository".to_owned()),
         None => Ok(format!("docker.io/library/{text}")),
         Some(rest) if matches!(first, "docker.io" | "index.docker.io" | "registry-1.docker.io") => {
             // As in references: Docker Hub's official images are in `library`.
@@ -109,32 +107,32 @@ fn expand(text: &str) -> Result<String, String> {
 #[derive(Clone, Debug)]
 pub struct TagPattern {
     written: String,
-    /// Compiled when it is first needed: of the shipped profiles a run needs few.
+    /// Compiled on first use: a run needs few of the shipped profiles.
     pattern: OnceLock<Option<Pattern>>,
 }
 
 impl TagPattern {
-    /// Parses a pattern, whole. The error is the reason in words.
+    /// Parses and compiles a pattern.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// What is wrong with the pattern, for users.
     pub fn parse(text: &str) -> Result<TagPattern, String> {
         let pattern = compile(text).map_err(|why| format!("tag pattern {why}"))?;
         Ok(TagPattern { written: text.to_owned(), pattern: OnceLock::from(Some(pattern)) })
     }
 
-    /// A pattern that is known to be right; a wrong one matches nothing.
+    /// A pattern that is known to be valid. An invalid one matches nothing.
     pub(super) fn shipped(text: String) -> TagPattern {
         TagPattern { written: text, pattern: OnceLock::new() }
     }
 
-    /// Whether the pattern means this tag.
+    /// Whether the pattern matches this tag.
     pub fn matches(&self, tag: &Tag) -> bool {
         let pattern = self.pattern.get_or_init(|| compile(&self.written).ok());
         pattern.as_ref().is_some_and(|pattern| pattern.matches(tag))
     }
 
-    /// Whether it certainly means all that the other means; `false` where that is not plain to see.
+    /// Whether it certainly matches everything that the other matches; `false` if that cannot be told easily.
     pub fn covers(&self, other: &TagPattern) -> bool {
         matches!(self.written.as_str(), "*" | "**") || self.written == other.written
     }
@@ -158,8 +156,10 @@ fn compile(text: &str) -> Result<Pattern, String> {
     }
     let allowed = |c: char| c.is_ascii_alphanumeric() || is_meta(c) || matches!(c, '.' | '_' | '-' | ',' | '!');
     match text.chars().find(|c| !allowed(*c)) {
-        Some(wrong) => Err(format!("{text:?}: no tag has {wrong:?} in its name")),
-        None if text.is_empty() || text.starts_with(['.', '-']) => Err(format!("{text:?}: no tag begins like this")),
+        Some(wrong) => Err(format!("{text:?}: {wrong:?} is not allowed in a tag")),
+        None if text.is_empty() || text.starts_with(['.', '-']) => {
+            Err(format!("{text:?}: a tag cannot begin like this"))
+        }
         None => Pattern::parse(&format!("glob:{text}")),
     }
 }
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_covers_what() {
+    fn a_pattern_covers_another() {
         let covers =
             |a: &str, b: &str| RepositoryPattern::parse(a).unwrap().covers(&RepositoryPattern::parse(b).unwrap());
         for (a, b) in [

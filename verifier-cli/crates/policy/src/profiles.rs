@@ -1,31 +1,33 @@
-//! What publishers promise of their tags: a list that is shipped with taglog, each line with its source.
+//! Profiles: what publishers document about their tags. The list is shipped with taglog, each entry with its source.
 
 use std::sync::LazyLock;
 
 use serde::Deserialize;
 use taglog_proto::name::Image;
 
-use super::{Expectation, RepositoryPattern, TagPattern};
+use crate::{
+    demands::Expectation,
+    pattern::{RepositoryPattern, TagPattern},
+};
 
-/// The list, as it is reviewed.
 const TEXT: &str = include_str!("profiles.toml");
 
-/// One promise.
+/// What one publisher documents about some tags.
 #[derive(Debug)]
 pub struct Profile {
-    /// Who promises.
+    /// Who publishes the images.
     pub publisher: String,
     repositories: Vec<RepositoryPattern>,
     tags: Vec<TagPattern>,
-    /// What follows for these tags.
+    /// The expectation for these tags.
     pub expect: Expectation,
-    /// What the source says, in our own words.
+    /// A summary of the source.
     pub fact: String,
-    /// Where that stands.
+    /// The address of the source.
     pub source: String,
-    /// When it was last looked up: `2026-11-24`.
+    /// The day on which the source was last checked: `2026-11-24`.
     pub checked: String,
-    /// The line of the shipped list.
+    /// The line of the entry in the shipped list, counted from 1.
     pub line: usize,
 }
 
@@ -36,10 +38,10 @@ impl Profile {
     }
 }
 
-/// The first promise that speaks of this image.
+/// The first profile that matches this image.
 pub fn profile_of(image: &Image) -> Option<&'static Profile> {
     static PROFILES: LazyLock<Vec<Profile>> = LazyLock::new(|| {
-        // The list is part of the program, and a test reads it.
+        // The list is compiled in, and a test parses it.
         parse(TEXT).unwrap_or_default()
     });
     PROFILES.iter().find(|profile| profile.matches(image))
@@ -75,7 +77,7 @@ fn parse(text: &str) -> Result<Vec<Profile>, toml::de::Error> {
     Ok(list.profile.into_iter().map(profile).collect())
 }
 
-/// The line, counted from 1, in which this byte of a text is.
+/// The line of this byte offset in a text, counted from 1.
 pub(super) fn line_at(text: &str, byte: usize) -> usize {
     1 + text.bytes().take(byte).filter(|byte| *byte == b'\n').count()
 }
@@ -87,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_shipped_list_can_be_read_and_every_entry_has_a_source() {
+    fn the_shipped_list_parses_and_every_entry_has_a_source() {
         let profiles = parse(TEXT).unwrap();
         assert!(profiles.len() > 20);
         let shipped: Vec<&str> = TEXT.lines().collect();
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_expected_of_real_images() {
+    fn real_images_have_the_documented_expectation() {
         let sha = "0".repeat(64);
         let (signature, referrers) = (format!("a.example/b:sha256-{sha}.sig"), format!("a.example/b:sha256-{sha}"));
         let expected = |image: &str| profile_of(&Image::parse(image).unwrap()).map(|profile| profile.expect);

@@ -1,4 +1,4 @@
-//! Verdicts on histories made up for the purpose, and files as people write them.
+//! Tests of verdicts on synthetic histories, and of policy and lock files.
 
 mod files;
 mod locks;

@@ -1,25 +1,26 @@
-//! The verdicts (DESIGN: the registry says what a tag is now, the log what it has been, policy whose word counts).
+//! The verdicts. A registry shows what a tag points to now, the log what it pointed to before, and policy says which
+//! witnesses are trusted.
 
 use std::fmt;
 
 use serde::Serialize;
 use taglog_proto::{name::Digest, time::Timestamp};
 
-/// What is to be thought of an image.
+/// The result of the evaluation of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// Enough trusted witnesses have sighted this digest and no other, freshly enough.
     Ok,
-    /// The tag may move, and this is the newest digest that enough witnesses see.
+    /// The tag may move, and this is the newest digest that enough witnesses have sighted.
     Moving,
-    /// A person approved this very digest.
+    /// A person approved this digest.
     Approved,
     /// The tag moved, and what changed is consistent with a rebuild on a new base.
     Rebuilt,
     /// First seen a short time ago, or by too few witnesses.
     New,
-    /// One trusted witness stands alone against the others.
+    /// One trusted witness contradicts all others.
     Disputed,
     /// More than one digest has been sighted, and nothing explains it.
     Retagged,
@@ -31,16 +32,16 @@ pub enum Verdict {
     Unknown,
     /// Nothing is logged for the whole repository.
     Uncovered,
-    /// What is known is too old.
+    /// The state of the log, or the last report of the witnesses, is too old.
     Stale,
-    /// Lists that are needed are missing.
+    /// The log did not give the complete lists that are needed.
     Incomplete,
     /// A proof is false, or the log contradicts what it signed before.
     Misbehaved,
 }
 
 impl Verdict {
-    /// Every verdict, in the order of DESIGN 3.7.
+    /// Every verdict.
     pub const ALL: [Verdict; 14] = [
         Verdict::Ok,
         Verdict::Moving,
@@ -58,21 +59,21 @@ impl Verdict {
         Verdict::Misbehaved,
     ];
 
-    /// Whether it is about which digest the tag points to, so that a person who has looked at that very digest can
-    /// approve it. What is too old, missing or false no approval can mend.
+    /// Whether it is about which digest the tag points to, so that a person can review and approve that digest. An
+    /// approval does not override what is too old, missing or false.
     pub fn can_be_approved(self) -> bool {
         use Verdict::{Behind, Disputed, Mismatch, New, Retagged};
         matches!(self, Retagged | Disputed | Behind | Mismatch | New)
     }
 
-    /// Whether it says that there is nothing to judge by.
-    pub fn knows_nothing(self) -> bool {
+    /// Whether nothing is logged for the tag.
+    pub fn is_not_logged(self) -> bool {
         matches!(self, Verdict::Unknown | Verdict::Uncovered)
     }
 
-    /// How grave it is, where one of several must stand: what shows an attack comes before what cannot exclude one, and
-    /// that before what there is not enough of. No two are equally grave.
-    fn gravity(self) -> u8 {
+    /// The rank by which the most severe of several verdicts is chosen: signs of an attack are more severe than what
+    /// cannot exclude one, and that is more severe than insufficient evidence. No two verdicts have the same rank.
+    fn severity(self) -> u8 {
         match self {
             Verdict::Ok => 0,
             Verdict::Moving => 1,
@@ -93,7 +94,7 @@ impl Verdict {
 }
 
 impl Verdict {
-    /// Its name, as it is shown and stored.
+    /// The name that is shown and stored.
     pub fn name(self) -> &'static str {
         match self {
             Verdict::Ok => "ok",
@@ -123,9 +124,9 @@ impl fmt::Display for Verdict {
 /// One change of a tag, as trusted witnesses saw it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Move {
-    /// What the tag pointed to.
+    /// The digest before the change.
     pub from: Digest,
-    /// What it pointed to then.
+    /// The digest after the change.
     pub to: Digest,
     /// When a trusted witness first saw this change.
     pub at: Timestamp,
@@ -135,29 +136,29 @@ pub struct Move {
 
 /// A verdict with its reason.
 #[derive(Clone, Debug)]
-pub struct Judgement {
+pub struct Evaluation {
     /// The verdict.
     pub verdict: Verdict,
     /// Whether the image may be deployed.
     pub passes: bool,
-    /// Whether it passes with something that a person should know.
+    /// Whether it passes with a warning.
     pub warning: bool,
-    /// One sentence for people.
+    /// Why, for users, in one sentence.
     pub reason: String,
-    /// What else there is to say, one line each.
+    /// Further facts, one line each.
     pub notes: Vec<String>,
     /// The digest that was checked and passes.
     pub digest: Option<Digest>,
-    /// How the tag moved, oldest first; filled in where that decides (`retagged`, and what stands in its place).
+    /// How the tag moved, oldest first; only for `retagged` and the verdicts that replace it.
     pub moves: Vec<Move>,
-    /// Of a retagged image: what is thought of it once every move is explained.
-    pub otherwise: Option<Box<Judgement>>,
+    /// Of a retagged image: the evaluation that applies once every move is explained.
+    pub if_explained: Option<Box<Evaluation>>,
 }
 
-impl Judgement {
-    /// A judgement that does not pass.
-    pub fn fails(verdict: Verdict, reason: impl Into<String>) -> Judgement {
-        Judgement {
+impl Evaluation {
+    /// An evaluation that does not pass.
+    pub fn fails(verdict: Verdict, reason: impl Into<String>) -> Evaluation {
+        Evaluation {
             verdict,
             passes: false,
             warning: false,
@@ -165,19 +166,18 @@ impl Judgement {
             notes: Vec::new(),
             digest: None,
             moves: Vec::new(),
-            otherwise: None,
+            if_explained: None,
         }
     }
 
-    /// A judgement that lets this digest pass.
-    pub fn passes(verdict: Verdict, digest: Digest, reason: impl Into<String>) -> Judgement {
-        Judgement { passes: true, digest: Some(digest), ..Judgement::fails(verdict, reason) }
+    /// An evaluation that lets this digest pass.
+    pub fn passes(verdict: Verdict, digest: Digest, reason: impl Into<String>) -> Evaluation {
+        Evaluation { passes: true, digest: Some(digest), ..Evaluation::fails(verdict, reason) }
     }
 
-    /// What orders judgements by how grave they are: what fails is graver than what passes, what passes with a warning
-    /// than what passes without; then the verdict decides.
-    pub fn gravity(&self) -> impl Ord + use<> {
-        (!self.passes, self.warning, self.verdict.gravity())
+    /// Orders evaluations by severity: failing, passing with a warning, passing; then by verdict.
+    pub fn severity(&self) -> impl Ord + use<> {
+        (!self.passes, self.warning, self.verdict.severity())
     }
 }
 
@@ -186,19 +186,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_any_two_verdicts_one_is_graver() {
-        let mut gravities = Verdict::ALL.map(Verdict::gravity);
-        gravities.sort_unstable();
-        assert_eq!(gravities.to_vec(), (0..Verdict::ALL.len()).map(|n| n as u8).collect::<Vec<_>>());
+    fn no_two_verdicts_have_the_same_severity() {
+        let mut severities = Verdict::ALL.map(Verdict::severity);
+        severities.sort_unstable();
+        assert_eq!(severities.to_vec(), (0..Verdict::ALL.len()).map(|n| n as u8).collect::<Vec<_>>());
     }
 
     #[test]
-    fn what_fails_is_graver_than_what_passes() {
+    fn failing_is_more_severe_than_passing() {
         let digest = Digest::sha256(b"");
         for (verdict, other) in Verdict::ALL.iter().flat_map(|one| Verdict::ALL.map(|other| (*one, other))) {
-            let (passes, fails) = (Judgement::passes(verdict, digest, ""), Judgement::fails(other, ""));
-            let warns = Judgement { warning: true, ..passes.clone() };
-            assert!(passes.gravity() < warns.gravity() && warns.gravity() < fails.gravity(), "{verdict} {other}");
+            let (passes, fails) = (Evaluation::passes(verdict, digest, ""), Evaluation::fails(other, ""));
+            let warns = Evaluation { warning: true, ..passes.clone() };
+            assert!(passes.severity() < warns.severity() && warns.severity() < fails.severity(), "{verdict} {other}");
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Which tags of a repository are meant.
+//! Selects tags of a repository, by name or by pattern.
 //!
-//! A tag is named as it is (`1.36.1`), or by a pattern that the registry's list of tags is held against:
+//! A tag is named literally (`1.36.1`), or by a pattern that is matched against the registry's list of tags:
 //! `glob:1.36*`, `regex:^v[0-9]+$` (anywhere in the tag unless anchored), `semver:>=1.30, <2` (a leading `v`
-//! and missing numbers are forgiven: `v1.2` is 1.2.0). No tag has a colon in it, so the two cannot be mixed up.
+//! and missing numbers are allowed: `v1.2` is 1.2.0). A tag cannot contain a colon, so the two are distinct.
 
 use std::{cmp::Reverse, collections::HashSet};
 
@@ -14,7 +14,7 @@ use taglog_proto::name::Tag;
 /// The most memory that a compiled regex may take, in bytes; real ones take a few kilobytes.
 pub const REGEX_LIMIT: usize = 1 << 20;
 
-/// A tag, or what tags must look like.
+/// A literal tag or a pattern.
 #[derive(Clone, Debug)]
 pub enum Pattern {
     /// Exactly this tag.
@@ -28,10 +28,10 @@ pub enum Pattern {
 }
 
 impl Pattern {
-    /// Parses a tag or a pattern. The error is the reason in words.
+    /// Parses a tag or a pattern.
     ///
     /// # Errors
-    /// What is wrong with the tag or the pattern.
+    /// What is wrong with it, for users.
     pub fn parse(text: &str) -> Result<Pattern, String> {
         let explain = |error: &dyn std::fmt::Display| format!("{text:?}: {error}");
         match text.split_once(':') {
@@ -45,11 +45,13 @@ impl Pattern {
                 regex.map(Pattern::Regex).map_err(|error| explain(&error))
             }
             Some(("semver", range)) => VersionReq::parse(range).map(Pattern::Semver).map_err(|error| explain(&error)),
-            Some((kind, _)) => Err(format!("{text:?}: unknown kind {kind:?}; want a tag, glob:…, regex:… or semver:…")),
+            Some((kind, _)) => {
+                Err(format!("{text:?}: unknown kind of pattern {kind:?}: want a tag, glob:…, regex:… or semver:…"))
+            }
         }
     }
 
-    /// Whether the pattern means this tag.
+    /// Whether the pattern matches this tag.
     pub fn matches(&self, tag: &Tag) -> bool {
         match self {
             Pattern::Tag(own) => own == tag,
@@ -60,14 +62,14 @@ impl Pattern {
     }
 }
 
-/// Which tags of one repository are watched.
+/// The selection of tags of one repository.
 #[derive(Clone, Debug)]
 pub struct Selection {
-    /// What is watched.
+    /// Tags that match one of these are selected,
     pub include: Vec<Pattern>,
-    /// What is not, even if included.
+    /// unless they match one of these.
     pub exclude: Vec<Pattern>,
-    /// Of the tags that only patterns include, how many are taken up at most: those with the greatest version.
+    /// The most tags that are selected by patterns only: those with the greatest versions.
     pub newest: Option<usize>,
 }
 
@@ -77,7 +79,7 @@ impl Selection {
         self.include.iter().any(|pattern| !matches!(pattern, Pattern::Tag(_)))
     }
 
-    /// The tags that are named one by one, and not excluded.
+    /// The literal tags that are not excluded.
     pub fn named(&self) -> Vec<Tag> {
         let named = self.include.iter().filter_map(|pattern| match pattern {
             Pattern::Tag(tag) => Some(tag.clone()),
@@ -86,19 +88,19 @@ impl Selection {
         named.filter(|tag| self.covers(tag)).collect()
     }
 
-    /// Whether a tag is named itself.
+    /// Whether a tag is included literally.
     pub fn names(&self, tag: &Tag) -> bool {
         self.include.iter().any(|pattern| matches!(pattern, Pattern::Tag(own) if own == tag))
     }
 
-    /// Whether a tag is included and not excluded; `newest` aside.
+    /// Whether a tag is included and not excluded, without regard to `newest`.
     pub fn covers(&self, tag: &Tag) -> bool {
         let any = |patterns: &[Pattern]| patterns.iter().any(|pattern| pattern.matches(tag));
         any(&self.include) && !any(&self.exclude)
     }
 
-    /// The tags to watch, given the registry's list: the named ones, whether listed or not, and the newest of
-    /// those that match.
+    /// The selected tags, given the registry's list: the literal ones, listed or not, and the newest of those that
+    /// match.
     pub fn select(&self, listed: &[Tag]) -> Vec<Tag> {
         let named = self.named();
         let known: HashSet<&Tag> = named.iter().collect();
@@ -112,13 +114,12 @@ impl Selection {
     }
 }
 
-/// Orders tags from old to new, as far as names tell: those that are no version first, then by version, a release
-/// after its pre-releases.
+/// Orders tags from old to new by their names: tags that are not versions first, then by version.
 fn age_order(tag: &Tag) -> (Option<Version>, &str) {
     (version(tag), tag.as_str())
 }
 
-/// A tag as a version: `v` before it and missing numbers are forgiven, numbers beyond the third are not.
+/// Parses a tag as a version. A leading `v` and missing numbers are allowed, more than three numbers are not.
 fn version(tag: &Tag) -> Option<Version> {
     let text = tag.as_str();
     let text = text.strip_prefix('v').unwrap_or(text);
@@ -159,7 +160,7 @@ mod tests {
     const LISTED: [&str; 8] = ["latest", "1.9.0", "1.10.0", "v1.11", "2", "2.0.0-rc.1", "nightly", "sha-abc"];
 
     #[test]
-    fn every_kind_of_pattern() {
+    fn every_kind_of_pattern_selects_tags() {
         for (include, want) in [
             (&["1.10.0"][..], &["1.10.0"][..]),
             (&["glob:1.*"], &["1.9.0", "1.10.0"]),
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn named_tags_are_watched_listed_or_not() {
+    fn literal_tags_are_selected_listed_or_not() {
         let selection = selection(&["absent", "latest"], &[], Some(1));
         assert!(!selection.needs_list());
         assert_eq!(selected(&selection, &[]), ["absent", "latest"]);
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn newest_counts_by_version_and_leaves_named_tags_alone() {
+    fn newest_orders_by_version_and_does_not_limit_literal_tags() {
         let newest = |count| selected(&selection(&["latest", "glob:*"], &[], Some(count)), &LISTED);
         assert_eq!(newest(3), ["latest", "2", "2.0.0-rc.1", "v1.11"]);
         assert_eq!(newest(5), ["latest", "2", "2.0.0-rc.1", "v1.11", "1.10.0", "1.9.0"]);
@@ -197,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_patterns_say_what_is_wrong() {
+    fn errors_contain_the_invalid_pattern() {
         for bad in ["", "a b", "glob:[", "regex:(", "semver:one", "semver:", "tag:1", "regex:(a{1000}){1000}"] {
             let answer = Pattern::parse(bad);
             assert!(answer.as_ref().is_err_and(|message| message.contains(bad)), "{bad}: {answer:?}");

@@ -1,5 +1,5 @@
-//! What a verifier that runs for long need not ask again: answers of the log by image, and what manifests told by image
-//! and checkpoint. Bounded in number and time.
+//! The cache of a long-running verifier: verified answers of one log by image, and comparisons of moves by image and
+//! checkpoint. Bounded in number and time.
 
 use std::{
     collections::HashMap,
@@ -11,43 +11,42 @@ use std::{
 use taglog_proto::{merkle::Hash, name::Image};
 
 use taglog_log_client::lookup::CosignedLookup;
-use taglog_policy::Finding;
+use taglog_policy::MoveComparison;
 
-/// The most images that are kept of either kind; beyond that, all are forgotten.
-const MOST: usize = 20_000;
+/// The most entries of either kind. If the cache is full of entries that have not expired, it is cleared.
+const MAX_ENTRIES: usize = 20_000;
 
-/// Values, and since when they are kept.
-type Kept<K, V> = HashMap<K, (Instant, V)>;
+/// Values, each with the time at which it was stored.
+type Entries<K, V> = HashMap<K, (Instant, V)>;
 
-/// Verified answers of the log, each under the checkpoint that it came with, and findings under a checkpoint.
 pub(super) struct Cache {
     keep: Duration,
-    parts: Mutex<Kept<Image, Arc<CosignedLookup>>>,
-    findings: Mutex<Kept<(Image, Hash), Vec<Finding>>>,
+    parts: Mutex<Entries<Image, Arc<CosignedLookup>>>,
+    comparisons: Mutex<Entries<(Image, Hash), Vec<MoveComparison>>>,
 }
 
 impl Cache {
-    /// A cache that keeps everything for so long; zero keeps nothing.
+    /// A cache with this lifetime of entries; with zero it stores nothing.
     pub(super) fn new(keep: Duration) -> Cache {
-        Cache { keep, parts: Mutex::default(), findings: Mutex::default() }
+        Cache { keep, parts: Mutex::default(), comparisons: Mutex::default() }
     }
 
-    /// The answers that hold these images, and the images that none holds.
+    /// The cached answers that contain these images, and the images that are not cached.
     pub(super) fn parts(&self, images: &[Image]) -> (Vec<Arc<CosignedLookup>>, Vec<Image>) {
-        let kept = open(&self.parts);
-        let mut known: Vec<Arc<CosignedLookup>> = Vec::new();
+        let entries = lock(&self.parts);
+        let mut cached: Vec<Arc<CosignedLookup>> = Vec::new();
         let mut missing = Vec::new();
         for image in images {
-            match kept.get(image).filter(|(since, _)| since.elapsed() < self.keep) {
-                Some((_, part)) if known.iter().any(|other| Arc::ptr_eq(other, part)) => {}
-                Some((_, part)) => known.push(Arc::clone(part)),
+            match entries.get(image).filter(|(since, _)| since.elapsed() < self.keep) {
+                Some((_, part)) if cached.iter().any(|other| Arc::ptr_eq(other, part)) => {}
+                Some((_, part)) => cached.push(Arc::clone(part)),
                 None => missing.push(image.clone()),
             }
         }
-        (known, missing)
+        (cached, missing)
     }
 
-    /// Keeps these answers for the images that they hold.
+    /// Stores these answers for the images that they contain.
     pub(super) fn keep_parts(&self, parts: &[Arc<CosignedLookup>]) {
         let images = |part: &Arc<CosignedLookup>| {
             part.lookup.images.iter().map(|report| report.image.clone()).collect::<Vec<_>>()
@@ -57,34 +56,33 @@ impl Cache {
         }
     }
 
-    /// What was found out about an image's moves as of a checkpoint.
-    pub(super) fn findings(&self, image: &Image, root: &Hash) -> Option<Vec<Finding>> {
-        let kept = open(&self.findings);
-        let (since, findings) = kept.get(&(image.clone(), *root))?;
-        (since.elapsed() < self.keep).then(|| findings.clone())
+    /// The comparisons of an image's moves as of the checkpoint with this root.
+    pub(super) fn comparisons(&self, image: &Image, root: &Hash) -> Option<Vec<MoveComparison>> {
+        let entries = lock(&self.comparisons);
+        let (since, comparisons) = entries.get(&(image.clone(), *root))?;
+        (since.elapsed() < self.keep).then(|| comparisons.clone())
     }
 
-    /// Keeps what was found out about an image's moves.
-    pub(super) fn keep_findings(&self, image: &Image, root: Hash, findings: &[Finding]) {
-        self.insert(&self.findings, [((image.clone(), root), findings.to_vec())]);
+    pub(super) fn keep_comparisons(&self, image: &Image, root: Hash, comparisons: &[MoveComparison]) {
+        self.insert(&self.comparisons, [((image.clone(), root), comparisons.to_vec())]);
     }
 
-    fn insert<K: Eq + StdHash, V>(&self, kept: &Mutex<Kept<K, V>>, more: impl IntoIterator<Item = (K, V)>) {
+    fn insert<K: Eq + StdHash, V>(&self, entries: &Mutex<Entries<K, V>>, more: impl IntoIterator<Item = (K, V)>) {
         if self.keep.is_zero() {
             return;
         }
-        let (mut kept, now) = (open(kept), Instant::now());
-        if kept.len() >= MOST {
-            kept.retain(|_, (since, _)| since.elapsed() < self.keep);
+        let (mut entries, now) = (lock(entries), Instant::now());
+        if entries.len() >= MAX_ENTRIES {
+            entries.retain(|_, (since, _)| since.elapsed() < self.keep);
         }
-        if kept.len() >= MOST {
-            kept.clear();
+        if entries.len() >= MAX_ENTRIES {
+            entries.clear();
         }
-        kept.extend(more.into_iter().map(|(key, value)| (key, (now, value))));
+        entries.extend(more.into_iter().map(|(key, value)| (key, (now, value))));
     }
 }
 
-/// A thread that panicked left whole entries behind: the map is used as it is.
-fn open<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Nothing panics in the middle of a write under these locks, so a poisoned lock still holds whole data.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,32 +1,34 @@
-//! Images in, verdicts out: what the command `verify` does, for programs such as an admission controller or a proxy in
-
-#![warn(missing_docs)]
-//! front of registries.
+//! Verifies images: the library behind the command `verify`, for programs such as an admission controller or a registry
+//! proxy.
 //!
-//! A [`Verifier`] takes any number of [`Question`]s and answers them with one look-up in each log; the registries are
-//! asked in parallel with it. Nothing else is asked on the network, unless a tag has moved or a platform's manifest is
-//! to be found in its index: then manifests are read. [`saved`] answers from a file instead, without network.
+//! A [`Verifier`] takes any number of [`ImageQuery`]s and gives a result for each, with one look-up in each log and the
+//! registries in parallel. Manifests are only read if a tag has moved, or if a digest may be a platform's manifest.
+//! [`saved`] verifies with a proof file instead, without network.
 //!
 //! ```text
-//! questions ─┬─ look-up in each log ── proofs, checkpoint, quorum ─┐
-//!            └─ registries ── what they serve now ─────────────────┴─ policy for each log ─ the gravest ─ one Answer
+//! queries ─┬─ look-up in each log ── proofs, checkpoint, quorum ─┐
+//!          └─ registries ── the digests that they serve now ─────┴─ policy in each log ─ the most severe ─ one ImageResult
 //! ```
 //!
-//! Invariants: an image that was asked about is in exactly one of [`Verification::answers`] and
-//! [`Verification::unanswered`]; nothing is judged that was not verified; different logs are never mixed into one
+//! Invariants: every image that was asked about is in exactly one of [`Verification::results`] and
+//! [`Verification::unresolved`]; nothing is evaluated that was not verified; different logs are never merged into one
 //! history; nothing here prints.
 
+#![warn(missing_docs)]
+
 mod age;
-mod ask;
 mod cache;
-mod inquiry;
+mod combine;
+mod dependencies;
+mod evaluate;
+mod log_source;
+mod options;
 pub mod platform;
-mod platforms;
+mod platform_index;
 pub mod rebuilt;
-mod rules;
 pub mod saved;
 mod served;
-mod weigh;
+mod verifier;
 
 use std::fmt;
 
@@ -35,27 +37,28 @@ use taglog_proto::{
     tag_proof::ImageReport,
 };
 
-pub use ask::{Log, Parts, Verifier, VerifyError};
-pub use inquiry::Documents;
-pub use rules::Rules;
+pub use dependencies::{Dependencies, TrustedLog};
+pub use log_source::Documents;
+pub use options::VerificationOptions;
+pub use verifier::{Verifier, VerifyError};
 
 use taglog_image_sources::{LeftOut, Place};
 use taglog_log_client::lookup::LogLookup;
-use taglog_policy::{Demands, Ignore, Judgement, Verdict};
+use taglog_policy::{Demands, Evaluation, Ignore, Verdict};
 
-/// One image that somebody wants to use.
+/// An image to verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Question {
-    /// The image as asked: its registry is the one that is asked. Policy says under which name it is logged.
+pub struct ImageQuery {
+    /// The image as requested; its registry is the one that is asked. Policy gives its name in the log.
     pub image: Image,
-    /// The digest, where it is known already: then the registry is not asked.
+    /// The digest, if it is known already; then the registry is not asked.
     pub digest: Option<Digest>,
-    /// Where files name it; empty for what was asked directly.
+    /// Where files name the image; empty for a direct query.
     pub places: Vec<Place>,
 }
 
-impl fmt::Display for Question {
-    /// The image as people write it, and where files name it.
+impl fmt::Display for ImageQuery {
+    /// The image, and where files name it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.image.fmt(f)?;
         self.digest.iter().try_for_each(|digest| write!(f, "@{digest}"))?;
@@ -67,103 +70,103 @@ impl fmt::Display for Question {
     }
 }
 
-/// What follows for one image.
+/// The result for one image.
 #[derive(Clone, Debug)]
-pub struct Answer {
-    /// What was asked.
-    pub question: Question,
-    /// The image by the name under which it is logged.
+pub struct ImageResult {
+    /// The query that this answers.
+    pub query: ImageQuery,
+    /// The image by its name in the log.
     pub logged: Image,
-    /// What the registry serves, or the digest that was asked about; `None` where only the history was judged.
+    /// The digest that the registry serves, or that was asked about; `None` if the history alone was evaluated.
     pub served: Option<Digest>,
-    /// The verdict.
-    pub judgement: Judgement,
-    /// Why the verdict does not count, and until when.
+    /// The combined evaluation of all logs.
+    pub evaluation: Evaluation,
+    /// The exception that lets the image pass whatever its verdict.
     pub ignored: Option<Ignore>,
-    /// What was demanded of the image; [`Demands::in_log`] says what of it applies to one log.
+    /// What was demanded of the image; [`Demands::in_log`] gives what applies to one log.
     pub demands: Demands,
-    /// What each log says; empty where one of them misbehaves.
-    pub logs: Vec<LogAnswer>,
+    /// The evaluation of each log; empty if a log misbehaves.
+    pub logs: Vec<LogEvaluation>,
 }
 
-/// What one log says of one image.
+/// The evaluation of one image in one log.
 #[derive(Clone, Debug)]
-pub struct LogAnswer {
+pub struct LogEvaluation {
     /// The log's origin.
     pub log: String,
-    /// The verdict by this log alone.
-    pub judgement: Judgement,
-    /// All that the log holds of the image; `None` where it did not answer for it.
+    /// The evaluation of this log alone.
+    pub evaluation: Evaluation,
+    /// All that the log has about the image; `None` if it did not answer for it.
     pub report: Option<ImageReport>,
 }
 
-impl Answer {
+impl ImageResult {
     /// Whether the image may be used.
     pub fn passes(&self) -> bool {
-        self.judgement.passes || self.ignored.is_some()
+        self.evaluation.passes || self.ignored.is_some()
     }
 
     /// The digest to use, if the image may be used.
     pub fn digest(&self) -> Option<Digest> {
-        self.judgement.digest.filter(|_| self.judgement.passes).or(self.served.filter(|_| self.passes()))
+        self.evaluation.digest.filter(|_| self.evaluation.passes).or(self.served.filter(|_| self.passes()))
     }
 }
 
-/// An image about which nothing can be said, because its registry could not be asked.
+/// An image without a verdict, because its registry gave no digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unanswered {
-    /// The image as asked.
-    pub what: String,
+pub struct UnresolvedImage {
+    /// The image as requested.
+    pub image: String,
     /// Where files name it.
     pub places: Vec<Place>,
-    /// Why.
+    /// Why the registry gave no digest.
     pub problem: String,
 }
 
-/// An image that files name by its digest alone: it cannot be retagged, and there is nothing to check.
+/// An image that files name by its digest alone. It cannot be retagged, so there is nothing to verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Untagged {
+pub struct UntaggedImage {
     /// `repository@digest`.
-    pub what: String,
+    pub image: String,
     /// Where files name it.
     pub places: Vec<Place>,
 }
 
-impl fmt::Display for Untagged {
+impl fmt::Display for UntaggedImage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} names no tag: a digest alone cannot be retagged, there is nothing to check", self.what)
+        write!(f, "{} names no tag: a digest alone cannot be retagged, there is nothing to check", self.image)
     }
 }
 
-/// All answers, and what they rest on.
+/// All results, with the proofs and documents that they depend on.
 #[derive(Debug, Default)]
 pub struct Verification {
-    /// One for each image, in the order of the questions.
-    pub answers: Vec<Answer>,
+    /// One for each image, in the order of the queries.
+    pub results: Vec<ImageResult>,
     /// Images whose registries could not be asked.
-    pub unanswered: Vec<Unanswered>,
-    /// What files name in a way that cannot be told. The verifier leaves it empty; who reads files fills it.
+    pub unresolved: Vec<UnresolvedImage>,
+    /// References in files that cannot be resolved to an image. Filled in by the caller that reads files.
     pub left_out: Vec<LeftOut>,
-    /// What files name by digest alone. The verifier leaves it empty; who reads files fills it.
-    pub untagged: Vec<Untagged>,
-    /// The verified proofs of each log; empty when one misbehaves or nothing was asked.
-    pub looked: Vec<LogLookup>,
-    /// The verified proofs of base images that were looked up because a tag has moved.
+    /// Images that files name by digest alone. Filled in by the caller that reads files.
+    pub untagged: Vec<UntaggedImage>,
+    /// The verified look-up of each log; empty if a log misbehaves or there was no query.
+    pub lookups: Vec<LogLookup>,
+    /// The verified look-ups of base images, which moved tags need.
     pub bases: Vec<LogLookup>,
-    /// Manifests and configurations that were read because a tag has moved or a platform's manifest was in question.
+    /// The manifests and configurations that were read for moved tags and for platforms' manifests.
     pub documents: Documents,
-    /// What each log did that misbehaves, and where that is kept as evidence.
+    /// What each misbehaving log did, and where the evidence is kept.
     pub misbehaviour: Vec<String>,
 }
 
-/// What a [`Verification`] says as a whole.
+/// The outcome of a [`Verification`] as a whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Conclusion {
-    /// Everything that was asked about passes.
+    /// Every image passes.
     Passes,
-    /// Some of the images could not be verified.
-    Unanswered,
-    /// Something that may name an image could not be read.
+    /// The registry of an image gave no digest.
+    Unresolved,
+    /// A reference in a file could not be resolved to an image.
     LeftOut,
     /// At least one image does not pass.
     Fails,
@@ -172,29 +175,29 @@ pub enum Conclusion {
 }
 
 impl Verification {
-    /// What follows from an answer of the log that is false: nothing of what was asked about passes.
-    fn misbehaved(rules: &Rules, questions: Vec<Question>, alarms: Vec<String>) -> Verification {
-        let answer = |question: Question| {
-            let logged = rules.policy.logged_name(&question.image);
-            let demands = rules.policy.demands(&logged);
-            let judgement = Judgement::fails(Verdict::Misbehaved, alarms.join("; "));
-            let (served, logs) = (question.digest, Vec::new());
-            Answer { served, question, logged, judgement, ignored: None, demands, logs }
+    /// The verification if a log misbehaves: no image passes.
+    fn misbehaved(options: &VerificationOptions, queries: Vec<ImageQuery>, alarms: Vec<String>) -> Verification {
+        let result = |query: ImageQuery| {
+            let logged = options.policy.logged_name(&query.image);
+            let demands = options.policy.demands(&logged);
+            let evaluation = Evaluation::fails(Verdict::Misbehaved, alarms.join("; "));
+            let (served, logs) = (query.digest, Vec::new());
+            ImageResult { served, query, logged, evaluation, ignored: None, demands, logs }
         };
-        let answers = questions.into_iter().map(answer).collect();
-        Verification { answers, misbehaviour: alarms, ..Verification::default() }
+        let results = queries.into_iter().map(result).collect();
+        Verification { results, misbehaviour: alarms, ..Verification::default() }
     }
 
     /// The most severe that applies.
     pub fn conclusion(&self) -> Conclusion {
         if !self.misbehaviour.is_empty() {
             Conclusion::Misbehaved
-        } else if !self.answers.iter().all(Answer::passes) {
+        } else if !self.results.iter().all(ImageResult::passes) {
             Conclusion::Fails
         } else if !self.left_out.is_empty() {
             Conclusion::LeftOut
-        } else if !self.unanswered.is_empty() {
-            Conclusion::Unanswered
+        } else if !self.unresolved.is_empty() {
+            Conclusion::Unresolved
         } else {
             Conclusion::Passes
         }

@@ -15,13 +15,13 @@ pub struct Platform {
     pub variant: Option<String>,
 }
 
-/// A text that names no platform.
+/// A text that is not a platform.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
-#[error("{0:?} is no platform: want OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, as in linux/amd64 or linux/arm/v7")]
+#[error("{0:?} is not a platform: want OS/ARCHITECTURE or OS/ARCHITECTURE/VARIANT, as in linux/amd64 or linux/arm/v7")]
 pub struct PlatformError(String);
 
 impl Platform {
-    /// A platform in its usual spelling: lower case, `amd64` for `x86_64`, `arm64` for `aarch64` and for `arm64/v8`.
+    /// Normalizes the names: lower case, `amd64` for `x86_64`, `arm64` for `aarch64` and for `arm64/v8`.
     pub fn new(os: &str, architecture: &str, variant: Option<&str>) -> Platform {
         let architecture = match architecture.to_ascii_lowercase().as_str() {
             "x86_64" | "x86-64" => "amd64".to_owned(),
@@ -33,12 +33,12 @@ impl Platform {
         Platform { os: os.to_ascii_lowercase(), architecture, variant }
     }
 
-    /// What Linux containers on this machine run on.
+    /// The platform of Linux containers on this machine.
     pub fn here() -> Platform {
         Platform::new("linux", std::env::consts::ARCH, None)
     }
 
-    /// Whether an image for `other` is one for this platform. Without a variant here, any will do.
+    /// Whether an image for `other` runs on this platform. Without a variant here, any variant is accepted.
     pub fn accepts(&self, other: &Platform) -> bool {
         let variant = self.variant.is_none() || self.variant == other.variant;
         self.os == other.os && self.architecture == other.architecture && variant
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spellings() {
+    fn names_are_normalized() {
         for (text, shown) in [
             ("linux/amd64", "linux/amd64"),
             ("Linux/X86_64", "linux/amd64"),
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_accepted() {
+    fn a_platform_accepts_its_variants() {
         let platform = |text: &str| text.parse::<Platform>().unwrap();
         let accepts = |asked: &str, other: &str| platform(asked).accepts(&platform(other));
         assert!(accepts("linux/arm64", "linux/arm64/v8") && accepts("linux/arm64/v8", "linux/arm64"));

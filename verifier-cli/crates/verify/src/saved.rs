@@ -1,4 +1,4 @@
-//! Proofs in files (`.tagproof`): what an online verification leaves behind, and answers from it without network.
+//! Proof files (`.tagproof`): an online verification saves its proofs, and images are verified with them offline.
 
 use std::{
     collections::BTreeSet,
@@ -20,153 +20,155 @@ use taglog_proto::{
 use thiserror::Error;
 
 use super::{
-    Documents, Question, Verification,
+    Documents, ImageQuery, Verification,
     cache::Cache,
-    inquiry::{Inquiry, Record},
-    rules::{Moment, Rules},
+    evaluate::ImageEvaluator,
+    log_source::{LogSource, Recorder},
+    options::{EvaluationTime, VerificationOptions},
 };
 use taglog_log_client::{
     lookup::{LogLookup, SavedProofError, SavedProofFault, verify_saved},
     printable,
     trust::{InsufficientTrust, Trust},
 };
-use taglog_policy::UnclearUntil;
+use taglog_policy::AmbiguousUntil;
 
-/// The `type` of the line beside the proofs.
-const BESIDE: &str = "taglog/beside-proofs@v1";
+/// The `type` of the line with the attachments.
+const ATTACHMENTS_TYPE: &str = "taglog/beside-proofs@v1";
 
-/// Why a file of proofs answers nothing.
+/// Why a proof file cannot be used.
 #[derive(Debug, Error)]
-pub enum FileError {
-    /// It cannot be read, is too large, or holds no proofs; or a document in it is not the one that it should be, which is
-    /// no word of the log's.
+pub enum ProofFileError {
+    /// The file cannot be read, is too large or has no proofs, or a document in it has another digest, which is no
+    /// fault of the log.
     #[error("{path}: {why}")]
     Unusable {
-        /// The file.
+        /// The proof file.
         path: PathBuf,
-        /// What is wrong.
+        /// What is wrong, for users.
         why: String,
     },
-    /// The policy leaves open which of the logs it means.
+    /// The policy does not say to which log an `until` belongs.
     #[error(transparent)]
-    Policy(#[from] UnclearUntil),
-    /// An image that was asked about is not in it, or not by each log.
-    #[error("{path} does not answer for {image}: there is no proof of it by {log}")]
+    Policy(#[from] AmbiguousUntil),
+    /// The file has no proof of an image by one of the logs.
+    #[error("{path} has no proof of {image} by the log {log}")]
     Missing {
-        /// The file.
+        /// The proof file.
         path: PathBuf,
-        /// The image, with the places that name it.
+        /// The image, with the places in files that name it.
         image: String,
-        /// The origin of the log that does not answer.
+        /// The origin of the log.
         log: String,
     },
-    /// It has no proof by one of the logs.
-    #[error("{path} does not answer: there is no proof of it by {log}")]
+    /// The file has no proof by one of the logs.
+    #[error("{path} has no proof by the log {log}")]
     NoProof {
-        /// The file.
+        /// The proof file.
         path: PathBuf,
         /// The origin of the log.
         log: String,
     },
-    /// Nothing in it is false, and too few cosigners stand behind one of the logs.
+    /// The proofs are valid, but a checkpoint lacks the quorum of cosignatures.
     #[error("{path}: log {log}: {error}")]
     InsufficientTrust {
-        /// The file.
+        /// The proof file.
         path: PathBuf,
         /// The origin of the log.
         log: String,
-        /// Who is missing.
+        /// Which cosignatures are missing.
         error: Box<InsufficientTrust>,
     },
 }
 
-/// Answers from a file; without questions, for everything that was asked when it was saved. Each of these logs must
-/// answer in it; other logs' proofs are passed over. Any age will do unless `max_age` is given. What the file says of
-/// times counts from its own seals. A false proof is no error but the verdict on every image, as of a log that
-/// misbehaves: whether it or somebody after it is to blame, the file cannot tell.
+/// Verifies images offline with a proof file; without queries, every image for which it was saved. Each of these logs
+/// must have a proof in it; proofs of other logs are ignored. Any age is accepted unless `max_age` is given. Ages of
+/// digests are measured at the times of the seals in the file. A false proof is not an error: the verdict on every
+/// image is then `misbehaved`. The file cannot tell whether the log or somebody else is to blame.
 ///
 /// # Errors
-/// [`FileError`].
+/// [`ProofFileError`].
 pub async fn verify(
     path: &Path,
     logs: &[Trust],
-    rules: &Rules,
-    questions: Vec<Question>,
+    options: &VerificationOptions,
+    queries: Vec<ImageQuery>,
     max_age: Option<Duration>,
-) -> Result<Verification, FileError> {
-    rules.policy.check_until(logs.iter().map(Trust::origin))?;
-    let Bundle { proofs, beside } = read(path, logs.len())?;
-    let claimed = claimed(&proofs);
-    let looked = match verify_saved(proofs, logs) {
-        Ok(looked) => looked,
+) -> Result<Verification, ProofFileError> {
+    options.policy.check_until(logs.iter().map(Trust::origin))?;
+    let ProofFile { proofs, attachments } = read(path, logs.len())?;
+    let claimed = claimed_images(&proofs);
+    let lookups = match verify_saved(proofs, logs) {
+        Ok(lookups) => lookups,
         Err(SavedProofError { log, why: SavedProofFault::Missing }) => {
-            return Err(FileError::NoProof { path: path.to_owned(), log });
+            return Err(ProofFileError::NoProof { path: path.to_owned(), log });
         }
         Err(SavedProofError { log, why: SavedProofFault::InsufficientTrust(error) }) => {
-            return Err(FileError::InsufficientTrust { path: path.to_owned(), log, error: Box::new(error) });
+            return Err(ProofFileError::InsufficientTrust { path: path.to_owned(), log, error: Box::new(error) });
         }
         Err(SavedProofError { log, why: SavedProofFault::Proof(error) }) => {
-            let questions = if questions.is_empty() { asked(claimed, &beside.asked) } else { questions };
+            let queries = if queries.is_empty() { saved_queries(claimed, &attachments.asked) } else { queries };
             let alarm = format!("{} does not verify: log {log}: {error}", path.display());
-            return Ok(Verification::misbehaved(rules, questions, vec![alarm]));
+            return Ok(Verification::misbehaved(options, queries, vec![alarm]));
         }
     };
-    let questions = if questions.is_empty() { asked(proven(&looked), &beside.asked) } else { questions };
-    let moment = Moment::Saved(Timestamp::from_system_time(SystemTime::now()), max_age);
-    let (record, cache) = (Record::of(beside.documents), Cache::new(Duration::ZERO));
-    let inquiries: Vec<Inquiry> = looked.iter().map(|looked| Inquiry::saved(rules, looked, &cache, &record)).collect();
-    let mut answers = Vec::new();
-    for question in questions {
-        let hearing = rules.hear(&question.image, moment);
-        if let Some(looked) = looked.iter().find(|looked| looked.report(&hearing.logged).is_none()) {
-            let (path, image, log) = (path.to_owned(), question.to_string(), looked.log.clone());
-            return Err(FileError::Missing { path, image, log });
+    let queries = if queries.is_empty() { saved_queries(proven_images(&lookups), &attachments.asked) } else { queries };
+    let time = EvaluationTime::Saved(Timestamp::from_system_time(SystemTime::now()), max_age);
+    let (recorder, cache) = (Recorder::with_documents(attachments.documents), Cache::new(Duration::ZERO));
+    let source = |lookup| LogSource::recorded(options, lookup, &cache, &recorder);
+    let sources: Vec<LogSource> = lookups.iter().map(source).collect();
+    let mut results = Vec::new();
+    for query in queries {
+        let evaluator = ImageEvaluator::new(options, &query.image, time);
+        if let Some(lookup) = lookups.iter().find(|lookup| lookup.report(&evaluator.logged).is_none()) {
+            let (path, image, log) = (path.to_owned(), query.to_string(), lookup.log.clone());
+            return Err(ProofFileError::Missing { path, image, log });
         }
-        let served = question.digest;
-        answers.push(hearing.answer(question, served, &inquiries).await);
+        let served = query.digest;
+        results.push(evaluator.result(query, served, &sources).await);
     }
-    drop(inquiries);
-    Ok(Verification { answers, looked, ..Verification::default() })
+    drop(sources);
+    Ok(Verification { results, lookups, ..Verification::default() })
 }
 
-/// The images that proofs say they are about.
-fn claimed(proofs: &[TagProof]) -> Vec<Image> {
-    proofs.iter().flat_map(|proof| &proof.images).filter_map(|answer| Image::parse(&answer.image).ok()).collect()
+/// The images that unverified proofs name.
+fn claimed_images(proofs: &[TagProof]) -> Vec<Image> {
+    proofs.iter().flat_map(|proof| &proof.images).filter_map(|result| Image::parse(&result.image).ok()).collect()
 }
 
-/// The images that verified proofs are about.
-fn proven(looked: &[LogLookup]) -> Vec<Image> {
-    let parts = looked.iter().flat_map(|looked| &looked.parts);
+/// The images that verified proofs name.
+fn proven_images(lookups: &[LogLookup]) -> Vec<Image> {
+    let parts = lookups.iter().flat_map(|lookup| &lookup.parts);
     parts.flat_map(|part| &part.lookup.images).map(|report| report.image.clone()).collect()
 }
 
-/// Each image in a file that was asked about; where the file does not say, each image in it.
-fn asked(images: Vec<Image>, asked: &[Image]) -> Vec<Question> {
+/// A query for each image for which the file was saved; if it does not say, for each image in it.
+fn saved_queries(images: Vec<Image>, asked: &[Image]) -> Vec<ImageQuery> {
     let mut seen = BTreeSet::new();
     let images = images.into_iter().filter(|image| asked.is_empty() || asked.contains(image));
     let images = images.filter(|image| seen.insert(image.clone()));
-    images.map(|image| Question { image, digest: None, places: Vec::new() }).collect()
+    images.map(|image| ImageQuery { image, digest: None, places: Vec::new() }).collect()
 }
 
-/// What a file holds.
-struct Bundle {
+/// The parsed content of a proof file.
+struct ProofFile {
     proofs: Vec<TagProof>,
-    beside: Beside,
+    attachments: Attachments,
 }
 
-/// What stands beside the proofs.
+/// What is saved in addition to the proofs.
 #[derive(Default)]
-struct Beside {
+struct Attachments {
     asked: Vec<Image>,
     documents: Documents,
 }
 
-/// [`Beside`] as one line of JSON. Nothing in it is believed: images without proofs answer nothing, and documents prove
-/// themselves by their hashes.
+/// [`Attachments`] as one line of JSON. It need not be trusted: images without a proof fail, and documents are verified
+/// by their digests.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct BesideJson {
-    /// [`BESIDE`].
+struct AttachmentsJson {
+    /// [`ATTACHMENTS_TYPE`].
     #[serde(rename = "type")]
     kind: String,
     /// The images that were asked about, by the names in the log.
@@ -183,11 +185,11 @@ struct DocumentJson {
     bytes: String,
 }
 
-impl Beside {
-    fn parse(line: &str) -> Result<Beside, String> {
-        let json: BesideJson = serde_json::from_str(line).map_err(|error| error.to_string())?;
-        if json.kind != BESIDE {
-            return Err(format!("type {:?} is not known here", printable(&json.kind)));
+impl Attachments {
+    fn parse(line: &str) -> Result<Attachments, String> {
+        let json: AttachmentsJson = serde_json::from_str(line).map_err(|error| error.to_string())?;
+        if json.kind != ATTACHMENTS_TYPE {
+            return Err(format!("type {:?} is not supported", printable(&json.kind)));
         }
         let asked = json.asked.iter().map(|image| Image::parse(image).map_err(|error| error.to_string()));
         let documents = json.documents.iter().map(|document| {
@@ -195,10 +197,10 @@ impl Beside {
             let bytes = BASE64_STANDARD.decode(&document.bytes).map_err(|error| error.to_string())?;
             let fits = digest.matches(&bytes).then(|| (digest, bytes.into()));
             fits.ok_or_else(|| {
-                format!("the document kept as {digest} does not hash to that: it is damaged, save it again")
+                format!("the document stored as {digest} has another digest: the file is damaged, save it again")
             })
         });
-        Ok(Beside { asked: asked.collect::<Result<_, _>>()?, documents: documents.collect::<Result<_, _>>()? })
+        Ok(Attachments { asked: asked.collect::<Result<_, _>>()?, documents: documents.collect::<Result<_, _>>()? })
     }
 
     fn to_json(&self) -> String {
@@ -206,8 +208,8 @@ impl Beside {
             digest: digest.to_string(),
             bytes: BASE64_STANDARD.encode(bytes),
         };
-        let json = BesideJson {
-            kind: BESIDE.to_owned(),
+        let json = AttachmentsJson {
+            kind: ATTACHMENTS_TYPE.to_owned(),
             asked: self.asked.iter().map(Image::to_string).collect(),
             documents: self.documents.iter().map(document).collect(),
         };
@@ -216,61 +218,61 @@ impl Beside {
     }
 }
 
-/// Reads a file that may hold as much for each of so many logs.
-fn read(path: &Path, logs: usize) -> Result<Bundle, FileError> {
-    let unusable = |why: String| FileError::Unusable { path: path.to_owned(), why };
+/// Reads a file of at most [`MAX_TAG_PROOF`] bytes for each of this number of logs.
+fn read(path: &Path, logs: usize) -> Result<ProofFile, ProofFileError> {
+    let unusable = |why: String| ProofFileError::Unusable { path: path.to_owned(), why };
     let length = fs::metadata(path).map_err(|error| unusable(error.to_string()))?.len();
     let most = MAX_TAG_PROOF.saturating_mul(logs);
     if length > most as u64 {
-        return Err(unusable(format!("it is over {most} bytes")));
+        return Err(unusable(format!("it is larger than {most} bytes")));
     }
     let text = fs::read_to_string(path).map_err(|error| unusable(error.to_string()))?;
     parse(&text).map_err(unusable)
 }
 
-/// Parses the proofs in a text: one in any layout, or several, one a line. What stands beside them is passed over.
+/// Parses the proofs in a text: one in any layout, or several, one a line. Attachments are ignored.
 ///
 /// # Errors
 /// What is wrong with the text.
 pub fn parse_proofs(text: &str) -> Result<Vec<TagProof>, String> {
-    parse(text).map(|bundle| bundle.proofs)
+    parse(text).map(|file| file.proofs)
 }
 
-fn parse(text: &str) -> Result<Bundle, String> {
+fn parse(text: &str) -> Result<ProofFile, String> {
     let parse = |part: &str| TagProof::from_json(part.as_bytes()).map_err(|error| error.to_string());
-    let (lines, beside): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| !line.contains(BESIDE));
+    let (lines, attachments): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| !line.contains(ATTACHMENTS_TYPE));
     let proofs = match parse(text) {
         Ok(only) => vec![only],
         Err(error) if text.trim().is_empty() => return Err(format!("it is empty ({error})")),
         Err(error) => lines.into_iter().map(parse).collect::<Result<_, _>>().map_err(|_| error)?,
     };
-    let beside = match beside[..] {
-        [] => Beside::default(),
-        [only] => Beside::parse(only)?,
-        _ => return Err(format!("it has more than one line of {BESIDE}")),
+    let attachments = match attachments[..] {
+        [] => Attachments::default(),
+        [only] => Attachments::parse(only)?,
+        _ => return Err(format!("it has more than one line of {ATTACHMENTS_TYPE}")),
     };
-    Ok(Bundle { proofs, beside })
+    Ok(ProofFile { proofs, attachments })
 }
 
-/// Writes what a verification rests on: its proofs, one a line, and what was read beside them. The file is there whole
-/// or not at all.
+/// Writes the proofs of a verification, one a line, and its attachments. The file is replaced atomically.
 ///
 /// # Errors
 /// What the system says.
 pub fn save(path: &Path, verification: &Verification) -> io::Result<()> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Readable for all, as far as the user's mask lets it be: there are no secrets in it.
+    // Readable by everyone, subject to the umask: there are no secrets in it.
     let mut builder = tempfile::Builder::new();
     let mut file = builder.permissions(Permissions::from_mode(0o666)).tempfile_in(directory)?;
-    let looked = verification.looked.iter().chain(&verification.bases);
-    for proof in looked.flat_map(|looked| &looked.proofs) {
+    let lookups = verification.lookups.iter().chain(&verification.bases);
+    for proof in lookups.flat_map(|lookup| &lookup.proofs) {
         writeln!(file, "{}", proof.to_json())?;
     }
     if !(verification.bases.is_empty() && verification.documents.is_empty()) {
-        let asked = verification.looked.iter().flat_map(|looked| &looked.parts).flat_map(|part| &part.lookup.images);
+        let parts = verification.lookups.iter().flat_map(|lookup| &lookup.parts);
+        let asked = parts.flat_map(|part| &part.lookup.images);
         let asked: BTreeSet<Image> = asked.map(|report| report.image.clone()).collect();
         let asked = asked.into_iter().collect();
-        writeln!(file, "{}", Beside { asked, documents: verification.documents.clone() }.to_json())?;
+        writeln!(file, "{}", Attachments { asked, documents: verification.documents.clone() }.to_json())?;
     }
     file.as_file().sync_all()?;
     file.persist(path).map_err(|error| error.error)?;

@@ -1,4 +1,4 @@
-//! What registries serve now: many are asked at once.
+//! Resolves tags at their registries, many at the same time.
 
 use std::collections::BTreeMap;
 
@@ -8,31 +8,31 @@ use tokio::task::JoinSet;
 
 use taglog_oci_registry::{Registry, RegistryError};
 
-/// Registries asked at once.
+/// The most requests at the same time.
 const PARALLEL: usize = 32;
 
-/// What each registry says of its images. An image whose question was lost is missing.
+/// The digest of each image, or why its registry gave none. Images whose task panicked are missing.
 pub(super) type Served = BTreeMap<Image, Result<Digest, RegistryError>>;
 
-/// Asks about each image once.
-pub(super) async fn ask(registry: &Registry, images: Vec<Image>, progress: &dyn Progress) -> Served {
+/// Resolves each image once.
+pub(super) async fn resolve_all(registry: &Registry, images: Vec<Image>, progress: &dyn Progress) -> Served {
     progress.start(0, images.len() as u64);
     let mut served = BTreeMap::new();
     let mut waiting = images.into_iter();
-    let mut asking = JoinSet::new();
+    let mut requests = JoinSet::new();
     loop {
-        while asking.len() < PARALLEL
+        while requests.len() < PARALLEL
             && let Some(image) = waiting.next()
         {
             let registry = registry.clone();
-            asking.spawn(async move {
+            requests.spawn(async move {
                 let digest = registry.head(&image).await;
                 (image, digest)
             });
         }
-        match asking.join_next().await {
+        match requests.join_next().await {
             Some(Ok((image, digest))) => served.insert(image, digest),
-            // A task that panicked leaves its image unasked, which is reported.
+            // The image of a task that panicked has no entry, which the caller reports.
             Some(Err(_)) => None,
             None => break,
         };

@@ -1,4 +1,4 @@
-//! Workflow commands of GitHub Actions: what does not pass is shown beside its line.
+//! Workflow commands of GitHub Actions, which annotate the lines of files.
 
 use super::{
     item::{Item, Level},
@@ -6,7 +6,7 @@ use super::{
 };
 use taglog_image_sources::Place;
 
-/// One command a line, and the totals. `quiet` leaves out what passes with a warning.
+/// One command a line, and the totals. `quiet` leaves out warnings.
 pub fn render(items: &[Item], totals: &Totals, quiet: bool) -> String {
     let mut text = String::new();
     for item in items {
@@ -38,12 +38,12 @@ fn annotation(command: &str, item: &Item, place: Option<&Place>) -> String {
     format!("::{command} {}title={title}::{}\n", place.unwrap_or_default(), data(&item.text()))
 }
 
-/// The message of a command. Lines are clean already, [`Item::text`] sees to it.
+/// Escapes the message of a command. [`Item::text`] has removed control characters already.
 fn data(text: &str) -> String {
     text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A")
 }
 
-/// The value of a property, in which colons and commas mean something too.
+/// Escapes the value of a property, in which colons and commas are special too.
 fn property(text: &str) -> String {
     let text: String =
         text.chars().map(|c| if c.is_control() && !matches!(c, '\r' | '\n') { '?' } else { c }).collect();

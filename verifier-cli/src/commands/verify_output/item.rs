@@ -1,46 +1,44 @@
-//! What every format but text and JSON shows: one thing that is said of one image, at the places that name it.
+//! An item of a report: one statement about one image, at the places that name it.
 
 use taglog_proto::name::Digest;
 
 use super::rules;
 use taglog_image_sources::{LeftOut, Place};
 
-/// How much an item matters.
+/// The level of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {
-    /// All is well.
+    /// The image passes.
     Pass,
-    /// It passes, and somebody should look.
+    /// The image passes with a warning.
     Warning,
-    /// It would fail, and policy ignores that for a while.
+    /// The image would fail, and policy ignores that for now.
     Ignored,
-    /// It does not pass.
+    /// The image does not pass.
     Failure,
-    /// It could not be told.
+    /// No verdict could be reached.
     Problem,
 }
 
-/// One thing that is said of one image.
+/// One statement about one image.
 #[derive(Clone, Debug)]
 pub struct Item {
     /// The name of a row in [`rules`]: a verdict, or what went wrong.
     pub rule: &'static str,
-    /// How much it matters.
     pub level: Level,
-    /// The image as it was asked about; empty when it cannot be told.
+    /// The image as requested; empty if it is not known.
     pub image: String,
     /// The digest that passes.
     pub digest: Option<Digest>,
-    /// Where files name it; empty for what the command line names.
+    /// Where files name the image; empty for the command line.
     pub places: Vec<Place>,
-    /// One sentence.
     pub message: String,
-    /// Further lines: notes, and what the tag has been.
+    /// Further lines: notes, history, and what to do.
     pub details: Vec<String>,
 }
 
 impl Item {
-    /// What a file names in a way that cannot be told.
+    /// An item for a reference in a file that cannot be resolved to an image.
     pub fn left_out(left_out: &LeftOut) -> Item {
         Item {
             rule: "left-out",
@@ -53,13 +51,13 @@ impl Item {
         }
     }
 
-    /// The message with what it is about in front, on one line.
+    /// The image and the message, on one line.
     pub fn headline(&self) -> String {
         let message = clean(&self.message);
         if self.image.is_empty() { message } else { format!("{}: {message}", clean(&self.image)) }
     }
 
-    /// The headline, and where it stands.
+    /// The headline with all places.
     pub fn headline_with_places(&self) -> String {
         let places: Vec<String> =
             self.places.iter().map(|place| clean(&format!("{}:{}", place.file, place.line))).collect();
@@ -73,17 +71,17 @@ impl Item {
         [self.headline()].into_iter().chain(details).collect::<Vec<_>>().join("\n")
     }
 
-    /// What tells this item from the others of this and of earlier runs, whatever line it stands on by now.
+    /// Identifies this item across runs, independent of the line in the file.
     pub fn fingerprint(&self, place: Option<&Place>) -> String {
         let file = place.map_or("", |place| &place.file);
         let identity = format!("{}\n{}\n{file}", rules::id(self.rule), self.image);
-        // The hexadecimal part of the digest alone.
+        // Only the hexadecimal part of the digest.
         Digest::sha256(identity.as_bytes()).to_string().split_off("sha256:".len())
     }
 }
 
-/// Text on one line without what steers a terminal, reorders a line (bidirectional controls), or is no character of XML
-/// 1.0: each such character becomes a `?`, a line end a space.
+/// The text on one line. Control characters, bidirectional controls, and characters that XML 1.0 does not allow become `?`,
+/// line ends become spaces.
 pub fn clean(text: &str) -> String {
     let clean = |c: char| match c {
         '\n' | '\t' => ' ',

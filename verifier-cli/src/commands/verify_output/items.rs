@@ -1,93 +1,102 @@
-//! From a verification to what is said of each image.
+//! Turns a verification into report items.
 
 use taglog_proto::{name::Image, tag_proof::ImageReport};
 
-use super::item::{Item, Level};
+use super::{
+    item::{Item, Level},
+    rules,
+};
 use crate::commands::output;
-use taglog_policy::{Judgement, Verdict};
-use taglog_verify::{Answer, LogAnswer, Unanswered, Untagged, Verification};
+use taglog_policy::{Evaluation, Verdict};
+use taglog_verify::{ImageResult, LogEvaluation, UnresolvedImage, UntaggedImage, Verification};
 
-/// Sightings that a report lists: the newest.
-const SIGHTINGS: usize = 20;
-/// The most notes on one image.
-const NOTES: usize = 5;
+/// The most sightings in an item, the newest ones.
+const MAX_SIGHTINGS: usize = 20;
+/// The most notes in an item.
+const MAX_NOTES: usize = 5;
 
-/// One item for each image, in the order of the table: answers, then what could not be told, then what has no tag. A log
-/// that misbehaves is told of even where no image is known.
+/// One item for each image: results, then images without a verdict, then images without a tag. The alarm about a
+/// misbehaving log is an item of its own if there are no results.
 pub fn items(verification: &Verification) -> Vec<Item> {
-    let answers = verification.answers.iter().map(answer);
-    let alarm = verification.misbehaviour.iter().filter(|_| verification.answers.is_empty()).map(|said| alarm(said));
-    let unanswered = verification.unanswered.iter().map(unanswered);
+    let results = verification.results.iter().map(result);
+    let alarm = verification.misbehaviour.iter().filter(|_| verification.results.is_empty()).map(|said| alarm(said));
+    let unresolved = verification.unresolved.iter().map(unresolved);
     let left_out = verification.left_out.iter().map(Item::left_out);
     let untagged = verification.untagged.iter().map(untagged);
-    answers.chain(alarm).chain(unanswered).chain(left_out).chain(untagged).collect()
+    results.chain(alarm).chain(unresolved).chain(left_out).chain(untagged).collect()
 }
 
-fn answer(answer: &Answer) -> Item {
+fn result(result: &ImageResult) -> Item {
     Item {
-        rule: answer.judgement.verdict.name(),
-        level: level(answer),
-        image: answer.question.image.to_string(),
-        digest: answer.digest(),
-        places: answer.question.places.clone(),
-        message: answer.judgement.reason.clone(),
-        details: details(answer),
+        rule: result.evaluation.verdict.name(),
+        level: level(result),
+        image: result.query.image.to_string(),
+        digest: result.digest(),
+        places: result.query.places.clone(),
+        message: result.evaluation.reason.clone(),
+        details: details(result),
     }
 }
 
-fn level(answer: &Answer) -> Level {
-    let judgement = &answer.judgement;
-    match (judgement.passes, answer.passes()) {
-        (true, _) if judgement.warning => Level::Warning,
+fn level(result: &ImageResult) -> Level {
+    let evaluation = &result.evaluation;
+    match (evaluation.passes, result.passes()) {
+        (true, _) if evaluation.warning => Level::Warning,
         (true, _) => Level::Pass,
         (false, true) => Level::Ignored,
         (false, false) => Level::Failure,
     }
 }
 
-/// Why it is ignored comes first: formats that know of ignoring show it as the reason.
-fn details(answer: &Answer) -> Vec<String> {
-    let Answer { question, logged, served, judgement, ignored, .. } = answer;
+/// The reason of an `ignore` comes first: SARIF shows it as the justification.
+fn details(result: &ImageResult) -> Vec<String> {
+    let ImageResult { query, logged, served, evaluation, ignored, .. } = result;
     let ignored = ignored.as_ref().map(|ignore| format!("ignored until {}: {}", ignore.until, ignore.reason));
     let mut details: Vec<String> = ignored.into_iter().collect();
-    details.extend(notes(judgement));
-    if *logged != question.image {
+    details.extend(notes(evaluation));
+    if *logged != query.image {
         details.push(format!("logged as {logged}"));
     }
-    if !judgement.passes {
+    if !evaluation.passes {
         details.extend(served.map(|digest| format!("now {digest}")));
-        details.extend(histories(answer));
+        details.extend(histories(result));
     }
+    details.extend(remedy(result));
     details
 }
 
-/// What the reason has not told already; of much, the beginning.
-fn notes(judgement: &Judgement) -> Vec<String> {
+/// The notes that the reason does not contain already, up to a limit.
+fn notes(evaluation: &Evaluation) -> Vec<String> {
     // A note on a move begins with its time.
-    let told = |note: &&String| note.split_once(": ").is_some_and(|(_, said)| judgement.reason.contains(said));
-    let mut notes: Vec<String> = judgement.notes.iter().filter(|note| !told(note)).cloned().collect();
-    let more = notes.len().saturating_sub(NOTES);
-    notes.truncate(NOTES);
-    notes.extend((more > 0).then(|| format!("and {more} more notes: --output json has all")));
+    let repeated = |note: &&String| note.split_once(": ").is_some_and(|(_, said)| evaluation.reason.contains(said));
+    let mut notes: Vec<String> = evaluation.notes.iter().filter(|note| !repeated(note)).cloned().collect();
+    let more = notes.len().saturating_sub(MAX_NOTES);
+    notes.truncate(MAX_NOTES);
+    notes.extend((more > 0).then(|| format!("and {more} more notes: see --output json")));
     notes
 }
 
-/// What the tag has been, in each log; where there are several, which one is told. Where a log misbehaves nothing is
-/// told: nothing is known.
-fn histories(answer: &Answer) -> Vec<String> {
-    let several = answer.logs.len() > 1;
-    let one = |log: &LogAnswer| {
-        let heading = several.then(|| format!("in {}: {}", log.log, log.judgement.verdict));
-        let history = log.report.as_ref().map(|report| history(report, &answer.logged));
+/// The history of the tag in each log, with the name of the log if there are several. Empty if a log misbehaves.
+fn histories(result: &ImageResult) -> Vec<String> {
+    let several = result.logs.len() > 1;
+    let one = |log: &LogEvaluation| {
+        let heading = several.then(|| format!("in {}: {}", log.log, log.evaluation.verdict));
+        let history = log.report.as_ref().map(|report| history(report, &result.logged));
         heading.into_iter().chain(history.into_iter().flatten()).collect::<Vec<_>>()
     };
-    answer.logs.iter().flat_map(one).collect()
+    result.logs.iter().flat_map(one).collect()
+}
+
+/// What to do about an image that does not pass.
+fn remedy(result: &ImageResult) -> Option<String> {
+    let rule = rules::rule_of(result.evaluation.verdict.name()).filter(|_| level(result) == Level::Failure)?;
+    Some(format!("what to do: {}", rule.remedy))
 }
 
 fn history(report: &ImageReport, logged: &Image) -> Vec<String> {
     let history = output::history_lines(report, "");
     let lines: Vec<String> = history.lines().map(str::to_owned).collect();
-    let earlier = lines.len().saturating_sub(SIGHTINGS);
+    let earlier = lines.len().saturating_sub(MAX_SIGHTINGS);
     let note = (earlier > 0).then(|| format!("{earlier} earlier: taglog history {logged}"));
     note.into_iter().chain(lines.into_iter().skip(earlier)).collect()
 }
@@ -104,23 +113,23 @@ fn alarm(alarm: &str) -> Item {
     }
 }
 
-fn unanswered(unanswered: &Unanswered) -> Item {
+fn unresolved(unresolved: &UnresolvedImage) -> Item {
     Item {
         rule: "unanswered",
         level: Level::Problem,
-        image: unanswered.what.clone(),
+        image: unresolved.image.clone(),
         digest: None,
-        places: unanswered.places.clone(),
-        message: unanswered.problem.clone(),
+        places: unresolved.places.clone(),
+        message: unresolved.problem.clone(),
         details: Vec::new(),
     }
 }
 
-fn untagged(untagged: &Untagged) -> Item {
+fn untagged(untagged: &UntaggedImage) -> Item {
     Item {
         rule: "untagged",
         level: Level::Pass,
-        image: untagged.what.clone(),
+        image: untagged.image.clone(),
         digest: None,
         places: untagged.places.clone(),
         message: "names no tag: a digest alone cannot be retagged, there is nothing to check".to_owned(),

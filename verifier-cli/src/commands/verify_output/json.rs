@@ -1,4 +1,4 @@
-//! The answer as JSON, `taglog/verify@v1`: one document on one line, described by `schemas/verify.schema.json`.
+//! The verification as JSON, `taglog/verify@v1`: one document on one line, described by `schemas/verify.schema.json`.
 
 use serde_json::{Value, json};
 use taglog_proto::time::Timestamp;
@@ -13,24 +13,23 @@ use crate::commands::{
 };
 use taglog_image_sources::{LeftOut, Place};
 use taglog_policy::{Demands, Ignore};
-use taglog_verify::{Answer, LogAnswer, Unanswered, Untagged, Verification};
+use taglog_verify::{ImageResult, LogEvaluation, UnresolvedImage, UntaggedImage, Verification};
 
-/// What this document is. A change that breaks a reader comes with another number.
+/// The schema of the document. An incompatible change gets another number.
 const SCHEMA: &str = "taglog/verify@v1";
 
-/// The whole document.
 pub fn render(verification: &Verification, items: &[Item], now: Timestamp) -> String {
-    let Verification { answers, unanswered, left_out, untagged, looked, misbehaviour, .. } = verification;
+    let Verification { results, unresolved, left_out, untagged, lookups, misbehaviour, .. } = verification;
     let problems = items.iter().filter(|item| item.level == Level::Problem).map(Item::headline_with_places);
-    let logs = looked.iter().filter_map(|looked| looked.oldest()).map(|part| output::log_json(part, now));
+    let logs = lookups.iter().filter_map(|lookup| lookup.oldest()).map(|part| output::log_json(part, now));
     let document = json!({
         "schema": SCHEMA,
         "passes": exit_code(verification.conclusion()) == exit::OK,
         "exit": exit_code(verification.conclusion()),
         "totals": Totals::of(items),
         "logs": logs.collect::<Vec<_>>(),
-        "images": answers.iter().map(image).collect::<Vec<_>>(),
-        "unanswered": unanswered.iter().map(unanswered_json).collect::<Vec<_>>(),
+        "images": results.iter().map(image).collect::<Vec<_>>(),
+        "unanswered": unresolved.iter().map(unresolved_json).collect::<Vec<_>>(),
         "leftOut": left_out.iter().map(left_out_json).collect::<Vec<_>>(),
         "untagged": untagged.iter().map(untagged_json).collect::<Vec<_>>(),
         "misbehaviour": misbehaviour,
@@ -39,28 +38,28 @@ pub fn render(verification: &Verification, items: &[Item], now: Timestamp) -> St
     format!("{document}\n")
 }
 
-fn image(answer: &Answer) -> Value {
-    let Answer { question, logged, served, judgement, ignored, demands, logs } = answer;
+fn image(result: &ImageResult) -> Value {
+    let ImageResult { query, logged, served, evaluation, ignored, demands, logs } = result;
     json!({
-        "image": question.image.to_string(),
+        "image": query.image.to_string(),
         "logged": logged.to_string(),
-        "places": places(&question.places),
-        "verdict": judgement.verdict,
-        "passes": answer.passes(),
-        "warning": judgement.warning,
-        "reason": judgement.reason,
-        "notes": judgement.notes,
+        "places": places(&query.places),
+        "verdict": evaluation.verdict,
+        "passes": result.passes(),
+        "warning": evaluation.warning,
+        "reason": evaluation.reason,
+        "notes": evaluation.notes,
         "served": served.map(|digest| digest.to_string()),
-        "digest": answer.digest().map(|digest| digest.to_string()),
+        "digest": result.digest().map(|digest| digest.to_string()),
         "ignored": ignored.as_ref().map(ignored_json),
         "demands": demands_json(demands),
-        "logs": logs.iter().map(log_answer_json).collect::<Vec<_>>(),
+        "logs": logs.iter().map(log_evaluation_json).collect::<Vec<_>>(),
     })
 }
 
-fn log_answer_json(answer: &LogAnswer) -> Value {
-    let LogAnswer { log, judgement, report } = answer;
-    output::log_answer_json(log, judgement, report.as_ref())
+fn log_evaluation_json(result: &LogEvaluation) -> Value {
+    let LogEvaluation { log, evaluation, report } = result;
+    output::log_evaluation_json(log, evaluation, report.as_ref())
 }
 
 fn places(places: &[Place]) -> Vec<Value> {
@@ -83,14 +82,14 @@ fn demands_json(demands: &Demands) -> Value {
     })
 }
 
-fn unanswered_json(unanswered: &Unanswered) -> Value {
-    json!({ "image": unanswered.what, "places": places(&unanswered.places), "problem": unanswered.problem })
+fn unresolved_json(unresolved: &UnresolvedImage) -> Value {
+    json!({ "image": unresolved.image, "places": places(&unresolved.places), "problem": unresolved.problem })
 }
 
 fn left_out_json(left_out: &LeftOut) -> Value {
     json!({ "file": left_out.place.file, "line": left_out.place.line, "reason": left_out.reason })
 }
 
-fn untagged_json(untagged: &Untagged) -> Value {
-    json!({ "image": untagged.what, "places": places(&untagged.places) })
+fn untagged_json(untagged: &UntaggedImage) -> Value {
+    json!({ "image": untagged.image, "places": places(&untagged.places) })
 }

@@ -6,11 +6,9 @@ use super::item::{Item, Level, clean};
 use crate::commands::context::Failure;
 use taglog_image_sources::Place;
 
-/// The suite of what the command line names.
+/// The test suite of images on the command line.
 const COMMAND_LINE: &str = "command line";
 
-/// The whole document.
-///
 /// # Errors
 /// Never in practice: a document in memory can always be written.
 pub fn render(items: &[Item]) -> Result<String, Failure> {
@@ -57,7 +55,7 @@ fn case(item: &Item, place: Option<&Place>) -> TestCase {
     case
 }
 
-/// JUnit has no warnings: what passes with one is a success that says so.
+/// JUnit has no warnings: an image with a warning is a success, with the warning as output.
 fn status(item: &Item) -> TestCaseStatus {
     let mut status = match item.level {
         Level::Pass | Level::Warning => return TestCaseStatus::success(),

@@ -1,11 +1,11 @@
-//! How a verification is shown: a table for people, JSON, and what CI systems read (verifier-cli/docs/OUTPUTS.md).
+//! Renders a verification: a table, JSON, and the formats of CI systems (verifier-cli/docs/OUTPUTS.md).
 //!
 //! ```text
-//! Verification ─┬─ table, json                  everything that is known
-//!               └─ items ── sarif, junit, github   one thing said of one image, at its places
+//! Verification ─┬─ table, json                     everything
+//!               └─ items ── sarif, junit, github   one item for each image, at its places
 //! ```
 //!
-//! Invariant: whatever stands in file names, images and reasons, no format loses its shape by it.
+//! Invariant: no text in file names, images and reasons breaks a format.
 
 mod github;
 mod item;
@@ -37,18 +37,17 @@ use super::{
 };
 use taglog_verify::Verification;
 
-/// How the answers are wanted.
+/// Options for the output.
 #[derive(Clone, Debug)]
-pub struct Manner {
-    /// In which format, on standard output.
+pub struct OutputOptions {
+    /// The format on standard output.
     pub format: ReportFormat,
-    /// Only digests, and only if all pass.
+    /// Whether to print only digests, and only if all images pass.
     pub print_digest: bool,
-    /// How much, and where else.
     pub reports: ReportArgs,
 }
 
-/// How much to report, and where.
+/// Options for reports.
 #[derive(Clone, Debug, Default, Args)]
 pub struct ReportArgs {
     /// Print only what does not pass; nothing if all passes
@@ -59,7 +58,7 @@ pub struct ReportArgs {
     files: Vec<FileReport>,
 }
 
-/// A report that goes to a file, as in `junit=report.xml`.
+/// A report to a file, as in `junit=report.xml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileReport {
     format: ReportFormat,
@@ -72,7 +71,7 @@ impl FromStr for FileReport {
     fn from_str(text: &str) -> Result<FileReport, String> {
         let (format, path) = text.split_once('=').ok_or("want FORMAT=FILE, as in junit=report.xml")?;
         let format = ReportFormat::from_str(format, false)
-            .map_err(|_| format!("{format} is no format: want text, json, sarif, junit or github"))?;
+            .map_err(|_| format!("unknown format {format}: want text, json, sarif, junit or github"))?;
         if path.is_empty() {
             Err("the file has no name".to_owned())
         } else {
@@ -81,36 +80,35 @@ impl FromStr for FileReport {
     }
 }
 
-/// How one text is made.
-struct Rendering {
+struct RenderOptions {
     format: ReportFormat,
     quiet: bool,
     colour: bool,
     now: Timestamp,
 }
 
-/// What the command prints, and its exit code; further reports are written to their files.
+/// The output and exit code of the command. Reports to files are written.
 ///
 /// # Errors
 /// [`Failure`] names the file that cannot be written.
-pub fn report(manner: &Manner, verification: &Verification) -> Result<Report, Failure> {
+pub fn report(options: &OutputOptions, verification: &Verification) -> Result<Report, Failure> {
     let (items, now) = (items::items(verification), now());
-    for FileReport { format, path } in &manner.reports.files {
-        let text = render(verification, &items, &Rendering { format: *format, quiet: false, colour: false, now })?;
+    for FileReport { format, path } in &options.reports.files {
+        let text = render(verification, &items, &RenderOptions { format: *format, quiet: false, colour: false, now })?;
         write(path, &text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
     }
     let exit = exit_code(verification.conclusion());
-    if manner.print_digest {
+    if options.print_digest {
         let output = if exit == exit::OK { digests(verification) } else { String::new() };
-        return Ok(Report { output, notes: obstacles(&items), exit });
+        return Ok(Report { output, notes: failure_lines(&items), exit });
     }
-    let rendering = Rendering { format: manner.format, quiet: manner.reports.quiet, colour: wants_colour(), now };
-    let output = render(verification, &items, &rendering)?;
-    Ok(Report { output, notes: notes(manner.format, verification, &items), exit })
+    let text = RenderOptions { format: options.format, quiet: options.reports.quiet, colour: wants_colour(), now };
+    let output = render(verification, &items, &text)?;
+    Ok(Report { output, notes: notes(options.format, verification, &items), exit })
 }
 
-/// Renders what is said of images in a format for CI systems; `None` for text and JSON, which each command has its own
-/// of. `exit` is how the command ends.
+/// Renders items in a format for CI systems; `None` for text and JSON, which each command renders itself. `exit` is the
+/// exit code of the command.
 ///
 /// # Errors
 /// Never in practice: a document in memory can always be written.
@@ -124,37 +122,33 @@ pub fn render_items(format: ReportFormat, items: &[Item], exit: u8, quiet: bool)
     })
 }
 
-fn render(verification: &Verification, items: &[Item], rendering: &Rendering) -> Result<String, Failure> {
-    let of_items = render_items(rendering.format, items, exit_code(verification.conclusion()), rendering.quiet)?;
-    Ok(of_items.unwrap_or_else(|| match rendering.format {
-        ReportFormat::Json => json::render(verification, items, rendering.now),
-        _ => table::render(verification, items, rendering),
+fn render(verification: &Verification, items: &[Item], options: &RenderOptions) -> Result<String, Failure> {
+    let of_items = render_items(options.format, items, exit_code(verification.conclusion()), options.quiet)?;
+    Ok(of_items.unwrap_or_else(|| match options.format {
+        ReportFormat::Json => json::render(verification, items, options.now),
+        _ => table::render(verification, items, options),
     }))
 }
 
-/// Colour on a terminal only, and as NO_COLOR, CLICOLOR and TERM have it.
+/// Colour on a terminal only, subject to NO_COLOR, CLICOLOR and TERM.
 fn wants_colour() -> bool {
     let stdout = io::stdout();
     stdout.is_terminal() && anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never
 }
 
 fn digests(verification: &Verification) -> String {
-    let answers = verification.answers.iter();
-    answers.filter_map(|a| Some(format!("{}@{}\n", a.question.image.repository, a.digest()?))).collect()
+    let results = verification.results.iter();
+    results.filter_map(|a| Some(format!("{}@{}\n", a.query.image.repository, a.digest()?))).collect()
 }
 
-/// What keeps digests from being printed, a line each.
-fn obstacles(items: &[Item]) -> Vec<String> {
-    let stands_in_the_way = |item: &&Item| matches!(item.level, Level::Failure | Level::Problem);
-    items
-        .iter()
-        .filter(stands_in_the_way)
-        .map(|item| format!("{}: {}", item.rule, item.headline_with_places()))
-        .collect()
+/// One line for each item because of which no digests are printed.
+fn failure_lines(items: &[Item]) -> Vec<String> {
+    let fails = |item: &&Item| matches!(item.level, Level::Failure | Level::Problem);
+    items.iter().filter(fails).map(|item| format!("{}: {}", item.rule, item.headline_with_places())).collect()
 }
 
-/// For standard error: an alarm always, and what could not be told where standard output is read by programs. The table
-/// and the annotations for people have it already.
+/// The lines for standard error: alarms always, and problems if standard output is for programs. The table and the
+/// GitHub annotations contain problems already.
 fn notes(format: ReportFormat, verification: &Verification, items: &[Item]) -> Vec<String> {
     let mut notes: Vec<String> = verification.misbehaviour.iter().map(|alarm| item::clean(alarm)).collect();
     if matches!(format, ReportFormat::Json | ReportFormat::Sarif | ReportFormat::Junit) {
@@ -164,12 +158,12 @@ fn notes(format: ReportFormat, verification: &Verification, items: &[Item]) -> V
     notes
 }
 
-/// Whole or not at all, unless the target is no ordinary file (a pipe, a device).
+/// Replaces the file atomically, unless it is not a regular file (a pipe, a device).
 fn write(path: &Path, text: &str) -> io::Result<()> {
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return fs::OpenOptions::new().write(true).open(path)?.write_all(text.as_bytes());
     }
-    // A link keeps pointing to its file.
+    // A symbolic link is kept.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().permissions(readable()).tempfile_in(directory)?;
@@ -178,7 +172,7 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// A report is no secret: who else may read it is for the umask to say.
+/// Readable by everyone, subject to the umask: a report is not secret.
 fn readable() -> fs::Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(0o666)
 }

@@ -1,16 +1,15 @@
-//! What can be said of an image: the rules of SARIF, in one table.
+//! The rules of reports: one for each verdict, and for other statements about an image.
 
-/// One thing that can be said.
-pub struct Rule {
-    /// Its name in taglog: a verdict, or what went wrong.
+/// A kind of statement about an image.
+pub struct ReportRule {
+    /// The name in taglog: a verdict, or another kind.
     pub name: &'static str,
-    /// A phrase for headings.
+    /// A short description.
     pub short: &'static str,
-    /// What it means.
     pub meaning: &'static str,
-    /// What to do.
+    /// What the user should do.
     pub remedy: &'static str,
-    /// How severe GitHub's code scanning shows it, from 0.0 to 10.0.
+    /// The severity for GitHub's code scanning, from 0.0 to 10.0.
     pub severity: &'static str,
 }
 
@@ -20,12 +19,12 @@ const fn rule(
     meaning: &'static str,
     remedy: &'static str,
     severity: &'static str,
-) -> Rule {
-    Rule { name, short, meaning, remedy, severity }
+) -> ReportRule {
+    ReportRule { name, short, meaning, remedy, severity }
 }
 
-/// All of them. A row's place in the table is its index in SARIF; new rows come last.
-pub const RULES: [Rule; 19] = [
+/// All rules. The position of a rule is its index in SARIF, so new rules come last.
+pub static RULES: [ReportRule; 19] = [
     rule(
         "ok",
         "Only ever this digest",
@@ -36,14 +35,14 @@ pub const RULES: [Rule; 19] = [
     rule(
         "moving",
         "The newest digest of a tag that may move",
-        "Policy lets the tag move, and this is the newest digest that enough witnesses see.",
+        "Policy lets the tag move, and this is the newest digest that enough witnesses have sighted.",
         "Nothing; pin the digest to build the same thing again.",
         "0.0",
     ),
     rule(
         "approved",
         "Approved by a person",
-        "The tag was moved, and a person approved this very digest in taglog.lock.",
+        "The tag was moved, and a person approved this digest in taglog.lock.",
         "Nothing.",
         "0.0",
     ),
@@ -51,21 +50,21 @@ pub const RULES: [Rule; 19] = [
         "rebuilt",
         "Retagged, as a rebuild would be",
         "The tag was moved, and what changed is consistent with a rebuild on a new base. That does not make it safe.",
-        "Look at what changed; approve the digest with 'taglog approve', or pin the one before.",
+        "Review what changed; approve the digest with 'taglog approve', or pin the one before.",
         "3.0",
     ),
     rule(
         "new",
         "Not vouched for yet",
         "The digest was first seen very recently, or by too few witnesses: a fresh tag cannot have a history.",
-        "Wait until it has aged, or take an older release.",
+        "Wait until the digest is old enough, or use an older release.",
         "4.0",
     ),
     rule(
         "disputed",
         "Witnesses disagree",
-        "One trusted witness stands alone against the others.",
-        "Ask its operator; a registry may serve different content to different places.",
+        "One trusted witness contradicts all others.",
+        "Ask the operator of that witness; a registry may serve different content to different places.",
         "7.0",
     ),
     rule(
@@ -86,55 +85,55 @@ pub const RULES: [Rule; 19] = [
         "mismatch",
         "A digest that nobody has seen",
         "The registry serves a digest that no witness has seen under this tag.",
-        "Do not deploy. Look again when witnesses have had time to look; then ask the publisher.",
+        "Do not deploy. Try again when the witnesses have had time to check the tag; then ask the publisher.",
         "9.0",
     ),
     rule(
         "unknown",
         "Nothing is logged for the tag",
-        "No witness that counts has ever reported this tag.",
+        "No trusted witness has ever reported this tag.",
         "Have a witness watch it ('taglog observe' or 'taglog witness'), or correct its name.",
         "5.0",
     ),
     rule(
         "uncovered",
         "Nothing is logged for the repository",
-        "No witness that counts has ever reported a tag of this repository.",
+        "No trusted witness has ever reported a tag of this repository.",
         "Have a witness watch it ('taglog observe' or 'taglog witness').",
         "5.0",
     ),
     rule(
         "stale",
-        "What is known is too old",
-        "The log's state, or the last word of the witnesses, is older than policy allows.",
-        "Look at the log's and the witnesses' state; they may be down, or something hides what is newer.",
+        "The state of the log is too old",
+        "The state of the log, or the last report of the witnesses, is older than policy allows.",
+        "Check whether the log and the witnesses are up; otherwise newer entries may be withheld from you.",
         "6.0",
     ),
     rule(
         "incomplete",
         "Lists are missing",
         "The log did not give the whole list of sightings that policy needs.",
-        "Ask again; if it lasts, tell the log's operator.",
+        "Try again; if it does not help, tell the operator of the log.",
         "6.0",
     ),
     rule(
         "misbehaved",
         "The log misbehaves",
-        "A proof is false, or the log contradicts what it signed before. What shows it is kept.",
-        "Trust nothing of this log, and publish the evidence.",
+        "A proof is false, or the log contradicts what it signed before. The evidence is kept.",
+        "Do not trust this log, and publish the evidence.",
         "10.0",
     ),
     rule(
         "unanswered",
         "The registry could not be asked",
-        "The registry gave no digest for this image, so nothing can be said of it.",
+        "The registry gave no digest for this image, so there is no verdict.",
         "Follow what the message says: log in, correct the name, or try again.",
         "5.0",
     ),
     rule(
         "left-out",
-        "An image that cannot be told from the file",
-        "The file names an image in a way that does not say which: a variable without a value, a broken name.",
+        "An image reference that cannot be resolved",
+        "The file names an image in a way that cannot be resolved: a variable without a value, or an invalid name.",
         "Give the variable a value ('--build-arg'), or write the name out.",
         "5.0",
     ),
@@ -156,12 +155,17 @@ pub const RULES: [Rule; 19] = [
         "pin-fails",
         "A pinned digest does not verify",
         "The digest written in the file does not pass.",
-        "Look at the verdict; then run 'taglog pin --update', or correct the digest.",
+        "Check the verdict; then run 'taglog pin --update', or correct the digest.",
         "8.0",
     ),
 ];
 
-/// Where a name stands in the table.
+/// The row with this name.
+pub fn rule_of(name: &str) -> Option<&'static ReportRule> {
+    RULES.iter().find(|rule| rule.name == name)
+}
+
+/// The index of the row with this name.
 pub fn index(name: &str) -> Option<usize> {
     RULES.iter().position(|rule| rule.name == name)
 }

@@ -1,4 +1,4 @@
-//! SARIF 2.1.0 (OASIS), for code scanning: what passes without a warning is only counted.
+//! SARIF 2.1.0 (OASIS), for code scanning. Images that pass without a warning are only counted.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     item::{Item, Level, clean},
-    rules::{self, RULES, Rule},
+    rules::{self, RULES, ReportRule},
     totals::Totals,
 };
 use taglog_image_sources::Place;
@@ -15,7 +15,7 @@ use taglog_image_sources::Place;
 /// All but the unreserved characters of RFC 3986 and the slash.
 const NOT_IN_A_PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
 
-/// The whole log, on one line.
+/// The document, on one line.
 pub fn render(items: &[Item], totals: &Totals, exit: u8) -> String {
     let shown = items.iter().filter(|item| !matches!(item.level, Level::Pass | Level::Problem));
     let problems = items.iter().filter(|item| item.level == Level::Problem);
@@ -41,7 +41,7 @@ pub fn render(items: &[Item], totals: &Totals, exit: u8) -> String {
     format!("{log}\n")
 }
 
-fn rule(rule: &Rule) -> Value {
+fn rule(rule: &ReportRule) -> Value {
     json!({
         "id": rules::id(rule.name),
         "name": pascal_case(rule.name),
@@ -80,7 +80,7 @@ fn result(item: &Item, place: Option<&Place>) -> Value {
     result
 }
 
-/// What could not be told is no finding about the code, but about the run.
+/// Items without a verdict are notifications about the run, not results about the code.
 fn notifications(item: &Item) -> Vec<Value> {
     let notification = |place| {
         json!({
@@ -93,7 +93,7 @@ fn notifications(item: &Item) -> Vec<Value> {
     everywhere(item).map(notification).collect()
 }
 
-/// The places of an item, or once none.
+/// The places of an item; once `None` if it has none.
 fn everywhere(item: &Item) -> impl Iterator<Item = Option<&Place>> {
     let nowhere = item.places.is_empty().then_some(None);
     item.places.iter().map(Some).chain(nowhere)
@@ -108,7 +108,7 @@ fn level(level: Level) -> &'static str {
     }
 }
 
-/// Where it stands; an image that the command line names has its name alone.
+/// The location; an image of the command line has only its name.
 fn location(item: &Item, place: Option<&Place>) -> Value {
     let mut location = json!({});
     if !item.image.is_empty() {

@@ -1,9 +1,9 @@
-//! The table for people: a line for each image, what a failing tag has been below it, and the totals.
+//! The text format: a line for each image, the history of a failing tag below it, and the totals.
 
 use anstyle::{AnsiColor, Style};
 
 use super::{
-    Rendering,
+    RenderOptions,
     item::{Item, Level, clean},
     totals::Totals,
 };
@@ -12,26 +12,25 @@ use taglog_base::digest::short;
 use taglog_verify::Verification;
 
 /// The width of the first column: that of the longest verdict.
-const VERDICT: usize = 10;
-/// Wider images and places are not lined up with the others.
-const WIDEST: usize = 60;
+const VERDICT_WIDTH: usize = 10;
+/// Wider images and places are not aligned with the others.
+const MAX_WIDTH: usize = 60;
 
-/// The whole answer as text.
-pub fn render(verification: &Verification, items: &[Item], rendering: &Rendering) -> String {
-    let matters = |item: &&Item| !rendering.quiet || matches!(item.level, Level::Failure | Level::Problem);
+pub fn render(verification: &Verification, items: &[Item], options: &RenderOptions) -> String {
+    let matters = |item: &&Item| !options.quiet || matches!(item.level, Level::Failure | Level::Problem);
     let shown: Vec<&Item> = items.iter().filter(matters).collect();
     let widths = Widths::of(&shown);
-    let mut text: String = shown.iter().map(|item| block(item, &widths, rendering.colour)).collect();
-    if rendering.quiet {
+    let mut text: String = shown.iter().map(|item| block(item, &widths, options.colour)).collect();
+    if options.quiet {
         return text;
     }
     text += &format!("{}\n", Totals::of(items));
-    let logs = verification.looked.iter().filter_map(|looked| looked.oldest());
-    text + &logs.map(|part| output::log_lines(part, rendering.now)).collect::<String>()
+    let logs = verification.lookups.iter().filter_map(|lookup| lookup.oldest());
+    text + &logs.map(|part| output::log_lines(part, options.now)).collect::<String>()
 }
 
-/// How wide the columns are; one without cells is none. What tells images apart comes first, so that a terminal of 80 columns breaks
-/// lines behind it.
+/// The widths of the columns; a column without cells has width 0. The image and its digest come first, so that they fit
+/// into 80 columns.
 struct Widths {
     image: usize,
     digest: usize,
@@ -42,7 +41,7 @@ impl Widths {
     fn of(items: &[&Item]) -> Widths {
         let widest = |cell: fn(&Item) -> String| {
             let widths = items.iter().map(|item| cell(item).chars().count());
-            widths.filter(|width| *width <= WIDEST).max().unwrap_or(0)
+            widths.filter(|width| *width <= MAX_WIDTH).max().unwrap_or(0)
         };
         Widths { image: widest(image), digest: widest(digest), place: widest(place) }
     }
@@ -52,12 +51,12 @@ fn image(item: &Item) -> String {
     if item.image.is_empty() { "-".to_owned() } else { clean(&item.image) }
 }
 
-/// The beginning of what passes; an image that does not pass has none.
+/// The shortened digest that passes; empty for an image that does not pass.
 fn digest(item: &Item) -> String {
     item.digest.as_ref().map(short).unwrap_or_default()
 }
 
-/// The first place, and how many there are besides.
+/// The first place, and the number of others.
 fn place(item: &Item) -> String {
     let first = item.places.first().map(|place| clean(&format!("{}:{}", place.file, place.line))).unwrap_or_default();
     if item.places.len() > 1 { format!("{first} +{}", item.places.len() - 1) } else { first }
@@ -65,20 +64,19 @@ fn place(item: &Item) -> String {
 
 fn block(item: &Item, widths: &Widths, colour: bool) -> String {
     let painted = |style: Style, text: String| if colour { format!("{style}{text}{style:#}") } else { text };
-    let verdict = painted(style(item.level), format!("{:<VERDICT$}", item.rule));
+    let verdict = painted(style(item.level), format!("{:<VERDICT_WIDTH$}", item.rule));
     let column =
         |cell: String, width: usize| if cell.len().max(width) == 0 { cell } else { format!("  {cell:<width$}") };
     let image = column(image(item), widths.image);
     let (digest, place) = (column(digest(item), widths.digest), column(place(item), widths.place));
     let mut text = format!("{verdict}{image}{digest}{place}  {}\n", clean(&item.message));
     for line in details(item) {
-        text += &painted(Style::new().dimmed(), format!("{:VERDICT$}  {}", "", clean(&line)));
+        text += &painted(Style::new().dimmed(), format!("{:VERDICT_WIDTH$}  {}", "", clean(&line)));
         text.push('\n');
     }
     text
 }
 
-/// What passes without a warning needs no more than its line.
 fn details(item: &Item) -> Vec<String> {
     let mut lines = Vec::new();
     if matches!(item.level, Level::Failure | Level::Problem) {

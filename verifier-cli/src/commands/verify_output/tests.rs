@@ -1,4 +1,4 @@
-//! Every format keeps its shape, whatever stands in names and reasons.
+//! No text in names and reasons breaks a format.
 
 use std::fmt::Write as _;
 
@@ -15,7 +15,7 @@ use crate::commands::context::ReportFormat;
 use taglog_image_sources::Place;
 use taglog_policy::Verdict;
 
-/// What would break one format or another, if it were let.
+/// A text that would break one of the formats if it were not escaped.
 const HOSTILE: &str = "a\u{1b}[31mb\nc\r::error file=x::gotcha %0A%25 , <![CDATA[&]]></failure>\"'{0}[x](http://y)\\ \u{202e}\u{0}\u{fffe}##[add-mask]x";
 
 fn item(level: Level, image: &str, places: &[&str], text: &str) -> Item {
@@ -132,7 +132,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_clean_is_one_line_that_steers_nothing(text in any::<String>()) {
+    fn clean_text_is_one_line_without_control_characters(text in any::<String>()) {
         let clean = clean(&text);
         prop_assert!(!clean.contains(|c: char| c.is_control()));
         prop_assert_eq!(super::item::clean(&clean), clean);
@@ -140,7 +140,7 @@ proptest! {
 }
 
 #[test]
-fn a_file_s_name_is_a_uri() {
+fn file_names_become_uris() {
     let uri = |file: &str| {
         let text = rendered(ReportFormat::Sarif, &[item(Level::Failure, "x", &[file], "y")]);
         let log: Value = serde_json::from_str(&text).unwrap();
@@ -159,7 +159,7 @@ fn a_file_s_name_is_a_uri() {
 }
 
 #[test]
-fn what_policy_ignores_is_suppressed_not_hidden() {
+fn ignored_images_are_suppressed_not_hidden() {
     let items = [item(Level::Ignored, "x", &["a"], "ignored until 2027-03-01T00:00:00Z: not logged yet")];
     let log: Value = serde_json::from_str(&rendered(ReportFormat::Sarif, &items)).unwrap();
     let result = &log["runs"][0]["results"][0];
@@ -170,17 +170,16 @@ fn what_policy_ignores_is_suppressed_not_hidden() {
 }
 
 #[test]
-fn every_verdict_has_a_rule_and_every_rule_a_place() {
+fn every_verdict_has_a_rule_and_rule_names_are_unique() {
     for verdict in Verdict::ALL {
         assert!(rules::index(verdict.name()).is_some(), "{verdict}");
     }
     for (index, rule) in rules::RULES.iter().enumerate() {
-        assert_eq!(rules::index(rule.name), Some(index), "{} stands twice", rule.name);
+        assert_eq!(rules::index(rule.name), Some(index), "{} occurs twice", rule.name);
         assert!((0.0..=10.0).contains(&rule.severity.parse::<f32>().unwrap()));
     }
 }
 
-/// The page of the formats explains every rule.
 #[test]
 fn every_rule_is_documented() {
     let page = include_str!("../../../docs/OUTPUTS.md");
@@ -192,13 +191,13 @@ fn every_rule_is_documented() {
 }
 
 fn table(items: &[Item], colour: bool) -> String {
-    let rendering = super::Rendering { format: ReportFormat::Text, quiet: false, colour, now: super::now() };
-    super::table::render(&taglog_verify::Verification::default(), items, &rendering)
+    let options = super::RenderOptions { format: ReportFormat::Text, quiet: false, colour, now: super::now() };
+    super::table::render(&taglog_verify::Verification::default(), items, &options)
 }
 
-/// Verdict, image and the beginning of its digest stand within 80 columns, each in one column, wherever files name them.
+/// Verdict, image and shortened digest fit into 80 columns, each in one column, whatever the places.
 #[test]
-fn the_table_shows_what_passes() {
+fn table_columns_are_aligned_and_fit_80_columns() {
     let digest = Digest::sha256(b"");
     let passing = |image: &str, place: &str| Item {
         rule: "ok",
@@ -222,16 +221,16 @@ fn the_table_shows_what_passes() {
     assert!(lines[0].contains(far) && !lines[1].contains("sha256:"), "{text}");
     assert_eq!(column(lines[1], "b.yaml:7"), column(lines[2], "a.yaml:7") - '…'.len_utf8() + 1, "{text}");
     assert!(!text.contains('\u{1b}') && table(&items, true).contains('\u{1b}'));
-    // Without digests there is no column of them.
+    // Without digests there is no digest column.
     assert!(table(&[failing], false).starts_with("retagged    registry.example/b:1  b.yaml:7  it moved\n"));
 }
 
 #[test]
-fn totals_in_words() {
+fn totals_as_text() {
     let totals = |passed, warnings, ignored, failed, problems| {
         Totals { passed, warnings, ignored, failed, problems }.to_string()
     };
     assert_eq!(totals(1, 0, 0, 0, 0), "1 image: 1 passes");
     assert_eq!(totals(3, 1, 0, 0, 0), "3 images: 3 pass (1 with a warning)");
-    assert_eq!(totals(0, 0, 1, 2, 1), "4 images: 0 pass, 1 ignored, 1 could not be told, 2 fail");
+    assert_eq!(totals(0, 0, 1, 2, 1), "4 images: 0 pass, 1 ignored, 1 without a verdict, 2 fail");
 }

@@ -1,4 +1,4 @@
-//! How many images came out how.
+//! The number of images by outcome.
 
 use std::fmt;
 
@@ -6,23 +6,22 @@ use serde::Serialize;
 
 use super::item::{Item, Level};
 
-/// How many images came out how.
+/// The number of images by outcome.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Totals {
-    /// Those that pass, with a warning or without.
+    /// Images that pass, with or without a warning.
     pub passed: usize,
-    /// Those of `passed` with a warning.
+    /// Images of `passed` with a warning.
     pub warnings: usize,
-    /// Those that would fail, and that policy ignores for a while.
+    /// Images that would fail, and that policy ignores for now.
     pub ignored: usize,
-    /// Those that do not pass.
+    /// Images that do not pass.
     pub failed: usize,
-    /// Those of which nothing can be said.
+    /// Images without a verdict.
     pub problems: usize,
 }
 
 impl Totals {
-    /// Counts.
     pub fn of(items: &[Item]) -> Totals {
         let mut totals = Totals::default();
         for item in items {
@@ -46,7 +45,7 @@ impl fmt::Display for Totals {
         if warnings > 0 {
             write!(f, " ({warnings} with a warning)")?;
         }
-        for (count, word) in [(ignored, "ignored"), (problems, "could not be told")] {
+        for (count, word) in [(ignored, "ignored"), (problems, "without a verdict")] {
             if count > 0 {
                 write!(f, ", {count} {word}")?;
             }

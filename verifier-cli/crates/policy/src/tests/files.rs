@@ -1,4 +1,4 @@
-//! `taglog.toml` as people write it: what it means for an image, and what is said of mistakes.
+//! `taglog.toml`: what it means for an image, and the messages for mistakes.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use taglog_proto::name::{Image, Tag};
 use super::make::{DAY, days, id, time};
 use crate::{
     Demands, Expectation, FRESHNESS, Ignore, MAX_AGE, Overrides, Policy,
-    check::{Gravity, remarks},
+    check::{Severity, diagnostics},
 };
 use taglog_base::duration::exactly;
 
@@ -69,7 +69,7 @@ fn for_each_key_the_first_rule_that_sets_it_decides() {
 }
 
 #[test]
-fn why_names_the_line_or_the_source() {
+fn because_names_the_line_or_the_source() {
     let because = demands(ALL, "registry.example/team/app:v1").because.join("\n");
     for line in [
         "expect immutable: /deploy/taglog.toml:11",
@@ -85,7 +85,7 @@ fn why_names_the_line_or_the_source() {
 }
 
 #[test]
-fn without_a_file_and_without_profiles() {
+fn defaults_without_a_file_and_without_profiles() {
     let expect = |policy: &Policy, name: &str| policy.demands(&image(name)).expectation;
     let none = Policy::without_file();
     assert_eq!(expect(&none, "registry.example/app:latest"), Expectation::Moving);
@@ -102,7 +102,7 @@ fn without_a_file_and_without_profiles() {
 }
 
 #[test]
-fn the_command_line_wins_and_forgets_no_compromised_key() {
+fn command_line_options_override_the_file_and_keep_until() {
     let overrides = Overrides {
         witnesses: vec![id("b.example/w"), id("d.example/w")],
         agree: Some(1),
@@ -120,7 +120,7 @@ fn the_command_line_wins_and_forgets_no_compromised_key() {
 }
 
 #[test]
-fn a_key_counts_until_an_index_of_each_log() {
+fn until_is_resolved_for_each_log() {
     let with =
         |until: &str| policy(&format!("[witnesses]\ntrusted = [{{ id = \"a.example/w+00000000\", until = {until} }}]"));
     let until = |policy: &Policy, log: &str| {
@@ -132,8 +132,8 @@ fn a_key_counts_until_an_index_of_each_log() {
     assert_eq!(until(&everywhere, "log.example/x"), (Some(120_000), Some(120_000)));
     let (one, two) = (["log.example/x"], ["log.example/x", "log.example/y"]);
     assert_eq!(everywhere.check_until(one.into_iter()), Ok(()), "there is only one log to mean");
-    let unclear = everywhere.check_until(two.into_iter()).unwrap_err();
-    assert_eq!((&unclear.witness, unclear.log.as_str()), (&id("a.example/w"), "log.example/x"));
+    let ambiguous = everywhere.check_until(two.into_iter()).unwrap_err();
+    assert_eq!((&ambiguous.witness, ambiguous.log.as_str()), (&id("a.example/w"), "log.example/x"));
     let each = with("{ \"log.example/x\" = 7 }");
     assert_eq!(until(&each, "log.example/x"), (Some(0), Some(7)), "nothing counts where no log is meant");
     assert_eq!(until(&each, "log.example/y"), (Some(0), Some(0)));
@@ -155,7 +155,7 @@ fn the_nearest_file_above_is_found() {
     assert!(Policy::read(&nearer).is_ok(), "a byte order mark and Windows line ends do no harm");
     assert!(Policy::read(&home.path().join("none")).unwrap_err().to_string().contains("none"));
     std::fs::write(&nearer, vec![b'#'; 2 << 20]).unwrap();
-    assert!(Policy::read(&nearer).unwrap_err().to_string().contains("over"));
+    assert!(Policy::read(&nearer).unwrap_err().to_string().contains("larger than"));
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn mistakes_are_named_with_their_line() {
         ("[mirrors]\n\"corp.example/hub\" = \"docker.io/\"", "mirrors"),
         ("[[rule]]\nexpect = \"moving\"", "repositories"),
         ("\n[[rule]]\nrepositories = []\nexpect = \"moving\"", "line 2: rule 1"),
-        ("[[rule]]\nrepositories = [\"**\"]", "says nothing"),
+        ("[[rule]]\nrepositories = [\"**\"]", "sets nothing"),
         ("[[rule]]\nrepositories = [\"**\"]\nexpect = \"unstated\"", "line 3"),
         ("[[rule]]\nrepositories = [\"**\"]\nexpect = \"fixed\"", "line 3"),
         ("[[rule]]\nrepositories = [\"*\"]\nexpect = \"moving\"", "'**' means every repository"),
@@ -186,14 +186,14 @@ fn mistakes_are_named_with_their_line() {
         ("[[rule]]\nrepositories = [\"**\"]\nignore = { until = \"2027-03-01\" }", "reason"),
         (
             "[[rule]]\nrepositories = [\"**\"]\nignore = { reason = \" \", until = \"2027-03-01\" }",
-            "a reason is wanted",
+            "the reason is empty",
         ),
         (
             "[[rule]]\nrepositories = [\"**\"]\nignore = { reason = \"a\\u001b[2J\", until = \"2027-03-01\" }",
             "one line",
         ),
-        ("[[rule]]\nrepositories = [\"**\"]\nignore = { reason = \"x\", until = \"soon\" }", "wants a day"),
-        ("[[rule]]\nrepositories = [\"**\"]\nignore = { reason = \"x\", until = 5 }", "wants a day"),
+        ("[[rule]]\nrepositories = [\"**\"]\nignore = { reason = \"x\", until = \"soon\" }", "must be a day"),
+        ("[[rule]]\nrepositories = [\"**\"]\nignore = { reason = \"x\", until = 5 }", "must be a day"),
         (
             "[witnesses]\ntrusted = [\"a.example/w+00000000\"]\n[[rule]]\nrepositories = [\"**\"]\nagree = 2",
             "line 3: rule 1",
@@ -221,7 +221,7 @@ fn dates_are_days_or_times() {
 }
 
 #[test]
-fn what_cannot_be_meant_is_remarked() {
+fn mistakes_in_a_valid_policy_are_reported() {
     let text = r#"
 [mirrors]
 "corp.example/hub/" = "docker.io/"
@@ -253,30 +253,30 @@ repositories = ["quay.io/**"]
 tags = ["c"]
 ignore = { reason = "x", until = "1970-03-01" }
 "#;
-    let found = remarks(&policy(text), time(9 * DAY));
-    let lines: Vec<_> = found.iter().map(|remark| (remark.gravity, remark.line)).collect();
+    let found = diagnostics(&policy(text), time(9 * DAY));
+    let lines: Vec<_> = found.iter().map(|diagnostic| (diagnostic.severity, diagnostic.line)).collect();
     assert_eq!(
         lines,
-        [(Gravity::Problem, 8), (Gravity::Problem, 16), (Gravity::Problem, 19), (Gravity::Note, 23)],
+        [(Severity::Problem, 8), (Severity::Problem, 16), (Severity::Problem, 19), (Severity::Note, 23)],
         "{found:#?}"
     );
-    assert!(found[0].what.contains("up to line 4 have set expect"), "{}", found[0].what);
-    assert!(found[1].what.contains("corp.example/hub/"), "{}", found[1].what);
-    assert!(found[2].what.contains("over"), "{}", found[2].what);
-    assert!(found[3].what.contains("in 11 days"), "{}", found[3].what);
-    assert_eq!(remarks(&policy(ALL), time(DAY)), []);
+    assert!(found[0].message.contains("up to line 4 set expect"), "{}", found[0].message);
+    assert!(found[1].message.contains("corp.example/hub/"), "{}", found[1].message);
+    assert!(found[2].message.contains("ended on"), "{}", found[2].message);
+    assert!(found[3].message.contains("in 11 days"), "{}", found[3].message);
+    assert_eq!(diagnostics(&policy(ALL), time(DAY)), []);
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(300) })]
 
-    /// Whatever a file says, it is read or refused.
+    /// Every text is parsed or rejected without a panic.
     #[test]
     fn reading_is_total(text in "(\\[\\[rule\\]\\]\n|[a-z-]{1,12} = |\\[[a-z]*\\]\n|\"[a-z*./:{}\\[\\]]{0,12}\"\n|[0-9]{1,3}\n|\\PC){0,20}") {
         let _ = Policy::parse(&text, Path::new("t.toml"));
     }
 
-    /// No pattern matches what it was not written for, nor falls over.
+    /// No pattern panics, and a match begins with the pattern's prefix.
     #[test]
     fn patterns_are_total(pattern in "[a-z*?/.:{},\\[\\]!\\\\-]{0,20}", host in "[a-z]{1,3}\\.[a-z]{1,3}", path in "[a-z]{1,4}(/[a-z]{1,4})?") {
         let name = format!("{host}/{path}:1");

@@ -1,4 +1,4 @@
-//! `taglog.lock`: what was approved is read back, and two branches merge.
+//! `taglog.lock`: round trips, merges, atomic updates, invalid files.
 
 use std::path::Path;
 
@@ -44,7 +44,7 @@ fn one_line_an_approval_sorted() {
     assert_eq!(lock.of(&image(b)).map(|approval| approval.reason.as_str()).collect::<Vec<_>>(), ["looked again"]);
 }
 
-/// What a merge of two branches leaves: the union of the lines, in any order, with lines twice.
+/// A merge of two branches leaves the union of the lines, in any order, with duplicates.
 #[test]
 fn merged_lines_are_read() {
     let (mut ours, mut theirs) = (Lock::default(), Lock::default());
@@ -83,7 +83,7 @@ fn files() {
 }
 
 #[test]
-fn approvals_at_the_same_time_take_turns() {
+fn concurrent_approvals_are_all_kept() {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("taglog.lock");
     std::thread::scope(|scope| {
@@ -96,14 +96,14 @@ fn approvals_at_the_same_time_take_turns() {
 }
 
 #[test]
-fn where_it_is() {
+fn the_lock_is_beside_the_policy() {
     let beside = Policy::parse("", Path::new("/deploy/taglog.toml")).unwrap();
     assert_eq!(Lock::path_for(&beside, Path::new("/work")), Path::new("/deploy/taglog.lock"));
     assert_eq!(Lock::path_for(&Policy::without_file(), Path::new("/srv/app")), Path::new("/srv/app/taglog.lock"));
 }
 
 #[test]
-fn what_is_no_lock_is_refused() {
+fn invalid_locks_are_rejected() {
     let line = approval("a.example/x:1", "one", "r").to_string();
     let with = |from: &str, to: &str| format!("version = 1\napproved = [\n{}\n]", line.replace(from, to));
     assert!(parse(&with("", "")).is_ok());
@@ -114,7 +114,7 @@ fn what_is_no_lock_is_refused() {
         (&with("a.example/x:1", "x:1"), "names no registry host"),
         (&with("sha256:", "md5:"), "digest"),
         (&with("1970-01-04", "yesterday"), "want a day"),
-        (&with("reason = \"r\"", "reason = \"\""), "a reason is wanted"),
+        (&with("reason = \"r\"", "reason = \"\""), "the reason is empty"),
         (&with("reason = \"r\"", "reason = \"a\\nb\""), "one line"),
         (&with(", reason = \"r\"", ""), "reason"),
         (&with("by =", "for ="), "for"),

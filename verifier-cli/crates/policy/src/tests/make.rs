@@ -1,5 +1,5 @@
-//! Reports, witnesses and demands made up for tests. Times are seconds after 1970; in most tests the present is so far
-//! away that nothing is `new`, unless that is what is tested.
+//! Builders of reports, witnesses and demands for tests. Times are seconds after 1970. At [`NOW`] nothing is `new`, unless a
+//! test asks for that.
 
 use std::time::Duration;
 
@@ -12,11 +12,11 @@ use taglog_proto::{
     time::Timestamp,
 };
 
-use crate::{Case, Demands, Expectation, Judgement, TrustedWitness, Verdict, judge};
+use crate::{Demands, Evaluation, EvaluationInput, Expectation, TrustedWitness, Verdict, evaluate};
 
 pub const HOUR: i64 = 3600;
 pub const DAY: i64 = 24 * HOUR;
-/// When verdicts are asked for: long after everything was seen for the first time.
+/// The time of most evaluations, long after all first sightings.
 pub const NOW: i64 = 5 * DAY;
 
 pub fn time(seconds: i64) -> Timestamp {
@@ -87,18 +87,24 @@ pub fn trusting(names: &[&str]) -> Demands {
     Demands { trusted, ..Demands::default() }
 }
 
-/// The judgement at [`NOW`].
-pub fn judged(witnesses: Vec<WitnessReport>, served: Option<&str>, demands: &Demands) -> Judgement {
-    judged_at(witnesses, served, demands, NOW)
+/// The evaluation at [`NOW`].
+pub fn evaluated(witnesses: Vec<WitnessReport>, served: Option<&str>, demands: &Demands) -> Evaluation {
+    evaluated_at(witnesses, served, demands, NOW)
 }
 
-pub fn judged_at(witnesses: Vec<WitnessReport>, served: Option<&str>, demands: &Demands, now: i64) -> Judgement {
-    let case = Case { report: &report(witnesses), served: served.map(digest), demands, approved: &[], now: time(now) };
-    let judgement = judge(&case);
-    assert_eq!(judgement.passes, judgement.digest.is_some(), "{judgement:?}");
-    judgement
+pub fn evaluated_at(witnesses: Vec<WitnessReport>, served: Option<&str>, demands: &Demands, now: i64) -> Evaluation {
+    let input = EvaluationInput {
+        report: &report(witnesses),
+        served: served.map(digest),
+        demands,
+        approved: &[],
+        now: time(now),
+    };
+    let evaluation = evaluate(&input);
+    assert_eq!(evaluation.passes, evaluation.digest.is_some(), "{evaluation:?}");
+    evaluation
 }
 
 pub fn verdict(witnesses: Vec<WitnessReport>, served: Option<&str>, demands: &Demands) -> Verdict {
-    judged(witnesses, served, demands).verdict
+    evaluated(witnesses, served, demands).verdict
 }

@@ -1,4 +1,4 @@
-//! Whatever a log may hold: a verdict, and never a digest that witnesses did not see.
+//! Evaluation is total: any history gets a verdict, and no digest passes that no trusted witness has seen.
 
 use std::time::Duration;
 
@@ -6,7 +6,10 @@ use proptest::{collection::vec, option, prelude::*, sample::select};
 use taglog_proto::tag_proof::WitnessReport;
 
 use super::make::*;
-use crate::{Case, Demands, Expectation, Finding, TrustedWitness, Verdict, explained, judge, settled};
+use crate::{
+    Demands, EvaluationInput, Expectation, MoveComparison, TrustedWitness, Verdict, apply_comparisons, evaluate,
+    newest_settled,
+};
 
 const DIGESTS: [&str; 4] = ["A", "B", "C", "gone"];
 const WITNESSES: [&str; 4] = ["w", "x", "y", "z"];
@@ -52,43 +55,43 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
 
     #[test]
-    fn there_is_always_a_verdict(
+    fn every_history_gets_a_consistent_verdict(
         witnesses in witnesses(),
         demands in demands(),
         served in option::of(select(&["A", "B", "C", "D"][..])),
         approve in any::<bool>(),
         now in 0..40 * DAY,
-        findings in vec(any::<bool>(), 0..8),
+        comparisons in vec(any::<bool>(), 0..8),
     ) {
         let report = report(witnesses);
         let served = served.map(digest);
         let approved = if approve { vec![digest("B")] } else { vec![] };
-        let case = Case { report: &report, served, demands: &demands, approved: &approved, now: time(now) };
+        let input = EvaluationInput { report: &report, served, demands: &demands, approved: &approved, now: time(now) };
         let counts = |witness: &&WitnessReport| demands.trusts(&witness.line.witness).is_some();
         let seen = |wanted| report.witnesses.iter().filter(counts).any(|witness| {
             witness.sightings.iter().any(|sighted| sighted.sighting.seen == taglog_proto::entry::Seen::Digest(wanted))
         });
-        let judgement = judge(&case);
-        let unchanged = || Finding::PlatformUnchanged { platform: "linux/amd64".to_owned() };
-        let findings: Vec<Finding> = findings
+        let evaluation = evaluate(&input);
+        let unchanged = || MoveComparison::PlatformUnchanged { platform: "linux/amd64".to_owned() };
+        let comparisons: Vec<MoveComparison> = comparisons
             .into_iter()
-            .map(|good| if good { unchanged() } else { Finding::Unexplained { why: "it differs".to_owned().into() } })
+            .map(|good| if good { unchanged() } else { MoveComparison::Unexplained { reason: "it differs".to_owned().into() } })
             .collect();
-        for judgement in [judgement.clone(), explained(judgement, &demands, &findings)] {
-            prop_assert_eq!(judgement.passes, judgement.digest.is_some());
-            prop_assert!(!judgement.warning || judgement.passes);
-            prop_assert!(!judgement.reason.is_empty());
-            if let Some(passes) = judgement.digest {
+        for evaluation in [evaluation.clone(), apply_comparisons(evaluation, &demands, &comparisons)] {
+            prop_assert_eq!(evaluation.passes, evaluation.digest.is_some());
+            prop_assert!(!evaluation.warning || evaluation.passes);
+            prop_assert!(!evaluation.reason.is_empty());
+            if let Some(passes) = evaluation.digest {
                 prop_assert!(served.is_none_or(|served| served == passes), "what passes is what was asked about");
-                prop_assert!(seen(passes) || judgement.verdict == Verdict::Approved && approved.contains(&passes));
+                prop_assert!(seen(passes) || evaluation.verdict == Verdict::Approved && approved.contains(&passes));
             }
-            if judgement.verdict == Verdict::Retagged {
-                prop_assert!(!judgement.moves.is_empty() && judgement.otherwise.is_some());
-                prop_assert!(judgement.moves.iter().all(|change| change.from != change.to));
-                prop_assert!(judgement.moves.is_sorted_by_key(|change| change.at));
+            if evaluation.verdict == Verdict::Retagged {
+                prop_assert!(!evaluation.moves.is_empty() && evaluation.if_explained.is_some());
+                prop_assert!(evaluation.moves.iter().all(|change| change.from != change.to));
+                prop_assert!(evaluation.moves.is_sorted_by_key(|change| change.at));
             }
         }
-        if let Ok(settled) = settled(&[case], Duration::ZERO) {
+        if let Ok(settled) = newest_settled(&[input], Duration::ZERO) {
             prop_assert!(seen(settled));
         }
     }

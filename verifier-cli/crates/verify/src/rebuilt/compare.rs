@@ -2,41 +2,47 @@
 
 use serde_json::{Map, Value};
 
-use super::base::{Logged, Own, Read};
+use super::base::{LoggedBase, OwnContent, PlatformImage};
 
-/// Why the change from one image to another is not consistent with a rebuild; else, what speaks for it. Both stand on
-/// the base of one name.
-pub(super) fn rebuild(from: (&Read, &Logged), to: (&Read, &Logged)) -> Result<Vec<String>, String> {
+/// Checks whether the change of an image is consistent with a rebuild, and returns the facts that were established.
+/// Both images have the base of one name.
+///
+/// # Errors
+/// What differs, for users.
+pub(super) fn rebuild(
+    from: (&PlatformImage, &LoggedBase),
+    to: (&PlatformImage, &LoggedBase),
+) -> Result<Vec<String>, String> {
     let ((old, old_base), (new, new_base)) = (from, to);
-    base_moved(old_base, new_base)?;
-    let old_own = old.own(&old_base.read).map_err(|error| format!("of the older image, {error}"))?;
-    let new_own = new.own(&new_base.read)?;
-    if let Some(part) = different(&old_own, &new_own) {
+    check_base_is_newer(old_base, new_base)?;
+    let old_own = old.own_content(&old_base.content).map_err(|error| format!("of the older image, {error}"))?;
+    let new_own = new.own_content(&new_base.content)?;
+    if let Some(part) = differing_part(&old_own, &new_own) {
         return Err(format!("{part} changed"));
     }
-    if old.configuration.built_for != new.configuration.built_for {
-        return Err("what it is built for changed".to_owned());
+    if old.configuration.target != new.configuration.target {
+        return Err("its target platform changed".to_owned());
     }
-    if let Some(part) = run_differently(&old.configuration.run, &new.configuration.run) {
+    if let Some(part) = differing_setting(&old.configuration.run, &new.configuration.run) {
         return Err(format!("{part} changed"));
     }
-    Ok(reasons(old_base, new_base, &new_own))
+    Ok(rebuild_facts(old_base, new_base, &new_own))
 }
 
-/// A rebuild follows its base. One on the same base has no such cause, and one on an older base brings back what was
-/// mended.
-fn base_moved(old: &Logged, new: &Logged) -> Result<(), String> {
-    if old.read.digest == new.read.digest {
-        return Err(format!("it changed and its base {} did not", new.image));
+/// A rebuild is on a newer base. An unchanged base gives no reason for a rebuild, and an older base brings back what
+/// was fixed.
+fn check_base_is_newer(old: &LoggedBase, new: &LoggedBase) -> Result<(), String> {
+    if old.content.digest == new.content.digest {
+        return Err(format!("the image changed, but its base image {} did not", new.image));
     }
-    if new.place <= old.place {
-        return Err(format!("it went back to an older {}", new.image));
+    if new.position <= old.position {
+        return Err(format!("it went back to an older revision of its base image {}", new.image));
     }
     Ok(())
 }
 
-/// Which of the image's own parts differs.
-fn different(old: &Own, new: &Own) -> Option<&'static str> {
+/// The part of the image's own content that differs.
+fn differing_part(old: &OwnContent, new: &OwnContent) -> Option<&'static str> {
     match () {
         () if old.steps != new.steps => Some("its history"),
         () if old.layers != new.layers => Some("the number of its layers"),
@@ -46,8 +52,8 @@ fn different(old: &Own, new: &Own) -> Option<&'static str> {
     }
 }
 
-/// Which part of how it is run differs, aside from what [`Own`] holds.
-fn run_differently(old: &Map<String, Value>, new: &Map<String, Value>) -> Option<String> {
+/// The setting in `config` that differs, except for those that [`OwnContent`] contains.
+fn differing_setting(old: &Map<String, Value>, new: &Map<String, Value>) -> Option<String> {
     let compared = |key: &&String| *key != "Env" && *key != "Labels";
     let set = |map: &Map<String, Value>, key: &str| map.get(key).filter(|value| !value.is_null()).cloned();
     let mut keys = old.keys().chain(new.keys()).filter(compared);
@@ -59,12 +65,12 @@ fn run_differently(old: &Map<String, Value>, new: &Map<String, Value>) -> Option
     })
 }
 
-/// In the order in which a reader wants to know it.
-fn reasons(old: &Logged, new: &Logged, own: &Own) -> Vec<String> {
+/// The facts about a rebuild, the most important first.
+fn rebuild_facts(old: &LoggedBase, new: &LoggedBase, own: &OwnContent) -> Vec<String> {
     vec![
-        format!("the base moved from {} to {} (both logged)", old.read.digest, new.read.digest),
-        format!("the first {} of the layers are its own", new.read.layers.len()),
-        format!("the {} steps on top and the settings are the same", own.steps.len()),
-        format!("the {} layers on top are new and were not looked into", own.layers),
+        format!("the base moved from {} to {} (both logged)", old.content.digest, new.content.digest),
+        format!("the first {} layers are those of the base", new.content.layers.len()),
+        format!("the {} build steps on top of it and the settings are unchanged", own.steps.len()),
+        format!("the {} layers on top of it are new, and their content was not inspected", own.layers),
     ]
 }

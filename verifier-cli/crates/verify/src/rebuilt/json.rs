@@ -1,9 +1,9 @@
-//! JSON that every reader understands alike.
+//! Parses JSON that every reader interprets alike.
 //!
 //! Runtimes are written in Go, whose `encoding/json` matches the names of fields whatever their case and takes the last
 //! of several. A manifest with `layers` and `LAYERS` would be one image here and another one there. So objects with two
-//! names that differ in case only, or not at all, are refused wherever they stand. Text that is not UTF-8, which Go
-//! would mend, is refused by `serde_json`, and so is nesting deeper than 128.
+//! names that are equal or differ in case only are refused at any depth. Text that is not UTF-8, which Go
+//! would repair, is refused by `serde_json`, and so is nesting deeper than 128.
 
 use std::{collections::HashSet, fmt};
 
@@ -14,9 +14,6 @@ use serde::{
 use serde_json::{Map, Number, Value};
 
 /// Parses one JSON text.
-///
-/// # Errors
-/// What is wrong with it.
 pub(super) fn parse(bytes: &[u8]) -> Result<Value, serde_json::Error> {
     serde_json::from_slice::<Unambiguous>(bytes).map(|unambiguous| unambiguous.0)
 }
@@ -75,7 +72,7 @@ impl<'de> Visitor<'de> for Reader {
         let mut names = HashSet::new();
         while let Some(name) = members.next_key::<String>()? {
             if !names.insert(folded(&name)) {
-                return Err(A::Error::custom(format!("the name {name:?} stands twice in one object")));
+                return Err(A::Error::custom(format!("the name {name:?} occurs twice in one object")));
             }
             let Unambiguous(value) = members.next_value()?;
             object.insert(name, value);
@@ -84,7 +81,8 @@ impl<'de> Visitor<'de> for Reader {
     }
 }
 
-/// A name without its case. Through upper case first: `ſ` is another `s`, and the Kelvin sign another `k`, to Go.
+/// Folds the case of a name as Go does. Through upper case first, because Go takes `ſ` for `s` and the Kelvin sign for
+/// `k`.
 fn folded(name: &str) -> String {
     name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
@@ -95,13 +93,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_unambiguous_is_kept() {
+    fn unambiguous_json_is_parsed() {
         let text = r#"{"a":[1,-2,0.5,"x",null,true,{"B":{},"c":[]}],"á":"\u00e9"}"#;
         assert_eq!(parse(text.as_bytes()).unwrap(), serde_json::from_str::<Value>(text).unwrap());
     }
 
     #[test]
-    fn names_that_go_takes_for_one_another() {
+    fn names_that_go_considers_equal_are_rejected() {
         for text in [
             r#"{"layers":1,"layers":2}"#,
             r#"{"layers":1,"Layers":2}"#,
@@ -110,12 +108,12 @@ mod tests {
             "{\"kind\":1,\"\u{212a}ind\":2}",
             r#"{"layers":1,"\u006cayers":2}"#,
         ] {
-            assert!(parse(text.as_bytes()).unwrap_err().to_string().contains("stands twice"), "{text}");
+            assert!(parse(text.as_bytes()).unwrap_err().to_string().contains("occurs twice"), "{text}");
         }
     }
 
     #[test]
-    fn what_is_no_json() {
+    fn invalid_json_is_rejected() {
         let deep = format!("{}{}", "[".repeat(10_000), "]".repeat(10_000));
         for bytes in
             [b"".as_slice(), b"{} {}", b"{\"a\":\"\xff\"}", b"\xef\xbb\xbf{}", b"{\"a\":1e999}", deep.as_bytes()]

@@ -1,10 +1,12 @@
-//! Recorded histories of real tags come out right: rebuilds do not fail, attacks do. `README.md` says what is recorded
-//! and what is made up.
+//! Recorded histories of real tags get the expected verdicts: rebuilds pass, attacks fail. `README.md` says what is
+//! recorded and what is made up.
 
 use std::time::Duration;
 
 use crate::world::{History, World, data};
-use taglog_policy::{Case, Demands, Expectation, Finding, Judgement, Policy, Verdict, explained, judge};
+use taglog_policy::{
+    Demands, Evaluation, EvaluationInput, Expectation, MoveComparison, Policy, Verdict, apply_comparisons, evaluate,
+};
 use taglog_proto::{
     entry::Seen,
     merkle::Hash,
@@ -14,7 +16,7 @@ use taglog_proto::{
     time::Timestamp,
 };
 use taglog_verify::platform::Platform;
-use taglog_verify::rebuilt::findings;
+use taglog_verify::rebuilt::compare_moves;
 
 /// A log in which three witnesses saw these, one after the other.
 fn report(image: &Image, seen: &[(Digest, Timestamp)]) -> ImageReport {
@@ -49,12 +51,12 @@ fn expectation(name: &str) -> Expectation {
     }
 }
 
-fn shown(finding: &Finding) -> &'static str {
-    match finding {
-        Finding::PlatformUnchanged { .. } => "unchanged",
-        Finding::Rebuild { .. } => "rebuild",
-        Finding::WithinRelease { .. } => "release",
-        Finding::Unexplained { .. } => "unexplained",
+fn shown(comparison: &MoveComparison) -> &'static str {
+    match comparison {
+        MoveComparison::PlatformUnchanged { .. } => "unchanged",
+        MoveComparison::Rebuild { .. } => "rebuild",
+        MoveComparison::WithinRelease { .. } => "release",
+        MoveComparison::Unexplained { .. } => "unexplained",
     }
 }
 
@@ -75,16 +77,18 @@ impl Recorded {
         Recorded { history, world, seen }
     }
 
-    /// The judgement when this many sightings are logged and the last of them is served, and the finding on the last move.
-    async fn judged(&self, count: usize, platform: &str, demands: &Demands) -> (Judgement, Vec<Finding>) {
+    /// The evaluation when this many sightings are logged and the last of them is served, and the comparison on the
+    /// last move.
+    async fn evaluated(&self, count: usize, platform: &str, demands: &Demands) -> (Evaluation, Vec<MoveComparison>) {
         let image = self.history.image();
         let report = report(&image, &self.seen[..count]);
         let (served, at) = self.seen[count - 1];
         let now = Timestamp::from_unix(at.unix() + 60 * self.history.minutes_later).unwrap();
-        let judgement = judge(&Case { report: &report, served: Some(served), demands, approved: &[], now });
+        let evaluation =
+            evaluate(&EvaluationInput { report: &report, served: Some(served), demands, approved: &[], now });
         let platform: Platform = platform.parse().unwrap();
-        let found = findings(&image, &judgement.moves, &platform, &self.world, &self.world).await;
-        (explained(judgement, demands, &found), found)
+        let found = compare_moves(&image, &evaluation.moves, &platform, &self.world, &self.world).await;
+        (apply_comparisons(evaluation, demands, &found), found)
     }
 }
 
@@ -103,46 +107,47 @@ async fn each_sighting_gets_its_verdict() {
         let guarded = Demands { min_age: Some(Duration::from_secs(3 * 86_400)), ..demands.clone() };
         for (i, pointed) in recorded.history.sighting.iter().enumerate() {
             let at = format!("{name}, {} ({})", pointed.digest, pointed.seen);
-            let (judgement, found) = recorded.judged(i + 1, "linux/amd64", &demands).await;
-            assert_eq!(judgement.verdict.to_string(), pointed.verdict, "{at}: {judgement:?}");
-            assert_eq!(judgement.passes, judgement.verdict != Verdict::Retagged, "{at}: {judgement:?}");
+            let (evaluation, found) = recorded.evaluated(i + 1, "linux/amd64", &demands).await;
+            assert_eq!(evaluation.verdict.to_string(), pointed.verdict, "{at}: {evaluation:?}");
+            assert_eq!(evaluation.passes, evaluation.verdict != Verdict::Retagged, "{at}: {evaluation:?}");
             assert_eq!(
                 found.last().map(shown),
-                pointed.finding.as_deref().or(found.last().map(shown)),
+                pointed.comparison.as_deref().or(found.last().map(shown)),
                 "{at}: {found:?}"
             );
             let why = pointed.why.as_deref().unwrap_or_default();
-            assert!(judgement.reason.contains(why), "{at}: {}", judgement.reason);
+            assert!(evaluation.reason.contains(why), "{at}: {}", evaluation.reason);
             let shipped = Policy::without_file().demands(&recorded.history.image());
-            let (by_profiles, _) = recorded.judged(i + 1, "linux/amd64", &shipped).await;
+            let (by_profiles, _) = recorded.evaluated(i + 1, "linux/amd64", &shipped).await;
             let expected = pointed.shipped.as_ref().unwrap_or(&pointed.verdict);
             assert_eq!(by_profiles.verdict.to_string(), *expected, "{at}, by what is shipped: {by_profiles:?}");
             if let Some(verdict) = &pointed.guarded {
-                let (judgement, _) = recorded.judged(i + 1, "linux/amd64", &guarded).await;
-                assert_eq!((judgement.verdict.to_string(), judgement.passes), (verdict.clone(), false), "{at}");
+                let (evaluation, _) = recorded.evaluated(i + 1, "linux/amd64", &guarded).await;
+                assert_eq!((evaluation.verdict.to_string(), evaluation.passes), (verdict.clone(), false), "{at}");
             }
         }
     }
 }
 
 #[tokio::test]
-async fn a_tag_that_never_moves_is_not_rebuilt() {
+async fn a_rebuild_does_not_explain_a_move_of_an_immutable_tag() {
     let recorded = Recorded::of("memcached-1.6.45.toml");
     let immutable = Demands { expectation: Expectation::Immutable, ..Demands::default() };
-    let (judgement, _) = recorded.judged(2, "linux/amd64", &immutable).await;
-    assert_eq!((judgement.verdict, judgement.passes), (Verdict::Retagged, false));
+    let (evaluation, _) = recorded.evaluated(2, "linux/amd64", &immutable).await;
+    assert_eq!((evaluation.verdict, evaluation.passes), (Verdict::Retagged, false));
     // For the platform whose image is the same in both indexes nothing has moved.
-    let (judgement, found) = recorded.judged(2, "linux/arm/v5", &immutable).await;
-    assert_eq!((judgement.verdict, judgement.passes), (Verdict::Rebuilt, true), "{judgement:?}");
-    assert_eq!(found, [Finding::PlatformUnchanged { platform: "linux/arm/v5".to_owned() }]);
+    let (evaluation, found) = recorded.evaluated(2, "linux/arm/v5", &immutable).await;
+    assert_eq!((evaluation.verdict, evaluation.passes), (Verdict::Rebuilt, true), "{evaluation:?}");
+    assert_eq!(found, [MoveComparison::PlatformUnchanged { platform: "linux/arm/v5".to_owned() }]);
 }
 
 #[tokio::test]
-async fn findings_never_promise_anything() {
+async fn messages_never_promise_safety() {
     for name in histories() {
         let recorded = Recorded::of(&name);
-        let (judgement, found) = recorded.judged(recorded.seen.len(), "linux/amd64", &Demands::default()).await;
-        let said = found.iter().map(Finding::to_string).chain([judgement.reason]).collect::<Vec<_>>().join("; ");
+        let (evaluation, found) = recorded.evaluated(recorded.seen.len(), "linux/amd64", &Demands::default()).await;
+        let said =
+            found.iter().map(MoveComparison::to_string).chain([evaluation.reason]).collect::<Vec<_>>().join("; ");
         for promise in ["safe", "secure", "trusted", "harmless", "verified"] {
             assert!(!said.contains(promise), "{said}");
         }

@@ -1,13 +1,13 @@
-//! Documents that nobody honest would push, and more of them than anybody has.
+//! Malformed, ambiguous and oversized documents, and histories with too many moves.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use taglog_policy::{Finding, Move};
+use taglog_policy::{Move, MoveComparison};
 use taglog_proto::{
     name::{Digest, Image},
     time::Timestamp,
 };
-use taglog_verify::rebuilt::{MAX_MOVES, findings};
+use taglog_verify::rebuilt::{MAX_MOVES, compare_moves};
 
 use crate::world::{History, World};
 
@@ -15,33 +15,33 @@ fn image() -> Image {
     Image::parse("a.example/app:1.0").unwrap()
 }
 
-/// The findings on moves between these, one after the other.
-fn found(world: &World, digests: &[Digest]) -> Vec<Finding> {
+/// The comparisons on moves between these, one after the other.
+fn found(world: &World, digests: &[Digest]) -> Vec<MoveComparison> {
     let change =
         |pair: &[Digest]| Move { from: pair[0], to: pair[1], at: Timestamp::UNIX_EPOCH, within_release: false };
     let moves: Vec<Move> = digests.windows(2).map(change).collect();
     let platform = "linux/amd64".parse().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(findings(&image(), &moves, &platform, world, world))
+    runtime.block_on(compare_moves(&image(), &moves, &platform, world, world))
 }
 
-fn why(findings: &[Finding]) -> String {
-    match findings {
-        [Finding::Unexplained { why }] => why.to_string(),
+fn why(comparisons: &[MoveComparison]) -> String {
+    match comparisons {
+        [MoveComparison::Unexplained { reason }] => reason.to_string(),
         other => panic!("{other:?}"),
     }
 }
 
-/// Which of an image's documents is spoiled.
+/// Which of an image's documents is edited.
 #[derive(Clone, Copy, Debug)]
-enum Spoiled {
+enum EditedDocument {
     Configuration,
     Manifest,
     Index,
 }
 
 /// A real rebuild with one document of the newer image edited, linked together again.
-fn edited(spoiled: Spoiled, edits: &[(prop::sample::Index, u8)]) -> (World, Digest, Digest) {
+fn edited(document: EditedDocument, edits: &[(prop::sample::Index, u8)]) -> (World, Digest, Digest) {
     let (mut world, history) = (World::default(), History::read("memcached-1.6.45.toml"));
     world.take_in(&history);
     let from = world.made(&history, "august-5");
@@ -56,48 +56,48 @@ fn edited(spoiled: Spoiled, edits: &[(prop::sample::Index, u8)]) -> (World, Dige
         }
         bytes
     };
-    let spoil = |which: Spoiled, value: &Value| match (which, spoiled) {
-        (Spoiled::Configuration, Spoiled::Configuration)
-        | (Spoiled::Manifest, Spoiled::Manifest)
-        | (Spoiled::Index, Spoiled::Index) => edit(value),
+    let encode = |which: EditedDocument, value: &Value| match (which, document) {
+        (EditedDocument::Configuration, EditedDocument::Configuration)
+        | (EditedDocument::Manifest, EditedDocument::Manifest)
+        | (EditedDocument::Index, EditedDocument::Index) => edit(value),
         _ => serde_json::to_vec(value).unwrap(),
     };
-    let config = world.put(spoil(Spoiled::Configuration, &to.config));
+    let config = world.put(encode(EditedDocument::Configuration, &to.config));
     to.manifest["config"]["digest"] = json!(config.to_string());
-    let manifest = world.put(spoil(Spoiled::Manifest, &to.manifest));
+    let manifest = world.put(encode(EditedDocument::Manifest, &to.manifest));
     to.entry["digest"] = json!(manifest.to_string());
     let index = json!({ "schemaVersion": 2, "manifests": [to.entry] });
-    let index = world.put(spoil(Spoiled::Index, &index));
+    let index = world.put(encode(EditedDocument::Index, &index));
     (world, from, index)
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 512, ..ProptestConfig::default() })]
 
-    /// Whatever bytes are edited, there is one finding, and never that nothing changed.
+    /// Edited documents get one comparison, and never `PlatformUnchanged`.
     #[test]
-    fn edited_documents(
-        spoiled in prop_oneof![Just(Spoiled::Configuration), Just(Spoiled::Manifest), Just(Spoiled::Index)],
+    fn edited_documents_are_never_unchanged(
+        document in prop_oneof![Just(EditedDocument::Configuration), Just(EditedDocument::Manifest), Just(EditedDocument::Index)],
         edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
     ) {
-        let (world, from, to) = edited(spoiled, &edits);
+        let (world, from, to) = edited(document, &edits);
         let found = found(&world, &[from, to]);
         prop_assert_eq!(found.len(), 1);
-        prop_assert!(!matches!(found[0], Finding::PlatformUnchanged { .. }), "{}", &found[0]);
+        prop_assert!(!matches!(found[0], MoveComparison::PlatformUnchanged { .. }), "{}", &found[0]);
     }
 
     /// Arbitrary bytes explain nothing.
     #[test]
-    fn arbitrary_documents(one in any::<Vec<u8>>(), other in any::<Vec<u8>>()) {
+    fn arbitrary_documents_are_unexplained(one in any::<Vec<u8>>(), other in any::<Vec<u8>>()) {
         let mut world = World::default();
         let (one, other) = (world.put(one), world.put(other));
         let found = found(&world, &[one, other]);
-        prop_assert!(matches!(found[..], [Finding::Unexplained { .. }]), "{:?}", found);
+        prop_assert!(matches!(found[..], [MoveComparison::Unexplained { .. }]), "{:?}", found);
     }
 }
 
 #[test]
-fn documents_without_measure() {
+fn oversized_documents_are_unexplained() {
     let list = |count: usize| {
         let entry = json!({ "mediaType": "x", "size": 1, "digest": Digest::sha256(b"x").to_string(),
             "platform": { "os": "linux", "architecture": "arm64" } });
@@ -107,26 +107,26 @@ fn documents_without_measure() {
     let (one, many) = (world.put_json(&list(1)), world.put_json(&list(20_000)));
     assert!(why(&found(&world, &[one, many])).contains("more than 1000 manifests"));
     let deep = world.put("[".repeat(4 << 20).into_bytes());
-    assert!(why(&found(&world, &[one, deep])).contains("is not understood"));
+    assert!(why(&found(&world, &[one, deep])).contains("cannot be compared"));
     assert!(why(&found(&world, &[one, one])).contains("no image for linux/amd64"));
 }
 
-/// Of a history without end only the latest moves are looked into.
+/// Of too many moves only the latest are compared.
 #[test]
-fn moves_without_end() {
+fn only_the_latest_moves_are_compared() {
     let mut world = World::default();
     let (one, other) = (world.put(b"{}".to_vec()), world.put(b"[]".to_vec()));
     let digests: Vec<Digest> = [one, other].into_iter().cycle().take(MAX_MOVES + 51).collect();
     let found = found(&world, &digests);
     assert_eq!(found.len(), MAX_MOVES + 50);
-    let untouched = |finding: &&Finding| finding.to_string().contains("only the latest");
+    let untouched = |comparison: &&MoveComparison| comparison.to_string().contains("only the latest");
     assert_eq!(found.iter().filter(untouched).count(), 50);
     assert!(untouched(&&found[49]) && !untouched(&&found[50]));
 }
 
-/// A history whose documents are too large together is given up, not read to the end.
+/// Documents beyond the limit of bytes are not read.
 #[test]
-fn more_bytes_than_are_read() {
+fn the_total_size_of_documents_is_limited() {
     let mut world = World::default();
     let digests: Vec<Digest> = (0..18u8)
         .map(|number| {
@@ -136,6 +136,6 @@ fn more_bytes_than_are_read() {
         })
         .collect();
     let found = found(&world, &digests);
-    let over = found.iter().filter(|finding| finding.to_string().contains("are over")).count();
+    let over = found.iter().filter(|comparison| comparison.to_string().contains("are larger than")).count();
     assert!(over > 0, "{:?}", found.last());
 }

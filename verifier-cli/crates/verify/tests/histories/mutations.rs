@@ -1,14 +1,14 @@
-//! A real rebuild, changed in one place at a time: nothing of it may still pass for a rebuild.
+//! A real rebuild, changed in one place at a time: no changed one may be taken for a rebuild.
 
 use crate::world::{History, Made, World};
 use serde_json::{Value, json};
-use taglog_policy::{Finding, Move, Why};
+use taglog_policy::{Move, MoveComparison, UnexplainedReason};
 use taglog_proto::{
     name::{Digest, Image, Repository},
     time::Timestamp,
 };
 use taglog_verify::platform::Platform;
-use taglog_verify::rebuilt::{BaseSightings, Kind, ManifestSource, Missing, findings};
+use taglog_verify::rebuilt::{BaseSightings, DocumentKind, ManifestSource, Unavailable, compare_moves};
 
 const BASE: &str = "org.opencontainers.image.base.name";
 const BASE_DIGEST: &str = "org.opencontainers.image.base.digest";
@@ -39,7 +39,7 @@ fn amd64() -> Platform {
 }
 
 impl Rebuild {
-    async fn finding(mut self) -> Finding {
+    async fn comparison(mut self) -> MoveComparison {
         let (from, to) = (self.world.write(&self.from), self.world.write(&self.to));
         let from = self.world.index(&[from]);
         let to = self.world.index(&[vec![to], self.beside.clone()].concat());
@@ -47,18 +47,18 @@ impl Rebuild {
     }
 }
 
-async fn one(image: &Image, change: Move, source: &impl ManifestSource, bases: &impl BaseSightings) -> Finding {
-    let found = findings(image, &[change], &amd64(), source, bases).await;
-    let [finding] = <[Finding; 1]>::try_from(found).unwrap();
-    finding
+async fn one(image: &Image, change: Move, source: &impl ManifestSource, bases: &impl BaseSightings) -> MoveComparison {
+    let found = compare_moves(image, &[change], &amd64(), source, bases).await;
+    let [comparison] = <[MoveComparison; 1]>::try_from(found).unwrap();
+    comparison
 }
 
 /// Asserts that the rebuild, changed so, is not explained, and for this reason.
 async fn refused(why: &str, mutate: impl FnOnce(&mut Rebuild)) {
     let mut rebuild = rebuild();
     mutate(&mut rebuild);
-    match rebuild.finding().await {
-        Finding::Unexplained { why: reason } => assert!(reason.to_string().contains(why), "{why}: {reason}"),
+    match rebuild.comparison().await {
+        MoveComparison::Unexplained { reason } => assert!(reason.to_string().contains(why), "{why}: {reason}"),
         other => panic!("{why}: {other}"),
     }
 }
@@ -67,8 +67,8 @@ async fn refused(why: &str, mutate: impl FnOnce(&mut Rebuild)) {
 async fn accepted(what: &str, mutate: impl FnOnce(&mut Rebuild)) {
     let mut rebuild = rebuild();
     mutate(&mut rebuild);
-    let finding = rebuild.finding().await;
-    assert!(matches!(finding, Finding::Rebuild { .. }), "{what}: {finding}");
+    let comparison = rebuild.comparison().await;
+    assert!(matches!(comparison, MoveComparison::Rebuild { .. }), "{what}: {comparison}");
 }
 
 fn push(list: &mut Value, item: Value) {
@@ -87,15 +87,15 @@ fn forget(made: &mut Made, key: &str) {
 }
 
 #[tokio::test]
-async fn the_rebuild_itself() {
-    let finding = rebuild().finding().await;
-    let Finding::Rebuild { base, what } = &finding else { panic!("{finding}") };
+async fn the_unchanged_rebuild_is_accepted() {
+    let comparison = rebuild().comparison().await;
+    let MoveComparison::Rebuild { base, facts } = &comparison else { panic!("{comparison}") };
     assert_eq!(base, "docker.io/library/debian:trixie-slim");
-    assert!(what.iter().any(|line| line.contains("not looked into")), "{what:?}");
+    assert!(facts.iter().any(|line| line.contains("not inspected")), "{facts:?}");
 }
 
 #[tokio::test]
-async fn what_a_rebuild_may_change() {
+async fn dates_and_annotations_may_change() {
     accepted("dates", |it| {
         it.to.config["created"] = json!("2030-01-01T00:00:00Z");
         it.to.config["history"].as_array_mut().unwrap().iter_mut().for_each(|step| step["created"] = json!("x"));
@@ -119,7 +119,7 @@ async fn what_a_rebuild_may_change() {
 
 /// The base sets what its images inherit, and may set something else one day.
 #[tokio::test]
-async fn what_is_inherited_may_follow_the_base() {
+async fn inherited_variables_may_follow_the_base() {
     let changed = |own: bool| async move {
         let mut it = rebuild();
         let history = History::read("debian-trixie-slim.toml");
@@ -132,14 +132,14 @@ async fn what_is_inherited_may_follow_the_base() {
         let env = it.to.config["config"]["Env"].as_array_mut().unwrap();
         env[0] = json!(if own { "PATH=/evil/bin" } else { "PATH=/new/bin" });
         env.insert(1, json!("TZ=UTC"));
-        it.finding().await
+        it.comparison().await
     };
-    assert!(matches!(changed(false).await, Finding::Rebuild { .. }));
-    assert!(matches!(changed(true).await, Finding::Unexplained { .. }));
+    assert!(matches!(changed(false).await, MoveComparison::Rebuild { .. }));
+    assert!(matches!(changed(true).await, MoveComparison::Unexplained { .. }));
 }
 
 #[tokio::test]
-async fn how_it_is_run() {
+async fn changed_settings_are_refused() {
     let set = |key: &'static str, value: Value| move |it: &mut Rebuild| it.to.config["config"][key] = value;
     refused("its entrypoint changed", set("Entrypoint", json!(["docker-entrypoint.sh", "--"]))).await;
     refused("its entrypoint changed", set("Entrypoint", Value::Null)).await;
@@ -163,11 +163,11 @@ async fn how_it_is_run() {
     })
     .await;
     refused("sets \"PATH\" twice", |it| push(&mut it.to.config["config"]["Env"], json!("PATH=/x"))).await;
-    refused("what it is built for changed", |it| it.to.config["architecture"] = json!("arm64")).await;
+    refused("its target platform changed", |it| it.to.config["architecture"] = json!("arm64")).await;
 }
 
 #[tokio::test]
-async fn what_its_history_tells() {
+async fn changed_build_steps_are_refused() {
     let steps = |it: &mut Rebuild| it.to.config["history"].as_array().unwrap().len();
     refused("its history changed", |it| it.to.config["history"][6]["created_by"] = json!("RUN (another build)")).await;
     refused("its history changed", |it| it.to.config["history"][6]["comment"] = json!("by hand")).await;
@@ -181,7 +181,10 @@ async fn what_its_history_tells() {
         it.to.config["history"].as_array_mut().unwrap().remove(last);
     })
     .await;
-    refused("does not fit its layers", |it| it.to.config["history"][6]["empty_layer"] = json!(true)).await;
+    refused("its build steps and its layers do not match", |it| {
+        it.to.config["history"][6]["empty_layer"] = json!(true)
+    })
+    .await;
     refused("does not begin with that of its base", |it| it.to.config["history"][0]["created_by"] = json!("RUN x"))
         .await;
     // One more layer, told or not told.
@@ -191,48 +194,51 @@ async fn what_its_history_tells() {
         push(&mut it.to.manifest["layers"], layer.clone());
         push(&mut it.to.config["rootfs"]["diff_ids"], json!(Digest::sha256(b"unpacked").to_string()));
     };
-    refused("does not fit its layers", |it| add(it, &layer)).await;
+    refused("its build steps and its layers do not match", |it| add(it, &layer)).await;
     refused("its history changed", |it| {
         add(it, &layer);
         push(&mut it.to.config["history"], json!({ "created_by": "COPY x y" }));
     })
     .await;
-    refused("different layers", |it| push(&mut it.to.manifest["layers"], layer.clone())).await;
+    refused("different numbers of layers", |it| push(&mut it.to.manifest["layers"], layer.clone())).await;
 }
 
 #[tokio::test]
-async fn what_it_stands_on() {
+async fn changed_or_missing_bases_are_refused() {
     let bad = Digest::sha256(b"another layer").to_string();
     refused("leading layers", |it| it.to.manifest["layers"][0]["digest"] = json!(bad)).await;
     refused("leading layers", |it| it.to.config["rootfs"]["diff_ids"][0] = json!(bad)).await;
     refused("of the older image, its leading layers", |it| it.from.manifest["layers"][0]["digest"] = json!(bad)).await;
-    refused("does not say on what it was built", |it| forget(&mut it.to, BASE)).await;
-    refused("does not say on what it was built", |it| forget(&mut it.to, BASE_DIGEST)).await;
-    refused("does not say on what it was built", |it| forget(&mut it.from, BASE)).await;
-    refused("different bases", |it| it.to.entry["annotations"][BASE] = json!("debian:bookworm-slim")).await;
-    refused("different bases", |it| it.to.manifest["annotations"][BASE_DIGEST] = json!(bad)).await;
+    refused("does not name its base image", |it| forget(&mut it.to, BASE)).await;
+    refused("does not name its base image", |it| forget(&mut it.to, BASE_DIGEST)).await;
+    refused("does not name its base image", |it| forget(&mut it.from, BASE)).await;
+    refused("different base images", |it| it.to.entry["annotations"][BASE] = json!("debian:bookworm-slim")).await;
+    refused("different base images", |it| it.to.manifest["annotations"][BASE_DIGEST] = json!(bad)).await;
     refused("is not logged", |it| annotate(&mut it.to, BASE_DIGEST, json!(bad))).await;
-    refused("no usable digest", |it| annotate(&mut it.to, BASE_DIGEST, json!("sha256:x"))).await;
-    refused("no usable name", |it| annotate(&mut it.to, BASE, json!("Not A Name"))).await;
-    refused("nothing is logged of its base", |it| it.world.bases.clear()).await;
+    refused("the digest of its base image is invalid", |it| annotate(&mut it.to, BASE_DIGEST, json!("sha256:x"))).await;
+    refused("the name of its base image is invalid", |it| annotate(&mut it.to, BASE, json!("Not A Name"))).await;
+    refused("trixie-slim is not logged", |it| it.world.bases.clear()).await;
 }
 
 /// Another base is another image, even where its history is logged as well.
 #[tokio::test]
-async fn a_base_of_another_name() {
-    refused("its base was docker.io/library/debian:trixie-slim and is evil.example/debian:trixie-slim", |it| {
-        let genuine = it.world.bases.values().next().unwrap().clone();
-        it.world.bases.insert(Image::parse("evil.example/debian:trixie-slim").unwrap(), genuine);
-        annotate(&mut it.to, BASE, json!("evil.example/debian:trixie-slim"));
-    })
+async fn a_base_of_another_name_is_refused() {
+    refused(
+        "its base image changed from docker.io/library/debian:trixie-slim to evil.example/debian:trixie-slim",
+        |it| {
+            let genuine = it.world.bases.values().next().unwrap().clone();
+            it.world.bases.insert(Image::parse("evil.example/debian:trixie-slim").unwrap(), genuine);
+            annotate(&mut it.to, BASE, json!("evil.example/debian:trixie-slim"));
+        },
+    )
     .await;
 }
 
 #[tokio::test]
-async fn a_base_that_did_not_move_on() {
+async fn an_unchanged_or_older_base_is_refused() {
     let history = History::read("memcached-1.6.45.toml");
     // New layers on the base of before.
-    refused("and its base docker.io/library/debian:trixie-slim did not", |it| {
+    refused("but its base image docker.io/library/debian:trixie-slim did not", |it| {
         let mut stale = it.world.made(&history, "august-5");
         stale.manifest["layers"][3]["digest"] = json!(Digest::sha256(b"another build").to_string());
         it.to = stale;
@@ -243,7 +249,7 @@ async fn a_base_that_did_not_move_on() {
 }
 
 #[tokio::test]
-async fn several_images_for_one_platform() {
+async fn several_images_for_one_platform_are_refused() {
     let other = |architecture: &'static str, variant: Option<&'static str>| {
         json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 1,
             "digest": Digest::sha256(b"other").to_string(),
@@ -264,29 +270,33 @@ async fn several_images_for_one_platform() {
 
 /// An unchanged image, with something put beside it that a runtime might take in its place.
 #[tokio::test]
-async fn unchanged_and_yet_not() {
+async fn an_unchanged_image_with_a_second_candidate_is_unexplained() {
     let unchanged = |beside: Option<Value>| async move {
         let mut it = rebuild();
         it.to = it.from.clone();
         it.beside = vec![json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 1,
             "digest": Digest::sha256(b"arm").to_string(), "platform": { "os": "linux", "architecture": "arm64" } })];
         it.beside.extend(beside);
-        it.finding().await
+        it.comparison().await
     };
     let second = json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 1,
         "digest": Digest::sha256(b"second").to_string(), "platform": { "os": "linux", "architecture": "amd64" } });
-    assert_eq!(unchanged(None).await, Finding::PlatformUnchanged { platform: "linux/amd64".to_owned() });
-    assert!(matches!(unchanged(Some(second)).await, Finding::Unexplained { .. }));
+    assert_eq!(unchanged(None).await, MoveComparison::PlatformUnchanged { platform: "linux/amd64".to_owned() });
+    assert!(matches!(unchanged(Some(second)).await, MoveComparison::Unexplained { .. }));
 }
 
 /// Documents that one reader takes for this and another for that.
 #[tokio::test]
-async fn documents_that_can_be_read_in_two_ways() {
+async fn ambiguous_documents_are_refused() {
     for (why, old, new) in [
-        ("stands twice", "\"layers\":", "\"Layers\":[],\"layers\":"),
-        ("stands twice", "\"config\":", "\"config\":{},\"config\":"),
-        ("index and image at once", "\"schemaVersion\":2", "\"manifests\":[],\"schemaVersion\":2"),
-        ("media type is not that of its shape", "image.manifest.v1+json\",\"schema", "image.index.v1+json\",\"schema"),
+        ("occurs twice", "\"layers\":", "\"Layers\":[],\"layers\":"),
+        ("occurs twice", "\"config\":", "\"config\":{},\"config\":"),
+        ("an index and a manifest at once", "\"schemaVersion\":2", "\"manifests\":[],\"schemaVersion\":2"),
+        (
+            "media type does not match its structure",
+            "image.manifest.v1+json\",\"schema",
+            "image.index.v1+json\",\"schema",
+        ),
         ("schema version is 1", "\"schemaVersion\":2", "\"schemaVersion\":1"),
     ] {
         let mut it = rebuild();
@@ -297,14 +307,14 @@ async fn documents_that_can_be_read_in_two_ways() {
         assert_ne!(text, changed, "{old}");
         to["digest"] = json!(it.world.put(changed.into_bytes()).to_string());
         let (from, to) = (it.world.index(&[from]), it.world.index(&[to]));
-        let finding = one(&it.image, change(from, to), &it.world, &it.world).await;
-        assert!(finding.to_string().contains(why), "{why}: {finding}");
+        let comparison = one(&it.image, change(from, to), &it.world, &it.world).await;
+        assert!(comparison.to_string().contains(why), "{why}: {comparison}");
     }
 }
 
 /// Every value of the newer configuration and every layer counts, but for what is listed here.
 #[tokio::test]
-async fn each_value_counts() {
+async fn every_changed_value_is_refused_but_dates_and_own_layers() {
     let free = |pointer: &str| {
         pointer == "/created"
             || pointer.ends_with("/created")
@@ -324,8 +334,8 @@ async fn each_value_counts() {
             Value::Null => json!("something"),
             _ => json!({ "something": 1 }),
         };
-        let finding = it.finding().await;
-        assert_eq!(matches!(finding, Finding::Rebuild { .. }), free(&pointer), "{pointer}: {finding}");
+        let comparison = it.comparison().await;
+        assert_eq!(matches!(comparison, MoveComparison::Rebuild { .. }), free(&pointer), "{pointer}: {comparison}");
     }
 }
 
@@ -345,10 +355,15 @@ fn leaves(value: &Value, at: String, found: &mut Vec<String>) {
 
 /// A registry that sends other bytes, and one that has lost some.
 #[tokio::test]
-async fn sources_that_lie_or_forget() {
-    struct Lying<'a>(&'a World, Kind);
+async fn wrong_and_missing_documents_are_unexplained() {
+    struct Lying<'a>(&'a World, DocumentKind);
     impl ManifestSource for Lying<'_> {
-        async fn get(&self, repository: &Repository, digest: &Digest, kind: Kind) -> Result<Vec<u8>, Missing> {
+        async fn get(
+            &self,
+            repository: &Repository,
+            digest: &Digest,
+            kind: DocumentKind,
+        ) -> Result<Vec<u8>, Unavailable> {
             let mut bytes = self.0.get(repository, digest, kind).await?;
             if kind == self.1 {
                 bytes.push(b' ');
@@ -359,19 +374,19 @@ async fn sources_that_lie_or_forget() {
     let mut it = rebuild();
     let (from, to) = (it.world.write(&it.from), it.world.write(&it.to));
     let (from, to) = (it.world.index(&[from]), it.world.index(&[to]));
-    for kind in [Kind::Manifest, Kind::Configuration] {
-        let finding = one(&it.image, change(from, to), &Lying(&it.world, kind), &it.world).await;
-        assert!(finding.to_string().contains("does not hash to that"), "{finding}");
+    for kind in [DocumentKind::Manifest, DocumentKind::Configuration] {
+        let comparison = one(&it.image, change(from, to), &Lying(&it.world, kind), &it.world).await;
+        assert!(comparison.to_string().contains("the received document has another digest"), "{comparison}");
     }
     let config = Digest::sha256(&serde_json::to_vec(&it.to.config).unwrap());
     it.world.documents.remove(&config).unwrap();
-    let finding = one(&it.image, change(from, to), &it.world, &it.world).await;
-    assert!(finding.to_string().contains("cannot be had"), "{finding}");
-    // Within one release the tag may do as it likes; the stronger finding still comes first.
+    let comparison = one(&it.image, change(from, to), &it.world, &it.world).await;
+    assert!(comparison.to_string().contains("is not available"), "{comparison}");
+    // A move soon after the first sighting is compared like any other.
     let early = Move { within_release: true, ..change(from, to) };
-    let finding = one(&it.image, early, &it.world, &it.world).await;
+    let comparison = one(&it.image, early, &it.world, &it.world).await;
     assert!(
-        matches!(&finding, Finding::WithinRelease { why: Why::Missing { digest, .. } } if *digest == config),
-        "{finding}"
+        matches!(&comparison, MoveComparison::WithinRelease { reason: UnexplainedReason::MissingDocument { digest, .. } } if *digest == config),
+        "{comparison}"
     );
 }

@@ -1,4 +1,4 @@
-//! Documents come from the log first, then from the registry, and from neither unchecked.
+//! Documents come from the log first, then from the registry, and are verified.
 
 use std::{
     collections::HashMap,
@@ -16,7 +16,7 @@ use axum::{
 use taglog_log_client::LogClient;
 use taglog_oci_registry::{Login, Registry, RegistryError, RegistryOptions};
 use taglog_proto::name::{Digest, Repository};
-use taglog_verify::rebuilt::{Kind, MAX_CONFIGURATION, ManifestSource, Manifests};
+use taglog_verify::rebuilt::{DocumentKind, MAX_CONFIGURATION, ManifestSource, RemoteDocuments};
 
 /// What a server answers by path, and which paths it was asked for.
 #[derive(Clone, Default)]
@@ -74,8 +74,8 @@ impl Server {
         LogClient::new(&format!("http://{}", self.host), Duration::from_secs(10)).unwrap()
     }
 
-    fn manifests(&self) -> Manifests {
-        Manifests::new(Some(self.log()), Some(registry()))
+    fn manifests(&self) -> RemoteDocuments {
+        RemoteDocuments::new(Some(self.log()), Some(registry()))
     }
 }
 
@@ -104,7 +104,7 @@ async fn the_log_comes_first_then_the_registry() {
     let server = Server::start().await;
     let (digest, repository) = (Digest::sha256(DOCUMENT), server.repository("team/app"));
     let kept = format!("/api/v1/manifests/{digest}");
-    for (kind, path) in [(Kind::Manifest, "manifests"), (Kind::Configuration, "blobs")] {
+    for (kind, path) in [(DocumentKind::Manifest, "manifests"), (DocumentKind::Configuration, "blobs")] {
         let at_the_registry = format!("/v2/team/app/{path}/{digest}");
         server.serve(&at_the_registry, DOCUMENT);
         let got = server.manifests().get(&repository, &digest, kind).await;
@@ -112,33 +112,35 @@ async fn the_log_comes_first_then_the_registry() {
         assert_eq!(server.asked(), [kept.clone(), at_the_registry]);
     }
     server.serve(&kept, DOCUMENT);
-    let got = server.manifests().get(&repository, &digest, Kind::Manifest).await;
+    let got = server.manifests().get(&repository, &digest, DocumentKind::Manifest).await;
     assert_eq!((got.as_deref(), server.asked()), (Ok(DOCUMENT), vec![kept.clone()]));
     // A log that keeps something else is passed over.
     server.serve(&kept, b"{}");
-    let got = server.manifests().get(&repository, &digest, Kind::Manifest).await;
+    let got = server.manifests().get(&repository, &digest, DocumentKind::Manifest).await;
     assert_eq!((got.as_deref(), server.asked().len()), (Ok(DOCUMENT), 2));
 }
 
 #[tokio::test]
-async fn a_mirror_is_asked_in_the_place_of_what_it_mirrors() {
+async fn a_mirror_is_asked_instead_of_the_original() {
     let server = Server::start().await;
     let (digest, asked) = (Digest::sha256(DOCUMENT), server.repository("hub/team/app"));
     server.serve(&format!("/v2/hub/team/app/manifests/{digest}"), DOCUMENT);
     // A host that answers nobody: to ask it would be an error.
     let logged = Repository::parse("registry.invalid/team/app").unwrap();
-    let manifests = Manifests::new(None, Some(registry())).through(logged.clone(), asked);
-    assert_eq!(manifests.get(&logged, &digest, Kind::Manifest).await.as_deref(), Ok(DOCUMENT));
+    let manifests = RemoteDocuments::new(None, Some(registry())).with_mirror(logged.clone(), asked);
+    assert_eq!(manifests.get(&logged, &digest, DocumentKind::Manifest).await.as_deref(), Ok(DOCUMENT));
 }
 
 #[tokio::test]
-async fn where_it_is_nowhere_both_say_so() {
+async fn a_missing_document_names_both_sources() {
     let server = Server::start().await;
     let digest = Digest::sha256(DOCUMENT);
-    let missing = server.manifests().get(&server.repository("team/app"), &digest, Kind::Manifest).await.unwrap_err();
+    let missing =
+        server.manifests().get(&server.repository("team/app"), &digest, DocumentKind::Manifest).await.unwrap_err();
     assert!(missing.to_string().starts_with("the log does not keep it; "), "{missing}");
-    let nobody = Manifests::new(None, None).get(&server.repository("team/app"), &digest, Kind::Manifest).await;
-    assert_eq!(nobody.unwrap_err().to_string(), "no log is asked; no registry is asked");
+    let nobody =
+        RemoteDocuments::new(None, None).get(&server.repository("team/app"), &digest, DocumentKind::Manifest).await;
+    assert_eq!(nobody.unwrap_err().to_string(), "no log is configured; no registry is configured");
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use taglog_proto::name::{Digest, Image, Repository};
 use taglog_verify::platform::Platform;
-use taglog_verify::rebuilt::{BaseSightings, Kind, ManifestSource, Missing};
+use taglog_verify::rebuilt::{BaseSightings, DocumentKind, ManifestSource, Unavailable};
 
 /// One tag's recorded history.
 #[derive(Deserialize)]
@@ -21,7 +21,7 @@ pub struct History {
     pub base: Option<String>,
     #[serde(default = "unstated")]
     pub expectation: String,
-    /// When each sighting is judged, counted from itself.
+    /// When each sighting is evaluated, counted from itself.
     #[serde(default = "three_days")]
     pub minutes_later: i64,
     #[serde(default)]
@@ -58,7 +58,7 @@ pub struct Build {
     pub steps: Vec<String>,
 }
 
-/// What the tag pointed to at one time, and what is to be thought of it then.
+/// A digest that the tag pointed to, and the expected verdict at that time.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pointed {
@@ -71,7 +71,7 @@ pub struct Pointed {
     /// Platforms that are listed too, and of which nothing else is told here.
     #[serde(default)]
     pub others: usize,
-    pub finding: Option<String>,
+    pub comparison: Option<String>,
     pub verdict: String,
     pub why: Option<String>,
     /// The verdict under what taglog ships, where that is another one.
@@ -265,13 +265,13 @@ fn other(name: &str, number: usize) -> Value {
 }
 
 impl ManifestSource for World {
-    async fn get(&self, _: &Repository, digest: &Digest, _: Kind) -> Result<Vec<u8>, Missing> {
-        self.documents.get(digest).cloned().ok_or_else(|| Missing("there is no such document".to_owned()))
+    async fn get(&self, _: &Repository, digest: &Digest, _: DocumentKind) -> Result<Vec<u8>, Unavailable> {
+        self.documents.get(digest).cloned().ok_or_else(|| Unavailable("there is no such document".to_owned()))
     }
 }
 
 impl BaseSightings for World {
-    async fn sighted(&self, base: &Image) -> Result<Vec<Digest>, Missing> {
+    async fn sighted(&self, base: &Image) -> Result<Vec<Digest>, Unavailable> {
         Ok(self.bases.get(base).cloned().unwrap_or_default())
     }
 }

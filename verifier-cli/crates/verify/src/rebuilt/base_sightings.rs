@@ -1,43 +1,43 @@
-//! What a log holds of base images.
+//! The sightings of base images in a log.
 
 use std::collections::BTreeMap;
 
 use taglog_proto::{entry::Seen, name::Digest, record::Sighting, tag_proof::ImageReport};
 
-use super::source::Missing;
+use super::documents::Unavailable;
 use taglog_policy::{Demands, Expectation};
 
-/// What [`BaseSightings`](super::BaseSightings) asks for: the digests that a base's tag has pointed to, by the word of enough
-/// witnesses that count, the oldest first. `demands` are the base's.
+/// The digests that a base's tag has pointed to according to enough trusted witnesses, oldest first, as
+/// [`BaseSightings::sighted`](super::BaseSightings::sighted) returns them. `demands` are those of the base.
 ///
 /// # Errors
-/// When the base has moved, and policy does not say that it may. Who can push an image can mostly push its publisher's other
-/// images too, and would make a base to measure; such a base fails by itself, and what stands on it is no better.
-pub fn sighted(report: &ImageReport, demands: &Demands) -> Result<Vec<Digest>, Missing> {
-    let digests = digests(report, demands);
+/// The base has moved, and policy does not allow that. An account that can push an image can mostly push the
+/// publisher's other images too, and so a base to fit. A base that does not pass by itself explains nothing.
+pub fn base_digests(report: &ImageReport, demands: &Demands) -> Result<Vec<Digest>, Unavailable> {
+    let digests = agreed_digests(report, demands);
     let may_move = matches!(demands.expectation, Expectation::Moving | Expectation::Rebuilds);
     if digests.len() > 1 && !may_move {
-        return Err(Missing(format!(
-            "its base {} has moved, and policy does not say that it may (expect = \"moving\" or \"rebuilds\")",
+        return Err(Unavailable(format!(
+            "its base image {} has moved, which policy does not allow (expect = \"moving\" or \"rebuilds\" does)",
             report.image
         )));
     }
     Ok(digests)
 }
 
-fn digests(report: &ImageReport, demands: &Demands) -> Vec<Digest> {
+fn agreed_digests(report: &ImageReport, demands: &Demands) -> Vec<Digest> {
     let mut seen: BTreeMap<Digest, (usize, u64)> = BTreeMap::new();
     for witness in &report.witnesses {
         let Some(trusted) = demands.trusts(&witness.line.witness) else { continue };
-        let mut own: BTreeMap<Digest, u64> = BTreeMap::new();
+        let mut first_sightings: BTreeMap<Digest, u64> = BTreeMap::new();
         for Sighting { index, seen } in witness.sightings.iter().map(|sighted| sighted.sighting) {
             if let Seen::Digest(digest) = seen
                 && trusted.until.is_none_or(|until| index < until)
             {
-                own.entry(digest).or_insert(index);
+                first_sightings.entry(digest).or_insert(index);
             }
         }
-        for (digest, index) in own {
+        for (digest, index) in first_sightings {
             let (witnesses, first) = seen.entry(digest).or_insert((0, index));
             *witnesses += 1;
             *first = index.min(*first);
@@ -97,11 +97,11 @@ mod tests {
     }
 
     fn counted(demands: &Demands) -> Vec<Digest> {
-        sighted(&report(), &Demands { expectation: Expectation::Moving, ..demands.clone() }).unwrap()
+        base_digests(&report(), &Demands { expectation: Expectation::Moving, ..demands.clone() }).unwrap()
     }
 
     #[test]
-    fn whose_word_counts_and_how_many_must_agree() {
+    fn only_digests_of_enough_trusted_witnesses_count() {
         let [a, b, c, d] = ["A", "B", "C", "D"].map(digest);
         assert_eq!(counted(&Demands::default()), [a, b, d, c]);
         assert_eq!(counted(&Demands { agree: 2, ..Demands::default() }), [a, c]);
@@ -113,17 +113,17 @@ mod tests {
         assert_eq!(counted(&trusting(vec![trust("four", None)])), []);
     }
     #[test]
-    fn a_base_must_be_one_that_may_move() {
+    fn a_moved_base_must_be_allowed_to_move() {
         let expecting = |expectation| Demands { expectation, ..Demands::default() };
         for expectation in [Expectation::Moving, Expectation::Rebuilds] {
-            assert!(sighted(&report(), &expecting(expectation)).is_ok());
+            assert!(base_digests(&report(), &expecting(expectation)).is_ok());
         }
         for expectation in [Expectation::Unstated, Expectation::Immutable] {
-            let error = sighted(&report(), &expecting(expectation)).unwrap_err();
+            let error = base_digests(&report(), &expecting(expectation)).unwrap_err();
             assert!(error.to_string().contains("a.example/base:1 has moved"), "{error}");
         }
-        // One that never moved needs no promise.
+        // A base that never moved needs no such expectation.
         let trusted = vec![TrustedWitness::new(id("three"), None)];
-        assert_eq!(sighted(&report(), &Demands { trusted, ..Demands::default() }), Ok(vec![digest("D")]));
+        assert_eq!(base_digests(&report(), &Demands { trusted, ..Demands::default() }), Ok(vec![digest("D")]));
     }
 }

@@ -1,4 +1,4 @@
-//! One platform's manifest in the place of the index that lists it.
+//! Finds the sighted index that lists one platform's manifest.
 
 use oci_spec::image::ImageIndex;
 use taglog_proto::{
@@ -8,17 +8,17 @@ use taglog_proto::{
 };
 
 use crate::platform::Platform;
-use crate::rebuilt::{Kind, ManifestSource};
+use crate::rebuilt::{DocumentKind, ManifestSource};
 use taglog_base::digest::short;
 use taglog_policy::Demands;
 
-/// How many of the digests that were sighted under a tag are looked into, the newest first.
-const MOST: usize = 16;
+/// The most sighted digests of a tag that are read, newest first.
+const MAX_CANDIDATES: usize = 16;
 
-/// The digest that was sighted under the tag and is that of an index which lists `served` for the platform.
+/// The digest of an index that was sighted under the tag and lists `served` for the platform.
 ///
 /// # Errors
-/// Which indexes could not be read, when none of the others lists it.
+/// Which indexes could not be read, if none of the others lists it.
 pub(super) async fn index_of(
     report: &ImageReport,
     demands: &Demands,
@@ -27,7 +27,7 @@ pub(super) async fn index_of(
     source: &impl ManifestSource,
 ) -> Result<Option<Digest>, String> {
     let mut missing = Vec::new();
-    for candidate in sighted(report, demands).into_iter().take(MOST) {
+    for candidate in sighted(report, demands).into_iter().take(MAX_CANDIDATES) {
         match read(&report.image.repository, candidate, source).await {
             Ok(bytes) if lists(&bytes, served, platform) => return Ok(Some(candidate)),
             Ok(_) => {}
@@ -42,16 +42,16 @@ pub(super) async fn index_of(
 }
 
 async fn read(repository: &Repository, digest: Digest, source: &impl ManifestSource) -> Result<Vec<u8>, String> {
-    let bytes = source.get(repository, &digest, Kind::Manifest).await;
+    let bytes = source.get(repository, &digest, DocumentKind::Manifest).await;
     let bytes = bytes.map_err(|error| format!("{repository}@{} cannot be read: {error}", short(&digest)))?;
     if digest.matches(&bytes) {
         Ok(bytes)
     } else {
-        Err(format!("{repository}@{}: other bytes were sent", short(&digest)))
+        Err(format!("{repository}@{}: the received document has another digest", short(&digest)))
     }
 }
 
-/// What witnesses that count have sighted, the newest sighting first.
+/// The digests that trusted witnesses have sighted, the newest sighting first.
 fn sighted(report: &ImageReport, demands: &Demands) -> Vec<Digest> {
     let mut sightings: Vec<(u64, Digest)> = Vec::new();
     for witness in &report.witnesses {
@@ -80,10 +80,10 @@ fn lists(index: &[u8], manifest: Digest, platform: &Platform) -> bool {
     let Ok(index) = serde_json::from_slice::<ImageIndex>(index) else { return false };
     let manifest = manifest.to_string();
     index.manifests().iter().any(|entry| {
-        let own = entry.platform().as_ref();
-        let own =
-            own.map(|it| Platform::new(&it.os().to_string(), &it.architecture().to_string(), it.variant().as_deref()));
-        entry.digest().as_ref() == manifest && own.is_some_and(|own| platform.accepts(&own))
+        let listed = entry.platform().as_ref().map(|listed| {
+            Platform::new(&listed.os().to_string(), &listed.architecture().to_string(), listed.variant().as_deref())
+        });
+        entry.digest().as_ref() == manifest && listed.is_some_and(|listed| platform.accepts(&listed))
     })
 }
 
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_right_entry_of_an_index() {
+    fn only_the_entry_for_the_platform_counts() {
         let (intel, arm, other) = (Digest::sha256(b"intel"), Digest::sha256(b"arm"), Digest::sha256(b"other"));
         let entry = |digest: Digest, platform: &str| {
             let kind = "application/vnd.oci.image.manifest.v1+json";

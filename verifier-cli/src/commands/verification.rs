@@ -1,4 +1,4 @@
-//! What commands that judge images share: the questions that arguments and files put, and the verifier.
+//! What commands that verify images share: the queries from arguments and files, and the verifier.
 
 use std::collections::HashMap;
 
@@ -9,12 +9,13 @@ use super::{
     session::{Logs, parse_reference, registry},
 };
 use taglog_image_sources::{Place, ScanResult};
-use taglog_verify::{Parts, Question, Rules, Untagged, Verifier, VerifyError};
+use taglog_verify::{Dependencies, ImageQuery, UntaggedImage, VerificationOptions, Verifier, VerifyError};
 
-/// A verifier with these rules.
-pub fn verifier(global: &Global, logs: &Logs, rules: Rules) -> Result<Verifier, Failure> {
-    let parts = Parts { logs: logs.clients()?, memory: logs.memory.clone(), registry: registry(global)?, rules };
-    Verifier::new(parts).map_err(Failure::usage)
+/// A verifier for these logs with these options.
+pub fn verifier(global: &Global, logs: &Logs, options: VerificationOptions) -> Result<Verifier, Failure> {
+    let dependencies =
+        Dependencies { logs: logs.clients()?, memory: logs.memory.clone(), registry: registry(global)?, options };
+    Verifier::new(dependencies).map_err(Failure::usage)
 }
 
 impl From<VerifyError> for Failure {
@@ -27,7 +28,7 @@ impl From<VerifyError> for Failure {
     }
 }
 
-/// Whether the fault is on this side. It is graver than a log that gives no answer.
+/// Whether the fault is on this side. It takes precedence over a log that cannot be asked.
 fn is_usage(error: &VerifyError) -> bool {
     match error {
         VerifyError::Memory { .. } => true,
@@ -36,39 +37,39 @@ fn is_usage(error: &VerifyError) -> bool {
     }
 }
 
-/// Images as questions: each image and digest once, with all the places that name it.
+/// Queries: each image and digest once, with all places that name it.
 #[derive(Debug, Default)]
-pub struct Questions {
-    /// In the order in which they were first named.
-    pub all: Vec<Question>,
-    /// What has no tag.
-    pub untagged: Vec<Untagged>,
+pub struct ImageQueries {
+    /// In order of first occurrence.
+    pub all: Vec<ImageQuery>,
+    /// Images without a tag.
+    pub untagged: Vec<UntaggedImage>,
     numbers: HashMap<(Image, Option<Digest>), usize>,
 }
 
-impl Questions {
-    /// The images named as arguments. The same one with two digests is a contradiction.
-    pub fn of_arguments(images: &[String]) -> Result<Questions, Failure> {
-        let mut questions = Questions::default();
+impl ImageQueries {
+    /// Queries for the arguments. One image with two digests is an error.
+    pub fn of_arguments(images: &[String]) -> Result<ImageQueries, Failure> {
+        let mut queries = ImageQueries::default();
         let mut digests = HashMap::new();
         for text in images {
             let (image, digest) = parse_reference(text)?;
             if *digests.entry(image.clone()).or_insert(digest) != digest {
                 return Err(Failure::usage(format!("{image} is named twice, with different digests")));
             }
-            questions.add(image, digest, None);
+            queries.add(image, digest, None);
         }
-        Ok(questions)
+        Ok(queries)
     }
 
-    /// Adds what files name.
+    /// Adds the images that files name.
     pub fn add_found(&mut self, found: &ScanResult) {
         for named in &found.images {
             let (place, digest) = (named.place.clone(), named.reference.digest);
             match (named.image(), digest) {
                 (Ok(image), digest) => self.add(image, digest, Some(place)),
                 (Err(_), Some(digest)) => self.add_untagged(format!("{}@{digest}", named.reference.repository), place),
-                // What has neither tag nor digest is `latest`.
+                // Cannot occur: without tag and digest the tag is `latest`.
                 (Err(_), None) => {}
             }
         }
@@ -77,15 +78,15 @@ impl Questions {
     fn add(&mut self, image: Image, digest: Option<Digest>, place: Option<Place>) {
         let number = *self.numbers.entry((image.clone(), digest)).or_insert(self.all.len());
         match self.all.get_mut(number) {
-            Some(known) => known.places.extend(place),
-            None => self.all.push(Question { image, digest, places: place.into_iter().collect() }),
+            Some(existing) => existing.places.extend(place),
+            None => self.all.push(ImageQuery { image, digest, places: place.into_iter().collect() }),
         }
     }
 
-    fn add_untagged(&mut self, what: String, place: Place) {
-        match self.untagged.iter_mut().find(|other| other.what == what) {
-            Some(known) => known.places.push(place),
-            None => self.untagged.push(Untagged { what, places: vec![place] }),
+    fn add_untagged(&mut self, image: String, place: Place) {
+        match self.untagged.iter_mut().find(|other| other.image == image) {
+            Some(existing) => existing.places.push(place),
+            None => self.untagged.push(UntaggedImage { image, places: vec![place] }),
         }
     }
 }
