@@ -1,13 +1,14 @@
 //! Opens a data directory, and checks what it holds against what the log has signed.
 
 use std::{
-    fs::{self, File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions},
     io::Write as _,
     os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     str::FromStr,
 };
 
+use taglog_base::directory_lock::{DirectoryLock, LockError, LockFile};
 use taglog_proto::{
     checkpoint::CheckpointError,
     cosignature::{Algorithm, CosignerSigningKey},
@@ -31,7 +32,11 @@ use crate::{
 pub const CONFIG_FILE: &str = "taglog-server.toml";
 const KEY_FILE: &str = "key";
 const ML_DSA_KEY_FILE: &str = "key-ml-dsa";
-const LOCK_FILE: &str = "lock";
+const LOCK: LockFile = LockFile {
+    name: "lock",
+    program: "taglog-server",
+    remedy: "stop that one first, because two servers on one log would fork it",
+};
 const STORE_DIRECTORY: &str = "db";
 
 /// Why a data directory cannot be used.
@@ -48,9 +53,9 @@ pub enum StartupError {
     /// `init` on a directory that is in use.
     #[error("{0} exists already: 'taglog-server init' makes a new data directory only")]
     Exists(PathBuf),
-    /// A second server on one directory.
-    #[error("another taglog-server runs on {0}: two servers on one log would fork it")]
-    Locked(PathBuf),
+    /// A second server on one directory, or one that cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The key file can be read by others.
     #[error("{0} can be read by others: run 'chmod 600' on it")]
     KeyExposed(PathBuf),
@@ -133,7 +138,7 @@ pub struct DataDirectory {
     /// The store.
     pub store: Store,
     /// Held until the process ends.
-    pub lock: File,
+    pub lock: DirectoryLock,
 }
 
 impl DataDirectory {
@@ -143,7 +148,7 @@ impl DataDirectory {
     /// [`StartupError`].
     pub fn open(directory: &Path) -> Result<DataDirectory, StartupError> {
         let keys = read_keys(directory)?;
-        let lock = lock(&directory.join(LOCK_FILE), directory)?;
+        let lock = LOCK.acquire(directory)?;
         let store = Store::open(&directory.join(STORE_DIRECTORY))?;
         Ok(DataDirectory { keys, store, lock })
     }
@@ -169,15 +174,6 @@ fn read_key<K: FromStr<Err = NoteError>>(path: &Path) -> Result<K, StartupError>
     }
     let text = fs::read_to_string(path).map_err(file_error(path))?;
     text.trim_end().parse().map_err(|error| StartupError::Key { path: path.to_owned(), error })
-}
-
-fn lock(path: &Path, directory: &Path) -> Result<File, StartupError> {
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(file_error(path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StartupError::Locked(directory.to_owned())),
-        Err(TryLockError::Error(error)) => Err(file_error(path)(error)),
-    }
 }
 
 /// What a store holds, after it was found to be what the log signed.

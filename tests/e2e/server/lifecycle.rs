@@ -46,7 +46,7 @@ fn text(bytes: &[u8]) -> String {
 fn a_second_server_on_one_directory_refuses_to_start() {
     let data = DataDirectory::init();
     let server = data.start();
-    assert_refuses(&data, &[], &["another taglog-server runs on", "fork"]);
+    assert_refuses(&data, &[], &["in use by another taglog-server", "fork"]);
     server.stop();
     data.start().stop();
 }

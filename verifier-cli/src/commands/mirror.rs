@@ -13,7 +13,7 @@ use super::{
     running::{LogFormat, start_logging, stop_on_signals},
     session::Session,
 };
-use taglog_base::duration::parse_duration;
+use taglog_base::{directory_lock::LockError, duration::parse_duration};
 use taglog_log_client::static_log::StaticLog;
 use taglog_mirror::{
     MirrorError,
@@ -155,7 +155,7 @@ fn is_passing(error: &MirrorError) -> bool {
 fn failure(error: MirrorError) -> Failure {
     match &error {
         MirrorError::Misbehaved { .. } => Failure::misbehaved(error),
-        MirrorError::InUse(_) | MirrorError::OwnCheckpoint { .. } => Failure::usage(error),
+        MirrorError::Lock(LockError::InUse { .. }) | MirrorError::OwnCheckpoint { .. } => Failure::usage(error),
         _ => Failure::failed(error),
     }
 }

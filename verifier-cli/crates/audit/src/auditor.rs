@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use taglog_proto::{
-    audit::{AuditError, AuditState, AuditedBatch, ParsedEntry, Violation, audit_parsed},
+    audit::{AuditError, AuditState, AuditedBatch, ParsedEntry, audit_parsed},
     checkpoint::SignedCheckpoint,
     entry::{Entry, EntryError, Observation, Roster, Seal, Seen},
     merkle::{Frontier, Hash, NodeReader, root},
@@ -12,104 +12,17 @@ use taglog_proto::{
     tile::FULL_WIDTH,
     time::Timestamp,
 };
-use thiserror::Error;
 
 use super::{
-    batch::{BatchReport, Change, Counts, Prepared, admit_rosters},
+    batch::{BatchReport, Change, Counts, MAX_BATCH, Prepared, admit_rosters},
+    error::{AuditorError, PushError},
     index::{GrownList, Index},
+    rows::{Rows, StoredSighting},
     signatures::WitnessKeys,
-    store::{Loaded, Store, StoredSighting, write::Rows},
+    store::{FILE, Loaded, Store},
     tree::Tree,
-    trie::TooLarge,
 };
 use taglog_log_client::tile_nodes::perfect_root;
-
-/// The most entries of one batch: they are held in memory until the seal that ends it is there.
-pub const MAX_BATCH: usize = 1 << 20;
-
-/// Why an auditor cannot work. None of it is the log's misbehaviour.
-#[derive(Debug, Error)]
-pub enum AuditorError {
-    /// A file or directory that cannot be used.
-    #[error("{path}: {reason}")]
-    File {
-        /// Where.
-        path: PathBuf,
-        /// What the system says.
-        reason: String,
-    },
-    /// The database failed.
-    #[error("the auditor's database: {0}; is the disk full?")]
-    Database(#[from] rusqlite::Error),
-    /// There are too many threads on the system.
-    #[error("the system gives this auditor no thread: {0}")]
-    Thread(std::io::Error),
-    /// The thread that writes to the database has ended early.
-    #[error("the auditor can no longer write to its database: start it again")]
-    Writer,
-    /// A state that another version wrote.
-    #[error("{path} is of version {version}, which this taglog does not know: upgrade, or audit anew with --full")]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// Its version.
-        version: i64,
-    },
-    /// A state that cannot be read, or does not fit itself.
-    #[error("{path} is damaged ({what}): move it away, and taglog audits the log anew")]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        what: String,
-    },
-    /// The state of another log.
-    #[error("{path} is the state of another log, {of}: give another --state")]
-    OtherLog {
-        /// The file.
-        path: PathBuf,
-        /// The vkey in it.
-        of: String,
-    },
-    /// Another auditor holds the directory.
-    #[error("another auditor works in {0}: wait for it, or give another --state")]
-    InUse(PathBuf),
-    /// There is no state yet.
-    #[error("nothing was audited in {0} yet: run 'taglog audit' first")]
-    NotAudited(PathBuf),
-    /// More names than can be held.
-    #[error(transparent)]
-    TooLarge(#[from] TooLarge),
-    /// A batch that is longer than this auditor can hold.
-    #[error(
-        "the batch from entry {0} on has over {MAX_BATCH} entries, which is more than this auditor holds in memory"
-    )]
-    BatchTooLong(u64),
-}
-
-/// What ends a push.
-#[derive(Debug, Error)]
-pub enum PushError {
-    /// The log broke a rule: it is convicted by its own entries.
-    #[error("entry {index}: {violation}")]
-    Violation {
-        /// The index of the entry.
-        index: u64,
-        /// The rule.
-        violation: Violation,
-    },
-    /// An entry of a kind that a later version knows. Not misbehaviour.
-    #[error("cannot audit past entry {index}, upgrade: {kind}")]
-    UnknownKind {
-        /// The index of the entry.
-        index: u64,
-        /// Its kind.
-        kind: EntryError,
-    },
-    /// The auditor's own trouble.
-    #[error(transparent)]
-    Auditor(#[from] AuditorError),
-}
 
 /// How a checkpoint stands to the entries that were audited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -151,8 +64,7 @@ impl Auditor {
     pub fn open(directory: &Path, log: &VerifierKey) -> Result<Auditor, AuditorError> {
         let store = Store::open(directory, log)?;
         let Loaded { seal, rosters, counts, index, tree, tiles_checked } = store.load()?;
-        let damaged =
-            |what: &str| Err(AuditorError::Damaged { path: directory.join(super::store::FILE), what: what.to_owned() });
+        let damaged = |what: &str| Err(AuditorError::Damaged { path: directory.join(FILE), what: what.to_owned() });
         if tree.size() != seal.map_or(0, |seal| seal.size + 1) {
             return damaged("the tree does not end in the seal");
         }
@@ -575,7 +487,7 @@ impl NodeReader for Auditor {
 
     fn node(&self, level: u8, index: u64) -> Result<Hash, AuditorError> {
         let missing = || AuditorError::Damaged {
-            path: PathBuf::from(super::store::FILE),
+            path: PathBuf::from(FILE),
             what: format!("no node {level}/{index} in the tree of {} entries", self.size()),
         };
         if level >= 8 {

@@ -10,6 +10,9 @@ use taglog_proto::{
 
 use super::signatures::{WitnessKeys, parse_entries};
 
+/// The most entries of one batch: they are held in memory until the seal that ends it is there.
+pub const MAX_BATCH: usize = 1 << 20;
+
 /// Entries that were parsed and hashed, with their signatures checked: what many threads can do at once before the auditor
 /// takes them in order.
 #[derive(Clone, Debug, Default)]

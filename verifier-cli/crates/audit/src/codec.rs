@@ -8,7 +8,7 @@ use taglog_proto::{
     time::Timestamp,
 };
 
-use super::index::{LineState, RepositoryLineState};
+use super::record_state::{LineState, RepositoryLineState};
 
 /// The bytes of a digest; none for `gone`.
 pub(super) fn seen_bytes(seen: &Seen) -> &[u8] {
@@ -134,5 +134,32 @@ impl<'a> Reader<'a> {
 
     fn hash(&mut self) -> Option<Hash> {
         Some(Hash(self.array()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record_state::StoredSeen;
+
+    #[test]
+    fn every_kind_of_digest_is_kept_in_memory_and_on_disk() {
+        for text in ["gone", &format!("sha256:{}", "1f".repeat(32)), &format!("sha512:{}", "2e".repeat(64))] {
+            let seen = Seen::parse(text).unwrap();
+            let stored = StoredSeen::from(seen);
+            assert_eq!((stored.get(), stored.get().to_string().as_str()), (seen, text));
+            let line = LineState {
+                witness: 7,
+                observations: 2,
+                sightings: 1,
+                index: 9,
+                observed: Timestamp::UNIX_EPOCH,
+                seen: stored,
+                edge: Box::new([Hash([3; 32])]),
+                root: Hash([3; 32]),
+            };
+            let bytes = tag_lines(std::slice::from_ref(&line));
+            assert_eq!(tag_lines_from(&bytes), Some(vec![line]));
+        }
     }
 }

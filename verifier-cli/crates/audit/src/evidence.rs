@@ -19,10 +19,7 @@ use taglog_proto::{
 };
 use thiserror::Error;
 
-use super::{
-    auditor::{Auditor, AuditorError},
-    store::StoredSighting,
-};
+use super::{auditor::Auditor, error::AuditorError, rows::StoredSighting};
 use taglog_log_client::{
     static_log::{StaticError, StaticLog},
     tile_nodes::{self, Tiles},

@@ -4,10 +4,7 @@ use std::path::{Path, PathBuf};
 
 use taglog_proto::note::VerifierKey;
 
-use super::{
-    auditor::{Auditor, AuditorError},
-    store::FILE,
-};
+use super::{auditor::Auditor, error::AuditorError, store::FILE};
 
 /// An audit from the first entry on.
 #[derive(Debug)]
@@ -24,7 +21,7 @@ impl Anew {
     pub fn open(directory: &Path, log: &VerifierKey) -> Result<(Anew, Auditor), AuditorError> {
         let seen = match Auditor::open(directory, log) {
             Ok(old) => old.checkpoints()?,
-            Err(error @ (AuditorError::InUse(_) | AuditorError::File { .. } | AuditorError::Thread(_))) => {
+            Err(error @ (AuditorError::Lock(_) | AuditorError::File { .. } | AuditorError::Thread(_))) => {
                 return Err(error);
             }
             Err(error) => {
@@ -63,7 +60,7 @@ impl Anew {
         // Closed files have no write-ahead log beside them, which would not fit the new file.
         drop(auditor);
         match Auditor::open(&self.directory, &log) {
-            Err(error @ AuditorError::InUse(_)) => return Err(error),
+            Err(error @ AuditorError::Lock(_)) => return Err(error),
             // One that cannot be read is replaced all the more.
             old => drop(old),
         }

@@ -3,7 +3,7 @@
 //! - [`auditor`] takes entries in log order, batch by batch, and knows where the log stands: the tag index
 //!   ([`index`], over a [`trie`]), the tree of entries ([`tree`]), what was seen before. What it knows is durable with
 //!   every commit ([`store`]), and an audit that was cut off goes on from the last one.
-//! - [`batch`] is what goes into it and comes out of it.
+//! - [`batch`] is what goes into it and comes out of it; [`rows`] what is stored, [`record_state`] what is held in memory.
 //! - [`Run`] is one audit of a static log, from its checkpoint to what is wrong with it, if anything is.
 //! - [`retags`] has the history of every retagged tag, for a policy to judge.
 //! - [`evidence`] puts what convicts a log into the files that anyone can check.
@@ -12,11 +12,14 @@ pub mod auditor;
 pub mod batch;
 mod codec;
 mod download;
+mod error;
 pub mod evidence;
 mod full;
 mod index;
 mod outcome;
+mod record_state;
 pub mod retags;
+mod rows;
 mod run;
 mod signatures;
 mod store;
@@ -25,8 +28,9 @@ mod tests;
 mod tree;
 mod trie;
 
-pub use auditor::{Auditor, AuditorError, Consistency, PushError};
+pub use auditor::{Auditor, Consistency};
 pub use batch::{BatchReport, Change, Counts, Prepared, admit_rosters};
+pub use error::{AuditorError, PushError};
 pub use full::Anew;
 pub use index::{Current, Index, TagView};
 pub use outcome::{Finding, FindingKind, Outcome, RunError};

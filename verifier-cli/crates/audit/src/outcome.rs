@@ -3,7 +3,7 @@
 use taglog_proto::{entry::EntryError, evidence::Evidence};
 use thiserror::Error;
 
-use super::auditor::AuditorError;
+use super::error::AuditorError;
 
 /// What kind of thing is wrong with a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,11 +13,7 @@ use taglog_proto::{
     tag_proof::{ImageReport, Sighted, WitnessReport},
 };
 
-use super::{
-    auditor::{Auditor, AuditorError},
-    index::Index,
-    store::StoredSighting,
-};
+use super::{auditor::Auditor, error::AuditorError, index::Index, rows::StoredSighting};
 
 /// The most sightings of one tag that are held in memory. The lists of a tag that has more are reported as incomplete.
 const MOST_SIGHTINGS: usize = 100_000;

@@ -17,9 +17,10 @@ use taglog_proto::{
 use tokio::{sync::mpsc, task::spawn_blocking};
 
 use super::{
-    auditor::{Auditor, AuditorError, Consistency, PushError},
+    auditor::{Auditor, Consistency},
     batch::{BatchReport, Prepared},
     download::{Chunk, chunks, tile_path},
+    error::{AuditorError, PushError},
     evidence::{NodeError, ServedNodes, broken_rule, fork, inconsistency, no_seal},
     index::Index,
     outcome::{Finding, FindingKind, Outcome, RunError},
@@ -249,7 +250,7 @@ impl Run<'_> {
     async fn download(
         &self,
         from: u64,
-        keys: super::WitnessKeys,
+        keys: super::signatures::WitnessKeys,
         sender: mpsc::Sender<Chunk>,
     ) -> Result<(), StaticError> {
         let chunks = chunks(self.log, from, self.says().size, keys);

@@ -5,7 +5,7 @@ use taglog_proto::{
     tile::FULL_WIDTH,
 };
 
-use super::store::write::TileRow;
+use super::rows::TileRow;
 use taglog_log_client::tile_nodes::perfect_root;
 
 /// Levels of the tree within one tile.

@@ -1,9 +1,10 @@
-//! What every other crate of the client may use: texts for people, durations and digests as people write them,
+//! What every other crate of the client may use: durations and digests as people write them, configuration files, locks on
+//! directories, and how progress is reported.
 
 #![warn(missing_docs)]
-//! configuration files, and how progress is reported.
 
 pub mod config_file;
 pub mod digest;
+pub mod directory_lock;
 pub mod duration;
 pub mod progress;

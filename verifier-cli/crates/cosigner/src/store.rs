@@ -7,14 +7,17 @@
 
 use std::{
     collections::HashMap,
-    fs::{File, OpenOptions, TryLockError},
+    fs::File,
     io::{Read as _, Write as _},
     path::{Path, PathBuf},
     sync::mpsc,
+    time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use taglog_base::directory_lock::{DirectoryLock, LockFile};
 use taglog_proto::{checkpoint::SignedCheckpoint, cosignature::CosignerKey, merkle::empty_root, time::Timestamp};
+use taglog_state::{FailureKind, IntegrityCheck, OpenError, StateFile};
 use thiserror::Error;
 use tokio::sync::oneshot;
 
@@ -22,10 +25,20 @@ use super::evidence::Violation;
 
 /// The database in the state directory.
 const FILE: &str = "cosigner.sqlite";
-/// The lock in the state directory; once there is a database, it says so.
-const LOCK: &str = "cosigner.lock";
-/// Changes with every change of the tables; another number is refused, not guessed at.
-const VERSION: i64 = 1;
+/// Once there is a database, this file says so.
+const LOCK: LockFile = LockFile {
+    name: "cosigner.lock",
+    program: "cosigner",
+    remedy: "stop that one, or give each cosigner a state directory of its own",
+};
+const STATE: StateFile = StateFile {
+    version: 1,
+    tables: TABLES,
+    // It has a row for each log: checking all of it takes no time, and a record that is not found is a second history.
+    integrity: IntegrityCheck::Full,
+    // Nothing else writes to it while the directory is locked.
+    busy: Duration::from_secs(5),
+};
 /// The most changes that share one commit.
 const GROUP: usize = 64;
 /// The most changes that wait for the thread.
@@ -46,6 +59,9 @@ CREATE TABLE violation (origin TEXT PRIMARY KEY, reason TEXT NOT NULL, evidence 
 /// Why the state cannot be used.
 #[derive(Clone, Debug, Error)]
 pub enum StoreError {
+    /// The state directory is in use, or the file cannot be opened.
+    #[error(transparent)]
+    Open(OpenError),
     /// A file operation failed.
     #[error("{path}: {reason}")]
     File {
@@ -53,17 +69,6 @@ pub enum StoreError {
         path: PathBuf,
         /// What the system says.
         reason: String,
-    },
-    /// Another cosigner runs on the same state.
-    #[error("{0} is in use by another cosigner: one state directory is for one process")]
-    InUse(PathBuf),
-    /// It was made by another version.
-    #[error("{path} was written by another version of taglog (tables of version {version}): use that one")]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// The version of its tables.
-        version: i64,
     },
     /// There was a database, and it is gone.
     #[error(
@@ -100,13 +105,21 @@ pub enum StoreError {
     Closed,
 }
 
+impl From<OpenError> for StoreError {
+    fn from(error: OpenError) -> StoreError {
+        match error {
+            // With another file in its place, this state is as lost as with a damaged one.
+            OpenError::Damaged { path, why } | OpenError::OtherFile { path, why } => StoreError::Damaged { path, why },
+            error => StoreError::Open(error),
+        }
+    }
+}
+
 impl From<rusqlite::Error> for StoreError {
     fn from(error: rusqlite::Error) -> StoreError {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => {
-                StoreError::Damaged { path: FILE.into(), why: error.to_string() }
-            }
-            _ => StoreError::Database(error.to_string()),
+        match FailureKind::of(&error) {
+            FailureKind::Damaged => StoreError::Damaged { path: FILE.into(), why: error.to_string() },
+            FailureKind::Full | FailureKind::Other => StoreError::Database(error.to_string()),
         }
     }
 }
@@ -176,7 +189,7 @@ impl std::fmt::Debug for Job {
 #[derive(Debug)]
 pub struct Guard {
     closed: oneshot::Receiver<()>,
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 impl Guard {
@@ -198,8 +211,7 @@ impl Store {
         keys: &[&CosignerKey],
         audits: bool,
     ) -> Result<(Store, Guard, HashMap<String, Known>), StoreError> {
-        std::fs::create_dir_all(directory).map_err(file_error(directory))?;
-        let mut lock = lock(directory)?;
+        let mut lock = LOCK.acquire(directory).map_err(OpenError::from)?;
         let path = directory.join(FILE);
         let named = |error| match error {
             StoreError::Damaged { why, .. } => StoreError::Damaged { path: path.clone(), why },
@@ -261,54 +273,24 @@ fn file_error(path: &Path) -> impl Fn(std::io::Error) -> StoreError {
     move |error| StoreError::File { path: path.clone(), reason: error.to_string() }
 }
 
-/// One process for a state directory: the lock is held until the file is closed.
-fn lock(directory: &Path) -> Result<File, StoreError> {
-    let path = directory.join(LOCK);
-    let open = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
-    let file = open.map_err(file_error(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(StoreError::InUse(directory.to_owned())),
-        Err(TryLockError::Error(error)) => Err(file_error(&path)(error)),
-    }
-}
-
-fn open(path: &Path, lock: &mut File, directory: &Path) -> Result<Connection, StoreError> {
-    let lock_path = directory.join(LOCK);
+/// Opens the file. The lock file says whether there has ever been one: then it must be there, with its tables.
+fn open(path: &Path, lock: &mut DirectoryLock, directory: &Path) -> Result<Connection, StoreError> {
+    let lock_path = directory.join(LOCK.name);
     let lock_error = file_error(&lock_path);
     let mut said = String::new();
-    lock.read_to_string(&mut said).map_err(&lock_error)?;
-    if !said.is_empty() && !path.exists() {
-        return Err(StoreError::Gone(path.to_owned()));
+    lock.file().read_to_string(&mut said).map_err(&lock_error)?;
+    if !said.is_empty() {
+        return if path.exists() { Ok(STATE.open_existing(path)?) } else { Err(StoreError::Gone(path.to_owned())) };
     }
-    let connection = Connection::open(path)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    // With WAL, FULL is what makes a commit survive a power cut.
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    match connection.pragma_query_value(None, "user_version", |row| row.get(0))? {
-        // A crash before the line below leaves a file without tables, in which nothing was ever promised.
-        0i64 if said.is_empty() => {
-            connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
-        }
-        0 => return Err(StoreError::Damaged { path: path.to_owned(), why: "it has no tables".to_owned() }),
-        VERSION => check(&connection, path)?,
-        version => return Err(StoreError::Version { path: path.to_owned(), version }),
-    }
-    if said.is_empty() {
-        let mut write = || {
-            lock.write_all(format!("{FILE} belongs here\n").as_bytes())?;
-            lock.sync_all()?;
-            File::open(directory)?.sync_all()
-        };
-        write().map_err(lock_error)?;
-    }
+    // A crash before the lines below leaves a file without tables, or with empty ones: nothing was ever promised in it.
+    let connection = STATE.open(path)?;
+    let mut write = || {
+        lock.file().write_all(format!("{FILE} belongs here\n").as_bytes())?;
+        lock.file().sync_all()?;
+        File::open(directory)?.sync_all()
+    };
+    write().map_err(lock_error)?;
     Ok(connection)
-}
-
-/// Finds damage now rather than in the middle of the work.
-fn check(connection: &Connection, path: &Path) -> Result<(), StoreError> {
-    let found: String = connection.pragma_query_value(None, "integrity_check", |row| row.get(0))?;
-    if found == "ok" { Ok(()) } else { Err(StoreError::Damaged { path: path.to_owned(), why: found }) }
 }
 
 /// A key stands for one statement for ever (c2sp.org/tlog-cosignature, "Additional statements").
@@ -526,7 +508,7 @@ mod tests {
         sql("UPDATE record SET note = 'x'");
         assert!(refusal(&directory).contains("is damaged"), "no note");
         sql("PRAGMA user_version = 2");
-        assert!(refusal(&directory).contains("another version"));
+        assert!(refusal(&directory).contains("newer version"));
         std::fs::write(&path, &good[..good.len() / 2]).unwrap();
         assert!(refusal(&directory).contains("is damaged"), "cut");
         std::fs::write(&path, "no database at all, but some text that is long enough").unwrap();

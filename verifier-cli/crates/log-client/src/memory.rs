@@ -4,11 +4,12 @@
 
 use std::{
     fmt,
-    fs::{self, File, OpenOptions},
+    fs::{self, File},
     io::Write as _,
     path::{Path, PathBuf},
 };
 
+use taglog_base::directory_lock::{DirectoryLock, LockError};
 use taglog_proto::{checkpoint::SignedCheckpoint, merkle::Hash, name::Digest, note::VerifierKey};
 use thiserror::Error;
 
@@ -29,6 +30,9 @@ pub enum MemoryError {
         /// The error of the operating system.
         error: std::io::Error,
     },
+    /// The directory cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// A remembered checkpoint that is damaged or belongs to another log.
     #[error(
         "{path} is damaged ({why}): find out why; only then delete it, and taglog will trust the log's next checkpoint"
@@ -101,8 +105,8 @@ impl Memory {
         old: Option<&SignedCheckpoint>,
         new: &SignedCheckpoint,
     ) -> Result<(), MemoryError> {
-        fs::create_dir_all(&self.directory).map_err(file_error(&self.directory))?;
-        let _lock = self.lock()?;
+        // Another process holds it no longer than it takes to compare and write.
+        let _lock = DirectoryLock::wait(&self.directory, "lock")?;
         if self.load(log)?.as_ref() != old || old.is_some_and(|old| old.unverified().size >= new.unverified().size) {
             return Ok(());
         }
@@ -136,16 +140,6 @@ impl Memory {
             Err(error) => format!("its response could not be kept: {error}"),
         };
         format!("THE LOG MISBEHAVES: {}: {error}; {kept}", log.name())
-    }
-
-    fn lock(&self) -> Result<File, MemoryError> {
-        let path = self.directory.join("lock");
-        let open = || {
-            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path)?;
-            file.lock()?;
-            Ok(file)
-        };
-        open().map_err(file_error(&path))
     }
 
     /// Replaces a file atomically.

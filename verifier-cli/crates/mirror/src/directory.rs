@@ -2,13 +2,14 @@
 
 use std::{
     collections::BTreeSet,
-    fs::{self, File, OpenOptions, Permissions, TryLockError},
+    fs::{self, File, Permissions},
     io::{ErrorKind, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
+use taglog_base::directory_lock::{DirectoryLock, LockFile};
 use taglog_proto::{
     checkpoint::SignedCheckpoint,
     note::VerifierKey,
@@ -20,6 +21,11 @@ use taglog_log_client::memory::Memory;
 
 /// What is not the log's: the lock, files being written, evidence.
 const OWN: &str = ".taglog-mirror";
+const LOCK: LockFile = LockFile {
+    name: ".taglog-mirror/lock",
+    program: "'taglog mirror'",
+    remedy: "wait for it, or name another directory",
+};
 /// The checkpoint's name.
 const CHECKPOINT: &str = "checkpoint";
 /// A web server that runs as somebody else must be able to read what is written.
@@ -31,18 +37,17 @@ pub struct Directory {
     path: PathBuf,
     /// Directories whose entries are not known to be on disk.
     unsynced: Mutex<BTreeSet<PathBuf>>,
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 impl Directory {
     /// Opens the directory, which is made if need be, and removes what was left half written.
     ///
     /// # Errors
-    /// [`MirrorError::InUse`], [`MirrorError::File`].
+    /// [`MirrorError::Lock`], [`MirrorError::File`].
     pub fn open(path: &Path) -> Result<Directory, MirrorError> {
         let own = path.join(OWN);
-        fs::create_dir_all(&own).map_err(file_error(&own))?;
-        let lock = lock(&own.join("lock"), path)?;
+        let lock = LOCK.acquire(path)?;
         let writing = own.join("writing");
         match fs::remove_dir_all(&writing) {
             Err(error) if error.kind() != ErrorKind::NotFound => return Err(file_error(writing)(error)),
@@ -133,16 +138,6 @@ impl Directory {
 
 fn name(tile: &TilePath) -> String {
     format!("tile/{tile}")
-}
-
-fn lock(path: &Path, directory: &Path) -> Result<File, MirrorError> {
-    let open = OpenOptions::new().create(true).truncate(false).write(true).open(path);
-    let file = open.map_err(file_error(path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(MirrorError::InUse(directory.to_owned())),
-        Err(TryLockError::Error(error)) => Err(file_error(path)(error)),
-    }
 }
 
 /// A checkpoint as it is stored, and what it says.

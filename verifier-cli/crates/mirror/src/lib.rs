@@ -28,6 +28,7 @@ mod tests;
 
 use std::path::PathBuf;
 
+use taglog_base::directory_lock::LockError;
 use taglog_proto::checkpoint::CheckpointError;
 use thiserror::Error;
 
@@ -45,9 +46,9 @@ pub enum MirrorError {
         /// What the system says.
         error: std::io::Error,
     },
-    /// Another process keeps this copy.
-    #[error("{0} is in use by another 'taglog mirror'")]
-    InUse(PathBuf),
+    /// Another process keeps this copy, or its directory cannot be locked.
+    #[error(transparent)]
+    Lock(#[from] LockError),
     /// The copy's own checkpoint is damaged or another log's.
     #[error("{path}: {why}; if it shall become the copy of this log, give an empty directory")]
     OwnCheckpoint {

@@ -57,7 +57,7 @@ impl Mirror {
     /// The copy in `directory` of the log that is trusted so far, which is read from `log`. `progress` counts entries.
     ///
     /// # Errors
-    /// [`MirrorError::InUse`], [`MirrorError::File`]; [`MirrorError::OwnCheckpoint`] when the directory has a copy of
+    /// [`MirrorError::Lock`], [`MirrorError::File`]; [`MirrorError::OwnCheckpoint`] when the directory has a copy of
     /// another log.
     pub fn open(
         trust: Trust,

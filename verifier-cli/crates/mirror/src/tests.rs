@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use taglog_base::progress::Silent;
+use taglog_base::{directory_lock::LockError, progress::Silent};
 use taglog_proto::{
     checkpoint::{Checkpoint, SignedCheckpoint},
     evidence::Evidence,
@@ -158,7 +158,7 @@ async fn a_copy_grows() {
 async fn a_directory_is_for_one_process_and_one_log() {
     let (source, copy) = (Source::new(10), tempfile::tempdir().unwrap());
     let first = open(&source, copy.path()).unwrap();
-    assert!(matches!(open(&source, copy.path()), Err(MirrorError::InUse(_))));
+    assert!(matches!(open(&source, copy.path()), Err(MirrorError::Lock(LockError::InUse { .. }))));
     drop(first);
     mirror(&source, copy.path()).await.unwrap();
     let another = SigningKey::from_seed(ORIGIN, &[4; 32]).unwrap();

@@ -17,8 +17,8 @@ use taglog_proto::name::WitnessId;
 
 use super::{
     alert::AlertKind,
-    sinks::webhook::Secret,
     watches::{RepositoryPattern, Wanted, Watch},
+    webhook_secret::Secret,
 };
 use taglog_base::config_file::{ConfigError, Seconds, parse_toml, read_text, resolve, wrong_value};
 use taglog_tag_selection::{Pattern, Selection};

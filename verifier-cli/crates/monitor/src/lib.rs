@@ -23,3 +23,4 @@ pub mod run;
 pub mod sinks;
 pub mod tracker;
 pub mod watches;
+mod webhook_secret;

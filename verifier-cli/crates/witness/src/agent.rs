@@ -331,7 +331,7 @@ async fn open_spool(
     let deadline = Instant::now() + IN_USE_TIME;
     loop {
         match Spool::open(directory, witness, logs, limit) {
-            Err(SpoolError::InUse(_)) if Instant::now() < deadline => {
+            Err(SpoolError::Open(error)) if error.is_in_use() && Instant::now() < deadline => {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
             outcome => return outcome,

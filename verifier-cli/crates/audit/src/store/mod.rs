@@ -1,83 +1,38 @@
 //! What an auditor knows, in one SQLite file. Everything that a commit writes becomes durable at once or not at all, on a
 //! thread of its own ([`write`]); whoever reads waits until it is.
 
+mod file;
 mod search;
-pub(super) mod write;
+mod values;
+mod write;
 
-use std::{
-    fs::{File, OpenOptions, TryLockError},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OptionalExtension as _};
+use taglog_base::directory_lock::DirectoryLock;
 use taglog_proto::{
     checkpoint::SignedCheckpoint,
-    entry::{Entry, Roster, Seal, Seen},
+    entry::{Entry, Roster, Seal},
     merkle::Hash,
     name::{Repository, Tag, WitnessId},
     note::VerifierKey,
-    time::Timestamp,
 };
 
 use super::{
-    auditor::AuditorError,
     batch::Counts,
     codec,
-    index::{Index, RepositoryState, TagState},
+    error::AuditorError,
+    index::Index,
+    record_state::{RepositoryState, TagState},
+    rows::{Rows, StoredSighting},
     tree::Tree,
 };
-use write::{Rows, Writer};
+use file::LOCK;
+use values::{hashes, index, sighting, signed};
+use write::Writer;
 
+pub(super) use file::FILE;
 pub use search::{Found, Searched, search};
-
-/// Changes with every change of the tables; another number is refused, not guessed at.
-const VERSION: i64 = 1;
-/// How long another process's read may hold up a write.
-const BUSY: Duration = Duration::from_secs(10);
-/// The file in an auditor's directory.
-pub(super) const FILE: &str = "audit.db";
-
-const TABLES: &str = "
--- Whose state this is, and where the audit stands.
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE roster (idx INTEGER PRIMARY KEY, entry TEXT NOT NULL) STRICT;
-CREATE TABLE witness (id INTEGER PRIMARY KEY, name TEXT NOT NULL) STRICT;
-CREATE TABLE repository (id INTEGER PRIMARY KEY, name TEXT NOT NULL, lines BLOB NOT NULL) STRICT;
-CREATE TABLE tag (
-    id INTEGER PRIMARY KEY,
-    repository INTEGER NOT NULL,
-    name TEXT NOT NULL,
-    first BLOB,
-    retagged INTEGER,
-    lines BLOB NOT NULL
-) STRICT;
--- Every sighting by its log index; an empty digest is `gone`.
-CREATE TABLE sighting (
-    idx INTEGER PRIMARY KEY,
-    tag INTEGER NOT NULL,
-    witness INTEGER NOT NULL,
-    observed INTEGER NOT NULL,
-    seen BLOB NOT NULL
-) STRICT;
--- Leaf hashes, 256 to a row; the last row may have fewer, and has no root.
-CREATE TABLE tile (idx INTEGER PRIMARY KEY, hashes BLOB NOT NULL, root BLOB) STRICT;
--- Entries whose signatures are valid only with the cofactor.
-CREATE TABLE lax (idx INTEGER PRIMARY KEY) STRICT;
--- Every checkpoint that was ever verified.
-CREATE TABLE checkpoint (size INTEGER NOT NULL, root BLOB NOT NULL, note TEXT NOT NULL,
-    PRIMARY KEY (size, root)) STRICT, WITHOUT ROWID;
-";
-
-/// One sighting, as it is stored.
-#[derive(Clone, Debug)]
-pub(super) struct StoredSighting {
-    pub index: u64,
-    pub tag: u32,
-    pub witness: u32,
-    pub observed: Timestamp,
-    pub seen: Seen,
-}
 
 /// What is on disk besides index and tree.
 pub(super) struct Loaded {
@@ -97,31 +52,16 @@ pub(super) struct Store {
     /// Makes the tables; reads only from then on.
     connection: Connection,
     path: PathBuf,
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 impl Store {
     /// Opens or makes the file in this directory for one auditor of this log.
     pub fn open(directory: &Path, log: &VerifierKey) -> Result<Store, AuditorError> {
-        let file_error = |path: &Path, error: &dyn std::fmt::Display| AuditorError::File {
-            path: path.to_owned(),
-            reason: error.to_string(),
-        };
-        std::fs::create_dir_all(directory).map_err(|error| file_error(directory, &error))?;
-        let lock = lock(directory)?;
+        let lock = LOCK.acquire(directory)?;
         let path = directory.join(FILE);
-        let connection = connect(&path)?;
-        let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        match version {
-            0 => {
-                connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES}"))?;
-                connection.execute("INSERT INTO meta VALUES ('log', ?1)", [log.to_string()])?;
-                connection.execute_batch(&format!("PRAGMA user_version = {VERSION}; COMMIT;"))?;
-            }
-            VERSION => {}
-            other => return Err(AuditorError::Version { path, version: other }),
-        }
-        let writer = Writer::start(connect(&path)?).map_err(AuditorError::Thread)?;
+        let connection = file::open(&path, log)?;
+        let writer = Writer::start(file::connect(&path)?).map_err(AuditorError::Thread)?;
         let store = Store { writer, connection, path, _lock: lock };
         match store.meta("log")? {
             Some(of) if of == log.to_string() => Ok(store),
@@ -302,49 +242,5 @@ impl Store {
         let query = "SELECT idx, tag, witness, observed, seen FROM sighting WHERE idx = ?1";
         let found = self.settled()?.query_row(query, [signed(index)], sighting).optional()?;
         found.map(|found| found.ok_or_else(|| self.damaged("a sighting"))).transpose()
-    }
-}
-
-fn connect(path: &Path) -> rusqlite::Result<Connection> {
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    // With WAL, FULL is what makes a commit survive a power cut.
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "cache_size", -65_536)?;
-    Ok(connection)
-}
-
-/// Indices are below 2⁵³, so this changes none.
-fn signed(index: u64) -> i64 {
-    i64::try_from(index).unwrap_or(i64::MAX)
-}
-
-fn index(row: &rusqlite::Row<'_>, column: usize) -> rusqlite::Result<Option<u64>> {
-    Ok(u64::try_from(row.get::<_, i64>(column)?).ok())
-}
-
-fn sighting(row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<StoredSighting>> {
-    let (tag, witness) = (row.get(1)?, row.get(2)?);
-    let observed = Timestamp::from_unix(row.get(3)?);
-    let seen = codec::seen_from(&row.get::<_, Vec<u8>>(4)?);
-    let parts = index(row, 0)?.zip(observed).zip(seen);
-    Ok(parts.map(|((index, observed), seen)| StoredSighting { index, tag, witness, observed, seen }))
-}
-
-fn hashes(bytes: &[u8]) -> Option<Vec<Hash>> {
-    let (hashes, rest) = bytes.as_chunks::<32>();
-    rest.is_empty().then(|| hashes.iter().map(|hash| Hash(*hash)).collect())
-}
-
-/// One auditor for a directory: the lock is held until the file is closed.
-fn lock(directory: &Path) -> Result<File, AuditorError> {
-    let path = directory.join("audit.lock");
-    let file_error = |error: std::io::Error| AuditorError::File { path: path.clone(), reason: error.to_string() };
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(file_error)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(AuditorError::InUse(directory.to_owned())),
-        Err(TryLockError::Error(error)) => Err(file_error(error)),
     }
 }

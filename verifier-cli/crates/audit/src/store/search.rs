@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
+use rusqlite::OptionalExtension as _;
 use taglog_proto::{
     entry::{Entry, Seal, Seen},
     name::{Image, WitnessId},
@@ -10,8 +10,11 @@ use taglog_proto::{
     time::Timestamp,
 };
 
-use super::{BUSY, FILE, codec, index};
-use crate::auditor::AuditorError;
+use super::{
+    file::{FILE, open_read_only},
+    values::index,
+};
+use crate::{codec, error::AuditorError};
 
 /// A sighting of a digest that was searched for.
 #[derive(Clone, Debug)]
@@ -46,8 +49,7 @@ pub fn search(directory: &Path, log: &VerifierKey, seen: &Seen) -> Result<Search
     if !path.exists() {
         return Err(AuditorError::NotAudited(directory.to_owned()));
     }
-    let connection = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.busy_timeout(BUSY)?;
+    let connection = open_read_only(&path)?;
     // One transaction sees one commit.
     connection.execute_batch("BEGIN")?;
     let meta = |key: &str| {

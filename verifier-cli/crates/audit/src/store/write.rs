@@ -1,4 +1,4 @@
-//! What a commit writes, and the thread that writes it while the audit goes on.
+//! The thread that writes commits while the audit goes on.
 
 use std::{
     cell::Cell,
@@ -8,63 +8,14 @@ use std::{
 };
 
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
-use taglog_proto::{
-    checkpoint::SignedCheckpoint,
-    entry::{Roster, Seal},
-    merkle::Hash,
-    name::{Repository, Tag, WitnessId},
+
+use super::values::signed;
+use crate::{
+    batch::Counts,
+    codec,
+    error::AuditorError,
+    rows::{IndexRows, RepositoryRow, Rows, StoredSighting, TagRow, TileRow},
 };
-
-use super::{StoredSighting, codec, signed};
-use crate::{auditor::AuditorError, batch::Counts};
-
-/// All that one commit writes.
-#[derive(Debug)]
-pub(crate) struct Rows {
-    pub seal: Option<Seal>,
-    pub counts: Counts,
-    pub tiles_checked: u64,
-    pub rosters: Vec<(u64, Roster)>,
-    pub index: IndexRows,
-    pub tiles: Vec<TileRow>,
-    pub sightings: Vec<StoredSighting>,
-    pub lax: Vec<u64>,
-    pub checkpoints: Vec<SignedCheckpoint>,
-}
-
-/// What is new or has changed in the tag index.
-#[derive(Debug)]
-pub(crate) struct IndexRows {
-    /// New ones, by their numbers.
-    pub witnesses: Vec<(u32, WitnessId)>,
-    pub repositories: Vec<RepositoryRow>,
-    pub tags: Vec<TagRow>,
-}
-
-#[derive(Debug)]
-pub(crate) struct RepositoryRow {
-    pub id: u32,
-    pub name: Repository,
-    pub lines: Vec<u8>,
-}
-
-#[derive(Debug)]
-pub(crate) struct TagRow {
-    pub id: u32,
-    pub repository: u32,
-    pub name: Tag,
-    pub first: Option<Hash>,
-    pub retagged: Option<u64>,
-    pub lines: Vec<u8>,
-}
-
-/// Leaf hashes of one tile; the root only if it is full.
-#[derive(Debug)]
-pub(crate) struct TileRow {
-    pub index: u64,
-    pub hashes: Vec<Hash>,
-    pub root: Option<Hash>,
-}
 
 /// How the last write ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ mod lies;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use proptest::prelude::*;
-use taglog_base::progress::Silent;
+use taglog_base::{directory_lock::LockError, progress::Silent};
 use taglog_memory_log::fixtures as common;
 use taglog_memory_log::fixtures::{
     APP, Draft, LIMITS, Log, confirm, log_key, log_vkey, observe, roster, time, witness,
@@ -63,7 +63,7 @@ fn assert_same(auditor: &Auditor, log: &Log, size: u64) {
         let number = auditor.index().number(&record.image).unwrap();
         let stored = auditor.sightings_of(&|tag| tag == number).unwrap();
         for line in record.lines() {
-            let by = |sighting: &&super::store::StoredSighting| {
+            let by = |sighting: &&super::rows::StoredSighting| {
                 auditor.index().witnesses[sighting.witness as usize] == line.witness
             };
             for sighting in stored.iter().filter(by) {
@@ -224,7 +224,7 @@ fn one_auditor_for_a_directory_and_one_log_for_an_auditor() {
     let directory = tempfile::tempdir().unwrap();
     let first = open(&directory);
     let second = Auditor::open(directory.path(), &log_vkey());
-    assert!(matches!(second, Err(AuditorError::InUse(_))));
+    assert!(matches!(second, Err(AuditorError::Lock(LockError::InUse { .. }))));
     drop(first);
     let other = SigningKey::from_seed(common::ORIGIN, &[8; 32]).unwrap();
     let second = Auditor::open(directory.path(), other.verifier_key());

@@ -8,7 +8,11 @@ use taglog_proto::{
     time::Timestamp,
 };
 
-use super::{Ledger, LedgerError, damaged, from_sql, to_sql};
+use super::{
+    Ledger,
+    error::{LedgerError, damaged},
+    values::{from_sql, to_sql},
+};
 use crate::alert::AlertKind;
 
 /// What one witness says of a tag.

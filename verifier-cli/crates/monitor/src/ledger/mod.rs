@@ -5,88 +5,41 @@
 //! ledger; batches that it audits again are known by their size and passed over. So no alert is lost, and none is there
 //! twice. [`Outbox`] is for those who deliver, over a connection of its own.
 
+mod error;
 mod memory;
 mod outbox;
 mod schema;
+mod values;
 
-use std::{
-    fs::{File, OpenOptions, TryLockError},
-    path::{Path, PathBuf},
-};
+use std::path::Path;
 
-use rusqlite::{Connection, ErrorCode, OptionalExtension as _, params};
+use rusqlite::{Connection, OptionalExtension as _, params};
+use taglog_base::directory_lock::{DirectoryLock, LockFile};
 use taglog_proto::note::VerifierKey;
-use thiserror::Error;
+use taglog_state::OpenError;
 use tokio::sync::watch;
 
 use super::{alert::Alert, config::SinkConfig};
 
+use error::damaged;
+
+pub use error::LedgerError;
 pub use memory::{Condition, Dispute, Heard, Standing};
 pub use outbox::{Outbox, Pending};
 
 /// The database in the state directory.
 const FILE: &str = "monitor.sqlite";
-/// The file that says that a monitor runs on this state.
-const LOCK: &str = "monitor.lock";
+const LOCK: LockFile = LockFile {
+    name: "monitor.lock",
+    program: "monitor",
+    remedy: "stop that one, or give each monitor a state directory of its own",
+};
 
 /// How many alerts are kept, delivered or not; older ones are given up. What says that the log misbehaves is kept
 /// for ever.
 const MOST_ALERTS: i64 = 100_000;
 /// How many more there may be before the oldest are removed.
 const SLACK: i64 = 1000;
-
-/// Why the ledger cannot be used.
-#[derive(Clone, Debug, Error)]
-pub enum LedgerError {
-    /// The directory cannot be made, or locked.
-    #[error("{path}: {reason}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        reason: String,
-    },
-    /// Another monitor runs on the same state.
-    #[error("{0} is in use by another monitor: one state directory is for one monitor")]
-    InUse(PathBuf),
-    /// It was made by another version.
-    #[error("{path} was written by another version of taglog (tables of version {version}): use that one")]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// The version of its tables.
-        version: i64,
-    },
-    /// It belongs to another log.
-    #[error("the state belongs to the log {0}: give each log a state directory of its own")]
-    OtherLog(String),
-    /// What is in the file does not hold together.
-    #[error(
-        "the monitor's ledger is damaged: {0}; move monitor.sqlite away to begin a new one (it knows no old alerts)"
-    )]
-    Damaged(String),
-    /// The disk is full.
-    #[error("no room for the monitor's ledger: free disk space")]
-    Full,
-    /// The database failed in another way.
-    #[error("the monitor's ledger cannot be read or written: {0}")]
-    Database(String),
-}
-
-impl From<rusqlite::Error> for LedgerError {
-    fn from(error: rusqlite::Error) -> LedgerError {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => LedgerError::Full,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => LedgerError::Damaged(error.to_string()),
-            _ => LedgerError::Database(error.to_string()),
-        }
-    }
-}
-
-/// What was read is not what this program writes.
-fn damaged(what: impl std::fmt::Display) -> LedgerError {
-    LedgerError::Damaged(what.to_string())
-}
 
 /// The auditing side: raises alerts, and remembers.
 pub struct Ledger {
@@ -99,7 +52,7 @@ pub struct Ledger {
     /// Counts commits with new alerts, so that couriers wake up.
     news: watch::Sender<u64>,
     /// Held as long as the ledger is open.
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 impl Ledger {
@@ -108,8 +61,7 @@ impl Ledger {
     /// # Errors
     /// [`LedgerError`].
     pub fn open(directory: &Path, log: &VerifierKey, sinks: &[SinkConfig]) -> Result<(Ledger, Outbox), LedgerError> {
-        std::fs::create_dir_all(directory).map_err(|error| file_error(directory, &error))?;
-        let lock = lock(directory)?;
+        let lock = LOCK.acquire(directory).map_err(OpenError::from)?;
         let path = directory.join(FILE);
         let connection = schema::open(&path)?;
         let news = watch::Sender::new(0);
@@ -232,30 +184,6 @@ impl Ledger {
     }
 }
 
-/// Indices and sizes as SQLite keeps them; no log gets that long.
-fn to_sql(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn from_sql(number: i64) -> Result<u64, LedgerError> {
-    u64::try_from(number).map_err(|_| damaged(format!("an index of {number}")))
-}
-
-fn file_error(path: &Path, error: &std::io::Error) -> LedgerError {
-    LedgerError::File { path: path.to_owned(), reason: error.to_string() }
-}
-
-fn lock(directory: &Path) -> Result<File, LedgerError> {
-    let path = directory.join(LOCK);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let file = file.map_err(|error| file_error(&path, &error))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(LedgerError::InUse(directory.to_owned())),
-        Err(TryLockError::Error(error)) => Err(file_error(&path, &error)),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use taglog_proto::{note::SigningKey, time::Timestamp};
@@ -341,7 +269,7 @@ mod tests {
     fn one_directory_is_for_one_monitor_of_one_log() {
         let home = tempfile::tempdir().unwrap();
         let first = Ledger::open(home.path(), &key(1), &[]).unwrap();
-        assert!(matches!(Ledger::open(home.path(), &key(1), &[]), Err(LedgerError::InUse(_))));
+        assert!(matches!(Ledger::open(home.path(), &key(1), &[]), Err(LedgerError::Open(error)) if error.is_in_use()));
         drop(first);
         assert!(matches!(Ledger::open(home.path(), &key(2), &[]), Err(LedgerError::OtherLog(_))));
     }

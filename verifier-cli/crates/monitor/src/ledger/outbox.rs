@@ -5,7 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rusqlite::{Connection, Row, params};
 use tokio::sync::watch;
 
-use super::{LedgerError, damaged};
+use super::{
+    error::{LedgerError, damaged},
+    values::from_sql,
+};
 use crate::alert::Numbered;
 
 /// An alert that a sink has still to get.
@@ -64,7 +67,7 @@ impl Outbox {
     pub fn pending_count(&self, sink: &str) -> Result<u64, LedgerError> {
         let count = "SELECT count(*) FROM delivery WHERE sink = ? AND done = 0";
         let count: i64 = self.connection().query_row(count, [sink], |row| row.get(0))?;
-        super::from_sql(count)
+        from_sql(count)
     }
 
     /// The newest alerts for a sink, delivered or not, newest first.

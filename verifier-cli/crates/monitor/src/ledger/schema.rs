@@ -1,16 +1,19 @@
-//! The ledger's database file: SQLite, with settings that make a commit durable.
+//! The ledger's file: its tables, and how it is opened.
 
 use std::{path::Path, time::Duration};
 
 use rusqlite::Connection;
+use taglog_state::{IntegrityCheck, StateFile};
 
-use super::LedgerError;
+use super::error::LedgerError;
 
-/// Changes with every change of the tables; another number is refused, not guessed at.
-const VERSION: i64 = 1;
-
-/// How long one connection waits for another's transaction: as long as a batch of the longest log may take.
-const BUSY: Duration = Duration::from_secs(120);
+const STATE: StateFile = StateFile {
+    version: 1,
+    tables: TABLES,
+    integrity: IntegrityCheck::Quick,
+    // As long as a batch of the longest log may take.
+    busy: Duration::from_secs(120),
+};
 
 /// How many bytes of the write-ahead log are kept between commits.
 const WAL_LIMIT: i64 = 16 << 20;
@@ -82,33 +85,16 @@ CREATE TABLE condition (
 
 /// Opens the file, making it if it is not there.
 pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
-    let connection = connect(path)?;
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match version {
-        0 => {
-            connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?
-        }
-        VERSION => check(&connection)?,
-        other => return Err(LedgerError::Version { path: path.to_owned(), version: other }),
-    }
-    Ok(connection)
+    with_settings(STATE.open(path)?)
 }
 
 /// A further connection to a file that [`open`] has opened.
 pub(super) fn connect(path: &Path) -> Result<Connection, LedgerError> {
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY)?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    // With WAL, FULL is what makes a commit survive a power cut.
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
+    with_settings(STATE.connect(path)?)
+}
+
+fn with_settings(connection: Connection) -> Result<Connection, LedgerError> {
     connection.pragma_update(None, "journal_size_limit", WAL_LIMIT)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
-}
-
-/// Finds damage now rather than in the middle of the work.
-fn check(connection: &Connection) -> Result<(), LedgerError> {
-    let found: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
-    if found == "ok" { Ok(()) } else { Err(LedgerError::Damaged(found)) }
 }

@@ -1,59 +1,15 @@
 //! The webhook: one POST for each alert, signed as Standard Webhooks has it (www.standardwebhooks.com), so that
 //! receivers can check it with libraries that exist.
 
-use std::{
-    fmt,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE, redirect::Policy};
-use sha2::Sha256;
 
 use super::SinkError;
-use crate::alert::Numbered;
+use crate::{alert::Numbered, webhook_secret::Secret};
 
 /// How long the receiver has for its answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// What a secret begins with.
-const PREFIX: &str = "whsec_";
-/// How many bytes a secret has.
-const BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-
-/// What signs alerts: `whsec_` and the base64 of 24 to 64 random bytes. `Debug` shows nothing of it.
-#[derive(Clone)]
-pub struct Secret(Hmac<Sha256>);
-
-impl Secret {
-    /// Parses the text of a secret; a newline at its end, as files have it, does not count.
-    ///
-    /// # Errors
-    /// In words, without the secret.
-    pub fn parse(text: &str) -> Result<Secret, String> {
-        let want = "want whsec_ and the base64 of 24 to 64 random bytes; make one with: \
-                    echo \"whsec_$(openssl rand -base64 32)\"";
-        let encoded = text.trim_end_matches(['\n', '\r']).strip_prefix(PREFIX).ok_or(want)?;
-        let bytes = STANDARD.decode(encoded).map_err(|_| want)?;
-        if !BYTES.contains(&bytes.len()) {
-            return Err(want.to_owned());
-        }
-        Hmac::new_from_slice(&bytes).map(Secret).map_err(|error| error.to_string())
-    }
-
-    /// The value of the header `webhook-signature`.
-    fn sign(&self, id: &str, timestamp: u64, body: &str) -> String {
-        let signed = self.0.clone().chain_update(format!("{id}.{timestamp}.{body}")).finalize();
-        format!("v1,{}", STANDARD.encode(signed.into_bytes()))
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(hidden)")
-    }
-}
-
 /// Where alerts go by HTTP.
 #[derive(Debug)]
 pub struct Webhook {
@@ -206,15 +162,5 @@ mod tests {
         drop(listener);
         let outcome = Webhook::new(url, None).unwrap().send(&alert(1)).await;
         assert!(matches!(&outcome, Err(SinkError::Unavailable(why)) if !why.contains("t0k3n")), "{outcome:?}");
-    }
-
-    #[test]
-    fn secrets() {
-        assert!(Secret::parse(&format!("{SECRET}\n")).is_ok());
-        let long = format!("whsec_{}", STANDARD.encode([7; 65]));
-        for bad in ["", "whsec_", "whsec_MDEy", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "whsec_!!!!", &long] {
-            let error = Secret::parse(bad).unwrap_err();
-            assert!(error.contains("whsec_ and the base64"), "{error}");
-        }
     }
 }

@@ -4,9 +4,12 @@
 //! after that commit is on disk: after a `kill -9` at any time, an entry is in the spool together with the tag state that it
 //! reports, or neither is.
 //!
-//! - `schema`: the file and its tables; `rows`: what is read and written in them; `recovery`: extracts the
-//!   entries of a damaged file; `reserve`: disk space for alarms when the disk is full; `thread`: the one that owns the database.
+//! - `entries`: the jobs' data; `error`: why the spool cannot be used; `schema`: the file and its tables; `rows`: what is
+//!   read and written in them; `recovery`: extracts the entries of a damaged file; `reserve`: disk space for alarms when the
+//!   disk is full; `thread`: the one that owns the database.
 
+mod entries;
+mod error;
 mod recovery;
 mod reserve;
 mod rows;
@@ -14,112 +17,34 @@ mod schema;
 mod thread;
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use rusqlite::{Connection, ErrorCode};
+use rusqlite::Connection;
+use taglog_base::directory_lock::{DirectoryLock, LockFile};
 pub use taglog_proto::entry::Statement;
 use taglog_proto::{
     name::{Digest, Image, Repository},
     note::VerifierKey,
     time::Timestamp,
 };
-use thiserror::Error;
 
 use super::decision::WatchedTagState;
 use reserve::Reserve;
 use thread::SpoolThread;
 
+pub use entries::{LogId, RawManifest, Settlement};
+pub use error::SpoolError;
 pub use rows::{Alarm, LogStatus, PendingEntry, WatchedRepositoryRow, WatchedTagRow};
 
 /// The database in the state directory.
 const FILE: &str = "spool.sqlite";
-
-/// Why the spool cannot be used.
-#[derive(Clone, Debug, Error)]
-pub enum SpoolError {
-    /// The directory cannot be made, or locked.
-    #[error("{path}: {reason}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        reason: String,
-    },
-    /// Another agent runs on the same state.
-    #[error("{0} is in use by another witness agent: one state directory is for one agent")]
-    InUse(PathBuf),
-    /// It was made by another version.
-    #[error("{path} was written by another version of taglog (tables of version {version}): use that one")]
-    Version {
-        /// The file.
-        path: PathBuf,
-        /// The version of its tables.
-        version: i64,
-    },
-    /// It belongs to another key.
-    #[error("the spool belongs to witness {0}: give each witness a state directory of its own")]
-    OtherWitness(String),
-    /// What is in the file does not hold together.
-    #[error("the spool is damaged: {0}")]
-    Damaged(String),
-    /// The disk is full, or the spool has reached its limit.
-    #[error("no room in the spool: free disk space or raise spool-limit-mib; nothing is signed until then")]
-    Full,
-    /// The database failed in another way.
-    #[error("the spool cannot be read or written: {0}")]
-    Database(String),
-    /// The spool's thread has ended.
-    #[error("the spool is closed")]
-    Closed,
-}
-
-impl From<rusqlite::Error> for SpoolError {
-    fn from(error: rusqlite::Error) -> SpoolError {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => SpoolError::Full,
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => SpoolError::Damaged(error.to_string()),
-            // What was written by this program is readable by it.
-            _ if is_bad_value(&error) => SpoolError::Damaged(error.to_string()),
-            _ => SpoolError::Database(error.to_string()),
-        }
-    }
-}
-
-fn is_bad_value(error: &rusqlite::Error) -> bool {
-    matches!(
-        error,
-        rusqlite::Error::FromSqlConversionFailure(..)
-            | rusqlite::Error::IntegralValueOutOfRange(..)
-            | rusqlite::Error::InvalidColumnType(..)
-            | rusqlite::Error::Utf8Error(..)
-    )
-}
-
-/// A manifest that goes to the logs once its digest is logged.
-#[derive(Clone, Debug)]
-pub struct RawManifest {
-    /// Its digest.
-    pub digest: Digest,
-    /// Its bytes, which hash to the digest.
-    pub bytes: Vec<u8>,
-}
-
-/// A log's number in the spool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LogId(pub(super) i64);
-
-/// The outcome of one pending entry at one log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Settlement {
-    /// A receipt verified; the entry is removed.
-    Delivered,
-    /// The log gave this index, and has not published it yet.
-    Acknowledged(u64),
-    /// The log refuses it permanently, for this reason; it is kept, and not submitted again.
-    Refused(String),
-}
+const LOCK: LockFile = LockFile {
+    name: "agent.lock",
+    program: "witness agent",
+    remedy: "stop that one, or give each agent a state directory of its own",
+};
 
 /// The content of the spool when it was opened.
 #[derive(Debug)]
@@ -148,7 +73,7 @@ pub struct Spool {
 #[derive(Debug)]
 pub struct SpoolGuard {
     thread: std::thread::JoinHandle<()>,
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 impl SpoolGuard {
@@ -176,8 +101,7 @@ impl Spool {
     ) -> Result<(Spool, SpoolGuard, OpenedSpool), SpoolError> {
         let file_error =
             |error: std::io::Error| SpoolError::File { path: directory.to_owned(), reason: error.to_string() };
-        std::fs::create_dir_all(directory).map_err(file_error)?;
-        let lock = lock(directory)?;
+        let lock = LOCK.acquire(directory)?;
         let reserve = Reserve::new(directory);
         // A start on a full disk needs this room.
         reserve.release();
@@ -392,7 +316,7 @@ impl SpoolSnapshot {
         let transaction = connection.transaction()?;
         Ok(SpoolSnapshot {
             witness: rows::witness(&transaction)?.unwrap_or_default(),
-            running: matches!(lock(directory), Err(SpoolError::InUse(_))),
+            running: LOCK.acquire(directory).is_err_and(|error| error.is_in_use()),
             logs: rows::logs(&transaction)?,
             tags: rows::tags(&transaction)?,
             repositories: rows::repositories(&transaction)?,
@@ -409,18 +333,6 @@ pub fn acknowledge_alarms(directory: &Path) -> Result<usize, SpoolError> {
     // The agent's own limit is not known here, and deleting needs no room.
     let connection = schema::open(&directory.join(FILE), u64::MAX >> 1)?;
     rows::clear_all(&connection)
-}
-
-/// One agent for a state directory: the lock is held until the file is closed.
-fn lock(directory: &Path) -> Result<File, SpoolError> {
-    let path = directory.join("agent.lock");
-    let file_error = |error: std::io::Error| SpoolError::File { path: path.clone(), reason: error.to_string() };
-    let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(file_error)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(SpoolError::InUse(directory.to_owned())),
-        Err(TryLockError::Error(error)) => Err(file_error(error)),
-    }
 }
 
 #[cfg(test)]

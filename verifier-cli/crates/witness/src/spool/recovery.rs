@@ -16,12 +16,12 @@ use std::{
 
 use rusqlite::Connection;
 use taglog_proto::{
-    entry::{Entry, MAX_STATEMENT},
+    entry::{Entry, MAX_STATEMENT, Statement},
     note::VerifierKey,
     time::Timestamp,
 };
 
-use super::{SpoolError, Statement, rows, schema};
+use super::{error::SpoolError, rows, schema};
 
 /// The first bytes of every entry.
 const BEGINNING: &[u8] = b"taglog/";

@@ -2,13 +2,17 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row, params, types::Type};
 use taglog_proto::{
-    entry::Seen,
+    entry::{Seen, Statement},
     name::{Digest, Image, Repository, Tag},
     note::VerifierKey,
     time::Timestamp,
 };
 
-use super::{LogId, RawManifest, Settlement, SpoolError, Statement, schema};
+use super::{
+    entries::{LogId, RawManifest, Settlement},
+    error::SpoolError,
+    schema,
+};
 use crate::decision::{LastReport, WatchedTagState};
 
 /// The most refused entries of a log that are kept, so that a log that refuses everything does not fill the spool.

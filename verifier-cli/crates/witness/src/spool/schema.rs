@@ -1,16 +1,19 @@
-//! The spool's database file: SQLite, with settings that make a commit durable, and a bound on its size.
+//! The spool's file: its tables, how it is opened, and a bound on its size.
 
 use std::{path::Path, time::Duration};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::Connection;
+use taglog_state::{IntegrityCheck, StateFile};
 
-use super::SpoolError;
+use super::error::SpoolError;
 
-/// Changes with every change of the tables; another number is refused, not guessed at.
-const VERSION: i64 = 1;
-
-/// How long another process's read may hold up a write.
-const BUSY: Duration = Duration::from_secs(10);
+const STATE: StateFile = StateFile {
+    version: 1,
+    tables: TABLES,
+    integrity: IntegrityCheck::Quick,
+    // How long another process's read may hold up a write.
+    busy: Duration::from_secs(10),
+};
 
 /// How many bytes of the write-ahead log are kept between commits.
 const WAL_LIMIT: i64 = 16 << 20;
@@ -103,21 +106,10 @@ CREATE TABLE alarm (
 
 /// Opens the file for writing, making it if it is not there; at most `limit` bytes of it are used.
 pub(super) fn open(path: &Path, limit: u64) -> Result<Connection, SpoolError> {
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY)?;
+    let connection = STATE.open(path)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    // With WAL, FULL is what makes a commit survive a power cut.
-    connection.pragma_update(None, "synchronous", "FULL")?;
-    connection.pragma_update(None, "foreign_keys", true)?;
     // What a burst has made of the write-ahead log is given back.
     connection.pragma_update(None, "journal_size_limit", WAL_LIMIT)?;
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    match version {
-        0 => create(&connection)?,
-        VERSION => check(&connection)?,
-        other => return Err(SpoolError::Version { path: path.to_owned(), version: other }),
-    }
     let page_size: u32 = connection.pragma_query_value(None, "page_size", |row| row.get(0))?;
     // SQLite knows no more pages than these; its smallest useful file is about a dozen.
     let pages = u32::try_from(limit / u64::from(page_size)).unwrap_or(u32::MAX - 1).max(64);
@@ -149,22 +141,5 @@ pub(super) fn has_room_for_extra(connection: &Connection, bytes: usize) -> Resul
 
 /// Opens the file for reading, while an agent may be writing.
 pub(super) fn open_read_only(path: &Path) -> Result<Connection, SpoolError> {
-    let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.busy_timeout(BUSY)?;
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    if version != VERSION {
-        return Err(SpoolError::Version { path: path.to_owned(), version });
-    }
-    Ok(connection)
-}
-
-fn create(connection: &Connection) -> Result<(), SpoolError> {
-    connection.execute_batch(&format!("BEGIN IMMEDIATE; {TABLES} PRAGMA user_version = {VERSION}; COMMIT;"))?;
-    Ok(())
-}
-
-/// Finds damage now rather than in the middle of the work.
-fn check(connection: &Connection) -> Result<(), SpoolError> {
-    let found: String = connection.pragma_query_value(None, "quick_check", |row| row.get(0))?;
-    if found == "ok" { Ok(()) } else { Err(SpoolError::Damaged(found)) }
+    Ok(STATE.open_read_only(path)?)
 }

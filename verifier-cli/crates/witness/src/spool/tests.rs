@@ -5,6 +5,7 @@ use taglog_proto::{
     entry::{Confirmation, Observation, Seen},
     note::SigningKey,
 };
+use taglog_state::OpenError;
 
 use super::*;
 use crate::decision::LastReport;
@@ -154,14 +155,14 @@ async fn what_is_remembered_lazily_is_on_disk_at_the_latest_when_the_spool_close
 async fn one_agent_one_witness_one_version() {
     let home = Home::new();
     let (spool, guard, _) = home.open(&["log.example/a"]);
-    assert!(matches!(home.try_open(&["log.example/a"]), Err(SpoolError::InUse(_))));
+    assert!(matches!(home.try_open(&["log.example/a"]), Err(SpoolError::Open(error)) if error.is_in_use()));
     assert!(SpoolSnapshot::read(home.0.path()).unwrap().running);
     close(spool, guard);
     assert!(!SpoolSnapshot::read(home.0.path()).unwrap().running);
     let other = Spool::open(home.0.path(), key("other.example/b").verifier_key(), &[], LIMIT);
     assert!(matches!(other, Err(SpoolError::OtherWitness(_))));
     Connection::open(home.file()).unwrap().pragma_update(None, "user_version", 99).unwrap();
-    assert!(matches!(home.try_open(&[]), Err(SpoolError::Version { version: 99, .. })));
+    assert!(matches!(home.try_open(&[]), Err(SpoolError::Open(OpenError::NewerVersion { version: 99, .. }))));
 }
 
 #[tokio::test]

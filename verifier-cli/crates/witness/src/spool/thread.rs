@@ -13,7 +13,7 @@ use std::{
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::SpoolError;
+use super::error::SpoolError;
 
 /// The most jobs that share one commit.
 const GROUP: usize = 256;

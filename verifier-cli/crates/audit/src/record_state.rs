@@ -90,30 +90,3 @@ pub(crate) struct RepositoryState {
     pub lines: Vec<RepositoryLineState>,
     pub dirty: bool,
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::codec;
-
-    #[test]
-    fn every_kind_of_digest_is_kept_in_memory_and_on_disk() {
-        for text in ["gone", &format!("sha256:{}", "1f".repeat(32)), &format!("sha512:{}", "2e".repeat(64))] {
-            let seen = Seen::parse(text).unwrap();
-            let stored = StoredSeen::from(seen);
-            assert_eq!((stored.get(), stored.get().to_string().as_str()), (seen, text));
-            let line = LineState {
-                witness: 7,
-                observations: 2,
-                sightings: 1,
-                index: 9,
-                observed: Timestamp::UNIX_EPOCH,
-                seen: stored,
-                edge: Box::new([Hash([3; 32])]),
-                root: Hash([3; 32]),
-            };
-            let bytes = codec::tag_lines(std::slice::from_ref(&line));
-            assert_eq!(codec::tag_lines_from(&bytes), Some(vec![line]));
-        }
-    }
-}

@@ -1,7 +1,5 @@
 //! The tag index in memory, in compact form: every record as of the last seal, and the prefix tree over them.
 
-mod state;
-
 use std::{collections::HashMap, convert::Infallible};
 
 use taglog_proto::{
@@ -16,10 +14,10 @@ use taglog_proto::{
 
 use super::{
     codec,
-    store::write::{IndexRows, RepositoryRow, TagRow},
+    record_state::{LineState, RepositoryLineState, RepositoryState, TagState},
+    rows::{IndexRows, RepositoryRow, TagRow},
     trie::{TooLarge, Trie},
 };
-pub(super) use state::{LineState, RepositoryLineState, RepositoryState, TagState};
 
 /// How many records are hashed into a new tree at once: all of them need not be in memory twice.
 const AT_ONCE: usize = if cfg!(test) { 3 } else { 1 << 18 };
