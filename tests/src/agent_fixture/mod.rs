@@ -35,6 +35,12 @@ pub struct AgentFixture {
     pub other: HostileRegistry,
 }
 
+impl Default for AgentFixture {
+    fn default() -> AgentFixture {
+        AgentFixture::new()
+    }
+}
+
 impl AgentFixture {
     /// With [`HEALTHY`] in both registries, whose content is `one`.
     pub fn new() -> AgentFixture {

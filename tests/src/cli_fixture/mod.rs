@@ -37,6 +37,12 @@ pub struct User {
     home: TempDir,
 }
 
+impl Default for User {
+    fn default() -> User {
+        User::new()
+    }
+}
+
 impl User {
     /// A user who trusts no log yet, and whose policy accepts digests that are seconds old.
     pub fn new() -> User {

@@ -425,7 +425,10 @@ const PROFILE: &str = if cfg!(debug_assertions) { "dev (not optimised)" } else {
 fn check_profile(quick: bool) -> BenchResult<()> {
     match (cfg!(debug_assertions), quick) {
         (false, _) => Ok(()),
-        (true, true) => Ok(eprintln!("warning: built without optimisation (profile dev)")),
+        (true, true) => {
+            eprintln!("warning: built without optimisation (profile dev)");
+            Ok(())
+        }
         (true, false) => Err("built without optimisation (profile dev), so its numbers would be those of another \
                               program: build with --release, or see with --quick that everything works"
             .into()),

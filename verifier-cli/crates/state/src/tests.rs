@@ -190,7 +190,8 @@ fn what_is_no_database_is_damaged() {
 #[test]
 fn damage_is_found_at_the_header_at_the_end_and_in_between() {
     let whole = Home::with_items(1000).bytes();
-    let damages: [(&str, &dyn Fn(&mut Vec<u8>)); 5] = [
+    type Damage<'a> = (&'a str, &'a dyn Fn(&mut Vec<u8>));
+    let damages: [Damage<'_>; 5] = [
         ("header", &|bytes| bytes[..100].fill(0xa5)),
         ("first page", &|bytes| bytes[..4096].fill(0xa5)),
         ("a page of a table", &|bytes| bytes[40_960..45_056].fill(0xa5)),
