@@ -1,8 +1,15 @@
 //! `taglog-server`: the log server of taglog.
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::{Write as _, stderr, stdout},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
 
+use anstream::{AutoStream, ColorChoice, stream::RawStream};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use taglog_base::text::{LogWriter, for_terminal, whole_line};
 use taglog_server::{
     config::Config,
     run::{Overrides, RunError, run},
@@ -104,29 +111,50 @@ enum LogFormat {
 }
 
 fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => return print_usage(&usage),
+    };
+    let outcome = match cli.command {
         Command::Init(args) => init(&args),
         Command::Run(args) => serve(args),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("taglog-server: {error}");
+            eprintln!("taglog-server: {}", for_terminal(&error.to_string(), false));
             ExitCode::from(if error.is_final() { CONFLICT } else { 1 })
         }
     }
 }
 
+/// Help, the version, or what is wrong with the arguments, which the message repeats.
+fn print_usage(usage: &clap::Error) -> ExitCode {
+    let (to_stderr, text) = (usage.use_stderr(), usage.render());
+    let styles = if to_stderr { wants_styles(&stderr()) } else { wants_styles(&stdout()) };
+    let text = if styles { text.ansi().to_string() } else { text.to_string() };
+    let text = for_terminal(&text, styles);
+    // A reader that has seen enough is no error.
+    let _ = if to_stderr { stderr().write_all(text.as_bytes()) } else { stdout().write_all(text.as_bytes()) };
+    u8::try_from(usage.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+/// Whether colours may be written there: to a terminal, unless NO_COLOR, CLICOLOR or TERM say otherwise.
+fn wants_styles<S: RawStream>(stream: &S) -> bool {
+    stream.is_terminal() && AutoStream::choice(stream) != ColorChoice::Never
+}
+
 fn init(args: &InitArgs) -> Result<(), RunError> {
     let vkeys = startup::init(&args.data, &args.origin, args.ml_dsa)?;
-    vkeys.iter().for_each(|vkey| println!("{vkey}"));
-    eprintln!(
+    vkeys.iter().for_each(|vkey| println!("{}", whole_line(vkey)));
+    let made = format!(
         "Made {0}. The log's verifier key is above (with --ml-dsa, two): give it to everyone who shall trust this log.\n\
          Keep a copy of {0}/key* where nobody else can read it.\n\
          Next: add witnesses to {0}/{1}, then run 'taglog-server run --data {0}'.",
         args.data.display(),
         startup::CONFIG_FILE
     );
+    eprintln!("{}", for_terminal(&made, false));
     Ok(())
 }
 
@@ -144,9 +172,12 @@ fn serve(args: RunArgs) -> Result<(), RunError> {
 
 fn start_logging(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let events = tracing_subscriber::fmt().with_env_filter(filter);
     match format {
-        LogFormat::Text => logs.init(),
-        LogFormat::Json => logs.json().init(),
+        LogFormat::Text => {
+            let styles = wants_styles(&stderr());
+            events.with_writer(move || LogWriter::new(stderr(), styles)).with_ansi(styles).init();
+        }
+        LogFormat::Json => events.with_writer(stderr).json().init(),
     }
 }

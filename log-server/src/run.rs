@@ -8,6 +8,7 @@ use std::{
 };
 
 use metrics_exporter_prometheus::PrometheusHandle;
+use taglog_base::text::whole_line;
 use taglog_proto::{note::VerifierKey, policy::TrustPolicy, time::Timestamp};
 use thiserror::Error;
 use tokio::{
@@ -232,7 +233,7 @@ fn sequencer_outcome<E>(outcome: Result<Result<(), SequencerError>, E>) -> Resul
 
 /// Says on standard output where the log is, for people and scripts.
 fn announce(log_key: &VerifierKey, address: std::net::SocketAddr) {
-    println!("taglog-server: {log_key} at http://{address}");
+    println!("{}", whole_line(&format!("taglog-server: {log_key} at http://{address}")));
     tracing::info!(%address, vkey = %log_key, "serving");
 }
 

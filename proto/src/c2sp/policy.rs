@@ -192,7 +192,7 @@ impl TrustPolicy {
             return Ok(());
         }
         let origin = &signed.unverified().origin;
-        let mut error = QuorumError::UnknownLog(origin.chars().filter(|c| !c.is_control()).take(80).collect());
+        let mut error = QuorumError::UnknownLog(origin.chars().take(80).collect());
         for log in self.logs.iter().filter(|log| log.key.name() == origin) {
             match log.verify(signed) {
                 Ok(()) => return Ok(()),

@@ -4,8 +4,9 @@
 //! and ends in [`IndexChanges`], which the caller stores all together or not at all. A new record
 //! follows from the old record, the old list and the new entries alone.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
+use indexmap::IndexMap;
 use thiserror::Error;
 
 use crate::{
@@ -121,28 +122,15 @@ struct RepositoryState {
     changed: bool,
 }
 
-/// Values by name, with one search for each use.
-struct ByName<N, V> {
-    places: HashMap<N, usize>,
-    values: Vec<V>,
-}
-
-impl<N: Clone + Eq + std::hash::Hash, V> ByName<N, V> {
-    fn new() -> ByName<N, V> {
-        ByName { places: HashMap::new(), values: Vec::new() }
-    }
-
-    /// The value of this name, read when it is needed for the first time.
-    fn get<E>(&mut self, name: &N, read: impl FnOnce() -> Result<V, E>) -> Result<&mut V, E> {
-        let place = match self.places.get(name) {
-            Some(place) => *place,
-            None => {
-                self.values.push(read()?);
-                self.places.insert(name.clone(), self.values.len() - 1);
-                self.values.len() - 1
-            }
-        };
-        Ok(&mut self.values[place])
+/// The value of this name, read when it is needed for the first time.
+fn get_or_read<'a, N: Clone + Eq + std::hash::Hash, V, E>(
+    values: &'a mut IndexMap<N, V>,
+    name: &N,
+    read: impl FnOnce() -> Result<V, E>,
+) -> Result<&'a mut V, E> {
+    match values.get_index_of(name) {
+        Some(place) => Ok(&mut values[place]),
+        None => Ok(values.entry(name.clone()).or_insert(read()?)),
     }
 }
 
@@ -153,14 +141,14 @@ pub type BatchError<R> = OperationError<OrderError, <R as RecordReader>::Error>;
 pub struct Batch<'a, R: RecordReader> {
     reader: &'a R,
     tags: u64,
-    tag_states: ByName<Image, TagState<R::Place>>,
-    repository_states: ByName<Repository, RepositoryState>,
+    tag_states: IndexMap<Image, TagState<R::Place>>,
+    repository_states: IndexMap<Repository, RepositoryState>,
 }
 
 impl<'a, R: RecordReader> Batch<'a, R> {
     /// A batch on top of an index that holds `tags` tag records.
     pub fn new(reader: &'a R, tags: u64) -> Batch<'a, R> {
-        Batch { reader, tags, tag_states: ByName::new(), repository_states: ByName::new() }
+        Batch { reader, tags, tag_states: IndexMap::new(), repository_states: IndexMap::new() }
     }
 
     /// The line that the witness of `entry` has for its tag so far, this batch included.
@@ -171,12 +159,12 @@ impl<'a, R: RecordReader> Batch<'a, R> {
     /// The record of a tag so far, this batch included; without lines if nobody has reported it.
     pub fn record(&mut self, image: &Image) -> Result<&TagRecord, R::Error> {
         let reader = self.reader;
-        Ok(&self.tag_states.get(image, || read_tag(reader, image))?.record)
+        Ok(&get_or_read(&mut self.tag_states, image, || read_tag(reader, image))?.record)
     }
 
     /// What this batch has added to a witness's list of sightings of a tag.
     pub fn new_sightings(&self, image: &Image, witness: &WitnessId) -> &[Sighting] {
-        let state = self.tag_states.places.get(image).map(|place| &self.tag_states.values[*place]);
+        let state = self.tag_states.get(image);
         let list = state.and_then(|state| Some(&state.lists[state.list(witness)?].1.added));
         list.map_or(&[], Vec::as_slice)
     }
@@ -188,9 +176,11 @@ impl<'a, R: RecordReader> Batch<'a, R> {
     pub fn observe(&mut self, index: u64, entry: &Observation) -> Result<(), BatchError<R>> {
         let (reader, image, witness) = (self.reader, &entry.image, &entry.signature.witness);
         let read = || read_repository(reader, &image.repository);
-        let repository = self.repository_states.get(&image.repository, read).map_err(OperationError::Reader)?;
+        let repository =
+            get_or_read(&mut self.repository_states, &image.repository, read).map_err(OperationError::Reader)?;
         let confirmed = repository.record.line(witness).and_then(|line| line.confirmed);
-        let tag = self.tag_states.get(image, || read_tag(reader, image)).map_err(OperationError::Reader)?;
+        let tag =
+            get_or_read(&mut self.tag_states, image, || read_tag(reader, image)).map_err(OperationError::Reader)?;
         let line = tag.record.line(witness);
         check_observation(entry.observed, line, confirmed.as_ref()).map_err(OperationError::Refused)?;
         if line.is_none() {
@@ -208,7 +198,8 @@ impl<'a, R: RecordReader> Batch<'a, R> {
     pub fn confirm(&mut self, index: u64, entry: &Confirmation) -> Result<(), BatchError<R>> {
         let (reader, witness) = (self.reader, &entry.signature.witness);
         let read = || read_repository(reader, &entry.repository);
-        let state = self.repository_states.get(&entry.repository, read).map_err(OperationError::Reader)?;
+        let state =
+            get_or_read(&mut self.repository_states, &entry.repository, read).map_err(OperationError::Reader)?;
         let line = state.record.line(witness).ok_or(OperationError::Refused(OrderError::NothingToConfirm))?;
         check_after_confirmation(entry.observed, line.confirmed.as_ref()).map_err(OperationError::Refused)?;
         state.record.line_mut(witness).confirmed = Some(Confirmed { index, observed: entry.observed });
@@ -220,17 +211,17 @@ impl<'a, R: RecordReader> Batch<'a, R> {
     pub fn into_records(self) -> RecordChanges<R::Place> {
         let mut changes = RecordChanges {
             tags: self.tags,
-            tag_records: Vec::with_capacity(self.tag_states.values.len()),
+            tag_records: Vec::with_capacity(self.tag_states.len()),
             repository_records: Vec::new(),
             // Seldom does more than one witness see something new.
-            sightings: Vec::with_capacity(self.tag_states.values.len()),
+            sightings: Vec::with_capacity(self.tag_states.len()),
         };
-        for state in self.tag_states.values.into_iter().filter(|state| state.changed) {
+        for state in self.tag_states.into_values().filter(|state| state.changed) {
             let image = &state.record.image;
             changes.sightings.extend(state.lists.into_iter().map(|(witness, new)| ((image.clone(), witness), new)));
             changes.tag_records.push(ChangedTag { record: state.record, place: state.place });
         }
-        let repositories = self.repository_states.values.into_iter().filter(|state| state.changed);
+        let repositories = self.repository_states.into_values().filter(|state| state.changed);
         changes.repository_records.extend(repositories.map(|state| state.record));
         changes
     }

@@ -15,7 +15,7 @@ use super::{
     output::age,
 };
 use taglog_audit::{Auditor, AuditorError, Counts, Outcome, TagView};
-use taglog_log_client::printable;
+use taglog_base::text::one_line;
 use taglog_policy::{Policy, Verdict};
 
 /// Retagged tags that are listed for people; JSON has all of them.
@@ -70,7 +70,7 @@ impl AuditReport<'_> {
                 Some(path) => format!("evidence that convicts it: {path}"),
                 None => "no evidence file for this; anyone who audits the log finds the same".to_owned(),
             };
-            notes.push(format!("THE LOG MISBEHAVES: {place}{}; {evidence}", printable(&finding.reason)));
+            notes.push(format!("THE LOG MISBEHAVES: {place}{}; {evidence}", one_line(&finding.reason)));
         }
         if let Some(before) = self.shrunk() {
             let size = self.checkpoint.size;
@@ -79,10 +79,10 @@ impl AuditReport<'_> {
             notes.push(format!("this copy is behind: it has {} entries of {before}", self.checkpoint.size));
         }
         if let Some((index, kind)) = &self.outcome.upgrade {
-            notes.push(format!("cannot audit past entry {index}, upgrade: {}", printable(&kind.to_string())));
+            notes.push(format!("cannot audit past entry {index}, upgrade: {}", one_line(&kind.to_string())));
         }
         if let Some(reason) = &self.outcome.unavailable {
-            notes.push(format!("{} (unavailable, not evidence)", printable(reason)));
+            notes.push(format!("{} (unavailable, not evidence)", one_line(reason)));
         }
         let lax = self.auditor.counts().lax_signatures;
         if lax > 0 {
@@ -210,7 +210,7 @@ impl AuditReport<'_> {
             self.outcome.audited,
             self.elapsed.as_secs_f64(),
             self.rate(),
-            printable(self.location),
+            one_line(self.location),
         );
         if let Some(seal) = self.auditor.seal() {
             let _ = writeln!(text, "  sealed     {} ({})", seal.time, age(seal.time, self.now));

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use anstream::{AutoStream, ColorChoice, stream::RawStream};
 use clap::{Args, ValueEnum};
 use taglog_verify::Conclusion;
 
@@ -99,6 +100,11 @@ pub enum ReportFormat {
     Junit,
     /// Workflow commands of GitHub Actions, shown beside the lines of files
     Github,
+}
+
+/// Whether colours may be written there: to a terminal, unless NO_COLOR, CLICOLOR or TERM say otherwise.
+pub fn wants_styles<S: RawStream>(stream: &S) -> bool {
+    stream.is_terminal() && AutoStream::choice(stream) != ColorChoice::Never
 }
 
 /// The result of a command: text for standard output and standard error, and the exit code.

@@ -19,6 +19,7 @@ use super::{
     progress_bar::Bar,
     session::Session,
 };
+use taglog_base::text::one_line;
 use taglog_evidence::{
     from_tag_proof::{Comparer, Finding},
     split_view::Comparison,
@@ -27,7 +28,6 @@ use taglog_evidence::{
 use taglog_log_client::{
     lookup::{MISBEHAVIOUR, origin},
     memory::Memory,
-    printable,
     static_log::StaticLog,
 };
 use taglog_verify::saved::parse_proofs;
@@ -125,12 +125,12 @@ fn verify(global: &Global, args: &VerifyArgs) -> Result<Report, Failure> {
             Err(EvidenceError::Incomplete("a second statement by the log: this is a false answer that was kept".into()))
         }
         Err(error) => {
-            return Err(Failure::usage(format!("{}: {}", args.file.display(), printable(&error.to_string()))));
+            return Err(Failure::usage(format!("{}: {}", args.file.display(), one_line(&error.to_string()))));
         }
     };
     let (convicts, says) = match judged {
-        Ok(accusation) => (true, printable(&accusation)),
-        Err(error) => (false, printable(&error.to_string())),
+        Ok(accusation) => (true, one_line(&accusation)),
+        Err(error) => (false, one_line(&error.to_string())),
     };
     let mut report = Report::done(match (global.output, convicts) {
         (Format::Text, true) => format!("CONVICTS: {says}\n"),
@@ -150,7 +150,7 @@ fn is_kept_answer(bytes: &[u8]) -> bool {
 
 fn kind(bytes: &[u8]) -> Option<String> {
     let value: Value = serde_json::from_slice(bytes).ok()?;
-    value["type"].as_str().map(printable)
+    value["type"].as_str().map(str::to_owned)
 }
 
 fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
@@ -222,17 +222,17 @@ fn compare_report(format: Format, own: &View, compared: &[Compared], memory: &Me
             }
             Err(error) => {
                 report.exit = report.exit.max(exit::FAILED);
-                ("unknown", Some(printable(error)))
+                ("unknown", Some(one_line(error)))
             }
         };
-        rows.push((printable(source), *size, result, detail));
+        rows.push((source.clone(), *size, result, detail));
     }
     report.output = match format {
         Format::Text => {
             let line = |(source, size, result, detail): &(String, Option<u64>, &str, Option<String>)| {
                 let size = size.map_or_else(|| "-".to_owned(), |size| size.to_string());
                 let detail = detail.as_ref().map(|detail| format!("  {detail}")).unwrap_or_default();
-                format!("{result:<10}  {size:>10}  {source}{detail}\n")
+                format!("{result:<10}  {size:>10}  {}{detail}\n", one_line(source))
             };
             let own = format!("{:<10}  {size:>10}  {}\n", "log", own.source);
             own + &rows.iter().map(line).collect::<String>()
@@ -250,7 +250,7 @@ async fn from_proof(global: &Global, args: &FromProofArgs) -> Result<Report, Fai
     let session = Session::open(global)?;
     let log = &session.trust.log;
     let text = String::from_utf8(read(&args.file, MAX_TAG_PROOF)?).unwrap_or_default();
-    let bad_file = |error: String| Failure::usage(format!("{}: {}", args.file.display(), printable(&error)));
+    let bad_file = |error: String| Failure::usage(format!("{}: {}", args.file.display(), one_line(&error)));
     let mut proofs = parse_proofs(&text).map_err(bad_file)?;
     proofs.retain(|proof| origin(proof) == log.name());
     if proofs.is_empty() {

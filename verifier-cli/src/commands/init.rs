@@ -15,8 +15,9 @@ use super::{
     context::{Failure, Format, Global, Report},
     session::trust_path,
 };
+use taglog_base::text::{for_terminal, one_line};
 use taglog_log_client::{
-    LogClient, LogDescription, printable,
+    LogClient, LogDescription,
     trust::{Trust, TrustFile},
 };
 
@@ -185,7 +186,7 @@ fn fingerprint(log: &VerifierKey) -> String {
 
 fn describe(trust: &Trust, size: u64, witnesses: &[String], named: &[CosignerKey]) -> String {
     let Trust { log, url, .. } = trust;
-    let witnesses: Vec<String> = witnesses.iter().map(|vkey| format!("  {}", printable(vkey))).collect();
+    let witnesses: Vec<String> = witnesses.iter().map(|vkey| format!("  {}", one_line(vkey))).collect();
     format!(
         "Log          {}\nAddress      {}\nVerifier key {log}\nFingerprint  {}\n{}Entries      {size}\nCosigners    {}\n{}\
          Witnesses    {}\n{}",
@@ -245,6 +246,7 @@ fn confirm(description: &str) -> Result<(), Failure> {
         let message = format!("{description}\nCompare the fingerprint with the operator's, and run again with --yes");
         return Err(Failure::usage(message));
     }
+    let description = for_terminal(description, false);
     eprintln!("{description}\nCompare the fingerprint with what the log's operator publishes. Trust this log? [y/N]");
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).map_err(Failure::usage)?;

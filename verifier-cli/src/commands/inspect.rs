@@ -23,9 +23,9 @@ use super::{
     output,
     session::{trust_file, trust_path},
 };
+use taglog_base::text::{lines, one_line, whole_line};
 use taglog_log_client::{
     lookup::{CosignedLookup, MISBEHAVIOUR, origin, verify_saved},
-    printable,
     trust::{Trust, TrustFile},
 };
 use taglog_verify::saved::parse_proofs;
@@ -60,7 +60,7 @@ pub fn run(global: &Global, args: &InspectArgs) -> Result<Report, Failure> {
     let path = trust_path(global)?;
     let trust = if path.exists() { Some(trust_file(&path)?) } else { None };
     let found = inspect(&bytes, trust.as_ref().map(TrustFile::logs).unwrap_or_default())
-        .map_err(|error| Failure::usage(format!("{}: {}", args.file.display(), printable(&error))))?;
+        .map_err(|error| Failure::usage(format!("{}: {}", args.file.display(), one_line(&error))))?;
     let verdict = match &found.verified {
         Some(Ok(logs)) => format!("verified under {logs}"),
         Some(Err(error)) => format!("DOES NOT VERIFY: {error}"),
@@ -126,7 +126,7 @@ fn inspect_json(text: &str, trust: &[Trust]) -> Result<Inspection, String> {
 
 /// A false response that `taglog` has stored. It is only shown, since it proves nothing by itself.
 fn inspect_misbehaviour(value: Value) -> Inspection {
-    let error = printable(value["error"].as_str().unwrap_or(""));
+    let error = one_line(value["error"].as_str().unwrap_or(""));
     let size = |key: &str| {
         let checkpoint = SignedCheckpoint::parse(value[key].as_str().unwrap_or("").as_bytes());
         checkpoint.map_or_else(|_| "-".to_owned(), |checkpoint| checkpoint.unverified().size.to_string())
@@ -142,21 +142,21 @@ fn inspect_misbehaviour(value: Value) -> Inspection {
 fn inspect_checkpoint(checkpoint: &SignedCheckpoint, trust: &[Trust]) -> Inspection {
     let said = checkpoint.unverified();
     let signatures: Vec<String> =
-        checkpoint.note().signatures.iter().map(|s| format!("{}+{}", printable(&s.name), s.key_id)).collect();
-    let origin = printable(&said.origin);
+        checkpoint.note().signatures.iter().map(|s| format!("{}+{}", s.name, s.key_id)).collect();
     let checked = log_of(trust, &said.origin).map(|log| log.check(checkpoint));
     let cosigned = checked.as_ref().and_then(|checked| checked.as_ref().ok()).cloned().unwrap_or_default();
     Inspection {
         kind: "checkpoint",
         text: format!(
-            "origin  {origin}\nsize    {}\nroot    {}\nsigned  {}\n{}",
+            "origin  {}\nsize    {}\nroot    {}\nsigned  {}\n{}",
+            one_line(&said.origin),
             said.size,
             said.root,
-            signatures.join(", "),
+            whole_line(&signatures.join(", ")),
             output::cosigned_lines(&cosigned)
         ),
         body: json!({
-            "origin": origin, "size": said.size, "root": said.root.to_base64(), "signatures": signatures,
+            "origin": said.origin, "size": said.size, "root": said.root.to_base64(), "signatures": signatures,
             "cosignatures": output::cosignatures_json(&cosigned),
         }),
         verified: checked.map(|checked| checked.map(|_| said.origin.clone()).map_err(|error| error.to_string())),
@@ -184,13 +184,13 @@ fn inspect_bundle(entries: &[&[u8]]) -> Result<Inspection, String> {
 fn inspect_receipt(bytes: &[u8], trust: &[Trust]) -> Result<Inspection, String> {
     let receipt = Receipt::parse(bytes).map_err(|error| error.to_string())?;
     let said = receipt.checkpoint.unverified();
-    let entry = receipt.extra.as_ref().map(|extra| printable_entry(extra)).unwrap_or_default();
+    let entry = receipt.extra.as_ref().map(|extra| lines(&String::from_utf8_lossy(extra))).unwrap_or_default();
     Ok(Inspection {
         kind: "receipt (tlog-proof)",
         text: format!(
             "index   {}\nlog     {} at {} entries\n\n{entry}\n",
             receipt.index,
-            printable(&said.origin),
+            one_line(&said.origin),
             said.size
         ),
         body: json!({ "index": receipt.index, "origin": said.origin, "size": said.size, "entry": entry }),
@@ -209,14 +209,10 @@ fn log_of<'a>(trust: &'a [Trust], origin: &str) -> Option<&'a Trust> {
     trust.iter().find(|log| log.origin() == origin).or(trust.first())
 }
 
-fn printable_entry(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).chars().filter(|c| !c.is_control() || *c == '\n').collect()
-}
-
 fn inspect_proofs(text: &str, trust: &[Trust]) -> Result<Inspection, String> {
     let proofs = parse_proofs(text)?;
-    let images: Vec<String> = proofs.iter().flat_map(|p| &p.images).map(|answer| printable(&answer.image)).collect();
-    let unverified = format!("images  {}\n", images.join(", "));
+    let images: Vec<String> = proofs.iter().flat_map(|p| &p.images).map(|answer| answer.image.clone()).collect();
+    let unverified = format!("images  {}\n", whole_line(&images.join(", ")));
     let is_here = |log: &&Trust| proofs.iter().any(|proof| origin(proof) == log.origin());
     let mut logs: Vec<Trust> = trust.iter().filter(is_here).cloned().collect();
     if logs.is_empty() {

@@ -13,7 +13,7 @@ use super::{
     running::{LogFormat, start_logging, stop_on_signals},
     session::Session,
 };
-use taglog_base::{directory_lock::LockError, duration::parse_duration};
+use taglog_base::{directory_lock::LockError, duration::parse_duration, text::whole_line};
 use taglog_log_client::static_log::StaticLog;
 use taglog_mirror::{
     MirrorError,
@@ -200,7 +200,7 @@ fn announce(origin: &str, listener: &Listener) -> std::io::Result<()> {
 
 fn print(line: &str) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
-    writeln!(out, "{line}")?;
+    writeln!(out, "{}", whole_line(line))?;
     out.flush()
 }
 

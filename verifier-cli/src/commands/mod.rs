@@ -35,7 +35,8 @@ mod witness;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use context::{EXIT_CODES, Format, Global, ReportFormat};
-pub use context::{Report, exit};
+pub use context::{Report, exit, wants_styles};
+use taglog_base::text::for_terminal;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -88,6 +89,15 @@ impl Command {
 
 /// Runs one command.
 pub async fn run(cli: Cli) -> Report {
+    let format = cli.global.report;
+    let mut report = run_command(cli).await;
+    if matches!(format, ReportFormat::Text | ReportFormat::Github) {
+        report.output = for_terminal(&report.output, wants_styles(&std::io::stdout()));
+    }
+    report
+}
+
+async fn run_command(cli: Cli) -> Report {
     let Cli { mut global, command } = cli;
     match global.report {
         ReportFormat::Text => global.output = Format::Text,

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use serde_json::{Value, json};
 use taglog_proto::{entry::Seen, name::WitnessId, policy::Quorate, tag_proof::ImageReport, time::Timestamp};
 
-use taglog_base::duration::in_words;
-use taglog_log_client::{lookup::CosignedLookup, printable};
+use taglog_base::{duration::in_words, text::one_line};
+use taglog_log_client::lookup::CosignedLookup;
 use taglog_policy::{Evaluation, Move, TrustedWitness};
 
 /// One sighting of an image.
@@ -134,7 +134,7 @@ pub fn log_json(part: &CosignedLookup, now: Timestamp) -> Value {
 
 /// The cosigners and times, as JSON.
 pub fn cosignatures_json(cosigned: &Quorate) -> Vec<Value> {
-    let row = |(name, time): &(String, Timestamp)| json!({ "cosigner": printable(name), "time": time.to_string() });
+    let row = |(name, time): &(String, Timestamp)| json!({ "cosigner": name, "time": time.to_string() });
     cosigned.cosignatures.iter().map(row).collect()
 }
 
@@ -151,8 +151,8 @@ pub fn log_lines(part: &CosignedLookup, now: Timestamp) -> String {
 
 /// Who cosigned and when, as lines of text.
 pub fn cosigned_lines(cosigned: &Quorate) -> String {
-    let good = cosigned.cosignatures.iter().map(|(name, time)| format!("cosigned by {} at {time}\n", printable(name)));
-    let faulty = cosigned.faulty.iter().map(|name| format!("a cosignature of {} does not verify\n", printable(name)));
+    let good = cosigned.cosignatures.iter().map(|(name, time)| format!("cosigned by {} at {time}\n", one_line(name)));
+    let faulty = cosigned.faulty.iter().map(|name| format!("a cosignature of {} does not verify\n", one_line(name)));
     good.chain(faulty).collect()
 }
 

@@ -8,8 +8,8 @@ use super::{
     context::{Failure, Report, ReportFormat, exit},
     verify_output::{self, Item, Level},
 };
+use taglog_base::text::one_line;
 use taglog_image_sources::{FoundImage, LeftOut};
-use taglog_log_client::printable;
 use taglog_pin::{decide::PinDecision, rewrite::pinned_name, write::FileChange};
 
 /// Options of the report.
@@ -96,8 +96,8 @@ impl ReportRow {
         let FoundImage { place, written: name, reference, .. } = &self.found;
         let literal = reference_text(&self.found);
         let shown = self.digest().map_or_else(|| name.clone(), |digest| pinned_name(&literal, reference, &digest));
-        let mut lines = vec![format!("{place}: {}: {}", self.status(written), printable(&shown))];
-        let indented = |text: &str| format!("    {}", printable(text));
+        let mut lines = vec![format!("{place}: {}: {}", self.status(written), one_line(&shown))];
+        let indented = |text: &str| format!("    {}", one_line(text));
         if let PinStatus::ByHand(_) = self.status {
             lines.push(indented(&format!("the file has {name}, which is not a literal: write the digest by hand")));
         }
@@ -130,7 +130,7 @@ impl ReportRow {
         Item {
             rule,
             level,
-            image: printable(&self.found.written),
+            image: self.found.written.clone(),
             digest: None,
             places: vec![self.found.place.clone()],
             message: reason.unwrap_or_else(|| self.status(false).to_owned()),
@@ -243,7 +243,7 @@ fn json_report(
 /// The changes as a unified diff.
 fn patch(changes: &[FileChange]) -> String {
     let one = |change: &FileChange| {
-        let name = printable(&change.path.display().to_string());
+        let name = one_line(&change.path.display().to_string());
         let (before, after) = (String::from_utf8_lossy(&change.before), String::from_utf8_lossy(&change.after));
         let diff = TextDiff::from_lines(&*before, &*after);
         diff.unified_diff().context_radius(3).header(&name, &name).to_string()

@@ -15,7 +15,7 @@ use super::{
     session::{self, Logs, now, parse_reference},
 };
 use taglog_base::duration::exactly;
-use taglog_log_client::printable;
+use taglog_base::text::one_line;
 use taglog_policy::{
     Demands, FILE_NAME, Policy, TrustedWitness, WARN_AGE,
     check::{Diagnostic, Severity, diagnostics, unlisted_witnesses},
@@ -116,7 +116,7 @@ async fn roster(global: &Global, policy: &Policy) -> Result<BTreeSet<WitnessId>,
         let description = client.description().await.map_err(Failure::failed)?;
         let trusted = trust.log.to_string();
         if description.vkey != trusted {
-            let other = printable(&description.vkey);
+            let other = one_line(&description.vkey);
             return Err(Failure::failed(format!(
                 "the log at that address is {other}, but the trust file names {trusted}"
             )));

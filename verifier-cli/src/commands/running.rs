@@ -4,6 +4,7 @@ use std::io::IsTerminal as _;
 
 use clap::ValueEnum;
 use sd_notify::NotifyState;
+use taglog_base::text::LogWriter;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
@@ -23,10 +24,27 @@ where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let events = tracing_subscriber::fmt().with_env_filter(filter);
     match format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).init(),
-        LogFormat::Json => lines.json().init(),
+        LogFormat::Text => {
+            let styles = std::io::stderr().is_terminal();
+            events.with_writer(SafeLines { writer, styles }).with_ansi(styles).init();
+        }
+        LogFormat::Json => events.with_writer(writer).json().init(),
+    }
+}
+
+/// Makes writers that keep each event one line of safe text.
+struct SafeLines<W> {
+    writer: W,
+    styles: bool,
+}
+
+impl<'writer, W: MakeWriter<'writer>> MakeWriter<'writer> for SafeLines<W> {
+    type Writer = LogWriter<W::Writer>;
+
+    fn make_writer(&'writer self) -> Self::Writer {
+        LogWriter::new(self.writer.make_writer(), self.styles)
     }
 }
 

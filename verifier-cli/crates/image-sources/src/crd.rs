@@ -5,7 +5,7 @@ use std::str::FromStr;
 use thiserror::Error;
 
 use super::yaml::Node;
-use taglog_log_client::printable;
+use taglog_base::text::one_line;
 
 /// Keys in a path; beyond what any kind has.
 const MAX_KEYS: usize = 64;
@@ -31,7 +31,7 @@ impl FromStr for CrdPath {
     type Err = CrdPathError;
 
     fn from_str(text: &str) -> Result<CrdPath, CrdPathError> {
-        parse(text).ok_or_else(|| CrdPathError(printable(text)))
+        parse(text).ok_or_else(|| CrdPathError(one_line(text)))
     }
 }
 

@@ -1,11 +1,11 @@
 //! Finds the images that files name: Dockerfiles, Compose files, Kubernetes manifests, GitHub Actions workflows and
-
-#![warn(missing_docs)]
 //! actions, GitLab CI pipelines.
 //!
 //! Nothing is run, fetched or looked up in the environment: the answer follows from the files alone. What
 //! cannot be told from them (a variable without a default, a name that breaks the rules) is left out with a
 //! note that says where and why, never guessed.
+
+#![warn(missing_docs)]
 
 mod compose;
 mod crd;
@@ -32,7 +32,7 @@ pub use self::{
     model::{DigestOnly, FoundImage, LeftOut, Place, ScanResult, SourceError, SourceProblem},
 };
 use self::{model::unreadable, scan::FileScan, walk::FileFormat};
-use taglog_log_client::printable;
+use taglog_base::text::one_line;
 
 /// The largest file that is read, in bytes.
 pub const MAX_FILE: u64 = 4 << 20;
@@ -123,7 +123,7 @@ fn read_directory(directory: &Path, options: &Options, each: &mut impl FnMut(Sou
             Ok(file) => each(file),
             Err(SourceError { problem: SourceProblem::UnknownKind, .. }) => {}
             Err(SourceError { place, problem }) => {
-                left_out.push(LeftOut { place, reason: printable(&problem.to_string()) });
+                left_out.push(LeftOut { place, reason: one_line(&problem.to_string()) });
             }
         }
     }

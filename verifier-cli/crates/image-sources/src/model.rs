@@ -5,22 +5,8 @@ use std::{fmt, ops::Range, path::Path};
 use taglog_proto::name::{Image, Reference, Tag};
 use thiserror::Error;
 
-use taglog_log_client::printable;
-
-/// Where in the files something stands.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// The file as it was named, or as the walk found it; `-` is standard input.
-    pub file: String,
-    /// The line, from 1 on; 1 for what concerns the whole file.
-    pub line: usize,
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", printable(&self.file), self.line)
-    }
-}
+pub use taglog_base::place::{LeftOut, Place};
+use taglog_base::text::one_line;
 
 /// An image that a file names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,15 +39,6 @@ impl FoundImage {
 #[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
 #[error("named by its digest alone: it has no tag that could be moved, or that a log has a history of")]
 pub struct DigestOnly;
-
-/// Something that would name an image, if only it could be told which.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LeftOut {
-    /// Where it is.
-    pub place: Place,
-    /// Why it is left out; one printable line.
-    pub reason: String,
-}
 
 /// What files name, in the order of the files and their lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -124,5 +101,5 @@ pub(crate) struct SyntaxError {
 
 pub(crate) fn unreadable(path: &Path, error: &impl fmt::Display) -> SourceError {
     let place = Place { file: path.display().to_string(), line: 1 };
-    SourceError { place, problem: SourceProblem::Unreadable(printable(&error.to_string())) }
+    SourceError { place, problem: SourceProblem::Unreadable(one_line(&error.to_string())) }
 }

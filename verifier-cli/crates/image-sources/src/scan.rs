@@ -9,7 +9,7 @@ use super::{
     variables::Unresolved,
     yaml::Node,
 };
-use taglog_log_client::printable;
+use taglog_base::text::one_line;
 
 /// One file, and what was found in it so far.
 pub struct FileScan<'t> {
@@ -110,7 +110,7 @@ impl<'t> FileScan<'t> {
     /// Notes what is left out.
     pub fn leave_out(&mut self, line: usize, reason: &str) {
         let place = self.place(line);
-        self.found.left_out.push(LeftOut { place, reason: printable(reason) });
+        self.found.left_out.push(LeftOut { place, reason: one_line(reason) });
     }
 
     /// An error at a line of this file.
@@ -120,7 +120,7 @@ impl<'t> FileScan<'t> {
 
     /// The error for a broken syntax.
     pub fn broken(&self, broken: SyntaxError) -> SourceError {
-        self.error(broken.line, SourceProblem::SyntaxError(printable(&broken.reason)))
+        self.error(broken.line, SourceProblem::SyntaxError(one_line(&broken.reason)))
     }
 
     fn place(&self, line: usize) -> Place {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use reqwest::{Client, RequestBuilder, Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use taglog_base::text::one_line;
 use taglog_proto::{
     encoding::MAX_INDEX,
     merkle::Hash,
@@ -217,7 +218,7 @@ impl LogClient {
     }
 
     fn not_a_log(&self, reason: impl Into<String>) -> ClientError {
-        ClientError::NotALog { url: self.url().to_owned(), reason: printable(&reason.into()) }
+        ClientError::NotALog { url: self.url().to_owned(), reason: one_line(&reason.into()) }
     }
 
     fn parse<T: serde::de::DeserializeOwned>(&self, body: &[u8]) -> Result<T, ClientError> {
@@ -327,8 +328,8 @@ impl LogClient {
             return self.not_a_log("it refuses an entry without a reason");
         }
         ClientError::Problem {
-            kind: printable(problem.kind.rsplit(':').next().unwrap_or_default()),
-            detail: printable(&problem.detail),
+            kind: one_line(problem.kind.rsplit(':').next().unwrap_or_default()),
+            detail: one_line(&problem.detail),
             status: problem.status,
         }
     }
@@ -364,7 +365,7 @@ fn is_loopback(url: &Url) -> bool {
 }
 
 fn network(url: &Url, error: &reqwest::Error) -> ClientError {
-    ClientError::Network { url: url.as_str().trim_end_matches('/').to_owned(), reason: printable(&cause(error)) }
+    ClientError::Network { url: url.as_str().trim_end_matches('/').to_owned(), reason: one_line(&cause(error)) }
 }
 
 /// The innermost cause, which is what helps.
@@ -374,9 +375,4 @@ fn cause(error: &reqwest::Error) -> String {
         cause = source;
     }
     cause.to_string()
-}
-
-/// Text from the network, safe for a terminal.
-pub fn printable(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(500).collect()
 }

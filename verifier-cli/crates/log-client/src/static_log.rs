@@ -10,6 +10,7 @@ use std::{
 
 use backon::{ExponentialBuilder, Retryable as _};
 use reqwest::{Client, Response, StatusCode, Url, header::RETRY_AFTER};
+use taglog_base::text::one_line;
 use taglog_proto::{
     entry::MAX_ENTRY,
     note::MAX_NOTE,
@@ -17,7 +18,7 @@ use taglog_proto::{
 };
 use thiserror::Error;
 
-use super::{cause, is_loopback, printable};
+use super::{cause, is_loopback};
 
 /// Bytes of a hash.
 const HASH: usize = 32;
@@ -62,11 +63,11 @@ pub enum StaticError {
 
 impl StaticError {
     fn unavailable(what: &str, reason: impl ToString) -> StaticError {
-        StaticError::Unavailable { what: what.to_owned(), reason: printable(&reason.to_string()), wait: None }
+        StaticError::Unavailable { what: what.to_owned(), reason: one_line(&reason.to_string()), wait: None }
     }
 
     fn malformed(what: &str, reason: impl ToString) -> StaticError {
-        StaticError::Malformed { what: what.to_owned(), reason: printable(&reason.to_string()) }
+        StaticError::Malformed { what: what.to_owned(), reason: one_line(&reason.to_string()) }
     }
 }
 
@@ -91,14 +92,14 @@ impl StaticLog {
     pub fn open(location: &str, timeout: Duration) -> Result<StaticLog, StaticError> {
         if !location.starts_with("http://") && !location.starts_with("https://") {
             let directory = PathBuf::from(location);
-            let error = || StaticError::Location(printable(location));
+            let error = || StaticError::Location(one_line(location));
             return directory
                 .is_dir()
                 .then_some(StaticLog { source: LogLocation::Directory(directory) })
                 .ok_or_else(error);
         }
         let base = Url::parse(&format!("{}/", location.trim_end_matches('/')));
-        let base = base.map_err(|_| StaticError::Location(printable(location)))?;
+        let base = base.map_err(|_| StaticError::Location(one_line(location)))?;
         let builder = Client::builder().timeout(timeout).user_agent(concat!("taglog/", env!("CARGO_PKG_VERSION")));
         // A proxy could not reach this machine itself.
         let builder = if is_loopback(&base) { builder.no_proxy() } else { builder };

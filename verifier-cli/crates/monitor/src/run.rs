@@ -22,11 +22,12 @@ use super::{
     tracker::{Baseline, Tracker},
 };
 use taglog_audit::{Auditor, BatchReport, Follower, Index, Outcome, Run};
+use taglog_base::text::one_line;
 use taglog_evidence::{
     split_view::Comparison,
     views::{View, compare_with},
 };
-use taglog_log_client::{memory::Memory, printable, static_log::StaticLog, trust::Trust};
+use taglog_log_client::{memory::Memory, static_log::StaticLog, trust::Trust};
 use taglog_service::listener::Listener;
 use taglog_service::task_group::TaskGroup;
 
@@ -201,7 +202,7 @@ impl Monitor {
                     seen = Seen::Misbehaving;
                 }
                 look.behind = outcome.behind;
-                look.unreachable = outcome.unavailable.as_deref().map(printable);
+                look.unreachable = outcome.unavailable.as_deref().map(one_line);
                 look.fresh = checkpoint.fresh;
                 if let Some((index, kind)) = &outcome.upgrade {
                     let why = format!("cannot audit past entry {index}, upgrade taglog: {kind}");
@@ -230,7 +231,7 @@ impl Monitor {
     /// The newest checkpoint, if the log and enough cosigners have signed it.
     async fn checkpoint(&self) -> Result<Trusted, String> {
         let bytes = self.log.checkpoint().await.map_err(|error| error.to_string())?;
-        judge(&self.trust, &bytes).map_err(|error| printable(&error))
+        judge(&self.trust, &bytes).map_err(|error| one_line(&error))
     }
 
     fn decide_what_is_past(&self, size: u64) -> Result<(), MonitorError> {
@@ -266,7 +267,7 @@ impl Monitor {
         let ledger = &mut watcher.ledger;
         for finding in &outcome.findings {
             // What is found again has the same words, and so the same id.
-            let reason = printable(&finding.reason);
+            let reason = one_line(&finding.reason);
             let index = finding.index.map(|index| index.to_string()).unwrap_or_default();
             let place = finding.index.map(|index| format!("entry {index}: ")).unwrap_or_default();
             let about = [finding.kind.word(), &index, &reason];
@@ -297,7 +298,7 @@ impl Monitor {
                 Ok(Comparison::Same | Comparison::Consistent) => {}
                 Ok(Comparison::Split(found)) => {
                     split = true;
-                    let source = printable(&compared.source);
+                    let source = one_line(&compared.source);
                     let message =
                         format!("THE LOG MISBEHAVES: {source} is shown another history: {}", found.accusation);
                     // Checkpoints of both histories come and go; that there are two is told once.
@@ -306,7 +307,7 @@ impl Monitor {
                     self.accuse(&mut watcher.ledger, alert, "split-view", Some(&found.evidence))?;
                     watcher.ledger.commit()?;
                 }
-                Err(why) => tracing::warn!("cannot compare with {}: {}", compared.source, printable(&why)),
+                Err(why) => tracing::warn!("cannot compare with {}: {}", compared.source, one_line(&why)),
             }
         }
         Ok(split)

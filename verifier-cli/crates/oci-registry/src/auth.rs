@@ -1,11 +1,11 @@
 //! Answers a registry's challenge with the stored credentials: the value for the `Authorization` header.
 
 use docker_credential::DockerCredential;
-use oci_client::{secrets::RegistryAuth, token_cache::RegistryToken};
 use reqwest::{Method, Response, StatusCode, Url, header::HeaderMap};
+use serde::Deserialize;
 
 use super::{
-    authorization_cache::Authorization,
+    authorization_cache::{AuthScheme, Authorization},
     challenge::Challenge,
     error::RegistryError,
     target::Target,
@@ -14,6 +14,14 @@ use super::{
 
 /// The largest response of a token service, in bytes. Real ones are a few kilobytes.
 const MAX_TOKEN_RESPONSE: usize = 256 * 1024;
+
+/// The response of a token service, which has the token under either name.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum TokenResponse {
+    Token { token: String },
+    AccessToken { access_token: String },
+}
 
 /// Answers `challenge` with `credentials`; without them, requests an anonymous token.
 pub(super) async fn authorize(
@@ -36,13 +44,13 @@ pub(super) async fn authorize(
         other => request_token(transport, target, realm, service, &scope, other).await?,
     };
     let token = read_token(target, response, logged_in).await?;
-    Ok(Authorization { auth: RegistryAuth::Bearer(token), logged_in })
+    Ok(Authorization { auth: AuthScheme::Bearer(token), logged_in })
 }
 
 fn basic(target: &Target, credentials: Option<DockerCredential>) -> Result<Authorization, RegistryError> {
     match credentials {
         Some(DockerCredential::UsernamePassword(user, password)) => {
-            Ok(Authorization { auth: RegistryAuth::Basic(user, password), logged_in: true })
+            Ok(Authorization { auth: AuthScheme::Basic(user, password), logged_in: true })
         }
         Some(DockerCredential::IdentityToken(_)) => Err(RegistryError::Credentials {
             target: target.to_string(),
@@ -86,7 +94,7 @@ async fn request_token(
     }
     let login = match credentials {
         Some(DockerCredential::UsernamePassword(user, password)) => {
-            Some(Authorization { auth: RegistryAuth::Basic(user, password), logged_in: true })
+            Some(Authorization { auth: AuthScheme::Basic(user, password), logged_in: true })
         }
         _ => None,
     };
@@ -131,9 +139,10 @@ async fn read_token(target: &Target, response: Response, logged_in: bool) -> Res
         Err(RegistryError::TooLarge { .. }) => return Err(no_token()),
         other => other?,
     };
-    let token: RegistryToken = serde_json::from_slice(&body).map_err(|_| no_token())?;
+    let (TokenResponse::Token { token } | TokenResponse::AccessToken { access_token: token }) =
+        serde_json::from_slice(&body).map_err(|_| no_token())?;
     let sendable = |token: &str| !token.is_empty() && token.bytes().all(|b| b.is_ascii_graphic());
-    if sendable(token.token()) { Ok(token.token().to_owned()) } else { Err(no_token()) }
+    if sendable(&token) { Ok(token) } else { Err(no_token()) }
 }
 
 #[cfg(test)]

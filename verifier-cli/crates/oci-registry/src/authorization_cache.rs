@@ -2,21 +2,39 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Instant,
 };
 
-use oci_client::secrets::RegistryAuth;
 use taglog_proto::name::Repository;
 
 /// The most repositories whose authorizations are kept. Tokens are valid for minutes and repositories are mostly processed
 /// one after the other, so the oldest authorization is dropped first.
 const MAX_AUTHORIZATIONS: usize = 1024;
 
-/// The credentials or token for one repository. (`Debug` of `RegistryAuth` shows no secret.)
+/// The value of an `Authorization` header. `Debug` does not show the secret.
+#[derive(Clone)]
+pub(super) enum AuthScheme {
+    /// User and password.
+    Basic(String, String),
+    /// A token.
+    Bearer(String),
+}
+
+impl fmt::Debug for AuthScheme {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            AuthScheme::Basic(..) => "Basic(..)",
+            AuthScheme::Bearer(_) => "Bearer(..)",
+        })
+    }
+}
+
+/// The credentials or token for one repository.
 #[derive(Debug, Clone)]
 pub(super) struct Authorization {
-    pub(super) auth: RegistryAuth,
+    pub(super) auth: AuthScheme,
     /// Whether it was obtained with stored credentials.
     pub(super) logged_in: bool,
 }
@@ -104,7 +122,7 @@ mod tests {
     }
 
     async fn granted() -> Result<Authorization, Infallible> {
-        Ok(Authorization { auth: RegistryAuth::Anonymous, logged_in: false })
+        Ok(Authorization { auth: AuthScheme::Bearer(String::new()), logged_in: false })
     }
 
     async fn refused() -> Result<Authorization, &'static str> {

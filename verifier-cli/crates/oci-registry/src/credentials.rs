@@ -12,9 +12,8 @@ use std::{
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use serde_json::Value;
+use taglog_base::text::excerpt;
 use tokio::sync::oneshot;
-
-use super::error::printable;
 
 /// What every credential helper prints, by Docker's protocol, when it has no entry for a registry.
 const HELPER_HAS_NONE: &str = "credentials not found in native keychain";
@@ -106,7 +105,7 @@ fn describe(error: &CredentialRetrievalError, path: &Path) -> String {
         // By Docker's protocol a helper says on its standard output why it failed.
         CredentialRetrievalError::HelperFailure { helper, stdout, stderr } => {
             let output = if stdout.trim().is_empty() { stderr } else { stdout };
-            format!("{} failed: {}", printable(helper), printable(output))
+            format!("{} failed: {}", excerpt(helper), excerpt(output))
         }
         CredentialRetrievalError::HelperCommunicationError => {
             format!("the credential helper named in {} cannot be run", path.display())
@@ -114,7 +113,7 @@ fn describe(error: &CredentialRetrievalError, path: &Path) -> String {
         CredentialRetrievalError::ConfigReadError => {
             format!("{} has fields of the wrong kind", path.display())
         }
-        other => format!("{}: {}", path.display(), printable(&other.to_string())),
+        other => format!("{}: {}", path.display(), excerpt(&other.to_string())),
     }
 }
 

@@ -198,31 +198,9 @@ fn wait_hint(retry_after: Option<Duration>) -> String {
     }
 }
 
-/// Text from the network or from another program, made fit for a terminal: printable ASCII on one line, and
-/// no longer than a line or two.
-pub(super) fn printable(text: &str) -> String {
-    const MOST: usize = 200;
-    let trimmed = text.trim();
-    let clean = |c: char| {
-        if c.is_ascii_graphic() || c == ' ' { c } else { '?' }
-    };
-    let mut line: String = trimmed.chars().take(MOST).map(clean).collect();
-    if trimmed.chars().nth(MOST).is_some() {
-        line.push_str("...");
-    }
-    line
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn text_from_outside_cannot_steer_the_terminal() {
-        assert_eq!(printable(" a\x1b[2Jb\nc\u{202e} "), "a?[2Jb?c?");
-        assert_eq!(printable(&"x".repeat(300)).len(), 203);
-        assert_eq!(printable(&"x".repeat(200)).len(), 200);
-    }
 
     #[test]
     fn messages_name_target_and_remedy() {

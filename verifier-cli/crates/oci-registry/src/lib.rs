@@ -1,5 +1,4 @@
 //! Reading tags and manifests from OCI registries.
-
 //!
 //! - [`Registry::resolve`]: the digest that a tag points to;
 //! - [`Registry::fetch`]: a manifest;
@@ -10,9 +9,8 @@
 //!
 //! # Why not `oci_client::Client`
 //!
-//! `oci_client` is used for media types, the form of a token response and the type that holds credentials without
-//! printing them; `docker_credential` reads Docker's logins and runs its helpers; `http_auth` parses challenges. Requests
-//! are made with `reqwest` and not with `oci_client::Client` (0.18), because that client
+//! `docker_credential` reads Docker's logins and runs its helpers; `http_auth` parses challenges. Requests are made with
+//! `reqwest` and not with `oci_client::Client` (0.18), because that client
 //!
 //! - sends its own `Accept` list with HEAD, in another order;
 //! - reads bodies of any length into memory, and has no time limit for a whole operation;

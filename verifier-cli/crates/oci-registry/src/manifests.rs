@@ -1,19 +1,17 @@
 //! Resolving a tag to a digest, and fetching a manifest.
 
-use oci_client::manifest::{
-    IMAGE_MANIFEST_LIST_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE, OCI_IMAGE_INDEX_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE,
-};
 use reqwest::{
     Method, StatusCode,
     header::{self, HeaderMap, HeaderValue},
 };
 use serde::Deserialize;
 use sha2::{Digest as _, Sha512};
+use taglog_base::text::excerpt;
 use taglog_proto::name::Digest;
 
 use super::{
     client::RegistryClient,
-    error::{RegistryError, printable},
+    error::RegistryError,
     metadata::ResponseMetadata,
     target::{ManifestReference, Subject, Target},
     transport::{self, RegistryRequest, RegistryResponse, refuse_html},
@@ -21,8 +19,12 @@ use super::{
 
 /// The media types of every manifest request, in this order. Part of the protocol (SPEC.md section 6): with another list a
 /// registry may return another digest for the same tag.
-pub const ACCEPT: [&str; 4] =
-    [OCI_IMAGE_INDEX_MEDIA_TYPE, IMAGE_MANIFEST_LIST_MEDIA_TYPE, OCI_IMAGE_MEDIA_TYPE, IMAGE_MANIFEST_MEDIA_TYPE];
+pub const ACCEPT: [&str; 4] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+];
 
 /// [`ACCEPT`] as a header value.
 static ACCEPT_HEADER: HeaderValue = HeaderValue::from_static(
@@ -166,7 +168,7 @@ fn checked_digest(target: &Target, claims: &[String], bytes: &[u8]) -> Result<Di
             _ => Digest::sha256(bytes),
         };
         if actual.to_string() != *claimed {
-            let claimed = printable(claimed);
+            let claimed = excerpt(claimed);
             return Err(RegistryError::WrongDigest { target: target.to_string(), claimed, actual });
         }
         first.get_or_insert(actual);
@@ -183,5 +185,5 @@ fn stated_media_type(target: &Target, bytes: &[u8]) -> Result<Option<String>, Re
     }
     let stated: MediaTypeField = transport::json_object(bytes)
         .ok_or_else(|| transport::not_a_registry(target, "the body is not a manifest in JSON"))?;
-    Ok(stated.media_type.map(|kind| printable(&kind)))
+    Ok(stated.media_type.map(|kind| excerpt(&kind)))
 }

@@ -6,17 +6,17 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use oci_client::secrets::RegistryAuth;
 use reqwest::{
     Client, Method, RequestBuilder, Response, StatusCode, Url,
     header::{HeaderMap, HeaderValue, LOCATION, RETRY_AFTER},
     redirect,
 };
 use serde::de::DeserializeOwned;
+use taglog_base::text::excerpt;
 
 use super::{
-    authorization_cache::Authorization,
-    error::{RegistryError, printable},
+    authorization_cache::{AuthScheme, Authorization},
+    error::RegistryError,
     metadata::ResponseMetadata,
     target::{Target, authority, host_only, is_loopback},
 };
@@ -168,11 +168,11 @@ fn client() -> reqwest::ClientBuilder {
         .no_zstd()
 }
 
-fn with_authorization(request: RequestBuilder, authorization: Option<&RegistryAuth>) -> RequestBuilder {
+fn with_authorization(request: RequestBuilder, authorization: Option<&AuthScheme>) -> RequestBuilder {
     match authorization {
-        None | Some(RegistryAuth::Anonymous) => request,
-        Some(RegistryAuth::Basic(user, password)) => request.basic_auth(user, Some(password)),
-        Some(RegistryAuth::Bearer(token)) => request.bearer_auth(token),
+        None => request,
+        Some(AuthScheme::Basic(user, password)) => request.basic_auth(user, Some(password)),
+        Some(AuthScheme::Bearer(token)) => request.bearer_auth(token),
     }
 }
 
@@ -191,7 +191,7 @@ pub(super) fn resolve_url(from: &Url, text: &str) -> Option<Url> {
 
 pub(super) fn redirected_away(target: &Target, to: &Url, reason: &'static str) -> RegistryError {
     // Without the query, which may hold a signature or key.
-    let to = printable(&format!("{}://{}{}", to.scheme(), authority(to), to.path()));
+    let to = excerpt(&format!("{}://{}{}", to.scheme(), authority(to), to.path()));
     RegistryError::RedirectedAway { target: target.to_string(), to, reason }
 }
 
@@ -241,7 +241,7 @@ pub(super) fn not_a_registry(target: &Target, reason: &str) -> RegistryError {
     RegistryError::NotARegistry {
         target: target.to_string(),
         registry: target.registry().to_owned(),
-        reason: printable(reason),
+        reason: excerpt(reason),
     }
 }
 
@@ -280,7 +280,7 @@ fn cause(error: &reqwest::Error) -> String {
         innermost = source;
     }
     // An error without a source would print its URL; a token service's may hold an account name.
-    if error.source().is_none() { "the request failed".to_owned() } else { printable(&innermost.to_string()) }
+    if error.source().is_none() { "the request failed".to_owned() } else { excerpt(&innermost.to_string()) }
 }
 
 #[cfg(test)]

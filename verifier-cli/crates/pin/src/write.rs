@@ -9,7 +9,7 @@ use std::{
 use tempfile::NamedTempFile;
 use thiserror::Error;
 
-use taglog_log_client::printable;
+use taglog_base::text::one_line;
 
 /// A file with its old and new content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,7 @@ pub enum WriteError {
 }
 
 fn shown(path: &Path) -> String {
-    printable(&path.display().to_string())
+    one_line(&path.display().to_string())
 }
 
 /// A new file beside the one that it is to replace.

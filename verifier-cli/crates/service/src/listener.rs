@@ -1,4 +1,4 @@
-//! The HTTP listener of long-running commands, with limits on connections, on slow clients and on the time of a shutdown.
+//! The HTTP listener of long-running programs, with limits on connections, on slow clients and on the time of a shutdown.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -17,18 +17,19 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 /// Limits for all clients.
-#[derive(Clone, Copy)]
-struct Limits {
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
     /// The most connections at once.
-    connections: usize,
+    pub connections: usize,
     /// The time for a client to send the head of a request.
-    head: Duration,
+    pub head: Duration,
     /// The lifetime of a connection, so that a client that reads slowly does not occupy it forever.
-    lifetime: Duration,
+    pub lifetime: Duration,
     /// The time for requests in progress to end at shutdown.
-    drain: Duration,
+    pub drain: Duration,
 }
 
+/// The limits of a [`Listener`]. The drain time is short: an incomplete request must not delay a reload.
 const LIMITS: Limits = Limits {
     connections: 256,
     head: Duration::from_secs(10),
@@ -64,19 +65,22 @@ impl Listener {
     /// Serves HTTP/1.1 until `stop` is cancelled; requests in progress then have a short time to end.
     pub async fn serve(self: Arc<Self>, router: Router, stop: CancellationToken) -> std::io::Result<()> {
         let listener = TcpListener::from_std(self.socket.try_clone()?)?;
-        serve(&listener, &router, LIMITS, &stop).await;
+        serve(listener, router, LIMITS, stop.cancelled()).await;
         Ok(())
     }
 }
 
-async fn serve(listener: &TcpListener, router: &Router, limits: Limits, stop: &CancellationToken) {
+/// Serves HTTP/1.1 until `stop`; requests in progress then have the drain time to end, and all connections are closed when
+/// this returns. (HTTP/2 is for a proxy in front: one protocol has one set of time limits.)
+pub async fn serve(listener: TcpListener, router: Router, limits: Limits, stop: impl Future<Output = ()>) {
     let places = Arc::new(Semaphore::new(limits.connections));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
+    let mut stop = std::pin::pin!(stop);
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = accept(listener, &places) => accepted,
+            () = &mut stop => break,
+            accepted = accept(&listener, &places) => accepted,
         };
         // Removes ended connections from the set.
         while connections.try_join_next().is_some() {}
@@ -91,8 +95,11 @@ async fn serve(listener: &TcpListener, router: &Router, limits: Limits, stop: &C
             let _ = tokio::time::timeout(limits.lifetime, connection).await;
         });
     }
-    // Other connections are closed: an incomplete request must not delay a reload.
-    let _ = tokio::time::timeout(limits.drain, graceful.shutdown()).await;
+    // No new connection is accepted, and the state behind the router is dropped with the last connection.
+    drop((listener, router));
+    if tokio::time::timeout(limits.drain, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some clients did not finish in time: their connections are closed");
+    }
     connections.shutdown().await;
 }
 
@@ -100,7 +107,11 @@ async fn serve(listener: &TcpListener, router: &Router, limits: Limits, stop: &C
 async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let place = Arc::clone(places).acquire_owned().await.ok()?;
     match listener.accept().await {
-        Ok((stream, _)) => Some((stream, place)),
+        Ok((stream, _)) => {
+            // Responses are written whole; waiting for more to send only delays them.
+            let _ = stream.set_nodelay(true);
+            Some((stream, place))
+        }
         Err(error) => {
             tracing::warn!(%error, "cannot accept a connection");
             // Probably out of file descriptors: without a pause this would be a busy loop.
@@ -131,7 +142,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
         let (router, stopped) = (Router::new().route("/healthz", get(|| async { "ok" })), stop.clone());
-        let task = tokio::spawn(async move { serve(&listener, &router, limits, &stopped).await });
+        let task = tokio::spawn(async move { serve(listener, router, limits, stopped.cancelled()).await });
         Served { address, stop, task }
     }
 

@@ -3,7 +3,7 @@
 use taglog_proto::name::Digest;
 
 use super::LogEvaluation;
-use taglog_log_client::printable;
+use taglog_base::text::one_line;
 use taglog_policy::{Evaluation, Verdict};
 
 /// The most severe of the logs' evaluations; of equally severe ones, the first. A log in which the image is not logged
@@ -16,7 +16,7 @@ pub(super) fn combine(logs: &[LogEvaluation]) -> Evaluation {
     if logs.len() == 1 {
         return evaluation;
     }
-    let reason = format!("{}: {}", printable(&decisive.log), evaluation.reason);
+    let reason = format!("{}: {}", one_line(&decisive.log), evaluation.reason);
     Evaluation { reason, ..evaluation }
 }
 

@@ -42,7 +42,7 @@ pub use log_source::Documents;
 pub use options::VerificationOptions;
 pub use verifier::{Verifier, VerifyError};
 
-use taglog_image_sources::{LeftOut, Place};
+use taglog_base::place::{LeftOut, Place};
 use taglog_log_client::lookup::LogLookup;
 use taglog_policy::{Demands, Evaluation, Ignore, Verdict};
 

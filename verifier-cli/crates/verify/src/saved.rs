@@ -26,9 +26,9 @@ use super::{
     log_source::{LogSource, Recorder},
     options::{EvaluationTime, VerificationOptions},
 };
+use taglog_base::text::one_line;
 use taglog_log_client::{
     lookup::{LogLookup, SavedProofError, SavedProofFault, verify_saved},
-    printable,
     trust::{InsufficientTrust, Trust},
 };
 use taglog_policy::AmbiguousUntil;
@@ -189,7 +189,7 @@ impl Attachments {
     fn parse(line: &str) -> Result<Attachments, String> {
         let json: AttachmentsJson = serde_json::from_str(line).map_err(|error| error.to_string())?;
         if json.kind != ATTACHMENTS_TYPE {
-            return Err(format!("type {:?} is not supported", printable(&json.kind)));
+            return Err(format!("type {:?} is not supported", one_line(&json.kind)));
         }
         let asked = json.asked.iter().map(|image| Image::parse(image).map_err(|error| error.to_string()));
         let documents = json.documents.iter().map(|document| {

@@ -12,6 +12,7 @@ use crate::commands::{
     running::{LogFormat, notify, start_logging, stop_on_signals},
 };
 use taglog_audit::Auditor;
+use taglog_base::text::whole_line;
 use taglog_cosigner::{
     audit::{AuditGate, Source, follow},
     config::Config,
@@ -116,7 +117,7 @@ fn announce(cosigner: &Cosigner, listener: &Listener) -> std::io::Result<()> {
     let address = listener.address()?;
     let mut out = std::io::stdout().lock();
     for key in cosigner.keys() {
-        writeln!(out, "cosigner: {key} at http://{address}")?;
+        writeln!(out, "{}", whole_line(&format!("cosigner: {key} at http://{address}")))?;
     }
     out.flush()
 }

@@ -4,6 +4,7 @@ use super::{
     item::{Item, Level},
     totals::Totals,
 };
+use taglog_base::text::whole_line;
 use taglog_image_sources::Place;
 
 /// One command a line, and the totals. `quiet` leaves out warnings.
@@ -45,7 +46,5 @@ fn data(text: &str) -> String {
 
 /// Escapes the value of a property, in which colons and commas are special too.
 fn property(text: &str) -> String {
-    let text: String =
-        text.chars().map(|c| if c.is_control() && !matches!(c, '\r' | '\n') { '?' } else { c }).collect();
-    data(&text).replace(':', "%3A").replace(',', "%2C")
+    whole_line(&data(text)).replace(':', "%3A").replace(',', "%2C")
 }

@@ -3,6 +3,7 @@
 use taglog_proto::name::Digest;
 
 use super::rules;
+use taglog_base::text::whole_line;
 use taglog_image_sources::{LeftOut, Place};
 
 /// The level of an item.
@@ -80,14 +81,7 @@ impl Item {
     }
 }
 
-/// The text on one line. Control characters, bidirectional controls, and characters that XML 1.0 does not allow become `?`,
-/// line ends become spaces.
+/// The text on one line, safe to show and valid in XML 1.0; line ends become spaces.
 pub fn clean(text: &str) -> String {
-    let clean = |c: char| match c {
-        '\n' | '\t' => ' ',
-        c if c.is_control() => '?',
-        '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{fffe}' | '\u{ffff}' => '?',
-        c => c,
-    };
-    text.trim().chars().map(clean).collect()
+    whole_line(&text.trim().replace(['\n', '\t'], " "))
 }

@@ -21,18 +21,19 @@ mod totals;
 
 use std::{
     fs,
-    io::{self, IsTerminal as _, Write as _},
+    io::{self, Write as _},
     path::{Path, PathBuf},
     str::FromStr,
 };
 
 use clap::{Args, ValueEnum as _};
 pub use item::{Item, Level};
+use taglog_base::text::for_terminal;
 use taglog_proto::time::Timestamp;
 use totals::Totals;
 
 use super::{
-    context::{Failure, Report, ReportFormat, exit, exit_code},
+    context::{Failure, Report, ReportFormat, exit, exit_code, wants_styles},
     session::now,
 };
 use taglog_verify::Verification;
@@ -94,7 +95,10 @@ struct RenderOptions {
 pub fn report(options: &OutputOptions, verification: &Verification) -> Result<Report, Failure> {
     let (items, now) = (items::items(verification), now());
     for FileReport { format, path } in &options.reports.files {
-        let text = render(verification, &items, &RenderOptions { format: *format, quiet: false, colour: false, now })?;
+        let mut text = render(verification, &items, &RenderOptions { format: *format, quiet: false, colour: false, now })?;
+        if matches!(format, ReportFormat::Text | ReportFormat::Github) {
+            text = for_terminal(&text, false);
+        }
         write(path, &text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
     }
     let exit = exit_code(verification.conclusion());
@@ -102,7 +106,7 @@ pub fn report(options: &OutputOptions, verification: &Verification) -> Result<Re
         let output = if exit == exit::OK { digests(verification) } else { String::new() };
         return Ok(Report { output, notes: failure_lines(&items), exit });
     }
-    let text = RenderOptions { format: options.format, quiet: options.reports.quiet, colour: wants_colour(), now };
+    let text = RenderOptions { format: options.format, quiet: options.reports.quiet, colour: wants_styles(&io::stdout()), now };
     let output = render(verification, &items, &text)?;
     Ok(Report { output, notes: notes(options.format, verification, &items), exit })
 }
@@ -128,12 +132,6 @@ fn render(verification: &Verification, items: &[Item], options: &RenderOptions) 
         ReportFormat::Json => json::render(verification, items, options.now),
         _ => table::render(verification, items, options),
     }))
-}
-
-/// Colour on a terminal only, subject to NO_COLOR, CLICOLOR and TERM.
-fn wants_colour() -> bool {
-    let stdout = io::stdout();
-    stdout.is_terminal() && anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never
 }
 
 fn digests(verification: &Verification) -> String {

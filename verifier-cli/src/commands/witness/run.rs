@@ -22,6 +22,7 @@ use crate::commands::{
     context::{Failure, Global, Report, exit},
     running::{LogFormat, notify, start_logging},
 };
+use taglog_base::text::whole_line;
 use taglog_service::listener::Listener;
 use taglog_witness::agent::{Agent, AgentError, AgentSetup};
 
@@ -173,7 +174,7 @@ fn announce(witness: &str, agent: &Agent, listener: Option<&Listener>, progress:
     let address = listener.map(Listener::address).transpose()?;
     progress.suspend(|| {
         let mut out = std::io::stdout().lock();
-        writeln!(out, "watching {tags} tags in {repositories} repositories as {witness}")?;
+        writeln!(out, "watching {tags} tags in {repositories} repositories as {}", whole_line(witness))?;
         if let Some(address) = address {
             writeln!(out, "listening on http://{address}")?;
         }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use atom_syndication::{Category, Content, Entry, Feed as Atom, FixedDateTime, Generator, Person, Text};
+use taglog_base::text::lines;
 use tempfile::NamedTempFile;
 
 use super::SinkError;
@@ -73,13 +74,13 @@ impl Feed {
 fn entry(numbered: &Numbered) -> Entry {
     let alert = &numbered.alert;
     Entry {
-        title: Text::plain(clean(&alert.message)),
+        title: Text::plain(lines(&alert.message)),
         id: format!("urn:taglog:alert:{}", alert.id),
         updated: time(&alert.time),
         published: Some(time(&alert.time)),
         categories: vec![Category { term: alert.kind.as_str().to_owned(), ..Category::default() }],
         content: Some(Content {
-            value: Some(clean(&format!("{:#}", numbered.to_json()))),
+            value: Some(lines(&format!("{:#}", numbered.to_json()))),
             content_type: Some("text".to_owned()),
             ..Content::default()
         }),
@@ -90,11 +91,6 @@ fn entry(numbered: &Numbered) -> Entry {
 /// Times of alerts are always spelled in a way that this reads.
 fn time(text: &str) -> FixedDateTime {
     FixedDateTime::from_str(text).unwrap_or_default()
-}
-
-/// XML has no way to say most control characters.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() && c != '\n' { '?' } else { c }).collect()
 }
 
 /// A web server runs as somebody else.

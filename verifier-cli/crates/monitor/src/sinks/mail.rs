@@ -11,7 +11,7 @@ use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use super::SinkError;
 use crate::alert::Numbered;
-use taglog_log_client::printable;
+use taglog_base::text::{line_within, one_line, whole_line};
 
 /// How long the program may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
@@ -60,7 +60,7 @@ impl Mail {
         let (written, output) = tokio::join!(write, child.wait_with_output());
         let output = output.map_err(|error| error.to_string())?;
         if !output.status.success() {
-            let said = printable(&String::from_utf8_lossy(&output.stderr));
+            let said = one_line(&String::from_utf8_lossy(&output.stderr));
             return Err(format!("it ended with {}: {said}", output.status));
         }
         written.map_err(|error| format!("it did not take the message: {error}"))
@@ -107,14 +107,14 @@ impl header::Header for AutoSubmitted {
 
 fn subject(first: &Numbered, count: usize) -> String {
     let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
-    let message: String = printable(&first.alert.message).chars().take(LONGEST_SUBJECT).collect();
+    let message = line_within(&first.alert.message, LONGEST_SUBJECT);
     format!("[taglog] {}: {message}{more}", first.alert.kind)
 }
 
 fn body(alerts: &[Numbered]) -> String {
     let mut body = String::new();
     for Numbered { alert, .. } in alerts {
-        body.push_str(&format!("{}\n\n", printable_whole(&alert.message)));
+        body.push_str(&format!("{}\n\n", whole_line(&alert.message)));
         let fields = [
             ("kind", Some(alert.kind.to_string())),
             ("state", Some(alert.state.as_str().to_owned())),
@@ -132,17 +132,12 @@ fn body(alerts: &[Numbered]) -> String {
         ];
         for (name, value) in fields {
             if let Some(value) = value {
-                body.push_str(&format!("  {name:9} {}\n", printable_whole(&value)));
+                body.push_str(&format!("  {name:9} {}\n", whole_line(&value)));
             }
         }
         body.push('\n');
     }
     body
-}
-
-/// Without control characters and line ends, but in full.
-fn printable_whole(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -213,7 +208,7 @@ mod tests {
         let mut mail = sendmail(&home);
         std::fs::write(home.path().join("fail"), "").unwrap();
         let error = mail.send(&[alert(1)]).await.unwrap_err();
-        assert!(error.reason().contains("no [31mqueue") && error.reason().contains("75"), "{error:?}");
+        assert!(error.reason().contains(r"no \u001b[31mqueue") && error.reason().contains("75"), "{error:?}");
         mail.command = vec![home.path().join("absent").display().to_string()];
         assert!(matches!(mail.send(&[alert(1)]).await, Err(SinkError::Unavailable(why)) if why.contains("absent")));
     }

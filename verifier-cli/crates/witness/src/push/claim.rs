@@ -9,7 +9,7 @@ use serde::{
 use taglog_proto::name::{Reference, Repository, Tag};
 
 use super::source::PollRequest;
-use taglog_log_client::printable;
+use taglog_base::text::one_line;
 
 /// A changed repository or tag according to a notification; its names are not checked yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,8 +55,7 @@ pub(super) struct MalformedPush(pub(super) String);
 
 /// Parses JSON; `what` names the expected format in the error.
 pub(super) fn parse<T: DeserializeOwned>(what: &str, body: &[u8]) -> Result<T, MalformedPush> {
-    serde_json::from_slice(body)
-        .map_err(|error| MalformedPush(format!("not {what}: {}", printable(&error.to_string()))))
+    serde_json::from_slice(body).map_err(|error| MalformedPush(format!("not {what}: {}", one_line(&error.to_string()))))
 }
 
 /// A list of at most `N` items. A longer one is refused while it is parsed, since a few bytes of JSON can need a hundred
