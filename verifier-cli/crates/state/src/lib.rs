@@ -24,15 +24,16 @@ pub use error::{FailureKind, OpenError};
 /// - [`IntegrityCheck::Full`] where a row that is not found does harm that cannot be undone, and the file is small: the
 ///   cosigner, which would cosign a second history.
 /// - [`IntegrityCheck::Quick`] by default. It finds damaged pages and rows, in a time that grows with the file; what it
-///   leaves out, that indexes agree with their tables, costs several times as much.
+///   leaves out, whether the entries of indexes agree with their rows, costs several times as much.
 /// - [`IntegrityCheck::ByContent`] where the file grows with the log without bound, so that even a quick check would read
-///   gigabytes before each short audit: the auditor, which compares what it loads with roots that the log has signed, a
-///   check that no damage passes, and can audit the log again from its first entry.
+///   gigabytes before each short audit: the auditor. It compares the tag index that it loads with the root in the log's last
+///   seal, which no damage to the index passes; damage elsewhere shows where it is read; and all of it can be made again
+///   from the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IntegrityCheck {
-    /// SQLite's `integrity_check`: pages, rows, and every index against its table.
+    /// SQLite's `integrity_check`: as `quick_check`, and every entry of an index against its row.
     Full,
-    /// SQLite's `quick_check`: pages and rows.
+    /// SQLite's `quick_check`: pages, rows, and the numbers of entries in indexes.
     Quick,
     /// None by SQLite: the store verifies what it loads.
     ByContent,
@@ -68,7 +69,8 @@ pub struct StateFile {
 }
 
 impl StateFile {
-    /// Opens the file for reading and writing, and makes it with its tables if there is none.
+    /// Opens the file for reading and writing, and makes it with its tables if there is none. Who may make one holds the
+    /// lock on its directory: of two that do so at the same moment, one may be told that the file is locked.
     pub fn open(&self, path: &Path) -> Result<Connection, OpenError> {
         self.open_or_create(path, |_| Ok(()))
     }

@@ -16,7 +16,7 @@ pub(super) const LOCK: LockFile =
 const STATE: StateFile = StateFile {
     version: 1,
     tables: TABLES,
-    // What is loaded is compared with the last seal: its size, and the root of the tag index.
+    // The auditor compares what it loads with the last seal: the size, and the root of the tag index.
     integrity: IntegrityCheck::ByContent,
     // How long another process's search may hold up a write.
     busy: Duration::from_secs(10),
