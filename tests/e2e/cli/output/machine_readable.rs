@@ -202,7 +202,7 @@ fn reports_go_to_files_in_the_same_run() {
     let image = pinned(FINE, "fine");
     for (report, words) in [
         ("json", "FORMAT=FILE"),
-        ("xml=r.xml", "xml is no format"),
+        ("xml=r.xml", "unknown format xml"),
         ("json=", "no name"),
         ("json=no/such/directory/r.json", "no/such/directory/r.json"),
     ] {

@@ -57,7 +57,7 @@ pub static RULES: [ReportRule; 19] = [
         "new",
         "Not vouched for yet",
         "The digest was first seen very recently, or by too few witnesses: a fresh tag cannot have a history.",
-        "Wait until the digest is old enough, or use an older release.",
+        "Wait until enough witnesses have known the digest for long enough, or use an older release.",
         "4.0",
     ),
     rule(
