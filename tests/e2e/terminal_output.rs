@@ -16,8 +16,8 @@ use std::{
 use serde_json::{Value, json};
 use taglog_proto::name::Digest;
 use taglog_tests::{
-    Data, Server, Witness, binary,
-    hostile_registry::{Canned, HostileRegistry, Manner},
+    DataDirectory, Server, Witness, binary,
+    hostile_registry::{FixedResponse, HostileRegistry, ManifestResponse},
     witness::now,
 };
 use tempfile::TempDir;
@@ -327,11 +327,11 @@ impl Scene {
             vec![HOSTILE.to_owned(), QUIET.to_owned(), format!("{APP}@{QUIET}"), format!("{APP}@{digest}")];
         images.extend(self.outsiders.iter().map(|registry| format!("{}/team/app:1", registry.host())));
         let manners = [
-            ("page", Manner::Answers(Canned::page(200))),
-            ("claims", Manner::Answers(Canned::status(200).header("docker-content-digest", "sha256:nonsense"))),
+            ("page", ManifestResponse::Answers(FixedResponse::page(200))),
+            ("claims", ManifestResponse::Answers(FixedResponse::status(200).header("docker-content-digest", "sha256:nonsense"))),
             (
                 "media-type",
-                Manner::Serves(json!({ "mediaType": HOSTILE, "schemaVersion": 2 }).to_string().into_bytes()),
+                ManifestResponse::Serves(json!({ "mediaType": HOSTILE, "schemaVersion": 2 }).to_string().into_bytes()),
             ),
         ];
         images.extend(manners.map(|(tag, manner)| self.registry.set(&format!("team/app:{tag}"), manner)));
@@ -528,7 +528,7 @@ fn no_command_of_taglog_server_writes_a_forbidden_character() {
 fn no_cosigner_makes_the_server_write_a_forbidden_character() {
     let mut shown = 0;
     for outside in outsiders() {
-        let data = Data::with(&[&Witness::new(1)], "policy = \"policy\"");
+        let data = DataDirectory::with(&[&Witness::new(1)], "policy = \"policy\"");
         data.write_policy(&policy(&outside));
         let ran = run(data.run_command().env("RUST_LOG", "debug,hyper=warn,hyper_util=warn"));
         ran.check(&outside.url);

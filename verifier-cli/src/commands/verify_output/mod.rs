@@ -95,7 +95,8 @@ struct RenderOptions {
 pub fn report(options: &OutputOptions, verification: &Verification) -> Result<Report, Failure> {
     let (items, now) = (items::items(verification), now());
     for FileReport { format, path } in &options.reports.files {
-        let mut text = render(verification, &items, &RenderOptions { format: *format, quiet: false, colour: false, now })?;
+        let mut text =
+            render(verification, &items, &RenderOptions { format: *format, quiet: false, colour: false, now })?;
         if matches!(format, ReportFormat::Text | ReportFormat::Github) {
             text = for_terminal(&text, false);
         }
@@ -106,7 +107,12 @@ pub fn report(options: &OutputOptions, verification: &Verification) -> Result<Re
         let output = if exit == exit::OK { digests(verification) } else { String::new() };
         return Ok(Report { output, notes: failure_lines(&items), exit });
     }
-    let text = RenderOptions { format: options.format, quiet: options.reports.quiet, colour: wants_styles(&io::stdout()), now };
+    let text = RenderOptions {
+        format: options.format,
+        quiet: options.reports.quiet,
+        colour: wants_styles(&io::stdout()),
+        now,
+    };
     let output = render(verification, &items, &text)?;
     Ok(Report { output, notes: notes(options.format, verification, &items), exit })
 }
