@@ -1,6 +1,6 @@
 //! The commands of `taglog` that a user or a CI job runs: `init`, `observe`, `verify`, `history`, `inspect`, `pin`,
-//! `policy`,
-//! `approve`.
+//! `policy`, `approve`;
+//! and what any command may write to a terminal.
 
 // A test fails where it unwraps.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -15,6 +15,7 @@ mod output;
 mod pin;
 mod policy;
 mod rebuilt_images;
+mod terminal_output;
 mod trust_and_memory;
 mod verdicts;
 mod verify;

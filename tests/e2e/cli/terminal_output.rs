@@ -1,9 +1,6 @@
 //! Whatever files, arguments, logs, registries and cosigners say: no command writes a character as text that steers a
 //! terminal, hides, or reorders what people read.
 
-// A test fails where it unwraps.
-#![allow(clippy::unwrap_used, clippy::expect_used)]
-
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::File,
@@ -328,7 +325,12 @@ impl Scene {
         images.extend(self.outsiders.iter().map(|registry| format!("{}/team/app:1", registry.host())));
         let manners = [
             ("page", ManifestResponse::Answers(FixedResponse::page(200))),
-            ("claims", ManifestResponse::Answers(FixedResponse::status(200).header("docker-content-digest", "sha256:nonsense"))),
+            (
+                "claims",
+                ManifestResponse::Answers(
+                    FixedResponse::status(200).header("docker-content-digest", "sha256:nonsense"),
+                ),
+            ),
             (
                 "media-type",
                 ManifestResponse::Serves(json!({ "mediaType": HOSTILE, "schemaVersion": 2 }).to_string().into_bytes()),
