@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use rusqlite::Connection;
 use taglog_state::{IntegrityCheck, StateFile};
 
-use super::error::LedgerError;
+use super::error::AlertStoreError;
 
 const STATE: StateFile = StateFile {
     version: 1,
@@ -84,16 +84,16 @@ CREATE TABLE condition (
 ";
 
 /// Opens the file, making it if it is not there.
-pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
+pub(super) fn open(path: &Path) -> Result<Connection, AlertStoreError> {
     with_settings(STATE.open(path)?)
 }
 
 /// A further connection to a file that [`open`] has opened.
-pub(super) fn connect(path: &Path) -> Result<Connection, LedgerError> {
+pub(super) fn connect(path: &Path) -> Result<Connection, AlertStoreError> {
     with_settings(STATE.connect(path)?)
 }
 
-fn with_settings(connection: Connection) -> Result<Connection, LedgerError> {
+fn with_settings(connection: Connection) -> Result<Connection, AlertStoreError> {
     connection.pragma_update(None, "journal_size_limit", WAL_LIMIT)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
