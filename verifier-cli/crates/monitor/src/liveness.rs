@@ -295,7 +295,7 @@ mod tests {
         let mut scene = Scene::new();
         let old = PollResult { fresh: Some(at(0)), ..well(5 * HOUR, 10) };
         assert_eq!(scene.poll(&old).len(), 1);
-        // What is remembered is in the ledger alone.
+        // All state is in the alert store.
         scene.liveness = Liveness::new(&scene.liveness.log.clone(), scene.liveness.delays);
         assert!(scene.poll(&PollResult { now: at(5 * HOUR + 1), ..old }).is_empty());
     }

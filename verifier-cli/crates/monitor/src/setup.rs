@@ -35,10 +35,9 @@ pub enum MonitorError {
     Sink { name: String, why: String },
     #[error(transparent)]
     Auditor(#[from] AuditorError),
-    /// The ledger.
     #[error(transparent)]
     AlertStore(#[from] AlertStoreError),
-    /// The ledger does not fit the auditor's state.
+    /// The alert store does not match the auditor's state.
     #[error(transparent)]
     Tracker(#[from] TrackerError),
     #[error(transparent)]

@@ -1,4 +1,4 @@
-//! The ledger's file: its tables, and how it is opened.
+//! The database file of the alert store: its tables, and how it is opened.
 
 use std::{path::Path, time::Duration};
 
@@ -19,7 +19,7 @@ const STATE: StateFile = StateFile {
 const WAL_LIMIT: i64 = 16 << 20;
 
 const TABLES: &str = "
--- Whose ledger this is, and how far it has come.
+-- The log that is monitored, and the processed size.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
 -- Alerts in the order in which they were raised. Numbers are never used again.
