@@ -23,7 +23,7 @@ use taglog_proto::{
 };
 
 use super::{
-    MAX_SUBMITTED_ENTRIES,
+    limits::MAX_SUBMITTED_ENTRIES,
     problem::{Problem, body_problem, query_problem},
     state::AppState,
 };

@@ -7,24 +7,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
-use taglog_proto::tag_proof::MAX_IMAGES;
 
-use super::{MAX_MANIFEST, MAX_SUBMISSION, MAX_SUBMITTED_ENTRIES, problem::Problem, state::AppState};
-use crate::{config::Config, publisher::status};
-
-/// The limits that clients have to keep, as `GET log` shows them.
-pub fn limits_json(config: &Config) -> serde_json::Value {
-    json!({
-        "batchIntervalMs": config.batch_interval_ms,
-        "submissionBytes": MAX_SUBMISSION,
-        "submissionEntries": MAX_SUBMITTED_ENTRIES,
-        "manifestBytes": MAX_MANIFEST,
-        "lookupImages": MAX_IMAGES,
-        "entriesPerSecond": config.quota.entries_per_second,
-        "newTagsPerHour": config.quota.new_tags_per_hour,
-        "sightingsPerTagPerHour": config.quota.sightings_per_tag_per_hour,
-    })
-}
+use super::{problem::Problem, state::AppState};
+use crate::publisher::status;
 
 /// `GET /api/v1/log`: origin, keys, roster, cosigners, limits and versions.
 pub async fn log(State(state): State<AppState>) -> Result<Response, Problem> {

@@ -3,6 +3,7 @@
 mod cache;
 mod candidate;
 mod entries;
+mod limits;
 mod listener;
 mod listings;
 mod log_info;
@@ -33,16 +34,9 @@ pub use metrics::install as install_metrics;
 pub use state::{AppState, PublisherState};
 pub use submission_queue::SubmissionQueue;
 
+use limits::{MAX_LOOKUP_BODY, MAX_MANIFEST, MAX_SUBMISSION};
 use problem::Problem;
 
-/// The most bytes of a submission: about 20,000 observations.
-const MAX_SUBMISSION: usize = 8 << 20;
-/// The most entries of a submission.
-const MAX_SUBMITTED_ENTRIES: usize = 16_384;
-/// The most bytes of a raw manifest, as registries limit them.
-const MAX_MANIFEST: usize = 4 << 20;
-/// The most bytes of the body of a look-up.
-const MAX_LOOKUP_BODY: usize = 512 << 10;
 /// How long a client may take to send the next part of a body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(15);
 

@@ -6,7 +6,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use taglog_proto::note::VerifierKey;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use super::{log_info::limits_json, problem::Problem, submission_queue::SubmissionQueue};
+use super::{limits::limits_json, problem::Problem, submission_queue::SubmissionQueue};
 use crate::{
     config::Config,
     keys::LogKeys,
