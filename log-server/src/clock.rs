@@ -1,54 +1,54 @@
-//! What time a seal says, and when the log refuses to say any.
+//! The time of seals, and the check that refuses to seal when the system clock is wrong.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use taglog_proto::time::Timestamp;
 use thiserror::Error;
 
-/// How far the clock may run ahead of the last seal plus the time that has passed.
+/// How far the system clock may be ahead of the reference time plus the time that has passed since.
 const TOLERANCE: Duration = Duration::from_secs(3600);
 
-/// The clock cannot be right: sealing would date the log into the future for ever.
+/// The system clock is wrong: a seal would date the log into the future, and could never be taken back.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 #[error(
-    "the clock says {now}, over an hour ahead of the last seal or cosignature ({last}) plus the time that has passed; \
-     set the clock right, or start with --accept-clock if it is"
+    "the system clock shows {now}, more than an hour ahead of the last seal or cosignature ({last}) plus the time that \
+     has passed; a seal with a future date could never be taken back; correct the clock, or start with --accept-clock \
+     if it is correct"
 )]
 pub struct ClockError {
-    /// What the clock says.
     pub now: Timestamp,
     /// The time of the last seal, or of the newest cosignature.
     pub last: Timestamp,
 }
 
-/// Guards the times of seals. One seal dated 2099 could never be taken back.
+/// Determines the times of seals.
 #[derive(Debug)]
 pub struct Clock {
-    /// A time that is known to have been right, and when by a clock that cannot jump: the last
-    /// seal's, or before the first one the newest cosignature's.
-    known: Option<(Timestamp, Instant)>,
+    /// A correct time, with the monotonic instant at which it was correct: that of the last seal, or before the first
+    /// seal of this process that of the newest cosignature.
+    reference: Option<(Timestamp, Instant)>,
+    /// When this process made its last seal.
     sealed: Option<Instant>,
-    accept: bool,
+    accept_any_time: bool,
 }
 
 impl Clock {
-    /// The clock of a process that has not sealed yet. `cosigned` is the time of the newest
-    /// cosignature, made just now; without one nothing says how much time has passed since the last
-    /// seal, and the first seal takes the system's word.
-    pub fn new(accept: bool, cosigned: Option<Timestamp>) -> Clock {
-        Clock { known: cosigned.map(|time| (time, Instant::now())), sealed: None, accept }
+    /// The clock of a process that has not sealed yet. `cosigned` is the time of the newest cosignature, made just now.
+    /// Without it there is no reference time, and the first seal uses the system clock without a check.
+    pub fn new(accept_any_time: bool, cosigned: Option<Timestamp>) -> Clock {
+        Clock { reference: cosigned.map(|time| (time, Instant::now())), sealed: None, accept_any_time }
     }
 
-    /// The time for a seal that is made now: never before `previous`, the last seal's time.
+    /// The time for a seal that is made now, never before `previous`, the time of the last seal.
     ///
     /// # Errors
-    /// [`ClockError`] when the system's clock has jumped ahead.
+    /// The system clock has jumped ahead.
     pub fn seal_time(&self, previous: Option<Timestamp>) -> Result<Timestamp, ClockError> {
         self.check(Timestamp::from_system_time(SystemTime::now()), Instant::now(), previous)
     }
 
     fn check(&self, now: Timestamp, instant: Instant, previous: Option<Timestamp>) -> Result<Timestamp, ClockError> {
-        if let (Some((last, made)), false) = (self.known, self.accept) {
+        if let (Some((last, made)), false) = (self.reference, self.accept_any_time) {
             let passed = instant.saturating_duration_since(made) + TOLERANCE;
             if now.unix() > last.unix().saturating_add_unsigned(passed.as_secs()) {
                 return Err(ClockError { now, last });
@@ -57,13 +57,13 @@ impl Clock {
         Ok(previous.map_or(now, |previous| previous.max(now)))
     }
 
-    /// Remembers that a seal with this time was made now.
-    pub fn sealed(&mut self, time: Timestamp) {
+    /// Records that a seal with this time was made now.
+    pub fn record_seal(&mut self, time: Timestamp) {
         let now = Instant::now();
-        (self.known, self.sealed) = (Some((time, now)), Some(now));
+        (self.reference, self.sealed) = (Some((time, now)), Some(now));
     }
 
-    /// How long ago this process made its last seal.
+    /// The time since this process made its last seal; `None` if it has not made any.
     pub fn since_last_seal(&self) -> Option<Duration> {
         self.sealed.map(|made| made.elapsed())
     }
@@ -78,13 +78,13 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_jumps_ahead_is_refused() {
+    fn a_clock_that_jumped_ahead_is_rejected() {
         let start = Instant::now();
-        let mut clock = Clock { known: Some((time(1000), start)), sealed: Some(start), accept: false };
+        let mut clock = Clock { reference: Some((time(1000), start)), sealed: Some(start), accept_any_time: false };
         let later = start + Duration::from_secs(50);
         assert_eq!(clock.check(time(1000 + 50 + 3600), later, Some(time(1000))), Ok(time(4650)));
         assert!(clock.check(time(1000 + 50 + 3601), later, Some(time(1000))).is_err());
-        clock.accept = true;
+        clock.accept_any_time = true;
         assert!(clock.check(time(9_000_000), later, Some(time(1000))).is_ok());
     }
 
@@ -94,8 +94,9 @@ mod tests {
         assert_eq!(clock.check(time(10), Instant::now(), Some(time(20))), Ok(time(20)));
         assert_eq!(clock.check(time(30), Instant::now(), Some(time(20))), Ok(time(30)));
     }
+
     #[test]
-    fn after_a_restart_the_newest_cosignature_says_what_time_it_is() {
+    fn after_a_restart_the_newest_cosignature_is_the_reference_time() {
         let clock = Clock::new(false, Some(time(1000)));
         let now = Instant::now();
         assert!(clock.check(time(1000 + 3601 + 60), now, Some(time(500))).is_err());

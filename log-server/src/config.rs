@@ -13,40 +13,24 @@ use taglog_proto::{
 };
 use thiserror::Error;
 
-/// Why a configuration was refused.
+/// Why a configuration is not valid.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    /// The file is not there or cannot be read.
-    #[error("cannot read {path}: {error}; 'taglog-server init' makes a data directory")]
-    Read {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// The file is no TOML of this shape.
+    #[error("cannot read {path}: {error}; 'taglog-server init' creates a data directory")]
+    Read { path: PathBuf, error: std::io::Error },
     #[error("{path}: {error}")]
-    Toml {
-        /// The file.
-        path: PathBuf,
-        /// Where and what.
-        error: Box<toml::de::Error>,
-    },
-    /// A witness's key that is refused.
+    Toml { path: PathBuf, error: Box<toml::de::Error> },
+    /// A malformed vkey.
     #[error("witnesses: {0}")]
     Witness(NoteError),
-    /// One public key under two names.
-    #[error("witnesses {0} and {1} have the same public key: two names would count as two voices")]
+    #[error(
+        "witnesses {0} and {1} have the same public key; one key under two names would count as two witnesses; remove \
+         one of them"
+    )]
     SameKey(String, String),
-    /// A policy file that is refused.
-    #[error("the policy file {path}: {why}")]
-    Policy {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
-    /// A value out of its range.
+    #[error("the policy file {path} is not valid: {why}")]
+    Policy { path: PathBuf, why: String },
+    /// A key whose value is out of range, and the range.
     #[error("{0}: want {1}")]
     Range(&'static str, &'static str),
 }
@@ -55,13 +39,12 @@ pub enum ConfigError {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
-    /// Where to listen.
     pub listen: SocketAddr,
     /// How long a batch collects entries, in milliseconds.
     pub batch_interval_ms: u64,
     /// The most entries in one batch.
     pub max_batch: usize,
-    /// Entries that may wait for their batch; more are refused with 429.
+    /// The capacity of the submission queue, in entries; more are rejected with 429.
     pub max_queue: usize,
     /// Connections served at once.
     pub max_connections: usize,
@@ -72,21 +55,20 @@ pub struct Config {
     pub policy: Option<PathBuf>,
     /// How long a cosigner may take to answer, in milliseconds.
     pub cosign_timeout_ms: u64,
-    /// How often cosigners are asked again while nothing new is committed, in seconds.
+    /// How often new cosignatures are requested while nothing new is committed, in seconds.
     pub cosign_interval: u64,
-    /// Limits that go into the roster.
+    /// Limits that are written into the roster.
     pub limits: LimitsConfig,
-    /// What one witness may submit.
     pub quota: QuotaConfig,
 }
 
-/// Limits in seconds, as they stand in the roster.
+/// The limits of the roster, in seconds.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
-    /// How far `observed` may lie after the closing seal.
+    /// How far `observed` may be after the seal that closes the batch.
     pub future: u64,
-    /// How far `observed` may lie before the previous seal.
+    /// How far `observed` may be before the previous seal.
     pub past: u64,
     /// After how long without entries a seal alone is written.
     pub quiet: u64,
@@ -136,18 +118,12 @@ impl Default for QuotaConfig {
 
 impl Config {
     /// Reads the file.
-    ///
-    /// # Errors
-    /// [`ConfigError::Read`], [`ConfigError::Toml`].
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
         toml::from_str(&text).map_err(|error| ConfigError::Toml { path: path.to_owned(), error: Box::new(error) })
     }
 
     /// Checks ranges.
-    ///
-    /// # Errors
-    /// [`ConfigError::Range`].
     pub fn check(&self) -> Result<(), ConfigError> {
         let quota = &self.quota;
         let positive =
@@ -170,10 +146,7 @@ impl Config {
         }
     }
 
-    /// The witnesses' keys.
-    ///
-    /// # Errors
-    /// [`ConfigError::Witness`], [`ConfigError::SameKey`].
+    /// Parses the keys of the witnesses.
     pub fn witness_keys(&self) -> Result<Vec<VerifierKey>, ConfigError> {
         let parse = |vkey: &String| vkey.parse::<VerifierKey>().map_err(ConfigError::Witness);
         let keys: Vec<VerifierKey> = self.witnesses.iter().map(parse).collect::<Result<_, _>>()?;
@@ -185,33 +158,29 @@ impl Config {
         Ok(keys)
     }
 
-    /// The limits as the roster holds them.
     pub fn limits(&self) -> Limits {
         let LimitsConfig { future, past, quiet } = self.limits;
         Limits { future, past, quiet }
     }
 
-    /// How long a batch collects entries.
     pub fn batch_interval(&self) -> Duration {
         Duration::from_millis(self.batch_interval_ms)
     }
 
-    /// How long a cosigner may take to answer.
     pub fn cosign_timeout(&self) -> Duration {
         Duration::from_millis(self.cosign_timeout_ms)
     }
 
-    /// How often cosigners are asked again while nothing new is committed.
     pub fn cosign_interval(&self) -> Duration {
         Duration::from_secs(self.cosign_interval)
     }
 }
 
-/// The file that `taglog-server init` writes: every key, commented out at its default.
-pub const COMMENTED: &str = r#"# taglog-server configuration. Every key has a default, shown here.
+/// The file that `taglog-server init` writes: every key, commented out, with its default.
+pub const TEMPLATE: &str = r#"# taglog-server configuration. Every key has a default, shown here.
 # Flags and environment variables override it: see 'taglog-server run --help'.
 
-# Where to listen. Put a TLS proxy in front to serve the world.
+# The address to listen on. Put a TLS proxy in front for public access.
 #listen = "127.0.0.1:8520"
 
 # The vkeys of the witnesses whose observations are accepted, as 'taglog keygen' prints them.
@@ -221,7 +190,7 @@ pub const COMMENTED: &str = r#"# taglog-server configuration. Every key has a de
 # How long a batch collects entries, in milliseconds. Each batch ends in a seal and a checkpoint.
 #batch-interval-ms = 1000
 
-# The most entries in one batch, and waiting for one; beyond that, clients get 429.
+# The most entries in one batch, and in the submission queue; beyond that, clients get 429.
 #max-batch = 16384
 #max-queue = 131072
 
@@ -238,21 +207,21 @@ pub const COMMENTED: &str = r#"# taglog-server configuration. Every key has a de
 # Without a policy, every checkpoint is published as soon as it is committed.
 #policy = "policy"
 
-# How long a cosigner may take to answer, in milliseconds (the start asks again for three times as
-# long before it gives up); and how often, in seconds, cosigners are asked again while nothing new is
-# committed, so that the times of their cosignatures stay fresh.
+# How long a cosigner may take to answer, in milliseconds (at the start, requests are retried for three
+# times as long); and how often, in seconds, new cosignatures are requested while nothing new is
+# committed, so that their times stay fresh.
 #cosign-timeout-ms = 5000
 #cosign-interval = 60
 
-# Written into the roster, in seconds: how far an observation's time may lie after the seal that
+# Written into the roster, in seconds: how far an observation's time may be after the seal that
 # closes its batch, and before the previous seal; after how long without entries a seal alone is
-# written, so that a frozen log can be told from a quiet one.
+# written, so that a frozen log can be distinguished from a quiet one.
 #[limits]
 #future = 300
 #past = 7776000
 #quiet = 600
 
-# What one witness may submit.
+# Quotas of each witness.
 #[quota]
 #entries-per-second = 2000
 #new-tags-per-hour = 1000000
@@ -263,12 +232,10 @@ pub const COMMENTED: &str = r#"# taglog-server configuration. Every key has a de
 mod tests {
     use super::*;
 
-    /// Uncommented, the file that `init` writes must say what the defaults are.
     #[test]
-    fn the_commented_file_shows_the_defaults() {
+    fn the_template_shows_the_defaults() {
         let prose = |line: &str| line.starts_with("# ") || line == "#";
-        let text: Vec<&str> =
-            COMMENTED.lines().filter(|line| !prose(line)).map(|l| l.trim_start_matches('#')).collect();
+        let text: Vec<&str> = TEMPLATE.lines().filter(|line| !prose(line)).map(|l| l.trim_start_matches('#')).collect();
         let mut config: Config = toml::from_str(&text.join("\n")).unwrap();
         assert_eq!(config.witnesses.len(), 1, "the example witness");
         config.witnesses.clear();
@@ -278,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn one_key_under_two_names_is_refused() {
+    fn one_key_under_two_names_is_rejected() {
         let vkey =
             |name: &str| taglog_proto::note::SigningKey::from_seed(name, &[1; 32]).unwrap().verifier_key().to_string();
         let config = Config { witnesses: vec![vkey("a"), vkey("b")], ..Config::default() };

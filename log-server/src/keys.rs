@@ -7,28 +7,25 @@ use taglog_proto::{
     time::Timestamp,
 };
 
-/// The keys that sign checkpoints: Ed25519 always, ML-DSA-44 beside it if the log has one.
+/// The keys that sign checkpoints: always Ed25519, and optionally ML-DSA-44.
 pub struct LogKeys {
-    /// The key that the log is known by.
+    /// The key that identifies the log.
     pub ed25519: SigningKey,
-    /// A key that stays safe when there are quantum computers (c2sp.org/tlog-checkpoint allows a log
-    /// to sign with a cosignature of its own name).
+    /// A post-quantum key of the same name. Its signature has the form of a cosignature, which c2sp.org/tlog-checkpoint
+    /// allows for a log's own name.
     pub ml_dsa: Option<CosignerSigningKey>,
 }
 
 impl LogKeys {
-    /// Signs a checkpoint with every key; the caller guarantees consistency with all before. `time`
-    /// stands in the ML-DSA-44 signature, and is that of the seal.
-    ///
-    /// # Errors
-    /// [`CosignError`] by the ML-DSA-44 key.
+    /// Signs a checkpoint with every key. The caller guarantees that it is consistent with all earlier checkpoints.
+    /// `time` is the time of the seal, which becomes part of the ML-DSA-44 signature.
     pub fn sign(&self, checkpoint: &Checkpoint, time: Timestamp) -> Result<SignedCheckpoint, CosignError> {
         let signed = checkpoint.sign(&self.ed25519);
         let ml_dsa = self.ml_dsa.as_ref().map(|key| key.cosign(&signed, time)).transpose()?;
         Ok(signed.with_signatures(ml_dsa))
     }
 
-    /// The key that the log is known by, as everyone may see it.
+    /// The public key that identifies the log.
     pub fn verifier_key(&self) -> &VerifierKey {
         self.ed25519.verifier_key()
     }

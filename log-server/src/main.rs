@@ -12,13 +12,13 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use taglog_base::text::{LogWriter, for_terminal, whole_line};
 use taglog_server::{
     config::Config,
-    run::{Overrides, RunError, run},
+    run::{RunError, StartOverrides, run},
     startup,
 };
 use tracing_subscriber::EnvFilter;
 
-/// For RocksDB's C++ too: with the system's allocator, memory that both sides pass back and forth
-/// between threads stays fragmented.
+/// Also used by RocksDB's C++ code: with the system allocator, memory that both languages pass between threads stays
+/// fragmented.
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
@@ -36,10 +36,10 @@ Examples:
 
 Exit codes:
   0  stopped on request, nothing lost
-  1  could not start, or had to stop: the message says why
+  1  could not start, or had to stop; the message says why
   2  wrong usage
-  3  a cosigner knows a longer or another history of this log: the data directory is an old one, or
-     the log has forked. It must not be started again as it is; the message says what to do";
+  3  a cosigner has a longer or another history of this log: the data directory is an old copy, or
+     the log has forked. Do not start it again as it is; the message says what to do";
 
 /// The log server of taglog, a transparency log for container tags.
 #[derive(Parser)]
@@ -51,7 +51,7 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Make a data directory: key, configuration with every default
+    /// Create a data directory with a key and a configuration that shows every default
     #[command(after_help = "Example:\n  taglog-server init /var/lib/taglog --origin log.example/taglog")]
     Init(InitArgs),
     /// Serve the log in a data directory
@@ -61,13 +61,13 @@ enum Command {
 
 #[derive(Args)]
 struct InitArgs {
-    /// The directory to make
+    /// The directory to create
     #[arg(env = "TAGLOG_DATA")]
     data: PathBuf,
-    /// The log's identity for ever: a URL without scheme, such as log.example/taglog
+    /// The log's permanent identity: a URL without scheme, such as log.example/taglog
     #[arg(long)]
     origin: String,
-    /// Make an ML-DSA-44 key too: checkpoints then bear both signatures
+    /// Create an ML-DSA-44 key too; checkpoints then have both signatures
     #[arg(long)]
     ml_dsa: bool,
 }
@@ -80,7 +80,7 @@ struct RunArgs {
     /// The configuration file [default: taglog-server.toml in the data directory]
     #[arg(long, env = "TAGLOG_CONFIG")]
     config: Option<PathBuf>,
-    /// Where to listen; port 0 takes a free one
+    /// The address to listen on; port 0 takes a free port
     #[arg(long, env = "TAGLOG_LISTEN")]
     listen: Option<SocketAddr>,
     /// A witness's vkey, in addition to those in the file; may be repeated
@@ -92,14 +92,14 @@ struct RunArgs {
     /// Entries per second that each witness may submit
     #[arg(long, env = "TAGLOG_ENTRIES_PER_SECOND", value_name = "N")]
     entries_per_second: Option<u32>,
-    /// Seal although the clock has jumped ahead: only after you checked that it is right
+    /// Seal although the clock has jumped ahead; use it only after checking that the clock is correct
     #[arg(long)]
     accept_clock: bool,
-    /// Start although this cosigner (its name in the policy file) gives no answer; may be repeated. Only after you
-    /// checked that the data directory is not an old one: nobody else can tell
+    /// Start although this cosigner (its name in the policy file) does not answer; may be repeated. Use it only after
+    /// checking that the data directory is not an old copy: only cosigners could tell
     #[arg(long, value_name = "NAME")]
     without_cosigner: Vec<String>,
-    /// How to write the program's own log, on standard error; RUST_LOG sets what
+    /// Format of the program's own log on standard error; RUST_LOG sets the level
     #[arg(long, env = "TAGLOG_LOG_FORMAT", default_value = "text")]
     log_format: LogFormat,
 }
@@ -148,7 +148,7 @@ fn init(args: &InitArgs) -> Result<(), RunError> {
     let vkeys = startup::init(&args.data, &args.origin, args.ml_dsa)?;
     vkeys.iter().for_each(|vkey| println!("{}", whole_line(vkey)));
     let made = format!(
-        "Made {0}. The log's verifier key is above (with --ml-dsa, two): give it to everyone who shall trust this log.\n\
+        "Created {0}. The log's verifier key is above (two with --ml-dsa): give it to all who are to trust this log.\n\
          Keep a copy of {0}/key* where nobody else can read it.\n\
          Next: add witnesses to {0}/{1}, then run 'taglog-server run --data {0}'.",
         args.data.display(),
@@ -166,7 +166,7 @@ fn serve(args: RunArgs) -> Result<(), RunError> {
     config.batch_interval_ms = args.batch_interval_ms.unwrap_or(config.batch_interval_ms);
     config.quota.entries_per_second = args.entries_per_second.unwrap_or(config.quota.entries_per_second);
     config.witnesses.extend(args.witnesses);
-    let overrides = Overrides { accept_clock: args.accept_clock, without_cosigners: args.without_cosigner };
+    let overrides = StartOverrides { accept_clock: args.accept_clock, without_cosigners: args.without_cosigner };
     run(&args.data, &config, &overrides)
 }
 

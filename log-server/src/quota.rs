@@ -1,4 +1,4 @@
-//! What one witness may submit, so that none can flood the log or a tag.
+//! Quotas of each witness, so that none can flood the log or a tag.
 
 use std::num::NonZeroU32;
 
@@ -11,18 +11,16 @@ use crate::config::QuotaConfig;
 /// A quota that is used up.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub enum QuotaError {
-    /// Entries per second.
     #[error("this witness has submitted more than {0} entries per second")]
     Entries(u32),
-    /// Tags it has not reported before.
+    /// Tags that the witness has not reported before.
     #[error("this witness has reported more than {0} new tags in an hour")]
     NewTags(u32),
-    /// Changes of one tag.
     #[error("this witness has reported more than {0} changes of this tag in an hour")]
     Sightings(u32),
 }
 
-/// The quotas of all witnesses, in memory: a restart forgets what was used.
+/// The quotas of all witnesses. They are kept in memory only: a restart resets them.
 pub struct Quotas {
     config: QuotaConfig,
     entries: DefaultKeyedRateLimiter<WitnessId>,
@@ -35,7 +33,6 @@ fn at_least_one(count: u32) -> NonZeroU32 {
 }
 
 impl Quotas {
-    /// Fresh quotas.
     pub fn new(config: QuotaConfig) -> Quotas {
         let burst = at_least_one(config.entries_per_second.saturating_mul(10));
         let entries = Quota::per_second(at_least_one(config.entries_per_second)).allow_burst(burst);
@@ -48,31 +45,22 @@ impl Quotas {
     }
 
     /// Counts one entry with a valid signature.
-    ///
-    /// # Errors
-    /// [`QuotaError::Entries`].
     pub fn take_entry(&self, witness: &WitnessId) -> Result<(), QuotaError> {
         self.entries.check_key(witness).map_err(|_| QuotaError::Entries(self.config.entries_per_second))
     }
 
     /// Counts a tag that the witness has not reported before.
-    ///
-    /// # Errors
-    /// [`QuotaError::NewTags`].
     pub fn take_new_tag(&self, witness: &WitnessId) -> Result<(), QuotaError> {
         self.new_tags.check_key(witness).map_err(|_| QuotaError::NewTags(self.config.new_tags_per_hour))
     }
 
     /// Counts a change of a tag.
-    ///
-    /// # Errors
-    /// [`QuotaError::Sightings`].
     pub fn take_sighting(&self, witness: &WitnessId, image: &Image) -> Result<(), QuotaError> {
         let key = (witness.clone(), image.clone());
         self.sightings.check_key(&key).map_err(|_| QuotaError::Sightings(self.config.sightings_per_tag_per_hour))
     }
 
-    /// Forgets keys whose quota is whole again, so that memory follows what is in use.
+    /// Drops keys whose quota is full again, to bound the memory.
     pub fn forget_idle(&self) {
         self.sightings.retain_recent();
         self.sightings.shrink_to_fit();

@@ -1,18 +1,17 @@
-//! The single writer, and the only place where the order of entries is decided.
+//! The single writer: the only place where the order of entries is decided.
 //!
-//! The life of a batch, top to bottom, is [`Sequencer::process`]: deduplicate, apply the rules,
-//! update the index, seal, append to the tree, sign, commit, and only then acknowledge and publish.
-//! A crash before the commit leaves nothing of the batch; a crash after it leaves all of it, and
-//! clients that were not told submit again and are answered with the old indices.
+//! [`Sequencer::process`] processes a batch from submission to acknowledgement: deduplicate, apply the rules, update
+//! the index, seal, append to the tree, sign, commit, and only then acknowledge and publish. A crash before the commit
+//! leaves nothing of the batch. A crash after the commit leaves all of it; clients that got no answer submit again and
+//! get the indices of the existing entries.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 
-pub use taglog_proto::entry::Statement;
 use taglog_proto::{
     OperationError,
     checkpoint::Checkpoint,
     cosignature::CosignError,
-    entry::{Entry, EntryError, Limits, Observation, Roster, Seal, Seen},
+    entry::{Entry, EntryError, Limits, Observation, Roster, Seal, Seen, Statement},
     index::{Batch, BatchError, IndexChanges, RecordReader},
     merkle::{Frontier, Hash, leaf_hash},
     name::{Image, WitnessId},
@@ -26,24 +25,24 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::{
     clock::{Clock, ClockError},
+    deduplication::{RecentBatches, find_duplicate},
     keys::LogKeys,
     publisher::Publisher,
     quota::Quotas,
-    refusal::Refusal,
+    rejection::Rejection,
     store::{Commit, StatementKey, Store, StoreError, View},
 };
 
-/// Where a statement ended up.
+/// The place of a statement in the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sequenced {
-    /// It is a new entry.
+    /// It is a new entry with this log index.
     Added(u64),
-    /// The log had it already.
+    /// It was in the log already, at this log index.
     Duplicate(u64),
 }
 
 impl Sequenced {
-    /// The log index.
     pub fn index(self) -> u64 {
         match self {
             Sequenced::Added(index) | Sequenced::Duplicate(index) => index,
@@ -51,58 +50,48 @@ impl Sequenced {
     }
 }
 
-/// What the order rule says of a statement that was given to a batch.
-fn accepted(taken: Result<(), BatchError<View>>) -> Result<Result<(), Refusal>, StoreError> {
-    match taken {
-        Ok(()) => Ok(Ok(())),
-        Err(OperationError::Refused(error)) => Ok(Err(error.into())),
-        Err(OperationError::Reader(error)) => Err(error),
-    }
-}
+/// The answer to one statement.
+pub type StatementResult = Result<Sequenced, Rejection>;
 
-/// What one statement is answered with.
-pub type Outcome = Result<Sequenced, Refusal>;
-
-/// Statements of one request, and where to answer, in their order.
+/// The statements of one request.
 pub struct Submission {
-    /// The statements.
+    /// Their signatures have been verified under the roster in force.
     pub statements: Vec<Statement>,
-    /// None of them is among the log's first so many entries: that was looked up before.
-    pub checked: u64,
-    /// Takes one outcome for each, after the commit.
-    pub answer: oneshot::Sender<Vec<Outcome>>,
-    /// The room that the statements take in the queue, given back when they are processed and not
-    /// when their client goes away.
-    pub room: OwnedSemaphorePermit,
+    /// The statements were looked up, and not found, in the first `deduplicated_size` entries of the log.
+    pub deduplicated_size: u64,
+    /// Receives one result for each statement, in their order, after the commit.
+    pub reply: oneshot::Sender<Vec<StatementResult>>,
+    /// The capacity that the statements take in the submission queue. It is released when they have been processed, not
+    /// when the client disconnects.
+    pub capacity: OwnedSemaphorePermit,
 }
 
-/// Why the sequencer stopped. The server stops with it: what is on disk is right, what is in memory
-/// may not be.
+/// Why the sequencer stopped. The server stops with it: the data on disk is consistent, the data in memory may not be.
 #[derive(Debug, Error)]
 pub enum SequencerError {
-    /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A roster that cannot be written.
-    #[error("the configured witnesses: {0}")]
+    #[error("the configured witnesses do not make a valid roster: {0}")]
     Roster(#[from] EntryError),
-    /// A witness id with another key than before.
-    #[error("witness id {0} stood for another public key before; give the new key a new name")]
+    /// A witness id with another public key than in an earlier roster.
+    #[error(
+        "witness id {0} belonged to another public key before; a witness id must never change its key; give the new \
+         key a new name"
+    )]
     TwoKeysWithOneId(WitnessId),
-    /// The clock, where the log cannot wait for it.
+    /// The clock is wrong when the roster has to be written.
     #[error(transparent)]
     Clock(#[from] ClockError),
-    /// The ML-DSA-44 key.
-    #[error("the checkpoint: {0}")]
+    /// The ML-DSA-44 key cannot sign.
+    #[error("the checkpoint cannot be signed: {0}")]
     Sign(#[from] CosignError),
 }
 
-/// Where the log stands, as of the last commit.
+/// The state of the log as of the last commit.
 #[derive(Clone, Debug, Default)]
 pub struct LogState {
     /// The right edge of the tree.
     pub frontier: Frontier,
-    /// The last seal.
     pub seal: Option<Seal>,
     /// The roster in force and its log index.
     pub roster: Option<(u64, Roster)>,
@@ -122,48 +111,23 @@ pub struct Sequencer {
     clock: Clock,
     quotas: std::sync::Arc<Quotas>,
     publisher: Publisher,
-    recent: Recent,
-}
-
-/// The statements of the last batches, so that only what was checked long ago is looked up again.
-#[derive(Default)]
-struct Recent {
-    batches: VecDeque<(u64, HashMap<StatementKey, u64>)>,
-}
-
-impl Recent {
-    const BATCHES: usize = 4;
-
-    fn covers(&self, checked: u64) -> bool {
-        self.batches.front().is_some_and(|(first, _)| *first <= checked)
-    }
-
-    fn find(&self, key: &StatementKey) -> Option<u64> {
-        self.batches.iter().find_map(|(_, batch)| batch.get(key)).copied()
-    }
-
-    fn add(&mut self, first: u64, batch: HashMap<StatementKey, u64>) {
-        self.batches.push_back((first, batch));
-        if self.batches.len() > Self::BATCHES {
-            self.batches.pop_front();
-        }
-    }
+    recent: RecentBatches,
 }
 
 /// What a batch will add to the log, before its seal.
-struct Draft {
+struct BatchDraft {
     first: u64,
     entries: Vec<Vec<u8>>,
     statements: Vec<(StatementKey, u64)>,
-    /// The same keys, with the texts, to find duplicates within the batch.
+    /// The same statements by key, to find duplicates within the batch.
     seen: HashMap<StatementKey, u64>,
     retags: Vec<(u64, Image)>,
     admitted: Vec<(WitnessId, [u8; 32])>,
 }
 
-impl Draft {
-    fn new(first: u64) -> Draft {
-        Draft {
+impl BatchDraft {
+    fn new(first: u64) -> BatchDraft {
+        BatchDraft {
             first,
             entries: Vec::new(),
             statements: Vec::new(),
@@ -179,7 +143,7 @@ impl Draft {
 }
 
 impl Sequencer {
-    /// A sequencer that goes on from `state`, which must be what the store holds.
+    /// `state` must be the state of the store's last commit.
     pub fn new(
         store: Store,
         keys: LogKeys,
@@ -188,19 +152,15 @@ impl Sequencer {
         quotas: std::sync::Arc<Quotas>,
         publisher: Publisher,
     ) -> Sequencer {
-        Sequencer { store, keys, state, clock, quotas, publisher, recent: Recent::default() }
+        Sequencer { store, keys, state, clock, quotas, publisher, recent: RecentBatches::default() }
     }
 
-    /// The roster in force.
     pub fn roster(&self) -> Option<&Roster> {
         self.state.roster.as_ref().map(|(_, roster)| roster)
     }
 
     /// Writes a roster and a seal if the configuration differs from the roster in force, or if the
     /// log is empty. Call it before the first batch.
-    ///
-    /// # Errors
-    /// [`SequencerError`].
     pub fn ensure_roster(&mut self, limits: Limits, witnesses: Vec<VerifierKey>) -> Result<(), SequencerError> {
         let time = self.clock.seal_time(self.state.previous_seal_time())?;
         let roster = Roster::new(time, limits, witnesses)?;
@@ -209,10 +169,10 @@ impl Sequencer {
             return Ok(());
         }
         let view = self.store.view();
-        let mut draft = Draft::new(self.state.frontier.size());
+        let mut draft = BatchDraft::new(self.state.frontier.size());
         for (id, key) in roster.ids().zip(roster.witnesses()) {
             match view.witness_key(&id)? {
-                Some(known) if known != key.as_bytes() => return Err(SequencerError::TwoKeysWithOneId(id)),
+                Some(earlier) if earlier != key.as_bytes() => return Err(SequencerError::TwoKeysWithOneId(id)),
                 Some(_) => {}
                 None => draft.admitted.push((id, *key.as_bytes())),
             }
@@ -222,28 +182,27 @@ impl Sequencer {
         let changes = Batch::new(&view, self.state.seal.map_or(0, |seal| seal.tags)).finish()?;
         let mut next = self.state.clone();
         next.roster = Some((index, roster));
-        self.close(draft, changes, time, next)
+        self.seal_and_commit(draft, changes, time, next)
     }
 
-    /// Whether a seal alone is due, because nothing came for `quiet` seconds.
+    /// Whether a seal without entries is due: the roster's limit `quiet`, in seconds, has passed since the last seal.
     pub fn is_quiet(&self) -> bool {
         let quiet = self.roster().map_or(u64::MAX, |roster| roster.limits.quiet);
-        // A process that has not sealed yet says by a seal that the log is alive.
+        // The first seal of a process is due at once: it shows that the log runs again.
         self.clock.since_last_seal().is_none_or(|since| since.as_secs() >= quiet)
     }
 
-    /// Processes what came in during one batch interval. Every submission is answered.
+    /// Processes the submissions of one batch interval, and answers each.
     ///
     /// # Errors
-    /// [`SequencerError`]: the store failed, and the process must end. Submissions are then dropped
-    /// unanswered, and their clients try again.
+    /// The store failed, and the process must end. Submissions are dropped without an answer; their clients retry.
     pub fn process(&mut self, submissions: Vec<Submission>) -> Result<(), SequencerError> {
         let closing = match self.clock.seal_time(self.state.previous_seal_time()) {
             Ok(time) => time,
             Err(error) => {
-                tracing::error!(%error, "not sealing");
+                tracing::error!(%error, "the batch is not sealed");
                 metrics::counter!("taglog_clock_refusals_total").increment(1);
-                answer_all(submissions, |_| Err(Refusal::Clock(error.clone())));
+                answer_all(submissions, |_| Err(Rejection::Clock(error.clone())));
                 return Ok(());
             }
         };
@@ -251,12 +210,12 @@ impl Sequencer {
         let (outcomes, draft, changes) = self.draft(&view, &submissions, closing)?;
         if !draft.entries.is_empty() || self.is_quiet() {
             let next = self.state.clone();
-            self.close(draft, changes, closing, next)?;
+            self.seal_and_commit(draft, changes, closing, next)?;
         }
         let mut outcomes = outcomes.into_iter();
-        for Submission { statements, answer, .. } in submissions {
-            // A client that has gone away needs no answer.
-            let _ = answer.send(outcomes.by_ref().take(statements.len()).collect());
+        for Submission { statements, reply, .. } in submissions {
+            // A client that has disconnected needs no answer.
+            let _ = reply.send(outcomes.by_ref().take(statements.len()).collect());
         }
         Ok(())
     }
@@ -266,49 +225,56 @@ impl Sequencer {
         view: &View,
         submissions: &[Submission],
         closing: Timestamp,
-    ) -> Result<(Vec<Outcome>, Draft, IndexChanges), SequencerError> {
-        let mut draft = Draft::new(self.state.frontier.size());
+    ) -> Result<(Vec<StatementResult>, BatchDraft, IndexChanges), SequencerError> {
+        let mut draft = BatchDraft::new(self.state.frontier.size());
         let mut batch = Batch::new(view, self.state.seal.map_or(0, |seal| seal.tags));
         let mut outcomes = Vec::new();
-        for Submission { statements, checked, .. } in submissions {
+        for Submission { statements, deduplicated_size, .. } in submissions {
             for statement in statements {
-                outcomes.push(self.take(view, &mut batch, &mut draft, statement, *checked, closing)?);
+                outcomes.push(self.add_statement(
+                    view,
+                    &mut batch,
+                    &mut draft,
+                    statement,
+                    *deduplicated_size,
+                    closing,
+                )?);
             }
         }
         Ok((outcomes, draft, batch.finish()?))
     }
 
-    /// Accepts one statement into the draft, or says why not. Deduplication comes first.
-    fn take(
+    /// Adds one statement to the draft, or rejects it. Deduplication comes first.
+    fn add_statement(
         &self,
         view: &View,
         batch: &mut Batch<'_, View>,
-        draft: &mut Draft,
+        draft: &mut BatchDraft,
         statement: &Statement,
-        checked: u64,
+        deduplicated_size: u64,
         closing: Timestamp,
-    ) -> Result<Outcome, SequencerError> {
+    ) -> Result<StatementResult, SequencerError> {
         let key = StatementKey::of(statement);
         if let Some(index) = draft.seen.get(&key) {
             return Ok(Ok(Sequenced::Duplicate(*index)));
         }
-        let known = match self.recent.covers(checked) {
+        let existing = match self.recent.covers(deduplicated_size) {
             true => self.recent.find(&key),
             false => find_duplicate(view, statement, &key)?,
         };
-        if let Some(index) = known {
+        if let Some(index) = existing {
             return Ok(Ok(Sequenced::Duplicate(index)));
         }
-        if let Err(refusal) = self.check_rules(statement, closing) {
-            return Ok(Err(refusal));
+        if let Err(rejection) = self.check_rules(statement, closing) {
+            return Ok(Err(rejection));
         }
         let index = draft.next();
-        let taken = match statement {
-            Statement::Observation(entry) => self.observe(view, batch, draft, index, entry)?,
-            Statement::Confirmation(entry) => accepted(batch.confirm(index, entry))?,
+        let added = match statement {
+            Statement::Observation(entry) => self.add_observation(view, batch, draft, index, entry)?,
+            Statement::Confirmation(entry) => check_order(batch.confirm(index, entry))?,
         };
-        if let Err(refusal) = taken {
-            return Ok(Err(refusal));
+        if let Err(rejection) = added {
+            return Ok(Err(rejection));
         }
         draft.entries.push(statement.to_string().into_bytes());
         draft.statements.push((key, index));
@@ -316,23 +282,23 @@ impl Sequencer {
         Ok(Ok(Sequenced::Added(index)))
     }
 
-    fn check_rules(&self, statement: &Statement, closing: Timestamp) -> Result<(), Refusal> {
+    fn check_rules(&self, statement: &Statement, closing: Timestamp) -> Result<(), Rejection> {
         let Some(roster) = self.roster().filter(|roster| roster.key(statement.witness()).is_some()) else {
-            return Err(Refusal::UnknownWitness(statement.witness().to_string()));
+            return Err(Rejection::UnknownWitness(statement.witness().to_string()));
         };
         let previous = self.state.previous_seal_time().unwrap_or(roster.time);
         check_time(statement.observed(), previous, closing, &roster.limits)?;
         Ok(())
     }
 
-    fn observe(
+    fn add_observation(
         &self,
         view: &View,
         batch: &mut Batch<'_, View>,
-        draft: &mut Draft,
+        draft: &mut BatchDraft,
         index: u64,
         entry: &Observation,
-    ) -> Result<Result<(), Refusal>, SequencerError> {
+    ) -> Result<Result<(), Rejection>, SequencerError> {
         let witness = &entry.signature.witness;
         let line = batch.line(&entry.image, witness)?;
         let quota = match line {
@@ -344,8 +310,8 @@ impl Sequencer {
             return Ok(Err(error.into()));
         }
         let retags = shows_retag(view, batch, entry)?;
-        if let Err(refusal) = accepted(batch.observe(index, entry))? {
-            return Ok(Err(refusal));
+        if let Err(rejection) = check_order(batch.observe(index, entry))? {
+            return Ok(Err(rejection));
         }
         if retags {
             draft.retags.push((index, entry.image.clone()));
@@ -353,10 +319,10 @@ impl Sequencer {
         Ok(Ok(()))
     }
 
-    /// Seals the draft, signs the checkpoint, and commits everything together.
-    fn close(
+    /// Seals the draft, signs the checkpoint, and commits everything in one transaction.
+    fn seal_and_commit(
         &mut self,
-        mut draft: Draft,
+        mut draft: BatchDraft,
         changes: IndexChanges,
         time: Timestamp,
         mut next: LogState,
@@ -382,45 +348,34 @@ impl Sequencer {
             admitted: &draft.admitted,
             checkpoint: &checkpoint,
         })?;
-        // Only now, when all of it is on disk, does anything in memory move on.
+        // The state in memory changes only after everything is on disk.
         self.state = next;
         self.recent.add(draft.first, std::mem::take(&mut draft.seen));
-        self.clock.sealed(time);
+        self.clock.record_seal(time);
         self.quotas.forget_idle();
         record_metrics(&draft, &seal);
-        Ok(self.publisher.committed(self.state.frontier.size())?)
+        Ok(self.publisher.record_commit(self.state.frontier.size())?)
     }
 }
 
-fn answer_all(submissions: Vec<Submission>, outcome: impl Fn(&Statement) -> Outcome) {
-    for Submission { statements, answer, .. } in submissions {
-        // A client that has gone away needs no answer.
-        let _ = answer.send(statements.iter().map(&outcome).collect());
+fn answer_all(submissions: Vec<Submission>, outcome: impl Fn(&Statement) -> StatementResult) {
+    for Submission { statements, reply, .. } in submissions {
+        // A client that has disconnected needs no answer.
+        let _ = reply.send(statements.iter().map(&outcome).collect());
     }
 }
 
-/// The index of this statement if the log has it. The key is a shortened hash, so the text of the
-/// entry found is compared.
-///
-/// # Errors
-/// [`StoreError`].
-pub fn find_duplicate(view: &View, statement: &Statement, key: &StatementKey) -> Result<Option<u64>, StoreError> {
-    let Some(index) = view.statement(key)? else { return Ok(None) };
-    let entry = view.entry(index)?;
-    let same = match Entry::parse(&entry) {
-        Ok(Entry::Observation(entry)) => {
-            entry.text() == statement.text() && entry.signature.witness == *statement.witness()
-        }
-        Ok(Entry::Confirmation(entry)) => {
-            entry.text() == statement.text() && entry.signature.witness == *statement.witness()
-        }
-        _ => false,
-    };
-    Ok(same.then_some(index))
+/// Separates a rejection by the order rule from a failure of the store.
+fn check_order(result: Result<(), BatchError<View>>) -> Result<Result<(), Rejection>, StoreError> {
+    match result {
+        Ok(()) => Ok(Ok(())),
+        Err(OperationError::Refused(error)) => Ok(Err(error.into())),
+        Err(OperationError::Reader(error)) => Err(error),
+    }
 }
 
-/// Whether a sighting shows its tag to be retagged: some witness last saw, or this one saw before
-/// the tag was gone, another digest. For the convenience listing; verifiers read the lists.
+/// Whether a sighting shows its tag to be retagged: the last sighting of some witness, or an earlier one of this
+/// witness, has another digest. Used for the convenience listing only; verifiers read the lists of sightings.
 fn shows_retag(view: &View, batch: &mut Batch<'_, View>, entry: &Observation) -> Result<bool, StoreError> {
     let (image, witness) = (&entry.image, &entry.signature.witness);
     let differs = |seen: Seen| seen != Seen::Gone && seen != entry.seen;
@@ -441,7 +396,7 @@ fn shows_retag(view: &View, batch: &mut Batch<'_, View>, entry: &Observation) ->
     Ok(before.iter().chain(batch.new_sightings(image, witness)).any(|sighting| differs(sighting.seen)))
 }
 
-fn record_metrics(draft: &Draft, seal: &Seal) {
+fn record_metrics(draft: &BatchDraft, seal: &Seal) {
     metrics::counter!("taglog_batches_total").increment(1);
     metrics::counter!("taglog_entries_total").increment(draft.entries.len() as u64);
     metrics::gauge!("taglog_tree_size").set((seal.size + 1) as f64);

@@ -10,29 +10,24 @@ use taglog_proto::{
 
 use crate::store::{StoreError, View};
 
-/// A commit's checkpoint with everything that it covers. A snapshot of the store is pinned as long
-/// as this lives, so few are held for long: the published one, and the one that cosigners are asked
-/// for.
+/// The checkpoint of a commit with everything that it covers. It pins a snapshot of the store, so at most two are held
+/// for long: the published one, and the one that is being cosigned.
 pub struct Snapshot {
     /// The checkpoint, signed by the log alone.
     pub checkpoint: SignedCheckpoint,
-    /// The seal that it ends in.
+    /// The last entry.
     pub seal: Seal,
     /// The roster in force, whose log index the seal names.
     pub roster: Arc<Roster>,
-    /// The store as of the commit.
     pub view: View,
 }
 
 impl Snapshot {
-    /// Reads what a view says of itself; `None` for an empty log. If the roster is the one of
-    /// `before`, it is not parsed again.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Reads the snapshot from a view; `None` for an empty log. If the roster is that of `before`, it is not parsed
+    /// again.
     pub fn read(view: View, before: Option<&Snapshot>) -> Result<Option<Snapshot>, StoreError> {
         let Some(checkpoint) = view.checkpoint()? else { return Ok(None) };
-        // Size 0 does not parse.
+        // A checkpoint of size 0 does not parse, so this does not underflow.
         let seal = read_seal(&view, checkpoint.unverified().size - 1)?;
         let roster = match before.filter(|before| before.seal.roster == seal.roster) {
             Some(before) => Arc::clone(&before.roster),

@@ -1,4 +1,4 @@
-//! Opens a data directory, and checks what it holds against what the log has signed.
+//! Creates and opens data directories, and checks the store against the last signed checkpoint.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -21,7 +21,7 @@ use taglog_proto::{
 use thiserror::Error;
 
 use crate::{
-    config::COMMENTED,
+    config::TEMPLATE,
     keys::LogKeys,
     sequencer::LogState,
     snapshot::Snapshot,
@@ -42,42 +42,29 @@ const STORE_DIRECTORY: &str = "db";
 /// Why a data directory cannot be used.
 #[derive(Debug, Error)]
 pub enum StartupError {
-    /// A file operation failed.
     #[error("{path}: {error}")]
-    File {
-        /// The file or directory.
-        path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// `init` on a directory that is in use.
-    #[error("{0} exists already: 'taglog-server init' makes a new data directory only")]
+    File { path: PathBuf, error: std::io::Error },
+    #[error("{0} exists already; 'taglog-server init' only creates new data directories; choose another directory")]
     Exists(PathBuf),
     /// A second server on one directory, or one that cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The key file can be read by others.
-    #[error("{0} can be read by others: run 'chmod 600' on it")]
+    #[error("{0} can be read by others; a secret key must be readable by its owner only; run 'chmod 600' on it")]
     KeyExposed(PathBuf),
-    /// The key file holds no key.
     #[error("{path}: {error}")]
-    Key {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        error: NoteError,
-    },
-    /// The ML-DSA-44 key file holds another kind of key, or one of another name.
+    Key { path: PathBuf, error: NoteError },
+    /// The ML-DSA-44 key file has a key of another algorithm, or of another name.
     #[error("{0} must hold an ML-DSA-44 key whose name is the log's origin")]
-    OtherKey(PathBuf),
-    /// The store cannot be read.
+    WrongKey(PathBuf),
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The last checkpoint is not by this key.
-    #[error("the stored checkpoint is not this log's: {0}")]
+    /// The last checkpoint is not signed by the log's key.
+    #[error("the stored checkpoint is not signed by this log's key: {0}")]
     Checkpoint(#[from] CheckpointError),
-    /// The store does not hold what the log has signed.
-    #[error("the store does not match the signed checkpoint: {0}. Nothing is served. Restore a backup that is whole")]
+    #[error(
+        "the store does not match the signed checkpoint: {0}; the server does not start on damaged data; restore a \
+         complete backup"
+    )]
     Mismatch(String),
 }
 
@@ -86,11 +73,8 @@ fn file_error(path: &Path) -> impl FnOnce(std::io::Error) -> StartupError {
     move |error| StartupError::File { path, error }
 }
 
-/// A new data directory: configuration, keys with mode 0600, one for ML-DSA-44 if wanted. Returns
-/// the log's vkeys, Ed25519 first.
-///
-/// # Errors
-/// [`StartupError::Exists`], [`StartupError::Key`] for a bad origin, [`StartupError::File`].
+/// Creates a data directory: configuration and keys with mode 0600, with an ML-DSA-44 key if `ml_dsa`. Returns the
+/// log's vkeys, Ed25519 first.
 pub fn init(directory: &Path, origin: &str, ml_dsa: bool) -> Result<Vec<String>, StartupError> {
     let [config_path, key_path, ml_dsa_path] =
         [CONFIG_FILE, KEY_FILE, ML_DSA_KEY_FILE].map(|file| directory.join(file));
@@ -106,11 +90,11 @@ pub fn init(directory: &Path, origin: &str, ml_dsa: bool) -> Result<Vec<String>,
     if let Some(existing) = [&config_path, &key_path, &ml_dsa_path].into_iter().find(|path| path.exists()) {
         return Err(StartupError::Exists(existing.clone()));
     }
-    write_new(&config_path, COMMENTED, 0o644)?;
+    write_new(&config_path, TEMPLATE, 0o644)?;
     if let Some(key) = &keys.ml_dsa {
         write_new(&ml_dsa_path, &format!("{}\n", key.to_secret_string()), 0o600)?;
     }
-    // This key comes last: a directory with it is complete.
+    // This key is written last: a directory that has it is complete.
     write_new(&key_path, &format!("{}\n", keys.ed25519.to_secret_string()), 0o600)?;
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(file_error(directory))?;
     Ok(keys.vkeys())
@@ -131,11 +115,9 @@ fn write_new(path: &Path, text: &str, mode: u32) -> Result<(), StartupError> {
     write().map_err(file_error(path))
 }
 
-/// A data directory that this process alone uses.
+/// An open data directory, locked against other processes.
 pub struct DataDirectory {
-    /// The log's keys.
     pub keys: LogKeys,
-    /// The store.
     pub store: Store,
     /// Held until the process ends.
     pub lock: DirectoryLock,
@@ -143,9 +125,6 @@ pub struct DataDirectory {
 
 impl DataDirectory {
     /// Locks the directory, reads the keys and opens the store.
-    ///
-    /// # Errors
-    /// [`StartupError`].
     pub fn open(directory: &Path) -> Result<DataDirectory, StartupError> {
         let keys = read_keys(directory)?;
         let lock = LOCK.acquire(directory)?;
@@ -158,11 +137,11 @@ fn read_keys(directory: &Path) -> Result<LogKeys, StartupError> {
     let ed25519: SigningKey = read_key(&directory.join(KEY_FILE))?;
     let path = directory.join(ML_DSA_KEY_FILE);
     let ml_dsa: Option<CosignerSigningKey> = if path.exists() { Some(read_key(&path)?) } else { None };
-    let fits = |key: &CosignerSigningKey| {
+    let is_valid = |key: &CosignerSigningKey| {
         key.key().algorithm() == Algorithm::MlDsa44 && key.key().name() == ed25519.verifier_key().name()
     };
-    if ml_dsa.as_ref().is_some_and(|key| !fits(key)) {
-        return Err(StartupError::OtherKey(path));
+    if ml_dsa.as_ref().is_some_and(|key| !is_valid(key)) {
+        return Err(StartupError::WrongKey(path));
     }
     Ok(LogKeys { ed25519, ml_dsa })
 }
@@ -176,42 +155,42 @@ fn read_key<K: FromStr<Err = NoteError>>(path: &Path) -> Result<K, StartupError>
     text.trim_end().parse().map_err(|error| StartupError::Key { path: path.to_owned(), error })
 }
 
-/// What a store holds, after it was found to be what the log signed.
-pub struct Recovered {
-    /// Where the sequencer goes on.
+/// The contents of a store that matches the signed checkpoint.
+pub struct RecoveredLog {
+    /// The state from which the sequencer continues.
     pub state: LogState,
-    /// The last commit, unless the log is empty.
+    /// The last commit; `None` for an empty log.
     pub last: Option<Snapshot>,
 }
 
-/// Re-checks the right edge of the tree, the last seal, the roster that it names and the index root
-/// against the signed checkpoint.
+/// Checks the right edge of the tree, the last seal, the roster that it names and the root of the tag index against the
+/// signed checkpoint.
 ///
 /// # Errors
-/// [`StartupError::Mismatch`] when anything differs; then nothing may be served or sealed.
-pub fn recover(view: View, key: &VerifierKey) -> Result<Recovered, StartupError> {
+/// [`StartupError::Mismatch`] if anything differs; then nothing may be served or sealed.
+pub fn recover(view: View, key: &VerifierKey) -> Result<RecoveredLog, StartupError> {
     let has_entries = !view.entries(0, 1)?.is_empty();
     let Some(last) = Snapshot::read(view, None)? else {
         return match has_entries {
-            false => Ok(Recovered { state: LogState::default(), last: None }),
+            false => Ok(RecoveredLog { state: LogState::default(), last: None }),
             true => Err(StartupError::Mismatch("there are entries, but no checkpoint".to_owned())),
         };
     };
     let checkpoint = last.checkpoint.verify(key)?;
     let frontier = Frontier::read(&last.view, checkpoint.size)?;
     if frontier.root() != checkpoint.root {
-        return Err(StartupError::Mismatch("the right edge of the tree leads to another root".to_owned()));
+        return Err(StartupError::Mismatch("the right edge of the tree has another root".to_owned()));
     }
     check_last_tile(&last.view, checkpoint.size)?;
     if prefix_tree::root(&last.view)? != last.seal.index {
-        return Err(StartupError::Mismatch("the tag index has another root than the seal says".to_owned()));
+        return Err(StartupError::Mismatch("the tag index has another root than the seal".to_owned()));
     }
     let roster = Some((last.seal.roster, Roster::clone(&last.roster)));
     let state = LogState { frontier, seal: Some(last.seal), roster };
-    Ok(Recovered { state, last: Some(last) })
+    Ok(RecoveredLog { state, last: Some(last) })
 }
 
-/// The entries of the last, partial tile hash to the leaves of the tree, and there are none beyond.
+/// Checks that the entries of the last, partial tile hash to the leaves of the tree, and that none follow.
 fn check_last_tile(view: &View, size: u64) -> Result<(), StartupError> {
     let start = (size - 1) / FULL_WIDTH * FULL_WIDTH;
     let entries = view.entries(start, FULL_WIDTH as usize + 1)?;

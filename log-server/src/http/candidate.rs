@@ -1,6 +1,5 @@
-//! `GET /api/v1/candidate/entries`: entries that may not be published yet, for auditing cosigners,
-//! which see them before they cosign. Nobody else relies on them, and no cache may keep them: what
-//! is not published could be undone.
+//! `GET /api/v1/candidate/entries`: entries that may not be published yet, for auditing cosigners, which read them before
+//! they cosign. Caches must not keep them, because entries that are not published may still be lost.
 
 use axum::{
     extract::{Query, State, rejection::QueryRejection},
@@ -10,10 +9,13 @@ use axum::{
 use serde::Deserialize;
 use taglog_proto::tile::encode_bundle;
 
-use super::{AppState, Problem, problem::query_problem};
+use super::{
+    problem::{Problem, query_problem},
+    state::AppState,
+};
 use crate::store::View;
 
-/// The most bytes of an answer; one entry is always there.
+/// The most bytes of a response; it has at least one entry.
 const MAX_BYTES: usize = 4 << 20;
 /// Entries read at a time.
 const CHUNK: u64 = 1024;
@@ -25,19 +27,19 @@ pub struct EntriesQuery {
     to: u64,
 }
 
-/// `?from=N&to=M`: an entry bundle of the entries from N on, before M, as many as fit.
+/// `?from=N&to=M`: an entry bundle of the entries N to M - 1, as many as fit.
 pub async fn entries(
     State(state): State<AppState>,
     query: Result<Query<EntriesQuery>, QueryRejection>,
 ) -> Result<Response, Problem> {
     let Query(EntriesQuery { from, to }) = query.map_err(query_problem)?;
-    let committed = *state.outlets.committed.borrow();
+    let committed = *state.publisher_state.committed.borrow();
     if from >= to || to > committed {
-        let detail = format!("want from below to, and to at most {committed}, the size of the log");
+        let detail = format!("want from less than to, and to at most {committed}, the size of the log");
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "size-out-of-range", detail));
     }
     let store = state.store;
-    let bundle = state.heavy(move || bundle(&store.view(), from, to)).await?;
+    let bundle = state.run_blocking(move || bundle(&store.view(), from, to)).await?;
     let headers = [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, "no-store")];
     Ok((headers, bundle).into_response())
 }

@@ -1,12 +1,6 @@
-//! `POST /api/v1/entries`: takes observations and confirmations.
+//! `POST /api/v1/entries`: accepts observations and confirmations.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -21,19 +15,24 @@ use axum::{
 use serde::Deserialize;
 use serde_json::{Value, json};
 use taglog_proto::{
-    entry::{Entry, Roster},
+    entry::{Entry, Roster, Statement},
     merkle::inclusion_proof,
     receipt::Receipt,
     tag_proof::LookupSource,
     tile::decode_bundle,
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
-use super::{AppState, MAX_SUBMITTED_ENTRIES, Problem, problem::query_problem};
+use super::{
+    limits::MAX_SUBMITTED_ENTRIES,
+    problem::{Problem, body_problem, query_problem},
+    state::AppState,
+};
 use crate::{
-    publisher::Published,
-    refusal::Refusal,
-    sequencer::{Outcome, Sequenced, Statement, Submission, find_duplicate},
+    deduplication::find_duplicate,
+    publisher::PublishedState,
+    quota::Quotas,
+    rejection::Rejection,
+    sequencer::{Sequenced, StatementResult},
     snapshot::Snapshot,
     store::StatementKey,
 };
@@ -41,58 +40,13 @@ use crate::{
 /// How long `?wait=published` waits.
 const PUBLICATION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The way to the sequencer, which holds a bounded number of entries.
-#[derive(Clone)]
-pub struct Intake {
-    sender: mpsc::Sender<Submission>,
-    room: Arc<Semaphore>,
-    open: Arc<AtomicBool>,
-}
-
-impl Intake {
-    /// Room for `capacity` entries that wait for their batch. It is not open yet.
-    pub fn new(sender: mpsc::Sender<Submission>, capacity: usize) -> Intake {
-        Intake { sender, room: Arc::new(Semaphore::new(capacity)), open: Arc::new(AtomicBool::new(false)) }
-    }
-
-    /// Takes entries from now on.
-    pub fn open(&self) {
-        self.open.store(true, Ordering::Release);
-    }
-
-    /// # Errors
-    /// The problem to answer with before [`Intake::open`].
-    pub(super) fn check_open(&self) -> Result<(), Problem> {
-        if self.open.load(Ordering::Acquire) { Ok(()) } else { Err(Problem::starting()) }
-    }
-
-    /// Whether the sequencer is gone.
-    pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-
-    fn reserve(&self, entries: usize) -> Result<OwnedSemaphorePermit, Problem> {
-        let entries = u32::try_from(entries).unwrap_or(u32::MAX);
-        Arc::clone(&self.room).try_acquire_many_owned(entries).map_err(|_| Problem::overloaded(1))
-    }
-
-    /// Hands statements over and waits until their batch is committed.
-    async fn sequence(&self, statements: Vec<Statement>, checked: u64) -> Result<Vec<Outcome>, Problem> {
-        let room = self.reserve(statements.len())?;
-        let (answer, outcome) = oneshot::channel();
-        let submission = Submission { statements, checked, answer, room };
-        self.sender.send(submission).await.map_err(|_| Problem::stopping())?;
-        outcome.await.map_err(|_| Problem::stopping())
-    }
-}
-
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SubmitQuery {
     wait: Option<String>,
 }
 
-/// Takes one note (`text/plain`) or an entry bundle (`application/octet-stream`).
+/// Accepts one note (`text/plain`) or an entry bundle (`application/octet-stream`).
 pub async fn submit(
     State(state): State<AppState>,
     query: Result<Query<SubmitQuery>, QueryRejection>,
@@ -103,29 +57,19 @@ pub async fn submit(
     let wait = match query.wait.as_deref() {
         None => false,
         Some("published") => true,
-        Some(_) => return Err(Problem::bad_request("wait: only 'published' is known")),
+        Some(_) => return Err(Problem::bad_request("wait: the only value is 'published'")),
     };
     let body = body.map_err(body_problem)?;
     let single = is_single_note(&headers)?;
-    state.intake.check_open()?;
-    let known = state.snapshot()?;
-    let checked = check(&state, &known, body, single).await?;
-    let outcomes = sequence(&state, checked, known.size()).await?;
-    if let (true, [Err(refusal)]) = (single, &outcomes[..]) {
-        return Err(refusal.clone().into());
+    state.submissions.check_open()?;
+    let snapshot = state.snapshot()?;
+    let checked = check(&state, &snapshot, body, single).await?;
+    let results = sequence(&state, checked, snapshot.size()).await?;
+    if let (true, [Err(rejection)]) = (single, &results[..]) {
+        return Err(rejection.clone().into());
     }
-    let answers = if wait { with_receipts(&state, &outcomes).await? } else { outcomes.iter().map(answer).collect() };
+    let answers = if wait { with_receipts(&state, &results).await? } else { results.iter().map(answer).collect() };
     Ok(Json(answers).into_response())
-}
-
-/// A body that did not arrive.
-pub(super) fn body_problem(rejection: BytesRejection) -> Problem {
-    match rejection.status() {
-        StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body-too-large", "the body is over this call's limit")
-        }
-        _ => Problem::new(StatusCode::REQUEST_TIMEOUT, "body-incomplete", "the body did not arrive whole and in time"),
-    }
 }
 
 fn is_single_note(headers: &HeaderMap) -> Result<bool, Problem> {
@@ -141,108 +85,118 @@ fn is_single_note(headers: &HeaderMap) -> Result<bool, Problem> {
     }
 }
 
-/// A statement that goes to the sequencer, or is answered already.
-enum Checked {
-    Answered(Outcome),
+/// A statement after the checks that need no sequencer.
+enum CheckedStatement {
+    /// A duplicate, or rejected.
+    Decided(StatementResult),
     ToSequence(Box<Statement>),
 }
 
-async fn check(state: &AppState, known: &Arc<Snapshot>, body: Bytes, single: bool) -> Result<Vec<Checked>, Problem> {
-    let (quotas, known) = (Arc::clone(&state.quotas), Arc::clone(known));
+async fn check(
+    state: &AppState,
+    snapshot: &Arc<Snapshot>,
+    body: Bytes,
+    single: bool,
+) -> Result<Vec<CheckedStatement>, Problem> {
+    let (quotas, snapshot) = (Arc::clone(&state.quotas), Arc::clone(snapshot));
     let check_all = move || {
         let entries = match single {
             true => vec![&body[..]],
             false => decode_bundle(&body, MAX_SUBMITTED_ENTRIES)
                 .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "malformed-bundle", error.to_string()))?,
         };
-        let check_one = |bytes: &[u8]| check_entry(&known, &quotas, bytes);
+        let check_one = |bytes: &[u8]| check_entry(&snapshot, &quotas, bytes);
         entries.into_iter().map(check_one).collect()
     };
-    if single { check_all() } else { state.verify(check_all).await }
+    if single { check_all() } else { state.run_verification(check_all).await }
 }
 
-/// Parses one entry; finds it in the log; else checks membership, signature and quota.
-fn check_entry(known: &Snapshot, quotas: &crate::quota::Quotas, bytes: &[u8]) -> Result<Checked, Problem> {
+/// Parses one entry and looks for it in the log; if it is new, checks its witness, signature and quota.
+fn check_entry(snapshot: &Snapshot, quotas: &Quotas, bytes: &[u8]) -> Result<CheckedStatement, Problem> {
     let statement = match parse(bytes) {
         Ok(statement) => statement,
-        Err(refusal) => return Ok(Checked::Answered(Err(refusal))),
+        Err(rejection) => return Ok(CheckedStatement::Decided(Err(rejection))),
     };
-    // Deduplication comes first: a retry is answered even if its witness has left the roster.
-    if let Some(index) = find_duplicate(&known.view, &statement, &StatementKey::of(&statement))? {
-        return Ok(Checked::Answered(Ok(Sequenced::Duplicate(index))));
+    // Deduplication comes first: a retry succeeds even if its witness has left the roster.
+    if let Some(index) = find_duplicate(&snapshot.view, &statement, &StatementKey::of(&statement))? {
+        return Ok(CheckedStatement::Decided(Ok(Sequenced::Duplicate(index))));
     }
-    let admitted = admit(&known.roster, quotas, &statement);
+    let admitted = admit(&snapshot.roster, quotas, &statement);
     Ok(match admitted {
-        Ok(()) => Checked::ToSequence(Box::new(statement)),
-        Err(refusal) => Checked::Answered(Err(refusal)),
+        Ok(()) => CheckedStatement::ToSequence(Box::new(statement)),
+        Err(rejection) => CheckedStatement::Decided(Err(rejection)),
     })
 }
 
-fn parse(bytes: &[u8]) -> Result<Statement, Refusal> {
+fn parse(bytes: &[u8]) -> Result<Statement, Rejection> {
     match Entry::parse(bytes) {
-        Ok(entry) => Statement::from_entry(entry).ok_or(Refusal::NotAStatement),
-        Err(error) => Err(Refusal::Malformed(error)),
+        Ok(entry) => Statement::from_entry(entry).ok_or(Rejection::NotAStatement),
+        Err(error) => Err(Rejection::Malformed(error)),
     }
 }
 
-fn admit(roster: &Roster, quotas: &crate::quota::Quotas, statement: &Statement) -> Result<(), Refusal> {
+fn admit(roster: &Roster, quotas: &Quotas, statement: &Statement) -> Result<(), Rejection> {
     let witness = statement.witness();
-    let key = roster.key(witness).ok_or_else(|| Refusal::UnknownWitness(witness.to_string()))?;
-    statement.verify(key).map_err(|_| Refusal::BadSignature(witness.to_string()))?;
-    // Only now, so that nobody uses up another's quota.
+    let key = roster.key(witness).ok_or_else(|| Rejection::UnknownWitness(witness.to_string()))?;
+    statement.verify(key).map_err(|_| Rejection::BadSignature(witness.to_string()))?;
+    // After the signature, so that a forged entry cannot use up the quota of another witness.
     quotas.take_entry(witness)?;
     Ok(())
 }
 
-/// Sequences what is to be sequenced, and puts all outcomes in the order of the request.
-async fn sequence(state: &AppState, checked: Vec<Checked>, size: u64) -> Result<Vec<Outcome>, Problem> {
+/// Sequences the undecided statements, and returns the results of all in the order of the request.
+async fn sequence(
+    state: &AppState,
+    checked: Vec<CheckedStatement>,
+    size: u64,
+) -> Result<Vec<StatementResult>, Problem> {
     let mut waiting = Vec::new();
-    let mut places = Vec::with_capacity(checked.len());
+    let mut decided = Vec::with_capacity(checked.len());
     for checked in checked {
         match checked {
-            Checked::Answered(outcome) => places.push(Some(outcome)),
-            Checked::ToSequence(statement) => {
+            CheckedStatement::Decided(result) => decided.push(Some(result)),
+            CheckedStatement::ToSequence(statement) => {
                 waiting.push(*statement);
-                places.push(None);
+                decided.push(None);
             }
         }
     }
-    let sequenced = if waiting.is_empty() { Vec::new() } else { state.intake.sequence(waiting, size).await? };
+    let sequenced = if waiting.is_empty() { Vec::new() } else { state.submissions.sequence(waiting, size).await? };
     let mut sequenced = sequenced.into_iter();
-    places.into_iter().map(|place| place.or_else(|| sequenced.next()).ok_or_else(Problem::internal)).collect()
+    decided.into_iter().map(|result| result.or_else(|| sequenced.next()).ok_or_else(Problem::internal)).collect()
 }
 
-fn answer(outcome: &Outcome) -> Value {
-    match outcome {
+fn answer(result: &StatementResult) -> Value {
+    match result {
         Ok(Sequenced::Added(index)) => json!({ "index": index, "status": "added" }),
         Ok(Sequenced::Duplicate(index)) => json!({ "index": index, "status": "duplicate" }),
-        Err(refusal) => json!({ "error": Problem::from(refusal.clone()).to_json() }),
+        Err(rejection) => json!({ "error": Problem::from(rejection.clone()).to_json() }),
     }
 }
 
-/// Waits until a published checkpoint covers all outcomes, and adds each one's receipt.
-async fn with_receipts(state: &AppState, outcomes: &[Outcome]) -> Result<Vec<Value>, Problem> {
-    let last = outcomes.iter().flatten().map(|sequenced| sequenced.index()).max();
+/// Waits until a published checkpoint covers all entries, and adds the receipt of each.
+async fn with_receipts(state: &AppState, results: &[StatementResult]) -> Result<Vec<Value>, Problem> {
+    let last = results.iter().flatten().map(|sequenced| sequenced.index()).max();
     let published = published_beyond(state, last).await?;
-    let outcomes = outcomes.to_vec();
-    state.heavy(move || outcomes.iter().map(|outcome| answer_with_receipt(&published, outcome)).collect()).await
+    let results = results.to_vec();
+    state.run_blocking(move || results.iter().map(|result| answer_with_receipt(&published, result)).collect()).await
 }
 
-async fn published_beyond(state: &AppState, last: Option<u64>) -> Result<Arc<Published>, Problem> {
-    let covers = |published: &Option<Arc<Published>>| {
+async fn published_beyond(state: &AppState, last: Option<u64>) -> Result<Arc<PublishedState>, Problem> {
+    let covers = |published: &Option<Arc<PublishedState>>| {
         published.as_ref().is_some_and(|published| last.is_none_or(|last| last < published.size()))
     };
-    let mut publications = state.outlets.publications.clone();
+    let mut publications = state.publisher_state.publications.clone();
     match tokio::time::timeout(PUBLICATION_TIMEOUT, publications.wait_for(covers)).await {
         Ok(Ok(published)) => published.clone().ok_or_else(Problem::internal),
         Ok(Err(_)) => Err(Problem::stopping()),
-        Err(_) => Err(Problem::not_yet_published(&state.cosigners())),
+        Err(_) => Err(Problem::not_yet_published(&state.cosigner_summary())),
     }
 }
 
-fn answer_with_receipt(published: &Published, outcome: &Outcome) -> Result<Value, Problem> {
-    let mut value = answer(outcome);
-    if let Ok(sequenced) = outcome {
+fn answer_with_receipt(published: &PublishedState, result: &StatementResult) -> Result<Value, Problem> {
+    let mut value = answer(result);
+    if let Ok(sequenced) = result {
         let index = sequenced.index();
         let proof = inclusion_proof(published.view(), index, published.size())
             .map_err(|error| error.map_refused(|_| Problem::internal()))?;

@@ -1,5 +1,5 @@
-//! Convenience listings, as of the published checkpoint. They are not proven: a verifier uses
-//! look-ups, and an auditor derives the same from the log itself.
+//! Convenience listings as of the published checkpoint. They are without proofs: a verifier uses look-ups, and an
+//! auditor derives the same from the log's entries.
 
 use axum::{
     Json,
@@ -14,7 +14,12 @@ use serde::Deserialize;
 use serde_json::json;
 use taglog_proto::{name::Repository, record::TagRecord};
 
-use super::{AppState, Problem, manifests::parse_digest, no_cache, problem::query_problem};
+use super::{
+    cache::no_cache,
+    manifests::parse_digest,
+    problem::{Problem, query_problem},
+    state::AppState,
+};
 
 /// The most rows in one answer.
 const LIMIT: usize = 1000;
@@ -36,7 +41,7 @@ pub async fn tags(
         .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "malformed-repository", error.to_string()))?;
     let published = state.published()?;
     let size = published.size();
-    let records = state.heavy(move || Ok(published.view().tags(&repository, after.as_deref(), LIMIT)?)).await?;
+    let records = state.run_blocking(move || Ok(published.view().tags(&repository, after.as_deref(), LIMIT)?)).await?;
     let next = (records.len() == LIMIT).then(|| records.last().map(|record| record.image.tag.to_string())).flatten();
     let tags: Vec<_> = records.iter().map(tag_row).collect();
     Ok(no_cache(Json(json!({ "proven": false, "size": size, "tags": tags, "next": next })).into_response()))
@@ -74,7 +79,7 @@ pub async fn retags(
     let Query(RetagsQuery { since }) = query.map_err(query_problem)?;
     let published = state.published()?;
     let size = published.size();
-    let rows = state.heavy(move || Ok(published.view().retags(since, LIMIT)?)).await?;
+    let rows = state.run_blocking(move || Ok(published.view().retags(since, LIMIT)?)).await?;
     let next = (rows.len() == LIMIT).then(|| rows.last().map(|(index, _)| index + 1)).flatten();
     let retags: Vec<_> = rows.iter().map(|(index, image)| json!({ "index": index, "image": image })).collect();
     Ok(no_cache(Json(json!({ "proven": false, "size": size, "retags": retags, "next": next })).into_response()))
@@ -88,7 +93,7 @@ pub async fn digests(
     let digest = parse_digest(digest)?;
     let published = state.published()?;
     let size = published.size();
-    let rows = state.heavy(move || Ok(published.view().images_with(&digest, LIMIT)?)).await?;
+    let rows = state.run_blocking(move || Ok(published.view().images_with(&digest, LIMIT)?)).await?;
     let images: Vec<_> = rows.iter().map(|(image, index)| json!({ "image": image, "index": index })).collect();
     let body = json!({
         "proven": false, "size": size, "digest": digest.to_string(), "images": images,

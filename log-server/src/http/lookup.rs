@@ -1,4 +1,4 @@
-//! `GET` and `POST /api/v1/lookup`: a tag proof for all images named.
+//! `GET` and `POST /api/v1/lookup`: a tag proof of all named images.
 
 use axum::{
     body::Bytes,
@@ -13,7 +13,11 @@ use taglog_proto::{
     tag_proof::{LookupError, LookupRequest, MAX_IMAGES, build},
 };
 
-use super::{AppState, Problem, entries::body_problem, no_cache};
+use super::{
+    cache::no_cache,
+    problem::{Problem, body_problem},
+    state::AppState,
+};
 
 /// `?image=R:T&image=…&from=N&page=P`.
 pub async fn get(State(state): State<AppState>, RawQuery(query): RawQuery) -> Result<Response, Problem> {
@@ -67,8 +71,8 @@ async fn answer(state: &AppState, request: LookupRequest) -> Result<Response, Pr
             .map_err(|error| error.map_refused(lookup_problem))?;
         Ok(proof.to_json())
     };
-    // One image takes less than handing it to another thread and back would.
-    let json = if single { state.brief(work).await? } else { state.heavy(work).await? };
+    // The look-up of one image takes less time than moving it to another thread.
+    let json = if single { state.run_inline(work).await? } else { state.run_blocking(work).await? };
     Ok(no_cache(([(header::CONTENT_TYPE, "application/json")], json).into_response()))
 }
 

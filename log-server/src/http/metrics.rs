@@ -1,4 +1,4 @@
-//! Prometheus metrics.
+//! Metrics in the format of Prometheus.
 
 use std::time::Instant;
 
@@ -9,16 +9,13 @@ use axum::{
 };
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
-use super::AppState;
+use super::state::AppState;
 use crate::publisher::status;
 
-/// Upper bounds of the buckets of request durations, in seconds.
+/// Upper bounds of the buckets for request durations, in seconds.
 const BUCKETS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0];
 
-/// Starts recording; once in a process.
-///
-/// # Errors
-/// When a recorder is installed already.
+/// Installs the recorder, once in a process.
 pub fn install() -> Result<PrometheusHandle, String> {
     let duration = Matcher::Full("taglog_http_request_seconds".to_owned());
     let builder = PrometheusBuilder::new().set_buckets_for_metric(duration, &BUCKETS);
@@ -30,11 +27,8 @@ pub fn install() -> Result<PrometheusHandle, String> {
     metrics::describe_gauge!("taglog_published_size", "Entries under the published checkpoint");
     metrics::describe_gauge!("taglog_tags", "Tag records in the index");
     metrics::describe_gauge!("taglog_last_seal_timestamp_seconds", "Time of the last seal");
-    metrics::describe_gauge!(
-        "taglog_unpublished_entries",
-        "Entries that are committed and wait for their cosignatures"
-    );
-    metrics::describe_gauge!("taglog_cosigner_up", "1 if the cosigner answered the last question with a cosignature");
+    metrics::describe_gauge!("taglog_unpublished_entries", "Entries that are committed but not yet published");
+    metrics::describe_gauge!("taglog_cosigner_up", "1 if the cosigner answered the last request with a cosignature");
     metrics::describe_gauge!("taglog_cosignature_age_seconds", "Age of the latest cosignature of each cosigner");
     metrics::describe_histogram!("taglog_http_request_seconds", "Time to answer, by route");
     metrics::describe_counter!("taglog_http_requests_total", "Requests, by route and status");
@@ -43,13 +37,13 @@ pub fn install() -> Result<PrometheusHandle, String> {
 
 /// `GET /metrics`.
 pub async fn render(State(state): State<AppState>) -> String {
-    status::record_ages(&state.outlets.statuses.borrow());
+    status::record_ages(&state.publisher_state.statuses.borrow());
     metrics::gauge!("taglog_unpublished_entries").set(state.unpublished() as f64);
     state.metrics.run_upkeep();
     state.metrics.render()
 }
 
-/// Counts and times every request under its route, so that paths of clients make no new series.
+/// Counts and times every request under its route, not its path: clients must not be able to create new series.
 pub async fn measure(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().map_or_else(|| "other".to_owned(), |p| p.as_str().to_owned());
     let start = Instant::now();

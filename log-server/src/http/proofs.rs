@@ -1,4 +1,4 @@
-//! Inclusion and consistency proofs for people with curl; clients can compute them from tiles.
+//! Inclusion and consistency proofs, for use with curl; clients compute them from tiles.
 
 use axum::{
     Json,
@@ -10,7 +10,11 @@ use serde::Deserialize;
 use serde_json::json;
 use taglog_proto::merkle::{Hash, ProofError, consistency_proof, inclusion_proof, root};
 
-use super::{AppState, Problem, no_cache, problem::query_problem};
+use super::{
+    cache::no_cache,
+    problem::{Problem, query_problem},
+    state::AppState,
+};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,7 +1,7 @@
 //! The static log: checkpoint, tiles and entry bundles (c2sp.org/tlog-tiles).
 //!
-//! Every partial width up to the published size is served for ever, and nothing beyond it: a cache
-//! must never hold what a restore could undo.
+//! Every partial width up to the published size is served permanently, and nothing beyond it: entries that are not
+//! published may still be lost, and caches keep what they have seen.
 
 use axum::{
     extract::{Path, State, rejection::PathRejection},
@@ -10,10 +10,11 @@ use axum::{
 };
 use taglog_proto::tile::{FULL_WIDTH, TileKind, TilePath, encode_bundle};
 
-use super::{AppState, Problem, no_cache, problem::path_problem};
-
-/// Tiles never change.
-const IMMUTABLE: &str = "public, max-age=31536000, immutable";
+use super::{
+    cache::{IMMUTABLE, no_cache},
+    problem::{Problem, path_problem},
+    state::AppState,
+};
 
 /// `GET /checkpoint`.
 pub async fn checkpoint(State(state): State<AppState>) -> Result<Response, Problem> {
@@ -34,14 +35,16 @@ pub async fn tile(
     }
     let (first, width) = (tile.index * FULL_WIDTH, usize::from(tile.width));
     let bytes = match tile.kind {
-        // Nodes at multiples of eight levels are the hashes of tiles.
-        TileKind::Hashes(level) => state.heavy(move || Ok(published.view().nodes(level * 8, first, width)?)).await?,
+        // A tile of level L has the nodes of level 8 * L.
+        TileKind::Hashes(level) => {
+            state.run_blocking(move || Ok(published.view().nodes(level * 8, first, width)?)).await?
+        }
         TileKind::Entries => {
             let bundle = move || {
                 let entries = published.view().entries(first, width)?;
                 encode_bundle(entries.iter().map(Vec::as_slice)).map_err(|_| Problem::internal())
             };
-            state.heavy(bundle).await?
+            state.run_blocking(bundle).await?
         }
     };
     let headers = [(header::CONTENT_TYPE, "application/octet-stream"), (header::CACHE_CONTROL, IMMUTABLE)];

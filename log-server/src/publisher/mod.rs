@@ -1,17 +1,16 @@
-//! Publishes checkpoints: from here on, everyone may see what they cover.
+//! Publishes checkpoints: makes committed entries visible to clients.
 //!
-//! Without cosigners a checkpoint is published as soon as it is committed. With cosigners, a task
-//! ([`rounds`]) takes the newest commit as its candidate, asks all cosigners for it, and publishes
-//! it when the quorum of the policy is there. Look-ups and tiles are answered as of the published
-//! checkpoint, from a snapshot of the store; at most that one and the candidate's are held.
+//! Without cosigners a checkpoint is published as soon as it is committed. With cosigners, a task ([`cosigning_task`])
+//! takes the newest commit as its candidate, requests cosignatures from all cosigners, and publishes it when the quorum
+//! of the policy has cosigned. Look-ups and tiles are answered as of the published checkpoint, from a snapshot of the
+//! store.
 //!
-//! What was published is not stored: after a restart nothing is public until the quorum has
-//! cosigned again. The server asks every cosigner for the last committed checkpoint before it seals
-//! anything ([`crate::rollback`]), so this takes one round trip; and only the last commit has look-ups,
-//! so an older stored checkpoint could not be served whole.
+//! The published state is not stored: after a restart nothing is published until the quorum has cosigned again. That
+//! takes one round trip, because the server requests cosignatures of the last committed checkpoint at startup anyway
+//! ([`crate::rollback`]). An older stored checkpoint would not help: the store has look-ups for the last commit only.
 
+pub mod cosigning_task;
 pub mod endpoint;
-pub mod rounds;
 pub mod status;
 
 use std::sync::Arc;
@@ -27,30 +26,29 @@ use crate::{
     store::{Store, StoreError, View},
 };
 
-/// A published checkpoint, with everything it covers.
-pub struct Published {
+/// A published checkpoint with everything that it covers.
+pub struct PublishedState {
     /// The checkpoint with its cosignatures.
     pub checkpoint: SignedCheckpoint,
     snapshot: Arc<Snapshot>,
 }
 
-impl Published {
-    /// The number of entries that are public.
+impl PublishedState {
+    /// The number of published entries.
     pub fn size(&self) -> u64 {
         self.snapshot.size()
     }
 
-    /// The commit that is published.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         Arc::clone(&self.snapshot)
     }
 
-    /// The seal that the checkpoint ends in.
+    /// The last entry.
     pub fn seal(&self) -> &Seal {
         &self.snapshot.seal
     }
 
-    /// The roster in force, whose log index the seal names.
+    /// The roster in force.
     pub fn roster(&self) -> &Roster {
         &self.snapshot.roster
     }
@@ -61,35 +59,32 @@ impl Published {
     }
 }
 
-/// Where to publish.
-pub type Publishing = watch::Sender<Option<Arc<Published>>>;
+/// Where a new published state is set.
+pub type PublicationSender = watch::Sender<Option<Arc<PublishedState>>>;
 
-/// What is published, and can be waited for.
-pub type Publications = watch::Receiver<Option<Arc<Published>>>;
+/// The published state, which can be waited for; `None` before the first publication.
+pub type PublicationReceiver = watch::Receiver<Option<Arc<PublishedState>>>;
 
-/// Where the sequencer says that it has committed.
+/// Receives the commits of the sequencer.
 pub struct Publisher {
     store: Store,
     committed: watch::Sender<u64>,
-    /// When no quorum has to be waited for.
-    at_once: Option<Publishing>,
+    /// Set if commits are published at once, without a quorum.
+    immediate: Option<PublicationSender>,
 }
 
 impl Publisher {
-    /// A publisher for a log of `size` committed entries, which publishes every commit at once to
-    /// `at_once`, or leaves publishing to [`rounds::Rounds`]. Also gives the number of entries that
-    /// are committed.
-    pub fn new(store: Store, size: u64, at_once: Option<Publishing>) -> (Publisher, watch::Receiver<u64>) {
+    /// A publisher for a log of `size` committed entries, which publishes every commit at once to `immediate`, or
+    /// leaves publishing to [`cosigning_task::CosigningTask`]. Also returns a receiver of the number of committed
+    /// entries.
+    pub fn new(store: Store, size: u64, immediate: Option<PublicationSender>) -> (Publisher, watch::Receiver<u64>) {
         let (committed, receiver) = watch::channel(size);
-        (Publisher { store, committed, at_once }, receiver)
+        (Publisher { store, committed, immediate }, receiver)
     }
 
-    /// Says that the log has so many entries now, all on disk.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub fn committed(&self, size: u64) -> Result<(), StoreError> {
-        if let Some(publishing) = &self.at_once {
+    /// Records that the log has `size` entries, all on disk.
+    pub fn record_commit(&self, size: u64) -> Result<(), StoreError> {
+        if let Some(publishing) = &self.immediate {
             let before = publishing.borrow().clone();
             let snapshot = Snapshot::read(self.store.view(), before.as_ref().map(|before| &*before.snapshot))?;
             if let Some(snapshot) = snapshot {
@@ -101,7 +96,7 @@ impl Publisher {
     }
 }
 
-fn publish(publishing: &Publishing, checkpoint: SignedCheckpoint, snapshot: Arc<Snapshot>) {
+fn publish(publishing: &PublicationSender, checkpoint: SignedCheckpoint, snapshot: Arc<Snapshot>) {
     metrics::gauge!("taglog_published_size").set(snapshot.size() as f64);
-    publishing.send_replace(Some(Arc::new(Published { checkpoint, snapshot })));
+    publishing.send_replace(Some(Arc::new(PublishedState { checkpoint, snapshot })));
 }

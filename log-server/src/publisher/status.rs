@@ -1,4 +1,4 @@
-//! What is known of each cosigner: for metrics, readiness and messages.
+//! The status of each cosigner, for metrics, readiness and messages.
 
 use std::time::SystemTime;
 
@@ -6,22 +6,19 @@ use serde_json::{Value, json};
 use taglog_proto::time::Timestamp;
 use tokio::sync::watch;
 
-/// What is known of one cosigner.
 #[derive(Clone, Debug)]
 pub struct CosignerStatus {
-    /// Its name in the policy.
     pub name: String,
-    /// Its vkey.
     pub vkey: String,
-    /// Whether it answered the last question with a cosignature; `None` before the first answer.
+    /// Whether it answered the last request with a cosignature; `None` before the first response.
     pub up: Option<bool>,
-    /// What went wrong last, empty if nothing did.
+    /// Why the last request failed; empty if it did not.
     pub problem: String,
     /// The time of its latest cosignature.
     pub cosigned: Option<Timestamp>,
 }
 
-/// The statuses of all cosigners in the order of the policy, as they are now.
+/// The current statuses of all cosigners, in the order of the policy.
 pub type Statuses = watch::Receiver<Vec<CosignerStatus>>;
 
 /// The statuses of a log without cosigners.
@@ -30,23 +27,20 @@ pub fn none() -> Statuses {
 }
 
 impl CosignerStatus {
-    /// A cosigner that was not asked yet.
     pub fn new(name: String, vkey: String) -> CosignerStatus {
         CosignerStatus { name, vkey, up: None, problem: String::new(), cosigned: None }
     }
 
-    /// Notes a cosignature.
-    pub fn has_cosigned(&mut self, time: Timestamp) {
+    pub fn record_cosignature(&mut self, time: Timestamp) {
         if self.up == Some(false) {
-            tracing::info!(cosigner = self.name, "the cosigner is back");
+            tracing::info!(cosigner = self.name, "the cosigner cosigns again");
         }
         (self.up, self.problem) = (Some(true), String::new());
         self.cosigned = Some(time);
         self.record_up(1.0);
     }
 
-    /// Notes that no cosignature came.
-    pub fn has_failed(&mut self, problem: String) {
+    pub fn record_failure(&mut self, problem: String) {
         if self.up != Some(false) || self.problem != problem {
             tracing::warn!(cosigner = self.name, problem, "no cosignature");
         }
@@ -69,7 +63,7 @@ impl CosignerStatus {
         })
     }
 
-    fn words(&self) -> String {
+    fn describe(&self) -> String {
         match self.up {
             None => format!("{} has not answered yet", self.name),
             Some(true) => format!("{} cosigns", self.name),
@@ -78,12 +72,12 @@ impl CosignerStatus {
     }
 }
 
-/// One line that names every cosigner and how it is.
-pub fn in_words(statuses: &[CosignerStatus]) -> String {
-    statuses.iter().map(CosignerStatus::words).collect::<Vec<_>>().join("; ")
+/// One line with the name and status of every cosigner.
+pub fn summary(statuses: &[CosignerStatus]) -> String {
+    statuses.iter().map(CosignerStatus::describe).collect::<Vec<_>>().join("; ")
 }
 
-/// Records how old each cosigner's latest cosignature is now.
+/// Records the age of each cosigner's latest cosignature.
 pub fn record_ages(statuses: &[CosignerStatus]) {
     let now = Timestamp::from_system_time(SystemTime::now()).unix();
     for CosignerStatus { name, cosigned, .. } in statuses {

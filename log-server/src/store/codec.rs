@@ -1,4 +1,4 @@
-//! Keys and values as they are stored.
+//! The encoding of keys and values in the store.
 
 use taglog_proto::{
     entry::Seen,
@@ -17,12 +17,12 @@ pub fn node_key(level: u8, index: u64) -> [u8; 9] {
     key
 }
 
-/// The key of one page of a witness's sightings of a tag. NUL stands in no name.
+/// The key of one page of a witness's sightings of a tag. No name contains NUL.
 pub fn sightings_key(image: &Image, witness: &WitnessId, page: u64) -> Vec<u8> {
     [format!("{image}\0{witness}\0").as_bytes(), &page.to_be_bytes()].concat()
 }
 
-/// The raw form of a digest: a byte for the algorithm, then the hash.
+/// A digest: a byte for the algorithm, then the hash.
 pub fn digest_key(digest: &Digest) -> Vec<u8> {
     match digest {
         Digest::Sha256(hash) => [&[1][..], hash].concat(),
@@ -35,7 +35,7 @@ pub fn digest_image_key(digest: &Digest, image: &Image) -> Vec<u8> {
     [&digest_key(digest)[..], image.to_string().as_bytes()].concat()
 }
 
-/// Reads a big-endian log index.
+/// Decodes a big-endian log index.
 pub fn read_index(bytes: &[u8]) -> Result<u64, StoreError> {
     let bytes = bytes.try_into().map_err(|_| StoreError::Corrupt("log index".to_owned()))?;
     Ok(u64::from_be_bytes(bytes))
@@ -47,7 +47,6 @@ pub fn read_index(bytes: &[u8]) -> Result<u64, StoreError> {
 pub struct SightingsPage {
     /// The roots of the perfect subtrees of all pages before this one, largest first.
     pub before: Vec<Hash>,
-    /// The sightings on this page.
     pub sightings: Vec<Sighting>,
 }
 
@@ -61,8 +60,8 @@ impl SightingsPage {
         Some(frontier)
     }
 
-    /// The stored form: the number of hashes, the hashes, then for each sighting its log index, a
-    /// byte 0 (`gone`), 1 or 2, and the digest.
+    /// The encoding: the number of hashes, the hashes, then for each sighting its log index, a byte 0 (`gone`), 1
+    /// (SHA-256) or 2 (SHA-512), and the hash of the digest.
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = vec![self.before.len() as u8];
         self.before.iter().for_each(|hash| bytes.extend_from_slice(&hash.0));
@@ -76,7 +75,7 @@ impl SightingsPage {
         bytes
     }
 
-    /// Reads the stored form; `None` if it is damaged.
+    /// Decodes a page; `None` if it is damaged.
     pub fn from_bytes(bytes: &[u8]) -> Option<SightingsPage> {
         let (count, mut rest) = bytes.split_first()?;
         let mut page = SightingsPage::default();

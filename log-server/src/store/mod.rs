@@ -1,8 +1,7 @@
-//! Holds bytes and commits batches atomically.
+//! Stores the log and commits batches atomically.
 //!
-//! The interface is small on purpose: [`Store::commit`] takes everything that one batch changes,
-//! [`Store::view`] gives everything as of the last commit, unchanged by later ones. Nothing outside
-//! this module knows which engine is below.
+//! The interface is small: [`Store::commit`] takes everything that one batch changes, and [`Store::view`] is a snapshot
+//! of the last commit, unchanged by later ones. Nothing outside this module depends on the database engine.
 
 mod codec;
 mod rocks;
@@ -20,24 +19,23 @@ use thiserror::Error;
 
 pub use rocks::{Store, View};
 
-/// Why the store failed. All of these are for the operator, none for a client.
+/// Why the store failed. The messages are for the operator, not for clients.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// RocksDB's own words.
     #[error("RocksDB: {0}")]
     Engine(#[from] rocksdb::Error),
-    /// Something that must be there is not.
-    #[error("the store has no {0}: it is damaged, restore it from a backup")]
+    /// A record that must exist.
+    #[error("the store has no {0}; it is damaged; restore it from a backup")]
     Missing(String),
-    /// Something is there that cannot be read.
-    #[error("the store's {0} cannot be read: it is damaged, restore it from a backup")]
+    /// A record that cannot be decoded.
+    #[error("the store's {0} cannot be decoded; it is damaged; restore it from a backup")]
     Corrupt(String),
-    /// Written by another version.
-    #[error("the store has format {0:?}, this version reads {1:?}")]
+    /// The format of the store, and the one that this version reads.
+    #[error("the store has format {0:?}, but this version reads {1:?}; use the version that wrote it")]
     Version(String, &'static str),
 }
 
-/// Everything that one batch changes. Committed together or not at all.
+/// Everything that one batch changes, committed in one transaction.
 pub struct Commit<'a> {
     /// The index of the first entry.
     pub first: u64,
@@ -47,7 +45,7 @@ pub struct Commit<'a> {
     pub nodes: &'a [(u8, u64, Hash)],
     /// The statements among the entries, for deduplication: key and log index.
     pub statements: &'a [(StatementKey, u64)],
-    /// What the batch changes in the tag index.
+    /// The changes to the tag index.
     pub index: &'a IndexChanges,
     /// Tags that this batch's sightings show to be retagged: log index and image.
     pub retags: &'a [(u64, Image)],
@@ -57,13 +55,12 @@ pub struct Commit<'a> {
     pub checkpoint: &'a SignedCheckpoint,
 }
 
-/// Identifies a statement by who said what: the first 16 bytes of SHA-256 over the witness id, a
-/// newline and the note's text. Not over the signature: a witness can sign one text in many ways.
+/// Identifies a statement: the first 16 bytes of SHA-256 over the witness id, a newline and the text of the note. The
+/// signature is not included, because a witness can make many signatures of one text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct StatementKey([u8; 16]);
 
 impl StatementKey {
-    /// The key of a statement: of its witness and of what it signed.
     pub fn of(statement: &Statement) -> StatementKey {
         use sha2::{Digest as _, Sha256};
         let hash = Sha256::new_with_prefix(statement.witness().to_string());
@@ -74,7 +71,7 @@ impl StatementKey {
     }
 }
 
-/// A raw manifest to keep, and the digests that it names.
+/// A raw manifest to store, and the digests that it names.
 pub struct KeptManifest<'a> {
     /// The digest of the bytes.
     pub digest: Digest,

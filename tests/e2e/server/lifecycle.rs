@@ -352,7 +352,7 @@ async fn another_key_is_refused() {
     for origin in [ORIGIN, "log.example/other"] {
         let other = SigningKey::from_seed(origin, &[99; 32]).unwrap().to_secret_string();
         std::fs::write(data.path().join("key"), format!("{other}\n")).unwrap();
-        assert_refuses(&data, &[], &["the stored checkpoint is not this log's"]);
+        assert_refuses(&data, &[], &["the stored checkpoint is not signed by this log's key"]);
     }
     for bad in ["", "PRIVATE+KEY+x", "PRIVATE+KEY+log.example/test+00000000+AAAA"] {
         std::fs::write(data.path().join("key"), bad).unwrap();

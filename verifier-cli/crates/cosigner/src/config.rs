@@ -1,7 +1,7 @@
 //! `cosigner.toml`: which keys cosign, which logs, and where.
 //!
-//! [`Config::read`] gives a configuration that holds; relative paths are resolved against the file's own directory.
-//! The keys' files are read by [`Config::keys`].
+//! [`Config::read`] returns a checked configuration; relative paths are resolved against the file's directory. The key
+//! files are read by [`Config::keys`].
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use taglog_proto::cosignature::{CosignerKey, CosignerSigningKey};
 use super::log::LogKeys;
 use taglog_base::config_file::{ConfigError, parse_toml, read_text, resolve, wrong_value};
 
-/// What to do about a key that is not there.
+/// The remedy for a missing key.
 const KEYGEN: &str = "'taglog keygen --cosigner NAME --key FILE' makes a cosigner's key";
 
 /// A checked configuration.
@@ -23,9 +23,8 @@ const KEYGEN: &str = "'taglog keygen --cosigner NAME --key FILE' makes a cosigne
 pub struct Config {
     /// The files of the secret keys; at least one.
     pub keys: Vec<PathBuf>,
-    /// The directory of the records, of what was audited and of evidence.
+    /// The directory of the records, the audits and the evidence.
     pub state: PathBuf,
-    /// Where it is served.
     pub listen: SocketAddr,
     /// Whether every entry is audited before a checkpoint is cosigned.
     pub audit: bool,
@@ -36,28 +35,27 @@ pub struct Config {
 /// A log whose checkpoints are cosigned.
 #[derive(Clone, Debug)]
 pub struct LogConfig {
-    /// Its keys.
     pub keys: LogKeys,
-    /// Where it is; there if it is to be audited.
+    /// Its address; present if it is to be audited.
     pub url: Option<String>,
 }
 
-/// The file as it is written.
+/// The file as it is parsed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct File {
+struct ConfigFile {
     key: OneOrMore<PathBuf>,
     state: PathBuf,
     listen: SocketAddr,
     #[serde(default)]
     audit: bool,
     #[serde(default)]
-    log: Vec<LogFile>,
+    log: Vec<LogSection>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct LogFile {
+struct LogSection {
     vkey: OneOrMore<String>,
     url: Option<String>,
 }
@@ -79,27 +77,18 @@ impl<T> OneOrMore<T> {
 }
 
 impl Config {
-    /// Reads and checks a configuration file. `audit` asks for an auditing cosigner, as the key of this name does.
-    ///
-    /// # Errors
-    /// [`ConfigError`].
+    /// Reads and checks a configuration file. `audit` asks for an auditing cosigner, like the key of this name.
     pub fn read(path: &Path, audit: bool) -> Result<Config, ConfigError> {
         Config::parse(&read_text(path, "'taglog cosign serve --help' shows one")?, path, audit)
     }
 
-    /// Checks the text of a configuration file that is at `path`.
-    ///
-    /// # Errors
-    /// [`ConfigError::Toml`], [`ConfigError::Value`].
+    /// Parses and checks the text of a configuration file at `path`.
     pub fn parse(text: &str, path: &Path, audit: bool) -> Result<Config, ConfigError> {
-        let file: File = parse_toml(text, path)?;
-        Checker { path, audit: audit || file.audit }.config(file)
+        let file: ConfigFile = parse_toml(text, path)?;
+        ConfigChecker { path, audit: audit || file.audit }.config(file)
     }
 
-    /// Reads the secret keys.
-    ///
-    /// # Errors
-    /// [`ConfigError::Read`], [`ConfigError::Value`] for what is no cosigner's key, and a key that is named twice.
+    /// Reads the secret keys. A key may be named only once.
     pub fn keys(&self) -> Result<Vec<CosignerSigningKey>, ConfigError> {
         let mut keys: Vec<CosignerSigningKey> = Vec::new();
         for path in &self.keys {
@@ -119,13 +108,13 @@ fn is_same(one: &CosignerKey, other: &CosignerKey) -> bool {
     (one.name(), one.key_id()) == (other.name(), other.key_id())
 }
 
-/// Turns what is written into what is meant; knows which file to name in errors.
-struct Checker<'a> {
+/// Checks a parsed file, and names it in errors.
+struct ConfigChecker<'a> {
     path: &'a Path,
     audit: bool,
 }
 
-impl Checker<'_> {
+impl ConfigChecker<'_> {
     fn error(&self, at: impl ToString, why: impl ToString) -> ConfigError {
         wrong_value(self.path, at, why)
     }
@@ -134,7 +123,7 @@ impl Checker<'_> {
         resolve(self.path, path)
     }
 
-    fn config(&self, file: File) -> Result<Config, ConfigError> {
+    fn config(&self, file: ConfigFile) -> Result<Config, ConfigError> {
         let keys: Vec<PathBuf> = file.key.into_vec().iter().map(|path| self.resolve(path)).collect();
         if keys.is_empty() {
             return Err(self.error("key", "name at least one file with a cosigner's secret key"));
@@ -154,7 +143,7 @@ impl Checker<'_> {
         Ok(Config { keys, state, listen, audit: self.audit, logs })
     }
 
-    fn log(&self, log: LogFile) -> Result<LogConfig, ConfigError> {
+    fn log(&self, log: LogSection) -> Result<LogConfig, ConfigError> {
         let keys = LogKeys::parse(&log.vkey.into_vec()).map_err(|why| self.error("log, vkey", why))?;
         if self.audit && log.url.is_none() {
             let why = format!("{:?}: an auditing cosigner needs the log's address", keys.origin());
@@ -191,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn one_or_more_keys_and_logs() {
+    fn one_or_more_keys_and_logs_are_read() {
         let config = parse(&minimal(), false).unwrap();
         assert_eq!(config.keys, [Path::new("/etc/taglog/a.key")]);
         assert_eq!(config.state, Path::new("/var/state"));
@@ -207,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_meant_is_refused_with_its_place() {
+    fn invalid_values_are_rejected_with_their_place() {
         let with = |from: &str, to: &str| minimal().replace(from, to);
         let two_names = format!("[[log]]\nvkey = [{:?}, {:?}]", vkey("log.example/b"), ml_dsa("log.example/c"));
         for (text, audit, want) in [

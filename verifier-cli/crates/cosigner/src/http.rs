@@ -1,4 +1,4 @@
-//! What a cosigner serves: `add-checkpoint`, `sign-subtree`, the latest checkpoints, metrics and health.
+//! The HTTP interface of the cosigner: `add-checkpoint`, `sign-subtree`, the latest checkpoints, metrics and health.
 
 use std::{fmt::Display, sync::Arc, time::Duration};
 
@@ -18,24 +18,24 @@ use taglog_proto::{add_checkpoint::MAX_REQUEST, note::NoteSignature};
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 
-use super::service::{Cosigner, Refusal};
+use super::service::{CosignRejection, Cosigner};
 
 /// How long a client may take to send the body of a request.
-const BODY_TIME: Duration = Duration::from_secs(20);
-/// How many requests may be under way at once.
-const REQUESTS: usize = 256;
-/// When a request that came too early may be made again, in seconds.
-const AGAIN: HeaderValue = HeaderValue::from_static("1");
+const BODY_TIMEOUT: Duration = Duration::from_secs(20);
+/// How many requests may be processed at once.
+const MAX_REQUESTS: usize = 256;
+/// The value of `Retry-After`, in seconds.
+const RETRY_AFTER_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
-/// What the handlers share.
+/// The state that the handlers share.
 #[derive(Clone)]
-struct Shared {
+struct HandlerState {
     cosigner: Arc<Cosigner>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     tasks: TaskTracker,
 }
 
-/// The calls of the specification.
+/// A request of the specification.
 #[derive(Clone, Copy)]
 enum Call {
     AddCheckpoint,
@@ -51,14 +51,14 @@ impl Call {
     }
 }
 
-/// All routes. Requests that are under way run as `tasks`, to their end even if their client goes away.
+/// Requests run as `tasks`, to their end even if their client disconnects.
 pub fn router(cosigner: Arc<Cosigner>, tasks: TaskTracker, metrics: PrometheusHandle) -> Router {
     let render = move || {
         let text = metrics.render();
         async move { text }
     };
     let subtrees = cosigner.signs_subtrees();
-    let shared = Shared { cosigner, places: Arc::new(Semaphore::new(REQUESTS)), tasks };
+    let shared = HandlerState { cosigner, permits: Arc::new(Semaphore::new(MAX_REQUESTS)), tasks };
     let router = Router::new()
         .route("/add-checkpoint", post(|State(shared), body| answer(shared, Call::AddCheckpoint, body)))
         .route("/{origin}/checkpoint", get(checkpoint))
@@ -69,11 +69,11 @@ pub fn router(cosigner: Arc<Cosigner>, tasks: TaskTracker, metrics: PrometheusHa
         true => router.route("/sign-subtree", post(|State(shared), body| answer(shared, Call::SignSubtree, body))),
         false => router,
     };
-    let nothing = "nothing here; see c2sp.org/tlog-witness, and /metrics, /healthz, /readyz\n";
+    let nothing = "no such page; see c2sp.org/tlog-witness, and /metrics, /healthz, /readyz\n";
     router.fallback(move || async move { (StatusCode::NOT_FOUND, nothing) }).with_state(shared)
 }
 
-async fn answer(shared: Shared, call: Call, body: Body) -> Response {
+async fn answer(shared: HandlerState, call: Call, body: Body) -> Response {
     let response = match serve(shared, call, body).await {
         Ok(lines) => text(StatusCode::OK, lines.iter().map(NoteSignature::to_string).collect::<String>()),
         Err(response) => response,
@@ -83,54 +83,63 @@ async fn answer(shared: Shared, call: Call, body: Body) -> Response {
     response
 }
 
-async fn serve(shared: Shared, call: Call, body: Body) -> Result<Vec<NoteSignature>, Response> {
-    let body = match tokio::time::timeout(BODY_TIME, to_bytes(body, MAX_REQUEST)).await {
+async fn serve(shared: HandlerState, call: Call, body: Body) -> Result<Vec<NoteSignature>, Response> {
+    let body = match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, MAX_REQUEST)).await {
         Ok(Ok(body)) => body.to_vec(),
         Ok(Err(_)) => {
-            let message = format!("a request has at most {MAX_REQUEST} bytes, and ends\n");
+            let message = format!("the request is longer than {MAX_REQUEST} bytes, or did not arrive completely\n");
             return Err(text(StatusCode::PAYLOAD_TOO_LARGE, message));
         }
-        Err(_) => return Err(text(StatusCode::REQUEST_TIMEOUT, "the request did not come in time\n")),
+        Err(_) => return Err(text(StatusCode::REQUEST_TIMEOUT, "the request did not arrive in time\n")),
     };
-    let place = Arc::clone(&shared.places).try_acquire_owned().map_err(|_| refuse(call, &Refusal::Busy))?;
-    // A task of its own: what is stored must be remembered even if nobody waits for the answer any more.
+    let permit = Arc::clone(&shared.permits)
+        .try_acquire_owned()
+        .map_err(|_| rejection_response(call, &CosignRejection::Busy))?;
+    // A task of its own: after the record is stored, the state in memory must be updated even if the client
+    // disconnects.
     let task = shared.tasks.spawn(async move {
-        let _place = place;
+        let _permit = permit;
         match call {
             Call::AddCheckpoint => shared.cosigner.add_checkpoint(body).await,
             Call::SignSubtree => shared.cosigner.sign_subtree(body).await,
         }
     });
-    task.await.unwrap_or_else(|died| Err(Refusal::from(died))).map_err(|refusal| refuse(call, &refusal))
+    task.await
+        .unwrap_or_else(|error| Err(CosignRejection::from(error)))
+        .map_err(|rejection| rejection_response(call, &rejection))
 }
 
-/// The answer that the specification has for a refusal.
-fn refuse(call: Call, refusal: &Refusal) -> Response {
-    let status = match refusal {
-        Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
-        Refusal::UnknownLog => StatusCode::NOT_FOUND,
-        Refusal::Untrusted(_) => StatusCode::FORBIDDEN,
-        Refusal::Conflict(size) => return conflict(*size),
-        Refusal::EmptyRoot | Refusal::Fork | Refusal::Proof(_) | Refusal::Violation(_) | Refusal::Cosign(_) => {
-            StatusCode::UNPROCESSABLE_ENTITY
+/// The response that the specification defines for a rejection.
+fn rejection_response(call: Call, rejection: &CosignRejection) -> Response {
+    let status = match rejection {
+        CosignRejection::Malformed(_) => StatusCode::BAD_REQUEST,
+        CosignRejection::UnknownLog => StatusCode::NOT_FOUND,
+        CosignRejection::Untrusted(_) => StatusCode::FORBIDDEN,
+        CosignRejection::Conflict(size) => return conflict(*size),
+        CosignRejection::EmptyRoot
+        | CosignRejection::Fork
+        | CosignRejection::Proof(_)
+        | CosignRejection::Violation(_)
+        | CosignRejection::Cosign(_) => StatusCode::UNPROCESSABLE_ENTITY,
+        CosignRejection::Busy => StatusCode::TOO_MANY_REQUESTS,
+        CosignRejection::NotAudited(_) | CosignRejection::Clock(_) | CosignRejection::Store(_) => {
+            StatusCode::SERVICE_UNAVAILABLE
         }
-        Refusal::Busy => StatusCode::TOO_MANY_REQUESTS,
-        Refusal::NotAudited(_) | Refusal::Clock(_) | Refusal::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
-        Refusal::Task(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        CosignRejection::Task(_) => StatusCode::INTERNAL_SERVER_ERROR,
     };
-    if status.is_server_error() && !matches!(refusal, Refusal::NotAudited(_)) {
-        tracing::error!(call = call.name(), "{refusal}");
+    if status.is_server_error() && !matches!(rejection, CosignRejection::NotAudited(_)) {
+        tracing::error!(call = call.name(), "{rejection}");
     } else {
-        tracing::debug!(call = call.name(), %status, "{refusal}");
+        tracing::debug!(call = call.name(), %status, "{rejection}");
     }
-    let mut response = text(status, format!("{refusal}\n"));
+    let mut response = text(status, format!("{rejection}\n"));
     if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-        response.headers_mut().insert(RETRY_AFTER, AGAIN);
+        response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_SECONDS);
     }
     response
 }
 
-/// The size that the client should have begun from.
+/// The response with the size of the latest cosigned checkpoint.
 fn conflict(size: u64) -> Response {
     (StatusCode::CONFLICT, [(CONTENT_TYPE, "text/x.tlog.size")], format!("{size}\n")).into_response()
 }
@@ -140,9 +149,9 @@ fn text(status: StatusCode, body: impl Display) -> Response {
 }
 
 /// The latest cosigned checkpoint of a log (c2sp.org/tlog-witness, "Monitor Retrieval Mechanism").
-async fn checkpoint(State(shared): State<Shared>, Path(origin): Path<String>) -> Response {
+async fn checkpoint(State(shared): State<HandlerState>, Path(origin): Path<String>) -> Response {
     let Some(signed) = shared.cosigner.latest(&origin) else {
-        return text(StatusCode::NOT_FOUND, "no checkpoint of this log was cosigned\n");
+        return text(StatusCode::NOT_FOUND, "no checkpoint of this log has been cosigned\n");
     };
     let headers: [(HeaderName, &str); 2] = [(CACHE_CONTROL, "no-cache"), (ACCESS_CONTROL_ALLOW_ORIGIN, "*")];
     (headers, text(StatusCode::OK, signed)).into_response()

@@ -1,4 +1,4 @@
-//! A log as a cosigner knows it: its keys.
+//! The keys of a log, and the verification of its checkpoints.
 
 use std::fmt::Write as _;
 
@@ -10,12 +10,12 @@ use taglog_proto::{
 };
 use thiserror::Error;
 
-/// How a log's origin is named in addresses (c2sp.org/tlog-witness): its SHA-256 in lower-case hex.
+/// The SHA-256 of a log's origin in lower-case hex, which names it in URL paths (c2sp.org/tlog-witness).
 pub fn origin_hash(origin: &str) -> String {
     base16ct::lower::encode_string(&Sha256::digest(origin.as_bytes()))
 }
 
-/// The keys of one log, all of one name, which is the log's origin: Ed25519 (0x01) or ML-DSA-44 (0x06).
+/// The keys of one log: Ed25519 (0x01) or ML-DSA-44 (0x06). All have the same name, the log's origin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogKeys {
     origin: String,
@@ -25,27 +25,24 @@ pub struct LogKeys {
 
 /// Why a checkpoint is not the log's.
 #[derive(Debug, Error)]
-pub enum Untrusted {
-    /// No line by any of the keys.
-    #[error("no signature is by a key that is known for this log")]
-    Unsigned,
-    /// A line by one of the keys that fails.
+pub enum CheckpointSignatureError {
+    /// No signature line is by any of the keys.
+    #[error("no signature is by a key that is configured for this log")]
+    Missing,
+    /// A signature line by one of the keys does not verify.
     #[error(transparent)]
-    Bad(#[from] NoteError),
+    Invalid(#[from] NoteError),
 }
 
 impl LogKeys {
-    /// Reads the vkeys of one log.
-    ///
-    /// # Errors
-    /// What is wrong, in words.
+    /// Parses the vkeys of one log.
     pub fn parse(vkeys: &[String]) -> Result<LogKeys, String> {
         let (mut ed25519, mut others): (Vec<VerifierKey>, Vec<CosignerKey>) = (Vec::new(), Vec::new());
         for vkey in vkeys {
             match (vkey.parse(), vkey.parse()) {
                 (Ok(key), _) => ed25519.push(key),
                 (Err(_), Ok(key)) => others.push(key),
-                // The first error is about keys as logs usually have them.
+                // The error for an Ed25519 key: most logs have no other.
                 (Err(error), Err(_)) => return Err(error.to_string()),
             }
         }
@@ -55,31 +52,26 @@ impl LogKeys {
         match names[..] {
             [origin] => Ok(LogKeys { origin: origin.to_owned(), ed25519, others }),
             [] => Err("name at least one key".to_owned()),
-            _ => Err(format!("all keys of a log have one name, its origin; got {names:?}")),
+            _ => Err(format!("all keys of a log have one name, its origin; these have {names:?}")),
         }
     }
 
-    /// The log's origin.
     pub fn origin(&self) -> &str {
         &self.origin
     }
 
-    /// The Ed25519 keys.
     pub fn ed25519(&self) -> &[VerifierKey] {
         &self.ed25519
     }
 
-    /// Checks that the log signed the checkpoint, which is of its origin: at least one line is by one of its keys,
-    /// and all lines that are verify (c2sp.org/tlog-witness, "add-checkpoint"). Returns the checkpoint with these
-    /// lines alone.
-    ///
-    /// # Errors
-    /// [`Untrusted`].
-    pub fn verify(&self, signed: &SignedCheckpoint) -> Result<SignedCheckpoint, Untrusted> {
+    /// Verifies that the log signed the checkpoint, which has its origin: at least one line is by one of its keys, and
+    /// all lines by its keys verify (c2sp.org/tlog-witness, "add-checkpoint"). Returns the checkpoint with only these
+    /// lines.
+    pub fn verify(&self, signed: &SignedCheckpoint) -> Result<SignedCheckpoint, CheckpointSignatureError> {
         for key in &self.ed25519 {
             match signed.note().verify(key) {
                 Ok(()) | Err(NoteError::NotSigned(_)) => {}
-                Err(error) => return Err(Untrusted::Bad(error)),
+                Err(error) => return Err(CheckpointSignatureError::Invalid(error)),
             }
         }
         for key in &self.others {
@@ -87,10 +79,10 @@ impl LogKeys {
         }
         let lines: Vec<&NoteSignature> = signed.note().signatures.iter().filter(|line| self.is_by_log(line)).collect();
         if lines.is_empty() {
-            return Err(Untrusted::Unsigned);
+            return Err(CheckpointSignatureError::Missing);
         }
-        // Without the lines of others, which nobody has checked, it parses as it did with them.
-        with_only(signed, &lines).map_err(|_| Untrusted::Unsigned)
+        // The lines by other keys were not verified. Without them, the checkpoint parses as before.
+        with_only(signed, &lines).map_err(|_| CheckpointSignatureError::Missing)
     }
 
     fn is_by_log(&self, line: &NoteSignature) -> bool {
@@ -123,7 +115,7 @@ mod tests {
     const ORIGIN: &str = "log.example/a";
 
     #[test]
-    fn one_key_is_enough_and_no_line_may_be_false() {
+    fn one_valid_line_suffices_and_every_line_by_a_known_key_must_verify() {
         let key = SigningKey::from_seed(ORIGIN, &[1; 32]).unwrap();
         let rotated = SigningKey::from_seed(ORIGIN, &[2; 32]).unwrap();
         let stranger = SigningKey::from_seed(ORIGIN, &[3; 32]).unwrap();
@@ -134,14 +126,14 @@ mod tests {
         let signed = checkpoint.sign(&key);
         let text = signed.note().text.clone();
         let more = signed.with_signatures([stranger.sign(&text)]);
-        assert_eq!(keys.verify(&more).unwrap(), signed, "what nobody has checked is dropped");
+        assert_eq!(keys.verify(&more).unwrap(), signed, "unverified lines are dropped");
         let line = ml_dsa.cosign(&signed, Timestamp::from_unix(7).unwrap()).unwrap();
         let both = signed.with_signatures([line.clone()]);
         assert_eq!(keys.verify(&both).unwrap(), both);
-        assert!(matches!(keys.verify(&checkpoint.sign(&stranger)), Err(Untrusted::Unsigned)));
+        assert!(matches!(keys.verify(&checkpoint.sign(&stranger)), Err(CheckpointSignatureError::Missing)));
         for mut bad in [rotated.sign(&text), line] {
             bad.signature[9] ^= 1;
-            assert!(matches!(keys.verify(&signed.with_signatures([bad])), Err(Untrusted::Bad(_))));
+            assert!(matches!(keys.verify(&signed.with_signatures([bad])), Err(CheckpointSignatureError::Invalid(_))));
         }
     }
 }

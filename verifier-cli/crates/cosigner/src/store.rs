@@ -1,9 +1,10 @@
-//! What was cosigned, on disk: one record for each log, in one SQLite file that one thread owns.
+//! The state on disk: one record of the latest cosigned checkpoint for each log, in one SQLite file that one thread
+//! owns.
 //!
-//! A cosigner that forgets can be made to cosign two histories. So a record changes only from the very one that the
-//! caller has seen, in one transaction, and nothing is answered before that is on disk; what arrives at the same time
-//! shares a commit. A file that is damaged, or gone from a directory where there was one, is never replaced by a fresh
-//! one.
+//! A cosigner that loses its state can be made to cosign two histories. So a record is replaced only if it is the one
+//! that the caller has read, in one transaction, and nothing is answered before that is on disk. Changes that arrive at
+//! the same time share a commit. A file that is damaged, or missing from a directory that had one, is never replaced by
+//! a new one.
 
 use std::{
     collections::HashMap,
@@ -25,7 +26,7 @@ use super::evidence::Violation;
 
 /// The database in the state directory.
 const FILE: &str = "cosigner.sqlite";
-/// Once there is a database, this file says so.
+/// The lock of the state directory. Its file has text once there is a database.
 const LOCK: LockFile = LockFile {
     name: "cosigner.lock",
     program: "cosigner",
@@ -34,12 +35,12 @@ const LOCK: LockFile = LockFile {
 const STATE: StateFile = StateFile {
     version: 1,
     tables: TABLES,
-    // It has a row for each log: checking all of it takes no time, and a record that is not found is a second history.
+    // A full check is fast, because there is one row for each log; a lost record would allow a second history.
     integrity: IntegrityCheck::Full,
-    // Nothing else writes to it while the directory is locked.
+    // No other process writes to it while the directory is locked.
     busy: Duration::from_secs(5),
 };
-/// The most changes that share one commit.
+/// The most changes in one commit.
 const GROUP: usize = 64;
 /// The most changes that wait for the thread.
 const QUEUE: usize = 256;
@@ -62,45 +63,30 @@ pub enum StoreError {
     /// The state directory is in use, or the file cannot be opened.
     #[error(transparent)]
     Open(OpenError),
-    /// A file operation failed.
     #[error("{path}: {reason}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        reason: String,
-    },
-    /// There was a database, and it is gone.
+    File { path: PathBuf, reason: String },
+    /// There was a database, and it is missing.
     #[error(
-        "{0} is gone, and with it the memory of what was cosigned: put it back as it last was; if it is lost for good, \
-         make a new key and a new state directory, because this key must not cosign without its memory"
+        "{0} is gone, and with it the record of what was cosigned; this key must not cosign without it, because it \
+         could cosign a second history; put the file back as it last was, or make a new key and a new state directory"
     )]
     Gone(PathBuf),
-    /// What is in the file does not hold together.
+    /// The content of the file is inconsistent.
     #[error(
-        "{path} is damaged ({why}): put back an intact copy of exactly this state; if there is none, make a new key and \
-         a new state directory, because this key must not cosign without its memory"
+        "{path} is damaged ({why}); this key must not cosign without the record of what was cosigned, because it could \
+         cosign a second history; put back an intact copy of exactly this state, or make a new key and a new state \
+         directory"
     )]
-    Damaged {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
-    /// A key that promised something else before.
-    #[error("{vkey} has cosigned {before} here, and a key stands for one statement: make another key for {now}")]
-    OtherStatement {
-        /// The key.
-        vkey: String,
-        /// What its cosignatures said.
-        before: &'static str,
-        /// What they would say now.
-        now: &'static str,
-    },
+    Damaged { path: PathBuf, why: String },
+    /// A key whose cosignatures stated something else before.
+    #[error(
+        "{vkey} has cosigned {before} before, and now would cosign {now}; a key must keep the meaning of its \
+         cosignatures; make another key"
+    )]
+    OtherStatement { vkey: String, before: &'static str, now: &'static str },
     /// The database failed in another way; nothing was changed.
     #[error("the state cannot be read or written: {0}")]
     Database(String),
-    /// The thread has ended.
     #[error("the state is closed")]
     Closed,
 }
@@ -124,7 +110,7 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-/// The latest checkpoint of a log that was cosigned.
+/// The latest cosigned checkpoint of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
     /// The checkpoint, with the log's lines and the cosignatures that were returned.
@@ -134,83 +120,77 @@ pub struct Record {
 }
 
 impl Record {
-    /// The size of its tree.
     pub fn size(&self) -> u64 {
         self.signed.unverified().size
     }
 }
 
-/// What is known of one log.
+/// The stored state of one log.
 #[derive(Clone, Debug, Default)]
-pub struct Known {
-    /// The latest record.
+pub struct StoredLog {
     pub record: Option<Record>,
-    /// The rule that it broke.
     pub violation: Option<Violation>,
 }
 
-/// A change, and whom to tell of it once it is on disk.
-struct Job {
-    change: Change,
-    reply: oneshot::Sender<Result<Done, StoreError>>,
+/// A change, and where its result is sent when it is on disk.
+struct StoreJob {
+    change: StoreChange,
+    reply: oneshot::Sender<Result<ChangeResult, StoreError>>,
 }
 
-/// From what a record may be changed, and to what.
+/// The expected record, and its replacement.
 struct Step {
     from: Option<Record>,
     to: Record,
 }
 
-enum Change {
+enum StoreChange {
     Advance { origin: String, step: Box<Step> },
-    Convict { origin: String, violation: Violation },
+    RecordViolation { origin: String, violation: Violation },
 }
 
-/// What came of a change.
-enum Done {
+/// The result of a change.
+enum ChangeResult {
     Changed,
-    /// The record is another than was said, this one.
-    Other(Option<Record>),
+    /// The record is not the expected one but this one; nothing was changed.
+    Conflict(Option<Record>),
 }
 
-/// The way to the state. The file is closed once the last of these is dropped and [`Guard::close`] returns.
+/// A handle to the state. The file is closed when the last clone is dropped and [`StoreGuard::close`] returns.
 #[derive(Clone, Debug)]
 pub struct Store {
-    jobs: mpsc::SyncSender<Job>,
+    jobs: mpsc::SyncSender<StoreJob>,
 }
 
-impl std::fmt::Debug for Job {
+impl std::fmt::Debug for StoreJob {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Job")
     }
 }
 
-/// Held for as long as the state is in use.
+/// Held while the state is in use.
 #[derive(Debug)]
-pub struct Guard {
+pub struct StoreGuard {
     closed: oneshot::Receiver<()>,
     _lock: DirectoryLock,
 }
 
-impl Guard {
-    /// Waits until the file is closed, which it is once every [`Store`] was dropped.
+impl StoreGuard {
+    /// Waits until the file is closed, after every [`Store`] was dropped.
     pub async fn close(self) {
-        // Nothing is ever sent: what counts is that the thread has dropped its end, even by a panic.
+        // Nothing is ever sent: the thread drops the sender when it ends, even by a panic.
         let _ = self.closed.await;
     }
 }
 
 impl Store {
-    /// Opens the state in a directory, making both if they have never been there. `audits` is what the keys say
-    /// with a cosignature.
-    ///
-    /// # Errors
-    /// [`StoreError`].
+    /// Opens the state in a directory; both are created if they never existed. `audits` is whether the cosignatures by
+    /// the keys state that the log was audited. Returns the stored state of each log by origin.
     pub fn open(
         directory: &Path,
         keys: &[&CosignerKey],
         audits: bool,
-    ) -> Result<(Store, Guard, HashMap<String, Known>), StoreError> {
+    ) -> Result<(Store, StoreGuard, HashMap<String, StoredLog>), StoreError> {
         let mut lock = LOCK.acquire(directory).map_err(OpenError::from)?;
         let path = directory.join(FILE);
         let named = |error| match error {
@@ -218,8 +198,8 @@ impl Store {
             other => other,
         };
         let connection = open(&path, &mut lock, directory).map_err(named)?;
-        claim(&connection, keys, audits).map_err(named)?;
-        let known = read_all(&connection, keys).map_err(named)?;
+        record_key_statements(&connection, keys, audits).map_err(named)?;
+        let stored = read_all(&connection, keys).map_err(named)?;
         let (jobs, receiver) = mpsc::sync_channel(QUEUE);
         let builder = std::thread::Builder::new().name("cosigner state".to_owned());
         let (closing, closed) = oneshot::channel();
@@ -229,38 +209,36 @@ impl Store {
             drop(closing);
         };
         builder.spawn(own).map_err(file_error(&path))?;
-        Ok((Store { jobs }, Guard { closed, _lock: lock }, known))
+        Ok((Store { jobs }, StoreGuard { closed, _lock: lock }, stored))
     }
 
-    /// Replaces the record `from` of a log by `to`. When this returns, it is on disk. The inner error is the record
-    /// that there is instead of `from`; then nothing is changed.
+    /// Replaces the record `from` of a log by `to`, durably. The inner error is the record that was found instead of
+    /// `from`; then nothing was changed.
     ///
     /// # Errors
-    /// [`StoreError`]; then nothing is changed, or, if the disk failed in the middle, nobody knows.
+    /// Nothing was changed, unless the disk failed during the commit: then it is unknown.
     pub async fn advance(
         &self,
         origin: &str,
         from: Option<Record>,
         to: Record,
     ) -> Result<Result<(), Option<Record>>, StoreError> {
-        match self.call(Change::Advance { origin: origin.to_owned(), step: Box::new(Step { from, to }) }).await? {
-            Done::Changed => Ok(Ok(())),
-            Done::Other(record) => Ok(Err(record)),
+        match self.call(StoreChange::Advance { origin: origin.to_owned(), step: Box::new(Step { from, to }) }).await? {
+            ChangeResult::Changed => Ok(Ok(())),
+            ChangeResult::Conflict(record) => Ok(Err(record)),
         }
     }
 
-    /// Remembers for ever that a log broke a rule. The first violation stays.
-    ///
-    /// # Errors
-    /// [`StoreError`].
-    pub async fn convict(&self, origin: &str, violation: Violation) -> Result<(), StoreError> {
-        self.call(Change::Convict { origin: origin.to_owned(), violation }).await.map(drop)
+    /// Stores permanently that a log broke a rule. Only the first violation is kept.
+    pub async fn record_violation(&self, origin: &str, violation: Violation) -> Result<(), StoreError> {
+        self.call(StoreChange::RecordViolation { origin: origin.to_owned(), violation }).await.map(drop)
     }
 
-    async fn call(&self, change: Change) -> Result<Done, StoreError> {
+    async fn call(&self, change: StoreChange) -> Result<ChangeResult, StoreError> {
         let (reply, answer) = oneshot::channel();
-        // Callers hold the lock of their log, so that no more wait than there are logs; still, never block the runtime.
-        self.jobs.try_send(Job { change, reply }).map_err(|error| match error {
+        // Callers hold the lock of their log, so at most one for each log waits. A full queue must not block the
+        // runtime.
+        self.jobs.try_send(StoreJob { change, reply }).map_err(|error| match error {
             mpsc::TrySendError::Full(_) => StoreError::Database("too many changes at once".to_owned()),
             mpsc::TrySendError::Disconnected(_) => StoreError::Closed,
         })?;
@@ -293,8 +271,9 @@ fn open(path: &Path, lock: &mut DirectoryLock, directory: &Path) -> Result<Conne
     Ok(connection)
 }
 
-/// A key stands for one statement for ever (c2sp.org/tlog-cosignature, "Additional statements").
-fn claim(connection: &Connection, keys: &[&CosignerKey], audits: bool) -> Result<(), StoreError> {
+/// Stores for new keys whether they audit. A key must not change that (c2sp.org/tlog-cosignature, "Additional
+/// statements").
+fn record_key_statements(connection: &Connection, keys: &[&CosignerKey], audits: bool) -> Result<(), StoreError> {
     let statement = |audits| if audits { "as an auditor" } else { "without auditing" };
     for vkey in keys.iter().map(ToString::to_string) {
         connection.execute("INSERT OR IGNORE INTO signer (vkey, audits) VALUES (?1, ?2)", params![vkey, audits])?;
@@ -307,8 +286,8 @@ fn claim(connection: &Connection, keys: &[&CosignerKey], audits: bool) -> Result
     Ok(())
 }
 
-fn read_all(connection: &Connection, keys: &[&CosignerKey]) -> Result<HashMap<String, Known>, StoreError> {
-    let mut known: HashMap<String, Known> = HashMap::new();
+fn read_all(connection: &Connection, keys: &[&CosignerKey]) -> Result<HashMap<String, StoredLog>, StoreError> {
+    let mut stored: HashMap<String, StoredLog> = HashMap::new();
     let mut statement = connection.prepare("SELECT origin FROM record")?;
     for origin in statement.query_map([], |row| row.get::<_, String>(0))? {
         let origin = origin?;
@@ -317,7 +296,7 @@ fn read_all(connection: &Connection, keys: &[&CosignerKey]) -> Result<HashMap<St
         if !good {
             return Err(damaged(&origin, "its cosignature does not verify"));
         }
-        known.entry(origin).or_default().record = record;
+        stored.entry(origin).or_default().record = record;
     }
     let mut statement = connection.prepare("SELECT origin, reason, evidence FROM violation")?;
     let violation = |row: &rusqlite::Row<'_>| {
@@ -327,16 +306,16 @@ fn read_all(connection: &Connection, keys: &[&CosignerKey]) -> Result<HashMap<St
     };
     for row in statement.query_map([], violation)? {
         let (origin, violation) = row?;
-        known.entry(origin).or_default().violation = Some(violation);
+        stored.entry(origin).or_default().violation = Some(violation);
     }
-    Ok(known)
+    Ok(stored)
 }
 
 fn damaged(origin: &str, why: &str) -> StoreError {
     StoreError::Damaged { path: FILE.into(), why: format!("record of {origin:?}: {why}") }
 }
 
-/// The record of a log, which holds together.
+/// Reads and checks the record of a log.
 fn read(connection: &Connection, origin: &str) -> Result<Option<Record>, StoreError> {
     let mut statement = connection.prepare_cached("SELECT note, cosigned FROM record WHERE origin = ?1")?;
     let row = statement.query_row([origin], |row| Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))).optional()?;
@@ -350,55 +329,61 @@ fn read(connection: &Connection, origin: &str) -> Result<Option<Record>, StoreEr
     Ok(Some(Record { signed, cosigned }))
 }
 
-fn serve(connection: &Connection, jobs: &mpsc::Receiver<Job>) {
+fn serve(connection: &Connection, jobs: &mpsc::Receiver<StoreJob>) {
     while let Ok(first) = jobs.recv() {
-        let group: Vec<Job> = std::iter::once(first).chain(jobs.try_iter().take(GROUP - 1)).collect();
+        let group: Vec<StoreJob> = std::iter::once(first).chain(jobs.try_iter().take(GROUP - 1)).collect();
         commit(connection, group);
     }
 }
 
-/// Makes all changes in one transaction, or none.
-fn commit(connection: &Connection, jobs: Vec<Job>) {
-    let (changes, replies): (Vec<Change>, Vec<_>) = jobs.into_iter().map(|job| (job.change, job.reply)).unzip();
+/// Makes all changes in one transaction.
+fn commit(connection: &Connection, jobs: Vec<StoreJob>) {
+    let (changes, replies): (Vec<StoreChange>, Vec<_>) = jobs.into_iter().map(|job| (job.change, job.reply)).unzip();
     let outcome = within_transaction(connection, &changes);
-    // Whoever no longer listens will ask again, and find what is there.
+    // A caller that no longer waits asks again.
     match outcome {
         Ok(done) => replies.into_iter().zip(done).for_each(|(reply, done)| drop(reply.send(Ok(done)))),
         Err(error) => {
-            // If even this fails, the next BEGIN does too, and says so.
+            // If this fails, the next BEGIN fails too, and reports it.
             let _ = connection.execute_batch("ROLLBACK");
             replies.into_iter().for_each(|reply| drop(reply.send(Err(error.clone()))));
         }
     }
 }
 
-fn within_transaction(connection: &Connection, changes: &[Change]) -> Result<Vec<Done>, StoreError> {
+fn within_transaction(connection: &Connection, changes: &[StoreChange]) -> Result<Vec<ChangeResult>, StoreError> {
     connection.execute_batch("BEGIN IMMEDIATE")?;
-    let done = changes.iter().map(|change| make(connection, change)).collect::<Result<Vec<Done>, StoreError>>()?;
+    let done =
+        changes.iter().map(|change| apply(connection, change)).collect::<Result<Vec<ChangeResult>, StoreError>>()?;
     connection.execute_batch("COMMIT")?;
     Ok(done)
 }
 
-fn make(connection: &Connection, change: &Change) -> Result<Done, StoreError> {
+fn apply(connection: &Connection, change: &StoreChange) -> Result<ChangeResult, StoreError> {
     match change {
-        Change::Advance { origin, step } => advance(connection, origin, step.from.as_ref(), &step.to),
-        Change::Convict { origin, violation: Violation { reason, evidence } } => {
+        StoreChange::Advance { origin, step } => advance(connection, origin, step.from.as_ref(), &step.to),
+        StoreChange::RecordViolation { origin, violation: Violation { reason, evidence } } => {
             let evidence = evidence.as_ref().map(|path| path.display().to_string());
             let sql = "INSERT OR IGNORE INTO violation (origin, reason, evidence) VALUES (?1, ?2, ?3)";
             connection.prepare_cached(sql)?.execute(params![origin, reason, evidence])?;
-            Ok(Done::Changed)
+            Ok(ChangeResult::Changed)
         }
     }
 }
 
-fn advance(connection: &Connection, origin: &str, from: Option<&Record>, to: &Record) -> Result<Done, StoreError> {
-    let there = read(connection, origin)?;
-    if there.as_ref() != from {
-        return Ok(Done::Other(there));
+fn advance(
+    connection: &Connection,
+    origin: &str,
+    from: Option<&Record>,
+    to: &Record,
+) -> Result<ChangeResult, StoreError> {
+    let found = read(connection, origin)?;
+    if found.as_ref() != from {
+        return Ok(ChangeResult::Conflict(found));
     }
     let sql = "INSERT OR REPLACE INTO record (origin, note, cosigned) VALUES (?1, ?2, ?3)";
     connection.prepare_cached(sql)?.execute(params![origin, to.signed.to_string(), to.cosigned.unix()])?;
-    Ok(Done::Changed)
+    Ok(ChangeResult::Changed)
 }
 
 #[cfg(test)]
@@ -427,16 +412,19 @@ mod tests {
         Record { signed: signed.with_signatures([line]), cosigned }
     }
 
-    fn open_as(directory: &TempDir, audits: bool) -> Result<(Store, Guard, HashMap<String, Known>), StoreError> {
+    fn open_as(
+        directory: &TempDir,
+        audits: bool,
+    ) -> Result<(Store, StoreGuard, HashMap<String, StoredLog>), StoreError> {
         Store::open(&directory.path().join("state"), &[key().key()], audits)
     }
 
-    fn open(directory: &TempDir) -> (Store, Guard, Known) {
-        let (store, guard, mut known) = open_as(directory, false).unwrap();
-        (store, guard, known.remove(ORIGIN).unwrap_or_default())
+    fn open(directory: &TempDir) -> (Store, StoreGuard, StoredLog) {
+        let (store, guard, mut stored) = open_as(directory, false).unwrap();
+        (store, guard, stored.remove(ORIGIN).unwrap_or_default())
     }
 
-    async fn close(store: Store, guard: Guard) {
+    async fn close(store: Store, guard: StoreGuard) {
         drop(store);
         guard.close().await;
     }
@@ -446,10 +434,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_record_changes_only_from_what_is_there() {
+    async fn a_record_is_replaced_only_if_it_is_the_expected_one() {
         let directory = tempfile::tempdir().unwrap();
-        let (store, guard, known) = open(&directory);
-        assert_eq!(known.record, None);
+        let (store, guard, stored) = open(&directory);
+        assert_eq!(stored.record, None);
         assert_eq!(store.advance(ORIGIN, None, record(5)).await.unwrap(), Ok(()));
         assert_eq!(store.advance(ORIGIN, None, record(6)).await.unwrap(), Err(Some(record(5))));
         assert_eq!(store.advance(ORIGIN, Some(record(4)), record(6)).await.unwrap(), Err(Some(record(5))));
@@ -459,24 +447,24 @@ mod tests {
         let Ok(Err(Some(there))) = &won[1] else { panic!("{won:?}") };
         let there = there.clone();
         close(store, guard).await;
-        let (_store, _guard, known) = open(&directory);
-        assert_eq!(known.record, Some(there), "it is on disk");
+        let (_store, _guard, stored) = open(&directory);
+        assert_eq!(stored.record, Some(there), "it is on disk");
     }
 
     #[tokio::test]
-    async fn the_first_violation_stays() {
+    async fn only_the_first_violation_is_kept() {
         let directory = tempfile::tempdir().unwrap();
         let (store, guard, _) = open(&directory);
         let violation = |reason: &str| Violation { reason: reason.to_owned(), evidence: None };
-        store.convict(ORIGIN, violation("first")).await.unwrap();
-        store.convict(ORIGIN, violation("second")).await.unwrap();
+        store.record_violation(ORIGIN, violation("first")).await.unwrap();
+        store.record_violation(ORIGIN, violation("second")).await.unwrap();
         close(store, guard).await;
-        let (_store, _guard, known) = open(&directory);
-        assert_eq!(known.violation, Some(violation("first")));
+        let (_store, _guard, stored) = open(&directory);
+        assert_eq!(stored.violation, Some(violation("first")));
     }
 
     #[tokio::test]
-    async fn a_key_stands_for_one_statement() {
+    async fn a_key_cannot_change_its_statement() {
         let directory = tempfile::tempdir().unwrap();
         let (store, guard, _) = open(&directory);
         close(store, guard).await;
@@ -485,14 +473,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_process_for_a_directory() {
+    async fn a_second_process_cannot_open_the_directory() {
         let directory = tempfile::tempdir().unwrap();
         let (_store, _guard, _) = open(&directory);
         assert!(refusal(&directory).contains("in use by another cosigner"));
     }
 
     #[tokio::test]
-    async fn what_is_damaged_or_gone_is_never_begun_afresh() {
+    async fn a_damaged_or_missing_file_is_never_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let (store, guard, _) = open(&directory);
         store.advance(ORIGIN, None, record(5)).await.unwrap().unwrap();
@@ -518,7 +506,7 @@ mod tests {
         std::fs::remove_file(&path).unwrap();
         assert!(refusal(&directory).contains("is gone"), "removed");
         std::fs::write(&path, good).unwrap();
-        let (_store, _guard, known) = open(&directory);
-        assert_eq!(known.record, Some(record(5)), "put back");
+        let (_store, _guard, stored) = open(&directory);
+        assert_eq!(stored.record, Some(record(5)), "put back");
     }
 }

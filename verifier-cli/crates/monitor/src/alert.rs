@@ -1,5 +1,5 @@
-//! Alerts: what a person should know. Each has an id that follows from what it is about, so that whatever finds the
-//! same thing again, after a crash or at the next look, finds the same alert.
+//! Alerts. The id of an alert is derived from its subject, so that the same fact, found again after a crash or at the
+//! next poll, gives the same alert.
 
 use std::fmt;
 
@@ -12,28 +12,28 @@ use taglog_proto::{
     time::Timestamp,
 };
 
-/// What the alert says that it is; changes with its fields' meaning.
+/// The schema identifier of alerts; it changes with the meaning of the fields.
 pub const SCHEMA: &str = "taglog/alert@v1";
 
-/// What kinds of alerts there are.
+/// The kinds of alerts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AlertKind {
     /// A watched tag points to another digest than before.
     Retag,
-    /// A tag that nobody has reported before, in a watched repository.
+    /// A watched tag that no witness has reported before.
     NewTag,
-    /// Witnesses say different things of one tag, for longer than is usual.
+    /// Witnesses report different digests of one tag for longer than `disagree-after`.
     Disagreement,
-    /// A witness says nothing any more.
+    /// A witness has submitted nothing for longer than `silent-after`.
     SilentWitness,
-    /// The log's word is older than it may be.
+    /// The newest checkpoint is older than `stale-after`.
     StaleLog,
-    /// The log answers, and does not grow.
+    /// The log answers, but has not grown for longer than `frozen-after`.
     FrozenLog,
     /// The log's newest seal is dated in the future.
     LogAhead,
-    /// The log shows less than it has shown before.
+    /// The log serves a smaller checkpoint than before.
     LogBehind,
     /// The log, or part of its data, cannot be fetched.
     UnreachableLog,
@@ -41,14 +41,13 @@ pub enum AlertKind {
     UpgradeNeeded,
     /// The log broke a rule.
     Violation,
-    /// The log shows different histories to different people.
+    /// The log shows different histories to different clients.
     SplitView,
     /// Sent by `taglog monitor test-alert`.
     Test,
 }
 
 impl AlertKind {
-    /// All of them.
     pub const ALL: [AlertKind; 13] = [
         AlertKind::Retag,
         AlertKind::NewTag,
@@ -65,7 +64,7 @@ impl AlertKind {
         AlertKind::Test,
     ];
 
-    /// A short word that does not change between versions.
+    /// The name in JSON and in the configuration; it does not change between versions.
     pub fn as_str(self) -> &'static str {
         match self {
             AlertKind::Retag => "retag",
@@ -84,7 +83,7 @@ impl AlertKind {
         }
     }
 
-    /// Whether it says that the log misbehaves.
+    /// Whether alerts of this kind report misbehaviour of the log.
     pub fn is_misbehaviour(self) -> bool {
         matches!(self, AlertKind::Violation | AlertKind::SplitView)
     }
@@ -96,60 +95,56 @@ impl fmt::Display for AlertKind {
     }
 }
 
-/// Whether something has happened, or holds from now on, or holds no longer.
+/// Whether the alert is an event, or the start or the end of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum State {
-    /// It has happened, once and for all.
+pub enum AlertState {
     Event,
-    /// It holds; an alert with the same `about` and the state `ended` follows when it does no longer.
+    /// The condition holds. An alert with the same `about` and the state `ended` follows when it ends.
     Raised,
-    /// It holds no longer.
+    /// The condition has ended.
     Ended,
 }
 
-impl State {
-    /// The word in JSON.
+impl AlertState {
+    /// The name in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
-            State::Event => "event",
-            State::Raised => "raised",
-            State::Ended => "ended",
+            AlertState::Event => "event",
+            AlertState::Raised => "raised",
+            AlertState::Ended => "ended",
         }
     }
 }
 
-/// What one witness says of a tag.
+/// What one witness last saw of a tag.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Word {
-    /// The witness's id.
+pub struct WitnessSighting {
     pub witness: String,
     /// A digest, or `gone`.
     pub seen: String,
 }
 
-/// What a person should know. Fields that do not apply to its kind are absent.
+/// An alert. Fields that do not apply to its kind are absent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Alert {
-    /// Follows from what the alert is about; 32 hexadecimal digits.
+    /// Derived from the subject of the alert; 32 hexadecimal digits.
     pub id: String,
-    /// The kind.
     pub kind: AlertKind,
-    /// Whether it has happened, holds, or holds no longer.
-    pub state: State,
-    /// What `raised` and `ended` of one condition have in common; the id itself for what has happened.
+    pub state: AlertState,
+    /// The same for the `raised` and `ended` alerts of one condition; equal to the id for events.
     pub about: String,
     /// The log's origin.
     pub log: String,
-    /// When: by the log's own seals for what its entries say, else by this machine's clock.
+    /// The time of the seal for alerts about entries, otherwise the time by the local clock.
     pub time: String,
-    /// One line for people.
+    /// One human-readable line.
     pub message: String,
     /// `repository:tag`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image: Option<String>,
-    /// The witness that it is about, or that saw it.
+    /// The id of the witness that the alert is about, or that reported the change.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub witness: Option<String>,
     /// What the tag points to now.
@@ -161,38 +156,38 @@ pub struct Alert {
     /// Whether the new digest is one that the tag had before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback: Option<bool>,
-    /// When the witness looked.
+    /// When the witness resolved the tag.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed: Option<String>,
-    /// What each witness says.
+    /// What each witness last saw.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub words: Vec<Word>,
-    /// Who stands against the majority, if there is one.
+    pub words: Vec<WitnessSighting>,
+    /// The ids of the witnesses outside the majority, if there is a majority.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub minority: Vec<String>,
-    /// The log index of the entry that it is about.
+    /// The log index of the entry that the alert is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub index: Option<u64>,
-    /// Since when a condition holds.
+    /// When the condition started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<String>,
-    /// The file with evidence, on the machine of the monitor.
+    /// The path of the evidence file on the monitor's machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<String>,
 }
 
 impl Alert {
-    /// Something that has happened, identified by `about`: what makes it different from all others of its kind.
+    /// An event, identified by `about`, which distinguishes it from all others of its kind.
     pub fn event(log: &VerifierKey, kind: AlertKind, about: &[&str], time: Timestamp, message: String) -> Alert {
         let id = id(log, kind, about);
-        Alert::new(log, kind, State::Event, (id.clone(), id), time, message)
+        Alert::new(log, kind, AlertState::Event, (id.clone(), id), time, message)
     }
 
-    /// A condition that begins to hold, or does so no longer.
+    /// The start or the end of a condition, which is identified by `about`.
     pub fn condition(
         log: &VerifierKey,
         kind: AlertKind,
-        state: State,
+        state: AlertState,
         about: &[&str],
         time: Timestamp,
         message: String,
@@ -204,7 +199,7 @@ impl Alert {
     fn new(
         log: &VerifierKey,
         kind: AlertKind,
-        state: State,
+        state: AlertState,
         (id, about): (String, String),
         time: Timestamp,
         message: String,
@@ -231,58 +226,52 @@ impl Alert {
         }
     }
 
-    /// With the image it is about.
     pub fn with_image(mut self, image: &Image) -> Alert {
         self.image = Some(image.to_string());
         self
     }
 
-    /// With the witness it is about.
     pub fn with_witness(mut self, witness: &WitnessId) -> Alert {
         self.witness = Some(witness.to_string());
         self
     }
 
-    /// With what the tag points to now.
     pub fn with_digest(mut self, digest: &Digest) -> Alert {
         self.digest = Some(digest.to_string());
         self
     }
 
-    /// With the entry it is about.
     pub fn with_index(mut self, index: u64) -> Alert {
         self.index = Some(index);
         self
     }
 
-    /// With the time since when it holds.
     pub fn with_since(mut self, since: Timestamp) -> Alert {
         self.since = Some(since.to_string());
         self
     }
 }
 
-/// SHA-256 over the log's key, the kind and what it is about, cut to 16 bytes.
+/// The first 16 bytes of SHA-256 over the log's key, the kind and the subject.
 fn id(log: &VerifierKey, kind: AlertKind, about: &[&str]) -> String {
-    // No part has a newline in it: names, numbers, times and hashes.
+    // No part contains a newline: they are names, numbers, times, hashes and printable reasons.
     let text = format!("{SCHEMA}\n{log}\n{kind}\n{}", about.join("\n"));
     HexBytes(&Hash::of(text.as_bytes()).0[..16]).to_string()
 }
 
-/// An alert with its place in the order in which alerts were raised.
+/// An alert with its number in the order in which alerts were raised.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Numbered {
-    /// Grows from alert to alert; not without gaps.
+pub struct SequencedAlert {
+    /// Increases from alert to alert, possibly with gaps.
     pub sequence: i64,
-    /// The alert.
     pub alert: Alert,
 }
 
-impl Numbered {
-    /// What sinks send: the alert with its schema and its sequence.
+impl SequencedAlert {
+    /// The JSON that sinks send: the alert with its schema and its sequence number.
     pub fn to_json(&self) -> Value {
         let mut value = json!({ "schema": SCHEMA, "sequence": self.sequence });
-        // An alert is an object of strings, lists and numbers, which always becomes one.
+        // The serialization of an alert cannot fail: it is an object of strings, lists and numbers.
         if let (Some(object), Ok(Value::Object(fields))) = (value.as_object_mut(), serde_json::to_value(&self.alert)) {
             object.extend(fields);
         }
@@ -301,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_follow_from_what_the_alert_is_about_and_from_nothing_else() {
+    fn ids_depend_only_on_the_subject() {
         let alert = |log: u8, kind, about: &[&str], time| {
             Alert::event(&key(log), kind, about, Timestamp::from_unix(time).unwrap(), time.to_string()).id
         };
@@ -317,20 +306,20 @@ mod tests {
     }
 
     #[test]
-    fn beginning_and_end_of_a_condition_belong_together() {
+    fn start_and_end_of_a_condition_have_the_same_about() {
         let condition = |state| {
             let time = Timestamp::UNIX_EPOCH;
             Alert::condition(&key(1), AlertKind::StaleLog, state, &["x"], time, String::new())
         };
-        let (raised, ended) = (condition(State::Raised), condition(State::Ended));
+        let (raised, ended) = (condition(AlertState::Raised), condition(AlertState::Ended));
         assert_eq!(raised.about, ended.about);
         assert_ne!(raised.id, ended.id);
     }
 
     #[test]
-    fn json_has_the_schema_and_reads_back() {
+    fn json_has_the_schema_and_parses_back() {
         let alert = Alert::event(&key(1), AlertKind::NewTag, &["a"], Timestamp::UNIX_EPOCH, "m".into()).with_index(3);
-        let mut value = Numbered { sequence: 7, alert: alert.clone() }.to_json();
+        let mut value = SequencedAlert { sequence: 7, alert: alert.clone() }.to_json();
         assert_eq!((value["schema"].as_str(), value["sequence"].as_i64()), (Some(SCHEMA), Some(7)));
         assert_eq!((value["kind"].as_str(), value["state"].as_str()), (Some("new-tag"), Some("event")));
         assert!(value.get("image").is_none());
@@ -341,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn words_of_kinds_are_those_of_json() {
+    fn names_of_kinds_are_those_in_json() {
         for kind in AlertKind::ALL {
             assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }

@@ -1,7 +1,7 @@
-//! `monitor.toml`: which log is audited, what people want to hear about, and how they hear it.
+//! `monitor.toml`: which log is audited, which tags are watched, and where alerts are delivered.
 //!
-//! [`Config::read`] gives a configuration that holds: every name, pattern, duration and address is checked there,
-//! relative paths are resolved against the file's own directory, and nothing is asked over the network.
+//! [`Config::read`] checks every name, pattern, duration and address, and resolves relative paths against the file's
+//! directory. It uses no network.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -24,67 +24,63 @@ use taglog_base::config_file::{ConfigError, Seconds, parse_toml, read_text, reso
 use taglog_tag_selection::{Pattern, Selection};
 
 /// The most entries of a feed.
-const MOST_ENTRIES: usize = 1000;
-/// The most letters of a sink's name.
-const LONGEST_NAME: usize = 64;
+const MAX_FEED_ENTRIES: usize = 1000;
+/// The most characters of a sink's name.
+const MAX_NAME: usize = 64;
 
 /// A checked configuration.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The trust file (c2sp.org/tlog-policy): which log, and which cosigners.
     pub trust: PathBuf,
-    /// Where the log is, if not where the trust file says: an address or a directory.
+    /// The address or directory of the log, if it differs from the trust file.
     pub log: Option<String>,
-    /// The directory of the auditor's state, the ledger and the evidence.
+    /// The directory of the auditor's state, the alert store and the evidence.
     pub state: PathBuf,
-    /// Who else is asked what the log shows them: addresses or directories of mirrors, addresses of cosigners. The
-    /// cosigners that the trust file has an address of are asked as well.
+    /// Where the log's checkpoint is compared: addresses or directories of mirrors, and addresses of cosigners.
+    /// Cosigners that have an address in the trust file are added.
     pub compare: Vec<String>,
-    /// Where metrics and health are served; nowhere if absent.
+    /// The address of the HTTP interface; none if absent.
     pub listen: Option<SocketAddr>,
     /// How often the log is asked for a newer checkpoint.
     pub interval: Duration,
-    /// Whose word counts; everybody's in the roster if empty.
+    /// The witnesses whose entries are evaluated; all of the roster if empty.
     pub witnesses: Vec<WitnessId>,
-    /// What must last how long before it is said.
-    pub patience: Patience,
-    /// What people want to hear about.
+    pub delays: AlertDelays,
     pub watches: Vec<Watch>,
-    /// How they hear it; at least one.
+    /// At least one.
     pub sinks: Vec<SinkConfig>,
 }
 
 impl Config {
-    /// Whether this witness's word counts.
+    /// Whether the entries of this witness are evaluated.
     pub fn counts(&self, witness: &WitnessId) -> bool {
         self.witnesses.is_empty() || self.witnesses.contains(witness)
     }
 }
 
-/// What must last how long before it is said.
+/// How long a condition must hold before an alert is raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// That witnesses disagree about a tag.
+pub struct AlertDelays {
+    /// Witnesses disagree about a tag.
     pub disagreement: Duration,
-    /// That a witness says nothing.
+    /// A witness submits nothing.
     pub silence: Duration,
-    /// How old the log's newest word may be.
+    /// The newest checkpoint is old.
     pub staleness: Duration,
-    /// That the log does not grow.
+    /// The log does not grow.
     pub frozenness: Duration,
-    /// That the log cannot be reached.
-    pub absence: Duration,
+    /// The log cannot be reached.
+    pub unreachable: Duration,
 }
 
-/// One way to hear alerts.
 #[derive(Clone, Debug)]
 pub struct SinkConfig {
-    /// What its state of delivery is kept under.
+    /// The name under which the state of its deliveries is stored.
     pub name: String,
-    /// Which kinds it gets; all if absent.
+    /// The kinds of alerts that it gets; all if absent.
     pub kinds: Option<BTreeSet<AlertKind>>,
-    /// Which way.
-    pub way: Way,
+    pub target: SinkTarget,
 }
 
 impl SinkConfig {
@@ -94,52 +90,48 @@ impl SinkConfig {
     }
 }
 
-/// How alerts leave.
+/// Where alerts are delivered.
 #[derive(Clone, Debug)]
-pub enum Way {
-    /// As lines of JSON on standard output.
+pub enum SinkTarget {
+    /// Lines of JSON on standard output.
     Stdout,
-    /// By HTTP.
     Webhook {
-        /// Where; may hold a secret, so it is not shown.
+        /// May contain a secret, so it is not shown in messages.
         url: Url,
-        /// What signs each alert.
+        /// The key that signs each alert.
         secret: Option<Secret>,
     },
-    /// By a program that takes a message, as sendmail does.
+    /// A program with the interface of sendmail.
     Mail {
         /// The program and its arguments.
         command: Vec<String>,
-        /// The sender.
         from: Mailbox,
-        /// The receivers.
         to: Vec<Mailbox>,
     },
-    /// As an Atom feed in a file.
+    /// An Atom feed in a file.
     Feed {
-        /// The file.
         path: PathBuf,
-        /// How many entries it has at most.
+        /// The most entries.
         entries: usize,
     },
 }
 
-impl Way {
-    /// The word in the configuration.
+impl SinkTarget {
+    /// The value of `kind` in the configuration.
     pub fn kind(&self) -> &'static str {
         match self {
-            Way::Stdout => "stdout",
-            Way::Webhook { .. } => "webhook",
-            Way::Mail { .. } => "mail",
-            Way::Feed { .. } => "feed",
+            SinkTarget::Stdout => "stdout",
+            SinkTarget::Webhook { .. } => "webhook",
+            SinkTarget::Mail { .. } => "mail",
+            SinkTarget::Feed { .. } => "feed",
         }
     }
 }
 
-/// The file as it is written.
+/// The file as it is parsed.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct File {
+struct ConfigFile {
     trust: PathBuf,
     log: Option<String>,
     state: PathBuf,
@@ -161,26 +153,26 @@ struct File {
     #[serde(default = "minutes::<15>")]
     unreachable_after: Seconds,
     #[serde(default)]
-    watch: Vec<WatchFile>,
+    watch: Vec<WatchSection>,
     #[serde(default)]
-    sink: Vec<SinkFile>,
+    sink: Vec<SinkSection>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WatchFile {
+struct WatchSection {
     repository: String,
     #[serde(default = "every_tag")]
     tags: Vec<String>,
     #[serde(default)]
     exclude: Vec<String>,
     #[serde(default = "every_change")]
-    alerts: Vec<Change>,
+    alerts: Vec<WatchedChange>,
 }
 
 #[derive(Clone, Copy, Deserialize, PartialEq, Eq)]
 #[serde(rename_all = "kebab-case")]
-enum Change {
+enum WatchedChange {
     Retag,
     NewTag,
     Disagreement,
@@ -188,7 +180,7 @@ enum Change {
 
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "kebab-case", deny_unknown_fields)]
-enum SinkFile {
+enum SinkSection {
     Stdout {
         name: Option<String>,
         alerts: Option<BTreeSet<AlertKind>>,
@@ -228,8 +220,8 @@ fn every_tag() -> Vec<String> {
     vec!["glob:*".to_owned()]
 }
 
-fn every_change() -> Vec<Change> {
-    vec![Change::Retag, Change::NewTag, Change::Disagreement]
+fn every_change() -> Vec<WatchedChange> {
+    vec![WatchedChange::Retag, WatchedChange::NewTag, WatchedChange::Disagreement]
 }
 
 fn sendmail() -> Vec<String> {
@@ -242,28 +234,25 @@ fn a_hundred() -> usize {
 
 impl Config {
     /// Reads and checks a configuration file.
-    ///
-    /// # Errors
-    /// [`ConfigError`].
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
         Config::parse(&read_text(path, "verifier-cli/docs/MONITOR.md shows one to start from")?, path)
     }
 
-    /// Checks the text of a configuration file that is at `path`.
+    /// Parses and checks the text of a configuration file at `path`.
     ///
     /// # Errors
     /// [`ConfigError::Toml`], [`ConfigError::Value`]; [`ConfigError::Read`] for a secret's file.
     pub fn parse(text: &str, path: &Path) -> Result<Config, ConfigError> {
-        Checker { path }.config(parse_toml(text, path)?)
+        ConfigChecker { path }.config(parse_toml(text, path)?)
     }
 }
 
-/// Turns what is written into what is meant; knows which file to name in errors.
-struct Checker<'a> {
+/// Checks a parsed file, and names it in errors.
+struct ConfigChecker<'a> {
     path: &'a Path,
 }
 
-impl Checker<'_> {
+impl ConfigChecker<'_> {
     fn error(&self, at: impl ToString, why: impl ToString) -> ConfigError {
         wrong_value(self.path, at, why)
     }
@@ -272,8 +261,8 @@ impl Checker<'_> {
         resolve(self.path, path)
     }
 
-    fn config(&self, file: File) -> Result<Config, ConfigError> {
-        let patience = self.patience(&file)?;
+    fn config(&self, file: ConfigFile) -> Result<Config, ConfigError> {
+        let delays = self.delays(&file)?;
         if file.interval.0 < Duration::from_secs(1) {
             return Err(self.error("interval", "want at least 1s"));
         }
@@ -289,13 +278,13 @@ impl Checker<'_> {
             listen: file.listen,
             interval: file.interval.0,
             witnesses: file.witnesses.iter().map(witness).collect::<Result<_, _>>()?,
-            patience,
+            delays,
             watches,
             sinks,
         })
     }
 
-    fn patience(&self, file: &File) -> Result<Patience, ConfigError> {
+    fn delays(&self, file: &ConfigFile) -> Result<AlertDelays, ConfigError> {
         let named = [
             ("disagree-after", file.disagree_after),
             ("silent-after", file.silent_after),
@@ -303,21 +292,21 @@ impl Checker<'_> {
             ("frozen-after", file.frozen_after),
             ("unreachable-after", file.unreachable_after),
         ];
-        // Beyond this, sums with times overflow; nobody waits for a century.
+        // Larger values would overflow when they are added to times.
         let sane = |duration: Duration| duration <= Duration::from_secs(100 * 365 * 86_400);
         match named.iter().find(|(_, seconds)| !sane(seconds.0)) {
             Some((name, _)) => Err(self.error(name, "want at most 36500d")),
-            None => Ok(Patience {
+            None => Ok(AlertDelays {
                 disagreement: file.disagree_after.0,
                 silence: file.silent_after.0,
                 staleness: file.stale_after.0,
                 frozenness: file.frozen_after.0,
-                absence: file.unreachable_after.0,
+                unreachable: file.unreachable_after.0,
             }),
         }
     }
 
-    /// A log's address as it is, a directory relative to the file.
+    /// An address unchanged, or a directory resolved relative to the file.
     fn location(&self, log: String) -> String {
         match log.starts_with("http://") || log.starts_with("https://") {
             true => log,
@@ -325,7 +314,7 @@ impl Checker<'_> {
         }
     }
 
-    fn watch(&self, entry: &WatchFile) -> Result<Watch, ConfigError> {
+    fn watch(&self, entry: &WatchSection) -> Result<Watch, ConfigError> {
         let at = |key: &str| format!("watch of {:?}, {key}", entry.repository);
         let repository =
             RepositoryPattern::parse(&entry.repository).map_err(|why| self.error(at("repository"), why))?;
@@ -341,9 +330,9 @@ impl Checker<'_> {
             return Err(self.error(at("tags"), "name at least one tag or pattern, or leave it away for all tags"));
         }
         let wanted = Wanted {
-            retag: entry.alerts.contains(&Change::Retag),
-            new_tag: entry.alerts.contains(&Change::NewTag),
-            disagreement: entry.alerts.contains(&Change::Disagreement),
+            retag: entry.alerts.contains(&WatchedChange::Retag),
+            new_tag: entry.alerts.contains(&WatchedChange::NewTag),
+            disagreement: entry.alerts.contains(&WatchedChange::Disagreement),
         };
         if !wanted.any() {
             return Err(self.error(at("alerts"), "name at least one of retag, new-tag, disagreement"));
@@ -351,29 +340,27 @@ impl Checker<'_> {
         Ok(Watch { repository, tags: Selection { include, exclude, newest: None }, wanted })
     }
 
-    fn sink(&self, entry: SinkFile) -> Result<SinkConfig, ConfigError> {
-        let (name, kinds, way) = match entry {
-            SinkFile::Stdout { name, alerts } => (name, alerts, Way::Stdout),
-            SinkFile::Webhook { name, alerts, url, secret_file } => {
+    fn sink(&self, entry: SinkSection) -> Result<SinkConfig, ConfigError> {
+        let (name, kinds, target) = match entry {
+            SinkSection::Stdout { name, alerts } => (name, alerts, SinkTarget::Stdout),
+            SinkSection::Webhook { name, alerts, url, secret_file } => {
                 (name, alerts, self.webhook(&url, secret_file.as_deref())?)
             }
-            SinkFile::Mail { name, alerts, command, from, to } => (name, alerts, self.mail(command, &from, &to)?),
-            SinkFile::Feed { name, alerts, path, entries } => (name, alerts, self.feed(&path, entries)?),
+            SinkSection::Mail { name, alerts, command, from, to } => (name, alerts, self.mail(command, &from, &to)?),
+            SinkSection::Feed { name, alerts, path, entries } => (name, alerts, self.feed(&path, entries)?),
         };
-        let name = name.unwrap_or_else(|| way.kind().to_owned());
+        let name = name.unwrap_or_else(|| target.kind().to_owned());
         let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
-        if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(is_plain) {
-            return Err(
-                self.error("sink, name", format!("{name:?}: want up to {LONGEST_NAME} of a-z, 0-9, -, _ and ."))
-            );
+        if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(is_plain) {
+            return Err(self.error("sink, name", format!("{name:?}: want up to {MAX_NAME} of a-z, 0-9, -, _ and .")));
         }
         if kinds.as_ref().is_some_and(BTreeSet::is_empty) {
             return Err(self.error(format!("sink {name}, alerts"), "name at least one kind, or leave it away for all"));
         }
-        Ok(SinkConfig { name, kinds, way })
+        Ok(SinkConfig { name, kinds, target })
     }
 
-    fn webhook(&self, url: &str, secret_file: Option<&Path>) -> Result<Way, ConfigError> {
+    fn webhook(&self, url: &str, secret_file: Option<&Path>) -> Result<SinkTarget, ConfigError> {
         let at = "sink of kind webhook";
         let url = Url::parse(url).map_err(|error| self.error(format!("{at}, url"), error))?;
         if !matches!(url.scheme(), "http" | "https") {
@@ -383,10 +370,10 @@ impl Checker<'_> {
             let text = read_text(&self.resolve(file), "write the webhook's secret into it")?;
             Secret::parse(&text).map_err(|why| self.error(format!("{at}, secret-file"), why))
         });
-        Ok(Way::Webhook { url, secret: secret.transpose()? })
+        Ok(SinkTarget::Webhook { url, secret: secret.transpose()? })
     }
 
-    fn mail(&self, command: Vec<String>, from: &str, to: &[String]) -> Result<Way, ConfigError> {
+    fn mail(&self, command: Vec<String>, from: &str, to: &[String]) -> Result<SinkTarget, ConfigError> {
         let at = |key: &str| format!("sink of kind mail, {key}");
         if command.first().is_none_or(String::is_empty) {
             return Err(self.error(at("command"), "name a program, such as [\"/usr/sbin/sendmail\", \"-t\", \"-i\"]"));
@@ -398,23 +385,23 @@ impl Checker<'_> {
         if to.is_empty() {
             return Err(self.error(at("to"), "name at least one receiver"));
         }
-        Ok(Way::Mail { command, from, to })
+        Ok(SinkTarget::Mail { command, from, to })
     }
 
-    fn feed(&self, path: &Path, entries: usize) -> Result<Way, ConfigError> {
-        if !(1..=MOST_ENTRIES).contains(&entries) {
-            return Err(self.error("sink of kind feed, entries", format!("want 1 to {MOST_ENTRIES}")));
+    fn feed(&self, path: &Path, entries: usize) -> Result<SinkTarget, ConfigError> {
+        if !(1..=MAX_FEED_ENTRIES).contains(&entries) {
+            return Err(self.error("sink of kind feed, entries", format!("want 1 to {MAX_FEED_ENTRIES}")));
         }
         let path = self.resolve(path);
         if path.file_name().is_none() {
             return Err(self.error("sink of kind feed, path", "want a file"));
         }
-        Ok(Way::Feed { path, entries })
+        Ok(SinkTarget::Feed { path, entries })
     }
 
     fn sinks_together(&self, sinks: &[SinkConfig]) -> Result<(), ConfigError> {
         if sinks.is_empty() {
-            return Err(self.error("sink", "name at least one: without, nobody hears anything"));
+            return Err(self.error("sink", "name at least one: without a sink, no alert is delivered"));
         }
         let mut names = HashSet::new();
         match sinks.iter().find(|sink| !names.insert(&sink.name)) {
@@ -424,7 +411,8 @@ impl Checker<'_> {
     }
 }
 
-/// One address, with a name before it or without. The parser takes one of several, and leaves the rest away.
+/// Parses one address, with or without a display name. The parser itself would accept a list and drop all but one
+/// address.
 fn parse_mailbox(text: &str) -> Result<Mailbox, String> {
     let mailbox = text.parse().ok();
     let is_one = text.matches('@').count() == 1 && !text.contains(char::is_control);

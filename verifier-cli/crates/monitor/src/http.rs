@@ -1,11 +1,11 @@
-//! What the monitor serves: metrics and health.
+//! The HTTP interface of the monitor: metrics and health.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::{Router, http::StatusCode, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 
-/// Whether the monitor has audited what the log shows; if not, why not. Cheap to clone.
+/// Whether the newest checkpoint of the log is audited; if not, the reason. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Readiness(Arc<Mutex<Result<(), String>>>);
 
@@ -16,18 +16,16 @@ impl Default for Readiness {
 }
 
 impl Readiness {
-    /// Sets it.
     pub fn set(&self, ready: Result<(), String>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = ready;
     }
 
-    /// What it is now.
     pub fn get(&self) -> Result<(), String> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
-/// All routes. What is served is alive; it is ready once the newest checkpoint is audited.
+/// `/readyz` answers 200 when the newest checkpoint is audited.
 pub fn router(readiness: Readiness, metrics: PrometheusHandle) -> Router {
     let render = move || {
         let text = metrics.render();
@@ -44,5 +42,5 @@ pub fn router(readiness: Readiness, metrics: PrometheusHandle) -> Router {
         .route("/metrics", get(render))
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
-        .fallback(|| async { (StatusCode::NOT_FOUND, "nothing here; see /metrics, /healthz, /readyz\n") })
+        .fallback(|| async { (StatusCode::NOT_FOUND, "no such page; see /metrics, /healthz, /readyz\n") })
 }

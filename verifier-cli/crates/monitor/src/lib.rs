@@ -1,25 +1,25 @@
-//! The monitor: keeps auditing a log, and alerts people about what matters to them.
+//! The monitor: audits a log continuously, and sends alerts about watched tags and about the log itself.
 //!
 //! ```text
-//! log ─► auditor ─► tracker ─► ledger ─► courier ─► standard output, webhook, mail, feed
-//!          │          what?    durable     one a sink
-//!          └─► violations, watch over the log's liveness
+//! log ─► auditor ─► tracker ─► alert store ─► dispatcher ─► standard output, webhook, mail, feed
+//!          │        alerts     durable        one for each sink
+//!          └─► violations, liveness of the log
 //! ```
 //!
-//! - [`config`] is `monitor.toml`, [`prepared`] all that it refers to; [`watches`] says which tags are meant;
-//! - [`alert`] is what people get; [`tracker`] finds alerts in audited batches, [`liveness`] in how the log answers;
-//! - [`ledger`] keeps alerts, and what is remembered from batch to batch, in one SQLite file; [`courier`] brings alerts
-//!   to [`sinks`];
-//! - [`http`] shows metrics and health; [`run`] puts it all together.
+//! - [`config`] reads `monitor.toml`, [`setup`] also the files that it names; [`watches`] selects tags;
+//! - [`alert`] defines alerts; [`tracker`] derives them from audited batches, [`liveness`] from how the log answers;
+//! - [`alert_store`] keeps alerts, and the tracking state between batches, in one SQLite file; [`dispatcher`] delivers
+//!   alerts to [`sinks`];
+//! - [`http`] serves metrics and health; [`run`] runs everything.
 
 pub mod alert;
+pub mod alert_store;
 pub mod config;
-pub mod courier;
+pub mod dispatcher;
 pub mod http;
-pub mod ledger;
 pub mod liveness;
-pub mod prepared;
 pub mod run;
+pub mod setup;
 pub mod sinks;
 pub mod tracker;
 pub mod watches;

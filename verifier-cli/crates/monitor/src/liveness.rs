@@ -1,153 +1,161 @@
-//! Whether the log lives: it can be reached, its word is fresh, it grows, and its clock is right. This goes by the
-//! clock of this machine, and by what one look at the log after the other finds.
+//! The liveness of the log: whether it can be reached, its checkpoint is fresh, it grows, and its clock is correct. It
+//! is determined from one poll after the other, by the local clock.
 
 use std::time::Duration;
 
 use taglog_proto::{note::VerifierKey, time::Timestamp};
 
 use super::{
-    alert::{Alert, AlertKind, State},
-    config::Patience,
-    ledger::{Condition, Ledger, LedgerError},
+    alert::{Alert, AlertKind, AlertState},
+    alert_store::{AlertStore, AlertStoreError, LogCondition},
+    config::AlertDelays,
 };
 
-/// How far the newest seal may be dated ahead of this machine's clock, in seconds: as far as SPEC.md lets a seal be
-/// ahead of the cosignatures.
+/// How many seconds the newest seal may be ahead of the local clock: as many as SPEC.md allows a seal to be ahead of
+/// cosignatures.
 const AHEAD: i64 = 300;
 
 /// What one look at the log has found.
 #[derive(Clone, Debug)]
-pub struct Look {
-    /// When, by the clock of this machine.
+pub struct PollResult {
+    /// The time by the local clock.
     pub now: Timestamp,
-    /// Why the log, or a part of it, could not be had.
+    /// Why the log, or a part of it, could not be fetched.
     pub unreachable: Option<String>,
-    /// The size of the newest checkpoint; `None` if there was none to be had now.
+    /// The size of the newest checkpoint; `None` if none could be fetched.
     pub size: Option<u64>,
     /// The greatest size seen before, where that is greater.
     pub behind: Option<u64>,
     /// The time of the newest seal that was audited, now or before.
     pub seal: Option<Timestamp>,
-    /// How fresh the log's word is: by cosignatures where the trust file has a quorum, else by the newest seal.
+    /// The freshness of the checkpoint: by cosignatures if the trust file has a quorum, else by the newest seal.
     pub fresh: Option<Timestamp>,
 }
 
-/// Raises and ends what is wrong with the log as a whole.
+/// Raises and ends the alerts about conditions of the log as a whole.
 #[derive(Clone, Debug)]
 pub struct Liveness {
     log: VerifierKey,
-    patience: Patience,
+    delays: AlertDelays,
 }
 
-/// Something that holds, since when, and what is said of it.
-struct Holding {
+/// A condition that holds.
+struct ActiveCondition {
     since: Timestamp,
-    /// How long it must hold before it is said.
-    patience: Duration,
+    /// How long it must hold before an alert is raised.
+    delays: Duration,
     message: String,
 }
 
 impl Liveness {
-    /// For a log, with what must last how long.
-    pub fn new(log: &VerifierKey, patience: Patience) -> Liveness {
-        Liveness { log: log.clone(), patience }
+    pub fn new(log: &VerifierKey, delays: AlertDelays) -> Liveness {
+        Liveness { log: log.clone(), delays }
     }
 
-    /// Takes note of what a look at the log has found.
-    ///
-    /// # Errors
-    /// [`LedgerError`].
-    pub fn check(&self, ledger: &mut Ledger, look: &Look) -> Result<(), LedgerError> {
-        ledger.begin()?;
-        self.settle(ledger, AlertKind::UnreachableLog, look.now, self.unreachable(look), "can be reached again")?;
-        self.settle(ledger, AlertKind::StaleLog, look.now, self.stale(look), "is fresh again")?;
-        self.settle(ledger, AlertKind::LogAhead, look.now, ahead(look), "is no longer ahead of this clock")?;
-        if let Some(size) = look.size {
-            let frozen = self.frozen(ledger, look, size)?;
-            self.settle(ledger, AlertKind::FrozenLog, look.now, frozen, "grows again")?;
-            self.settle(
-                ledger,
+    /// Updates all conditions from the result of a poll.
+    pub fn check(&self, store: &mut AlertStore, poll: &PollResult) -> Result<(), AlertStoreError> {
+        store.begin()?;
+        self.update_condition(
+            store,
+            AlertKind::UnreachableLog,
+            poll.now,
+            self.unreachable(poll),
+            "can be reached again",
+        )?;
+        self.update_condition(store, AlertKind::StaleLog, poll.now, self.stale(poll), "is fresh again")?;
+        self.update_condition(store, AlertKind::LogAhead, poll.now, ahead(poll), "is no longer ahead of this clock")?;
+        if let Some(size) = poll.size {
+            let frozen = self.frozen(store, poll, size)?;
+            self.update_condition(store, AlertKind::FrozenLog, poll.now, frozen, "grows again")?;
+            self.update_condition(
+                store,
                 AlertKind::LogBehind,
-                look.now,
-                self.behind(look, size),
-                "shows all that it has shown",
+                poll.now,
+                self.behind(poll, size),
+                "serves its whole history again",
             )?;
         }
         Ok(())
     }
 
-    fn unreachable(&self, look: &Look) -> Option<Holding> {
-        let why = look.unreachable.as_ref()?;
+    fn unreachable(&self, poll: &PollResult) -> Option<ActiveCondition> {
+        let why = poll.unreachable.as_ref()?;
         let message = format!("the log {} cannot be audited: {why}", self.log.name());
-        Some(Holding { since: look.now, patience: self.patience.absence, message })
+        Some(ActiveCondition { since: poll.now, delays: self.delays.unreachable, message })
     }
 
-    fn stale(&self, look: &Look) -> Option<Holding> {
-        let since = look.fresh.filter(|fresh| age(*fresh, look.now) > seconds(self.patience.staleness))?;
-        let message = format!("the newest word of the log {} is from {since}", self.log.name());
-        Some(Holding { since, patience: Duration::ZERO, message })
+    fn stale(&self, poll: &PollResult) -> Option<ActiveCondition> {
+        let since = poll.fresh.filter(|fresh| age(*fresh, poll.now) > seconds(self.delays.staleness))?;
+        let message = format!("the newest checkpoint of the log {} is from {since}", self.log.name());
+        Some(ActiveCondition { since, delays: Duration::ZERO, message })
     }
 
-    fn frozen(&self, ledger: &Ledger, look: &Look, size: u64) -> Result<Option<Holding>, LedgerError> {
-        let Some((_, since)) = ledger.grown()?.filter(|(grown, _)| size <= *grown) else {
-            ledger.set_grown(size, look.now)?;
+    fn frozen(
+        &self,
+        store: &AlertStore,
+        poll: &PollResult,
+        size: u64,
+    ) -> Result<Option<ActiveCondition>, AlertStoreError> {
+        let Some((_, since)) = store.grown()?.filter(|(grown, _)| size <= *grown) else {
+            store.set_grown(size, poll.now)?;
             return Ok(None);
         };
         let message = format!("the log {} answers, but has not grown beyond {size} entries", self.log.name());
-        let holds = age(since, look.now) > seconds(self.patience.frozenness);
-        Ok(holds.then_some(Holding { since, patience: Duration::ZERO, message }))
+        let holds = age(since, poll.now) > seconds(self.delays.frozenness);
+        Ok(holds.then_some(ActiveCondition { since, delays: Duration::ZERO, message }))
     }
 
-    fn behind(&self, look: &Look, size: u64) -> Option<Holding> {
-        let greatest = look.behind?;
-        let message = format!("the log {} shows {size} entries, but has shown {greatest} before", self.log.name());
-        Some(Holding { since: look.now, patience: self.patience.absence, message })
+    fn behind(&self, poll: &PollResult, size: u64) -> Option<ActiveCondition> {
+        let greatest = poll.behind?;
+        let message = format!("the log {} serves {size} entries, but has served {greatest} before", self.log.name());
+        Some(ActiveCondition { since: poll.now, delays: self.delays.unreachable, message })
     }
 
-    /// Makes what is remembered of a condition agree with whether it holds. It lasts since it was first seen to.
-    fn settle(
+    /// Updates the stored condition, and raises an alert when it has held long enough or has ended. It holds since the
+    /// poll that first found it.
+    fn update_condition(
         &self,
-        ledger: &mut Ledger,
+        store: &mut AlertStore,
         kind: AlertKind,
         now: Timestamp,
-        holding: Option<Holding>,
+        active: Option<ActiveCondition>,
         over: &str,
-    ) -> Result<(), LedgerError> {
-        let known = ledger.condition(kind)?;
+    ) -> Result<(), AlertStoreError> {
+        let known = store.condition(kind)?;
         let gauge = metrics::gauge!("taglog_monitor_condition", "kind" => kind.as_str());
-        let Some(Holding { since, patience, message }) = holding else {
+        let Some(ActiveCondition { since, delays, message }) = active else {
             gauge.set(0.0);
             let Some(known) = known else { return Ok(()) };
-            ledger.set_condition(kind, None)?;
+            store.set_condition(kind, None)?;
             if known.raised {
                 let message = format!("the log {} {over}", self.log.name());
-                ledger.raise(&self.alert(kind, State::Ended, known.since, now, message))?;
+                store.raise(&self.alert(kind, AlertState::Ended, known.since, now, message))?;
             }
             return Ok(());
         };
-        let mut condition = known.unwrap_or(Condition { since, raised: false });
-        if !condition.raised && age(condition.since, now) >= seconds(patience) {
+        let mut condition = known.unwrap_or(LogCondition { since, raised: false });
+        if !condition.raised && age(condition.since, now) >= seconds(delays) {
             condition.raised = true;
             let message = format!("{message} (since {})", condition.since);
-            ledger.raise(&self.alert(kind, State::Raised, condition.since, now, message))?;
+            store.raise(&self.alert(kind, AlertState::Raised, condition.since, now, message))?;
         }
         gauge.set(f64::from(u8::from(condition.raised)));
         if known != Some(condition) {
-            ledger.set_condition(kind, Some(&condition))?;
+            store.set_condition(kind, Some(&condition))?;
         }
         Ok(())
     }
 
-    fn alert(&self, kind: AlertKind, state: State, since: Timestamp, now: Timestamp, message: String) -> Alert {
+    fn alert(&self, kind: AlertKind, state: AlertState, since: Timestamp, now: Timestamp, message: String) -> Alert {
         let about = since.to_string();
         Alert::condition(&self.log, kind, state, &[&about], now, message).with_since(since)
     }
 }
 
-fn ahead(look: &Look) -> Option<Holding> {
-    let seal = look.seal.filter(|seal| age(*seal, look.now) < -AHEAD)?;
-    let message = format!("the newest seal is dated {seal}, which is in the future by this machine's clock");
-    Some(Holding { since: look.now, patience: Duration::ZERO, message })
+fn ahead(poll: &PollResult) -> Option<ActiveCondition> {
+    let seal = poll.seal.filter(|seal| age(*seal, poll.now) < -AHEAD)?;
+    let message = format!("the newest seal is dated {seal}, which is in the future by the local clock");
+    Some(ActiveCondition { since: poll.now, delays: Duration::ZERO, message })
 }
 
 /// Seconds from then to now.
@@ -163,15 +171,15 @@ fn seconds(duration: Duration) -> i64 {
 mod tests {
     use super::*;
     use crate::{
-        config::{SinkConfig, Way},
-        ledger::Outbox,
+        alert_store::Outbox,
+        config::{SinkConfig, SinkTarget},
     };
 
     const HOUR: i64 = 3600;
     const START: i64 = 1_800_000_000;
 
     struct Scene {
-        ledger: Ledger,
+        store: AlertStore,
         outbox: Outbox,
         liveness: Liveness,
         told: usize,
@@ -182,36 +190,36 @@ mod tests {
         Timestamp::from_unix(START + seconds).unwrap()
     }
 
-    /// A log that is well at this time.
-    fn well(now: i64, size: u64) -> Look {
+    /// A poll of a log in good condition.
+    fn well(now: i64, size: u64) -> PollResult {
         let seal = Some(at(now));
-        Look { now: at(now), unreachable: None, size: Some(size), behind: None, seal, fresh: seal }
+        PollResult { now: at(now), unreachable: None, size: Some(size), behind: None, seal, fresh: seal }
     }
 
     impl Scene {
         fn new() -> Scene {
             let home = tempfile::tempdir().unwrap();
             let key = taglog_proto::note::SigningKey::from_seed("log.example/x", &[1; 32]).unwrap();
-            let sink = SinkConfig { name: "all".to_owned(), kinds: None, way: Way::Stdout };
-            let (ledger, outbox) = Ledger::open(home.path(), key.verifier_key(), &[sink]).unwrap();
+            let sink = SinkConfig { name: "all".to_owned(), kinds: None, target: SinkTarget::Stdout };
+            let (store, outbox) = AlertStore::open(home.path(), key.verifier_key(), &[sink]).unwrap();
             let hours = |n: u64| Duration::from_secs(n * 3600);
-            let patience = Patience {
+            let delays = AlertDelays {
                 disagreement: hours(1),
                 silence: hours(1),
                 staleness: hours(1),
                 frozenness: hours(2),
-                absence: hours(3),
+                unreachable: hours(3),
             };
-            Scene { ledger, outbox, liveness: Liveness::new(key.verifier_key(), patience), told: 0, _home: home }
+            Scene { store, outbox, liveness: Liveness::new(key.verifier_key(), delays), told: 0, _home: home }
         }
 
-        /// What a look makes known: kind and state of each alert.
-        fn look(&mut self, look: &Look) -> Vec<(AlertKind, State)> {
-            self.liveness.check(&mut self.ledger, look).unwrap();
-            self.ledger.commit().unwrap();
+        /// The kind and state of each new alert after a poll.
+        fn poll(&mut self, poll: &PollResult) -> Vec<(AlertKind, AlertState)> {
+            self.liveness.check(&mut self.store, poll).unwrap();
+            self.store.commit().unwrap();
             let all = self.outbox.pending("all", 100).unwrap();
             let new =
-                all[self.told..].iter().map(|pending| (pending.numbered.alert.kind, pending.numbered.alert.state));
+                all[self.told..].iter().map(|pending| (pending.sequenced.alert.kind, pending.sequenced.alert.state));
             let new = new.collect();
             self.told = all.len();
             new
@@ -219,75 +227,76 @@ mod tests {
     }
 
     #[test]
-    fn a_log_that_is_well() {
+    fn a_healthy_log_raises_no_alerts() {
         let mut scene = Scene::new();
         for hour in 0..10 {
-            assert!(scene.look(&well(hour * HOUR, 10 + hour as u64)).is_empty());
+            assert!(scene.poll(&well(hour * HOUR, 10 + hour as u64)).is_empty());
         }
     }
 
     #[test]
-    fn a_log_that_cannot_be_reached_is_said_after_a_while_and_once() {
+    fn an_unreachable_log_is_reported_once_after_its_delay() {
         let mut scene = Scene::new();
-        scene.look(&well(0, 10));
-        let away = |now| Look { unreachable: Some("refused".to_owned()), size: None, fresh: None, ..well(now, 10) };
-        assert!(scene.look(&away(HOUR)).is_empty() && scene.look(&away(3 * HOUR)).is_empty());
-        assert_eq!(scene.look(&away(4 * HOUR)), [(AlertKind::UnreachableLog, State::Raised)]);
-        assert!(scene.look(&away(5 * HOUR)).is_empty());
-        let ended = scene.look(&well(6 * HOUR, 11));
-        assert_eq!(ended, [(AlertKind::UnreachableLog, State::Ended)]);
-        scene.look(&away(7 * HOUR));
-        assert!(scene.look(&well(8 * HOUR, 12)).is_empty(), "what was not said does not end either");
+        scene.poll(&well(0, 10));
+        let away =
+            |now| PollResult { unreachable: Some("refused".to_owned()), size: None, fresh: None, ..well(now, 10) };
+        assert!(scene.poll(&away(HOUR)).is_empty() && scene.poll(&away(3 * HOUR)).is_empty());
+        assert_eq!(scene.poll(&away(4 * HOUR)), [(AlertKind::UnreachableLog, AlertState::Raised)]);
+        assert!(scene.poll(&away(5 * HOUR)).is_empty());
+        let ended = scene.poll(&well(6 * HOUR, 11));
+        assert_eq!(ended, [(AlertKind::UnreachableLog, AlertState::Ended)]);
+        scene.poll(&away(7 * HOUR));
+        assert!(scene.poll(&well(8 * HOUR, 12)).is_empty(), "what was not said does not end either");
     }
 
     #[test]
-    fn a_word_that_grows_old() {
+    fn a_stale_checkpoint_is_reported_once() {
         let mut scene = Scene::new();
-        let old = |now, fresh| Look { fresh: Some(at(fresh)), ..well(now, now as u64) };
-        assert!(scene.look(&old(HOUR, 0)).is_empty());
-        assert_eq!(scene.look(&old(HOUR + 1, 0)), [(AlertKind::StaleLog, State::Raised)]);
+        let old = |now, fresh| PollResult { fresh: Some(at(fresh)), ..well(now, now as u64) };
+        assert!(scene.poll(&old(HOUR, 0)).is_empty());
+        assert_eq!(scene.poll(&old(HOUR + 1, 0)), [(AlertKind::StaleLog, AlertState::Raised)]);
         // It moves on, and is too old all the same: it is one alert.
-        assert!(scene.look(&old(3 * HOUR, HOUR)).is_empty());
-        assert_eq!(scene.look(&old(4 * HOUR, 4 * HOUR)), [(AlertKind::StaleLog, State::Ended)]);
-        assert_eq!(scene.look(&old(9 * HOUR, 4 * HOUR)), [(AlertKind::StaleLog, State::Raised)]);
+        assert!(scene.poll(&old(3 * HOUR, HOUR)).is_empty());
+        assert_eq!(scene.poll(&old(4 * HOUR, 4 * HOUR)), [(AlertKind::StaleLog, AlertState::Ended)]);
+        assert_eq!(scene.poll(&old(9 * HOUR, 4 * HOUR)), [(AlertKind::StaleLog, AlertState::Raised)]);
     }
 
     #[test]
-    fn a_log_that_answers_and_does_not_grow() {
+    fn a_log_that_does_not_grow_is_reported() {
         let mut scene = Scene::new();
-        scene.look(&well(0, 10));
-        assert!(scene.look(&well(2 * HOUR, 10)).is_empty());
-        assert_eq!(scene.look(&well(3 * HOUR, 10)), [(AlertKind::FrozenLog, State::Raised)]);
-        assert!(scene.look(&well(4 * HOUR, 9)).is_empty(), "less is not more");
-        assert_eq!(scene.look(&well(5 * HOUR, 11)), [(AlertKind::FrozenLog, State::Ended)]);
+        scene.poll(&well(0, 10));
+        assert!(scene.poll(&well(2 * HOUR, 10)).is_empty());
+        assert_eq!(scene.poll(&well(3 * HOUR, 10)), [(AlertKind::FrozenLog, AlertState::Raised)]);
+        assert!(scene.poll(&well(4 * HOUR, 9)).is_empty(), "less is not more");
+        assert_eq!(scene.poll(&well(5 * HOUR, 11)), [(AlertKind::FrozenLog, AlertState::Ended)]);
     }
 
     #[test]
-    fn a_seal_from_the_future() {
+    fn a_seal_in_the_future_is_reported() {
         let mut scene = Scene::new();
-        let ahead = |now: i64, by: i64| Look { seal: Some(at(now + by)), ..well(now, now as u64) };
-        assert!(scene.look(&ahead(0, 300)).is_empty());
-        assert_eq!(scene.look(&ahead(1, 301)), [(AlertKind::LogAhead, State::Raised)]);
-        assert_eq!(scene.look(&ahead(2, 0)), [(AlertKind::LogAhead, State::Ended)]);
+        let ahead = |now: i64, by: i64| PollResult { seal: Some(at(now + by)), ..well(now, now as u64) };
+        assert!(scene.poll(&ahead(0, 300)).is_empty());
+        assert_eq!(scene.poll(&ahead(1, 301)), [(AlertKind::LogAhead, AlertState::Raised)]);
+        assert_eq!(scene.poll(&ahead(2, 0)), [(AlertKind::LogAhead, AlertState::Ended)]);
     }
 
     #[test]
-    fn a_log_that_shows_less_than_before() {
+    fn a_log_that_shrinks_is_reported_after_its_delay() {
         let mut scene = Scene::new();
-        let less = |now| Look { behind: Some(20), ..well(now, 10) };
-        assert!(scene.look(&less(0)).is_empty(), "a cache may be a moment behind");
-        let said = scene.look(&less(3 * HOUR));
-        assert!(said.contains(&(AlertKind::LogBehind, State::Raised)), "{said:?}");
-        assert!(scene.look(&well(3 * HOUR, 21)).contains(&(AlertKind::LogBehind, State::Ended)));
+        let less = |now| PollResult { behind: Some(20), ..well(now, 10) };
+        assert!(scene.poll(&less(0)).is_empty(), "a cache may be a moment behind");
+        let said = scene.poll(&less(3 * HOUR));
+        assert!(said.contains(&(AlertKind::LogBehind, AlertState::Raised)), "{said:?}");
+        assert!(scene.poll(&well(3 * HOUR, 21)).contains(&(AlertKind::LogBehind, AlertState::Ended)));
     }
 
     #[test]
-    fn after_a_restart_nothing_is_said_again() {
+    fn conditions_are_not_reported_again_after_a_restart() {
         let mut scene = Scene::new();
-        let old = Look { fresh: Some(at(0)), ..well(5 * HOUR, 10) };
-        assert_eq!(scene.look(&old).len(), 1);
-        // What is remembered is in the ledger alone.
-        scene.liveness = Liveness::new(&scene.liveness.log.clone(), scene.liveness.patience);
-        assert!(scene.look(&Look { now: at(5 * HOUR + 1), ..old }).is_empty());
+        let old = PollResult { fresh: Some(at(0)), ..well(5 * HOUR, 10) };
+        assert_eq!(scene.poll(&old).len(), 1);
+        // All state is in the alert store.
+        scene.liveness = Liveness::new(&scene.liveness.log.clone(), scene.liveness.delays);
+        assert!(scene.poll(&PollResult { now: at(5 * HOUR + 1), ..old }).is_empty());
     }
 }

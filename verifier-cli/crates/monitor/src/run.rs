@@ -1,4 +1,4 @@
-//! Puts the monitor together: one look at the log after the other, and a courier for each sink.
+//! Runs the monitor: polls the log repeatedly, and runs a courier for each sink.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,12 +13,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     alert::{Alert, AlertKind},
+    alert_store::{AlertStore, Outbox},
     config::Config,
-    courier::Courier,
+    dispatcher::Dispatcher,
     http::{self, Readiness},
-    ledger::{Ledger, Outbox},
-    liveness::{Liveness, Look},
-    prepared::{MonitorError, Prepared},
+    liveness::{Liveness, PollResult},
+    setup::{MonitorError, MonitorSetup},
     tracker::{Baseline, Tracker},
 };
 use taglog_audit::{Auditor, BatchReport, Follower, Index, Outcome, Run};
@@ -33,47 +33,46 @@ use taglog_service::task_group::TaskGroup;
 
 /// The auditor's directory in the state directory.
 const AUDIT: &str = "audit";
-/// How long what is under way may take to end when the monitor stops.
+/// How long tasks may take to end when the monitor stops.
 const STOP_TIME: Duration = Duration::from_secs(10);
 
-/// What watches the batches, and the log as a whole; on the auditor's thread while it audits.
-struct Watcher {
-    ledger: Ledger,
+/// Derives alerts from audited batches and from polls. The auditor's thread uses it during an audit.
+struct BatchProcessor {
+    store: AlertStore,
     tracker: Tracker,
     liveness: Liveness,
 }
 
-impl Follower for Watcher {
+impl Follower for BatchProcessor {
     fn take(&mut self, reports: &[BatchReport], index: &Index) -> Result<(), String> {
-        self.tracker.take(&mut self.ledger, reports, index).map_err(|error| error.to_string())
+        self.tracker.process(&mut self.store, reports, index).map_err(|error| error.to_string())
     }
 
     fn commit(&mut self) -> Result<(), String> {
-        self.ledger.commit().map(drop).map_err(|error| error.to_string())
+        self.store.commit().map(drop).map_err(|error| error.to_string())
     }
 }
 
-/// The monitor.
 pub struct Monitor {
     config: Config,
     trust: Trust,
     log: StaticLog,
-    /// Away while it audits.
+    /// `None` during an audit.
     auditor: Option<Auditor>,
-    watcher: Arc<Mutex<Watcher>>,
-    couriers: Vec<Courier>,
+    processor: Arc<Mutex<BatchProcessor>>,
+    dispatchers: Vec<Dispatcher>,
     readiness: Readiness,
     progress: SharedProgress,
     from_start: bool,
     timeout: Duration,
 }
 
-/// What a single pass came to.
+/// The result of [`Monitor::run_once`].
 #[derive(Debug, Default)]
-pub struct Pass {
+pub struct RunOnceResult {
     /// How many alerts were raised.
     pub raised: u64,
-    /// What could not be asked or delivered.
+    /// What could not be fetched or delivered, as messages.
     pub failures: Vec<String>,
     /// Whether the log misbehaves.
     pub misbehaves: bool,
@@ -84,25 +83,26 @@ fn now() -> Timestamp {
 }
 
 impl Monitor {
-    /// Opens the state and gets everything ready. Nothing is asked yet. `from_start`: what the log had before the first
-    /// look is alerted on too; decides only for a new state. `progress` shows how far an audit is.
-    ///
-    /// # Errors
-    /// [`MonitorError`].
-    pub async fn open(prepared: Prepared, from_start: bool, progress: SharedProgress) -> Result<Monitor, MonitorError> {
-        let Prepared { config, trust, log, sinks, timeout } = prepared;
+    /// Opens the state, without using the network. With `from_start`, and only for a new state directory, entries from
+    /// before the first poll raise alerts too. `progress` shows the progress of an audit.
+    pub async fn open(
+        setup: MonitorSetup,
+        from_start: bool,
+        progress: SharedProgress,
+    ) -> Result<Monitor, MonitorError> {
+        let MonitorSetup { config, trust, log, sinks, timeout } = setup;
         let (settings, key) = (config.clone(), trust.log.clone());
         let opened = spawn_blocking(move || open_state(&settings, &key)).await;
-        let (auditor, watcher, outbox) =
+        let (auditor, processor, outbox) =
             opened.map_err(|error| MonitorError::Ended(format!("opening the state has failed: {error}")))??;
-        let couriers = sinks.into_iter().map(|(name, sink)| Courier::new(&name, sink, outbox.clone())).collect();
+        let dispatchers = sinks.into_iter().map(|(name, sink)| Dispatcher::new(&name, sink, outbox.clone())).collect();
         Ok(Monitor {
             config,
             trust,
             log,
             auditor: Some(auditor),
-            watcher: Arc::new(Mutex::new(watcher)),
-            couriers,
+            processor: Arc::new(Mutex::new(processor)),
+            dispatchers,
             readiness: Readiness::default(),
             progress,
             from_start,
@@ -110,10 +110,10 @@ impl Monitor {
         })
     }
 
-    /// Audits and alerts until told to stop.
+    /// Audits and raises alerts until `stop`.
     ///
     /// # Errors
-    /// [`MonitorError`] when it cannot go on; everything is stopped then.
+    /// The monitor cannot continue; all tasks are stopped.
     pub async fn run(
         mut self,
         listener: Option<Arc<Listener>>,
@@ -129,122 +129,122 @@ impl Monitor {
                 }
             });
         }
-        for courier in std::mem::take(&mut self.couriers) {
-            tasks.start("delivering alerts", courier.run(stop.clone()));
+        for dispatcher in std::mem::take(&mut self.dispatchers) {
+            tasks.start("delivering alerts", dispatcher.run(stop.clone()));
         }
         let mut tasks = std::pin::pin!(tasks.run(&stop, STOP_TIME));
-        let looking = tokio::select! {
-            // An audit that is broken off goes on from the last commit.
+        let polling = tokio::select! {
+            // The next start continues an interrupted audit from the last commit.
             () = stop.cancelled() => Ok(()),
-            looking = self.keep_looking() => looking,
+            polling = self.poll_forever() => polling,
             ended = &mut tasks => return ended.map_err(MonitorError::Ended),
         };
         stop.cancel();
-        // What was not delivered in time is delivered after the next start.
-        looking.and(tasks.await.map_err(MonitorError::Ended))
+        // Alerts that were not delivered in time are delivered after the next start.
+        polling.and(tasks.await.map_err(MonitorError::Ended))
     }
 
-    async fn keep_looking(&mut self) -> Result<(), MonitorError> {
+    async fn poll_forever(&mut self) -> Result<(), MonitorError> {
         loop {
-            self.look().await?;
+            self.poll().await?;
             tokio::time::sleep(self.config.interval).await;
         }
     }
 
-    /// Audits up to the newest checkpoint, delivers everything, and ends.
+    /// Audits up to the newest checkpoint, delivers all alerts, and ends.
     ///
     /// # Errors
-    /// [`MonitorError`] when it cannot go on.
-    pub async fn pass(mut self) -> Result<Pass, MonitorError> {
+    /// The monitor cannot continue.
+    pub async fn run_once(mut self) -> Result<RunOnceResult, MonitorError> {
         let before = self.raised();
-        let mut pass = Pass::default();
-        match self.look().await? {
-            Seen::Well => {}
-            Seen::Incomplete(why) => pass.failures.push(why),
-            Seen::Misbehaving => pass.misbehaves = true,
+        let mut result = RunOnceResult::default();
+        match self.poll().await? {
+            PollOutcome::Complete => {}
+            PollOutcome::Incomplete(why) => result.failures.push(why),
+            PollOutcome::Misbehaving => result.misbehaves = true,
         }
-        pass.raised = self.raised() - before;
+        result.raised = self.raised() - before;
         let mut deliveries = JoinSet::new();
-        for courier in std::mem::take(&mut self.couriers) {
-            deliveries.spawn(async move { courier.drain().await });
+        for dispatcher in std::mem::take(&mut self.dispatchers) {
+            deliveries.spawn(async move { dispatcher.drain().await });
         }
         while let Some(ended) = deliveries.join_next().await {
             match ended {
-                Ok(outcome) => pass.failures.extend(outcome.err()),
-                Err(error) => pass.failures.push(format!("delivery ended unexpectedly: {error}")),
+                Ok(outcome) => result.failures.extend(outcome.err()),
+                Err(error) => result.failures.push(format!("delivery ended unexpectedly: {error}")),
             }
         }
-        Ok(pass)
+        Ok(result)
     }
 
-    fn watcher(&self) -> MutexGuard<'_, Watcher> {
-        // A panic while it was changed has broken off the transaction that it was changed in, and ends the monitor.
-        self.watcher.lock().unwrap_or_else(PoisonError::into_inner)
+    fn processor(&self) -> MutexGuard<'_, BatchProcessor> {
+        // After a panic the open transaction is never committed, and the monitor ends.
+        self.processor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn raised(&self) -> u64 {
-        self.watcher().ledger.total_raised()
+        self.processor().store.total_raised()
     }
 
-    /// One look at the log: audits what is new in it, and raises what follows.
-    async fn look(&mut self) -> Result<Seen, MonitorError> {
-        let mut look = Look { now: now(), unreachable: None, size: None, behind: None, seal: None, fresh: None };
-        let mut seen = Seen::Well;
+    /// Polls the log once: audits new entries, compares checkpoints, and raises alerts.
+    async fn poll(&mut self) -> Result<PollOutcome, MonitorError> {
+        let mut poll = PollResult { now: now(), unreachable: None, size: None, behind: None, seal: None, fresh: None };
+        let mut seen = PollOutcome::Complete;
         match self.checkpoint().await {
-            Err(why) => look.unreachable = Some(why),
+            Err(why) => poll.unreachable = Some(why),
             Ok(checkpoint) => {
                 let size = checkpoint.signed.unverified().size;
-                look.size = Some(size);
-                self.decide_what_is_past(size)?;
+                poll.size = Some(size);
+                self.set_past_once(size)?;
                 let outcome = self.audit(&checkpoint).await?;
                 let split = self.compare(&checkpoint).await?;
                 if self.report(&outcome)? || split {
-                    seen = Seen::Misbehaving;
+                    seen = PollOutcome::Misbehaving;
                 }
-                look.behind = outcome.behind;
-                look.unreachable = outcome.unavailable.as_deref().map(one_line);
-                look.fresh = checkpoint.fresh;
+                poll.behind = outcome.behind;
+                poll.unreachable = outcome.unavailable.as_deref().map(one_line);
+                poll.fresh = checkpoint.fresh;
                 if let Some((index, kind)) = &outcome.upgrade {
                     let why = format!("cannot audit past entry {index}, upgrade taglog: {kind}");
                     seen = seen.or_incomplete(why);
                 }
             }
         }
-        look.now = now();
-        look.seal = self.auditor.as_ref().and_then(|auditor| auditor.seal().map(|seal| seal.time));
-        // Without a quorum, or without an answer, the newest seal is the newest word.
-        look.fresh = look.fresh.or(look.seal);
-        if let Some(why) = &look.unreachable {
+        poll.now = now();
+        poll.seal = self.auditor.as_ref().and_then(|auditor| auditor.seal().map(|seal| seal.time));
+        // Without a quorum, or without a checkpoint, the newest seal determines the freshness.
+        poll.fresh = poll.fresh.or(poll.seal);
+        if let Some(why) = &poll.unreachable {
             tracing::warn!("the log cannot be audited: {why}");
             seen = seen.or_incomplete(why.clone());
         }
-        let mut watcher = self.watcher();
-        let Watcher { ledger, liveness, .. } = &mut *watcher;
-        liveness.check(ledger, &look)?;
-        ledger.prune()?;
-        ledger.commit()?;
-        drop(watcher);
-        self.show(&look, &seen);
+        let mut processor = self.processor();
+        let BatchProcessor { store, liveness, .. } = &mut *processor;
+        liveness.check(store, &poll)?;
+        store.prune()?;
+        store.commit()?;
+        drop(processor);
+        self.record_metrics(&poll, &seen);
         Ok(seen)
     }
 
-    /// The newest checkpoint, if the log and enough cosigners have signed it.
-    async fn checkpoint(&self) -> Result<Trusted, String> {
+    /// Fetches the newest checkpoint and verifies the signatures of the log and the quorum of cosigners.
+    async fn checkpoint(&self) -> Result<VerifiedCheckpoint, String> {
         let bytes = self.log.checkpoint().await.map_err(|error| error.to_string())?;
-        judge(&self.trust, &bytes).map_err(|error| one_line(&error))
+        verify_checkpoint(&self.trust, &bytes).map_err(|error| one_line(&error))
     }
 
-    fn decide_what_is_past(&self, size: u64) -> Result<(), MonitorError> {
-        let mut watcher = self.watcher();
-        let Watcher { ledger, tracker, .. } = &mut *watcher;
+    fn set_past_once(&self, size: u64) -> Result<(), MonitorError> {
+        let mut processor = self.processor();
+        let BatchProcessor { store, tracker, .. } = &mut *processor;
         if !tracker.has_past() {
-            tracker.set_past(ledger, if self.from_start { 0 } else { size.max(tracker.size()) })?;
-            ledger.commit()?;
+            tracker.set_past(store, if self.from_start { 0 } else { size.max(tracker.size()) })?;
+            store.commit()?;
         }
         Ok(())
     }
 
-    async fn audit(&mut self, checkpoint: &Trusted) -> Result<Outcome, MonitorError> {
+    async fn audit(&mut self, checkpoint: &VerifiedCheckpoint) -> Result<Outcome, MonitorError> {
         let auditor = match self.auditor.take() {
             Some(auditor) => auditor,
             None => return Err(MonitorError::Ended("the auditor is gone".to_owned())),
@@ -254,19 +254,19 @@ impl Monitor {
             checkpoint: &checkpoint.signed,
             seen: Vec::new(),
             progress: self.progress.clone(),
-            follower: Some(self.watcher.clone()),
+            follower: Some(self.processor.clone()),
         };
         let (auditor, outcome) = run.audit(auditor).await?;
         self.auditor = Some(auditor);
         Ok(outcome)
     }
 
-    /// Raises what an audit has found. Whether the log misbehaves.
+    /// Raises alerts for the results of an audit. Returns whether the log misbehaves.
     fn report(&self, outcome: &Outcome) -> Result<bool, MonitorError> {
-        let mut watcher = self.watcher();
-        let ledger = &mut watcher.ledger;
+        let mut processor = self.processor();
+        let store = &mut processor.store;
         for finding in &outcome.findings {
-            // What is found again has the same words, and so the same id.
+            // The same violation has the same reason, and so the same id, in every audit.
             let reason = one_line(&finding.reason);
             let index = finding.index.map(|index| index.to_string()).unwrap_or_default();
             let place = finding.index.map(|index| format!("entry {index}: ")).unwrap_or_default();
@@ -274,20 +274,20 @@ impl Monitor {
             let message = format!("THE LOG {} MISBEHAVES: {place}{reason}", self.trust.log.name());
             let alert = Alert::event(&self.trust.log, AlertKind::Violation, &about, now(), message);
             let alert = Alert { index: finding.index, ..alert };
-            self.accuse(ledger, alert, finding.kind.word(), finding.evidence.as_ref())?;
+            self.raise_misbehaviour(store, alert, finding.kind.word(), finding.evidence.as_ref())?;
         }
         if let Some((index, kind)) = &outcome.upgrade {
             let message = format!("cannot audit past entry {index}, upgrade taglog: {kind}");
             let about = index.to_string();
             let alert = Alert::event(&self.trust.log, AlertKind::UpgradeNeeded, &[&about], now(), message);
-            ledger.raise(&alert.with_index(*index))?;
+            store.raise(&alert.with_index(*index))?;
         }
-        ledger.commit()?;
+        store.commit()?;
         Ok(!outcome.findings.is_empty())
     }
 
-    /// Compares the checkpoint with those that others were shown. Whether the log shows different ones.
-    async fn compare(&self, checkpoint: &Trusted) -> Result<bool, MonitorError> {
+    /// Compares the checkpoint with those of mirrors and cosigners. Returns whether the log shows different histories.
+    async fn compare(&self, checkpoint: &VerifiedCheckpoint) -> Result<bool, MonitorError> {
         let cosigners = self.trust.policy().cosigners().iter().filter_map(|cosigner| cosigner.url.clone());
         let others: Vec<String> = self.config.compare.iter().cloned().chain(cosigners).collect();
         let (checkpoint, tiles) = (checkpoint.signed.clone(), Some(self.log.clone()));
@@ -301,11 +301,11 @@ impl Monitor {
                     let source = one_line(&compared.source);
                     let message =
                         format!("THE LOG MISBEHAVES: {source} is shown another history: {}", found.accusation);
-                    // Checkpoints of both histories come and go; that there are two is told once.
+                    // One alert for each source, whatever its checkpoints are.
                     let alert = Alert::event(&self.trust.log, AlertKind::SplitView, &[&source], now(), message);
-                    let mut watcher = self.watcher();
-                    self.accuse(&mut watcher.ledger, alert, "split-view", Some(&found.evidence))?;
-                    watcher.ledger.commit()?;
+                    let mut processor = self.processor();
+                    self.raise_misbehaviour(&mut processor.store, alert, "split-view", Some(&found.evidence))?;
+                    processor.store.commit()?;
                 }
                 Err(why) => tracing::warn!("cannot compare with {}: {}", compared.source, one_line(&why)),
             }
@@ -313,81 +313,81 @@ impl Monitor {
         Ok(split)
     }
 
-    /// Raises that the log misbehaves, with the evidence in a file, unless that was done before.
-    fn accuse(
+    /// Raises an alert about misbehaviour, with the evidence in a file, unless it was raised before.
+    fn raise_misbehaviour(
         &self,
-        ledger: &mut Ledger,
+        store: &mut AlertStore,
         alert: Alert,
         name: &str,
         evidence: Option<&Evidence>,
     ) -> Result<(), MonitorError> {
-        if ledger.has(&alert)? {
+        if store.has(&alert)? {
             return Ok(());
         }
         let keep = |evidence: &Evidence| {
             Memory::new(self.config.state.clone()).keep_evidence(name, evidence.to_json().as_bytes())
         };
         let kept = evidence.and_then(|evidence| {
-            keep(evidence).inspect_err(|error| tracing::error!(%error, "evidence could not be kept")).ok()
+            keep(evidence).inspect_err(|error| tracing::error!(%error, "the evidence file could not be written")).ok()
         });
-        // Whoever reads the alert stands elsewhere.
+        // Absolute, because the reader of the alert is not in the monitor's working directory.
         let kept = kept.map(|path| std::path::absolute(&path).unwrap_or(path).display().to_string());
-        ledger.raise(&Alert { evidence: kept, ..alert })?;
+        store.raise(&Alert { evidence: kept, ..alert })?;
         Ok(())
     }
 
-    fn show(&self, look: &Look, seen: &Seen) {
+    fn record_metrics(&self, poll: &PollResult, seen: &PollOutcome) {
         let size = self.auditor.as_ref().map_or(0, Auditor::size);
-        // Far fewer entries and seconds than a float can count.
+        // An f64 is exact up to 2^53.
         metrics::gauge!("taglog_monitor_audited_entries").set(size as f64);
-        metrics::gauge!("taglog_monitor_last_look_timestamp_seconds").set(look.now.unix() as f64);
-        if let Some(seal) = look.seal {
+        metrics::gauge!("taglog_monitor_last_look_timestamp_seconds").set(poll.now.unix() as f64);
+        if let Some(seal) = poll.seal {
             metrics::gauge!("taglog_monitor_seal_timestamp_seconds").set(seal.unix() as f64);
         }
-        let misbehaves = matches!(seen, Seen::Misbehaving);
+        let misbehaves = matches!(seen, PollOutcome::Misbehaving);
         metrics::gauge!("taglog_monitor_log_misbehaves").set(f64::from(u8::from(misbehaves)));
         match seen {
-            Seen::Well => self.readiness.set(Ok(())),
-            Seen::Misbehaving => self.readiness.set(Err("the log misbehaves".to_owned())),
-            Seen::Incomplete(why) => self.readiness.set(Err(why.clone())),
+            PollOutcome::Complete => self.readiness.set(Ok(())),
+            PollOutcome::Misbehaving => self.readiness.set(Err("the log misbehaves".to_owned())),
+            PollOutcome::Incomplete(why) => self.readiness.set(Err(why.clone())),
         }
-        tracing::debug!(size, "looked at the log");
+        tracing::debug!(size, "the log was polled");
     }
 }
 
-/// What a look has found.
+/// The outcome of a poll.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Seen {
-    /// Everything that the log shows is audited, and right.
-    Well,
+enum PollOutcome {
+    /// All entries of the newest checkpoint are audited, without a violation.
+    Complete,
     /// Something could not be audited.
     Incomplete(String),
     /// The log misbehaves.
     Misbehaving,
 }
 
-impl Seen {
-    fn or_incomplete(self, why: String) -> Seen {
-        if self == Seen::Well { Seen::Incomplete(why) } else { self }
+impl PollOutcome {
+    fn or_incomplete(self, why: String) -> PollOutcome {
+        if self == PollOutcome::Complete { PollOutcome::Incomplete(why) } else { self }
     }
 }
 
 /// A checkpoint that is trusted.
-struct Trusted {
+struct VerifiedCheckpoint {
     signed: SignedCheckpoint,
-    /// How fresh it is by cosignatures.
+    /// Its freshness by cosignatures.
     fresh: Option<Timestamp>,
 }
 
-fn judge(trust: &Trust, bytes: &[u8]) -> Result<Trusted, String> {
+fn verify_checkpoint(trust: &Trust, bytes: &[u8]) -> Result<VerifiedCheckpoint, String> {
     let signed = SignedCheckpoint::parse(bytes).map_err(|error| error.to_string())?;
     let quorate = trust.check(&signed).map_err(|error| error.to_string())?;
-    Ok(Trusted { signed, fresh: quorate.fresh })
+    Ok(VerifiedCheckpoint { signed, fresh: quorate.fresh })
 }
 
-fn open_state(config: &Config, log: &VerifierKey) -> Result<(Auditor, Watcher, Outbox), MonitorError> {
-    // First, so that two monitors meet at its lock.
-    let (mut ledger, outbox) = Ledger::open(&config.state, log, &config.sinks)?;
+fn open_state(config: &Config, log: &VerifierKey) -> Result<(Auditor, BatchProcessor, Outbox), MonitorError> {
+    // First, because it holds the lock of the state directory.
+    let (mut store, outbox) = AlertStore::open(&config.state, log, &config.sinks)?;
     let auditor = Auditor::open(&config.state.join(AUDIT), log)?;
     let roster = auditor.roster();
     let baseline = Baseline {
@@ -395,7 +395,7 @@ fn open_state(config: &Config, log: &VerifierKey) -> Result<(Auditor, Watcher, O
         time: auditor.seal().map(|seal| seal.time),
         roster: roster.map(|(_, roster)| roster),
     };
-    let tracker = Tracker::open(&mut ledger, config, log, baseline)?;
-    let liveness = Liveness::new(log, config.patience);
-    Ok((auditor, Watcher { ledger, tracker, liveness }, outbox))
+    let tracker = Tracker::open(&mut store, config, log, baseline)?;
+    let liveness = Liveness::new(log, config.delays);
+    Ok((auditor, BatchProcessor { store, tracker, liveness }, outbox))
 }

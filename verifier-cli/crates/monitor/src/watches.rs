@@ -1,4 +1,4 @@
-//! Which tags of which repositories people want to hear about.
+//! The tags for which alerts are raised.
 
 use globset::{GlobBuilder, GlobMatcher};
 use regex::{Regex, RegexBuilder};
@@ -6,22 +6,18 @@ use taglog_proto::name::{Image, Reference, Repository};
 
 use taglog_tag_selection::{REGEX_LIMIT, Selection};
 
-/// A repository, or what repositories must look like.
+/// A repository, or a pattern of repository names.
 #[derive(Clone, Debug)]
 pub enum RepositoryPattern {
-    /// Exactly this one.
     Name(Repository),
-    /// Shell-like over the whole name: `*` stays within one part of the path, `**` does not.
+    /// A glob over the whole name: `*` matches within one part of the path, `**` across parts.
     Glob(GlobMatcher),
     /// A regular expression, anywhere in the name unless anchored.
     Regex(Regex),
 }
 
 impl RepositoryPattern {
-    /// Parses a repository as people write it (`busybox` is `docker.io/library/busybox`), `glob:…` or `regex:…`.
-    ///
-    /// # Errors
-    /// What is wrong with it, in words.
+    /// Parses a repository in its short or full form (`busybox` is `docker.io/library/busybox`), `glob:…` or `regex:…`.
     pub fn parse(text: &str) -> Result<RepositoryPattern, String> {
         let explain = |error: &dyn std::fmt::Display| format!("{text:?}: {error}");
         if let Some(glob) = text.strip_prefix("glob:") {
@@ -37,7 +33,7 @@ impl RepositoryPattern {
         let reference = Reference::parse(text).map_err(|error| explain(&error))?;
         match reference {
             Reference { repository, tag: None, digest: None } => Ok(RepositoryPattern::Name(repository)),
-            _ => Err(format!("{text:?}: want a repository alone: its tags go into 'tags'")),
+            _ => Err(format!("{text:?}: want a repository without tag or digest: its tags go into 'tags'")),
         }
     }
 
@@ -50,36 +46,35 @@ impl RepositoryPattern {
     }
 }
 
-/// Some tags of some repositories, and what is said about them.
+// The state directory stores a hash of the `Debug` output of all watches: with other names of types or fields, the
+// tracking state of watched tags would be rebuilt after an update.
+
+/// Some tags of some repositories, and the changes of them that raise alerts.
 #[derive(Clone, Debug)]
 pub struct Watch {
-    /// Which repositories.
     pub repository: RepositoryPattern,
-    /// Which of their tags.
     pub tags: Selection,
-    /// What is said about them.
     pub wanted: Wanted,
 }
 
-/// What is said about a tag.
+/// The changes of a tag that raise alerts.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// That it points to something else.
+    /// It points to another digest.
     pub retag: bool,
-    /// That it is new.
+    /// It is new.
     pub new_tag: bool,
-    /// That witnesses disagree about it.
+    /// Witnesses disagree about it.
     pub disagreement: bool,
 }
 
 impl Wanted {
-    /// Whether anything is.
     pub fn any(self) -> bool {
         self.retag || self.new_tag || self.disagreement
     }
 }
 
-/// What is said about an image: all that any of the watches that match it says.
+/// The changes of an image that raise alerts, by all watches that match it.
 pub fn wanted(watches: &[Watch], image: &Image) -> Wanted {
     let matching = watches.iter().filter(|watch| watch.repository.matches(&image.repository));
     let matching = matching.filter(|watch| watch.tags.covers(&image.tag));
@@ -100,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_pattern() {
+    fn every_kind_of_pattern_matches() {
         assert!(matches("busybox", "docker.io/library/busybox"));
         assert!(matches("localhost:5000/a", "localhost:5000/a"));
         assert!(!matches("busybox", "docker.io/library/busybox2"));
@@ -113,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_patterns_say_what_is_wrong() {
+    fn errors_name_the_bad_pattern() {
         for bad in ["", "A", "busybox:1", "glob:[", "regex:(", "regex:(a{1000}){1000}"] {
             let answer = RepositoryPattern::parse(bad);
             assert!(answer.as_ref().is_err_and(|message| message.contains(bad)), "{bad}: {answer:?}");
@@ -121,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn watches_add_up_and_exclusions_are_each_its_own() {
+    fn watches_are_combined_and_exclusions_apply_to_their_own_watch_only() {
         let watch = |repository: &str, exclude: &[&str], wanted: Wanted| Watch {
             repository: RepositoryPattern::parse(repository).unwrap(),
             tags: Selection {

@@ -1,4 +1,4 @@
-//! The secret that signs webhooks, as Standard Webhooks has it (www.standardwebhooks.com).
+//! The secret that signs webhooks, according to Standard Webhooks (www.standardwebhooks.com).
 
 use std::fmt;
 
@@ -6,20 +6,16 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-/// What a secret begins with.
 const PREFIX: &str = "whsec_";
 /// How many bytes a secret has.
 const BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 
-/// What signs alerts: `whsec_` and the base64 of 24 to 64 random bytes. `Debug` shows nothing of it.
+/// The key that signs alerts: `whsec_` and the base64 of 24 to 64 random bytes. `Debug` does not show it.
 #[derive(Clone)]
 pub struct Secret(Hmac<Sha256>);
 
 impl Secret {
-    /// Parses the text of a secret; a newline at its end, as files have it, does not count.
-    ///
-    /// # Errors
-    /// In words, without the secret.
+    /// Parses the text of a secret; a newline at its end is ignored. The error does not contain the secret.
     pub fn parse(text: &str) -> Result<Secret, String> {
         let want = "want whsec_ and the base64 of 24 to 64 random bytes; make one with: \
                     echo \"whsec_$(openssl rand -base64 32)\"";
@@ -49,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_secret_of_the_right_form_and_length_is_taken() {
+    fn only_well_formed_secrets_are_accepted() {
         assert!(Secret::parse("whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz\n").is_ok());
         let long = format!("whsec_{}", STANDARD.encode([7; 65]));
         for bad in ["", "whsec_", "whsec_MDEy", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "whsec_!!!!", &long] {

@@ -18,7 +18,6 @@ enum CosignCommand {
     Serve(serve::ServeArgs),
 }
 
-/// Runs one of the cosigner's commands.
 pub async fn run(global: &Global, args: CosignArgs) -> Result<Report, Failure> {
     match args.command {
         CosignCommand::Serve(args) => serve::run(global, &args).await,

@@ -1,4 +1,4 @@
-//! `taglog cosign serve`: cosigns until it is told to stop.
+//! `taglog cosign serve`: cosigns until it is stopped.
 
 use std::{collections::BTreeMap, io::Write as _, path::PathBuf, sync::Arc, time::Duration};
 
@@ -14,7 +14,7 @@ use crate::commands::{
 use taglog_audit::Auditor;
 use taglog_base::text::whole_line;
 use taglog_cosigner::{
-    audit::{AuditGate, Source, follow},
+    audit::{AuditQueue, LogSource, start_auditing},
     config::Config,
     http,
     log::origin_hash,
@@ -24,10 +24,10 @@ use taglog_cosigner::{
 use taglog_service::listener::Listener;
 use taglog_service::task_group::TaskGroup;
 
-/// How long requests that are under way may take to end when the cosigner stops.
+/// How long requests may take to end when the cosigner stops.
 const STOP_TIME: Duration = Duration::from_secs(5);
 
-/// Cosign the checkpoints of the configured logs, until told to stop
+/// Cosign the checkpoints of the configured logs until stopped
 #[derive(Debug, Args)]
 #[command(after_help = format!("\
 Examples:
@@ -48,29 +48,28 @@ commands.
 
 {}", crate::commands::context::EXIT_CODES))]
 pub struct ServeArgs {
-    /// The configuration
+    /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "cosigner.toml")]
     config: PathBuf,
     /// Replay every entry and seal before a checkpoint is cosigned
     #[arg(long)]
     audit: bool,
-    /// How to write the log on standard error
+    /// Format of the program's log on standard error
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 }
 
-/// Runs the cosigner.
 pub async fn run(global: &Global, args: &ServeArgs) -> Result<Report, Failure> {
     start_logging(args.log_format, std::io::stderr);
     let config = Config::read(&args.config, args.audit).map_err(Failure::usage)?;
     let keys = config.keys().map_err(Failure::usage)?;
-    // Before anything is started, so that no signal finds the program without an answer to it.
+    // Before anything is started, so that every signal is handled.
     let stop = stop_on_signals().map_err(Failure::failed)?;
     let metrics = PrometheusBuilder::new().install_recorder().map_err(Failure::failed)?;
     let public: Vec<_> = keys.iter().map(|key| key.key()).collect();
-    let (store, guard, known) = Store::open(&config.state, &public, config.audit).map_err(Failure::failed)?;
+    let (store, guard, stored) = Store::open(&config.state, &public, config.audit).map_err(Failure::failed)?;
     let audits = audits(&config, global.timeout())?;
-    let cosigner = Arc::new(Cosigner::new(&config, keys, store, &known, audits));
+    let cosigner = Arc::new(Cosigner::new(&config, keys, store, &stored, audits));
     let listener = Listener::bind(config.listen);
     let listener = listener.map_err(|error| Failure::failed(format!("cannot listen at {}: {error}", config.listen)))?;
     let listener = Arc::new(listener);
@@ -81,7 +80,7 @@ pub async fn run(global: &Global, args: &ServeArgs) -> Result<Report, Failure> {
         let (listener, stop) = (Arc::clone(&listener), stop.clone());
         async move {
             if let Err(error) = listener.serve(router, stop).await {
-                tracing::error!(%error, "no longer serving");
+                tracing::error!(%error, "the HTTP interface stopped");
             }
         }
     });
@@ -89,7 +88,7 @@ pub async fn run(global: &Global, args: &ServeArgs) -> Result<Report, Failure> {
     notify(&[NotifyState::Ready]);
     let ended = group.run(&stop, STOP_TIME).await;
     notify(&[NotifyState::Stopping]);
-    // What does not end in time is cut off: an answer that was not given was not needed.
+    // Requests that do not end in time are aborted; their clients retry.
     tasks.close();
     let _ = tokio::time::timeout(STOP_TIME, tasks.wait()).await;
     drop(cosigner);
@@ -97,18 +96,20 @@ pub async fn run(global: &Global, args: &ServeArgs) -> Result<Report, Failure> {
     ended.map(|()| Report::done("")).map_err(Failure::failed)
 }
 
-/// Opens what was audited of each log, and goes on from there; nothing where it does not audit.
-fn audits(config: &Config, timeout: Duration) -> Result<BTreeMap<String, AuditGate>, Failure> {
+/// Opens the auditor of each log and starts its task; none unless the cosigner audits.
+fn audits(config: &Config, timeout: Duration) -> Result<BTreeMap<String, AuditQueue>, Failure> {
     let mut audits = BTreeMap::new();
     for (origin, log) in config.logs.iter().filter(|_| config.audit) {
         let named = |why: &dyn std::fmt::Display| format!("{origin}: {why}");
         let url = log.url.as_deref().unwrap_or_default();
-        let source = Source::new(url, timeout).map_err(|why| Failure::usage(named(&why)))?;
+        let source = LogSource::new(url, timeout).map_err(|why| Failure::usage(named(&why)))?;
         let key = log.keys.ed25519().first();
-        let key = key.ok_or_else(|| Failure::usage(named(&"an auditing cosigner needs the log's Ed25519 key")))?;
+        let key = key.ok_or_else(|| {
+            Failure::usage(named(&"an auditing cosigner needs an Ed25519 key of the log; add it to vkey"))
+        })?;
         let directory = config.state.join("audit").join(origin_hash(origin));
         let auditor = Auditor::open(&directory, key).map_err(|error| Failure::failed(named(&error)))?;
-        audits.insert(origin.clone(), follow(log.keys.clone(), source, auditor, config.state.clone()));
+        audits.insert(origin.clone(), start_auditing(log.keys.clone(), source, auditor, config.state.clone()));
     }
     Ok(audits)
 }

@@ -1,4 +1,4 @@
-//! `taglog monitor check-config`: what a configuration means.
+//! `taglog monitor check-config`: checks and summarises a configuration.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -6,37 +6,36 @@ use serde_json::{Value, json};
 use super::{ConfigFile, failure};
 use crate::commands::context::{Failure, Format, Global, Report};
 use taglog_monitor::{
-    config::{SinkConfig, Way},
-    prepared::Prepared,
+    config::{SinkConfig, SinkTarget},
+    setup::MonitorSetup,
 };
 
-/// Check a configuration and what it refers to; nothing is asked and nothing sent
+/// Check a configuration and the files that it names, without using the network
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   taglog monitor check-config --config monitor.toml
 
 Exit codes:
-  0  the configuration holds
-  2  the configuration, or a file that it names, is wrong; the message says where")]
+  0  the configuration is valid
+  2  the configuration, or a file that it names, is not valid; the message says where")]
 pub struct CheckArgs {
     #[command(flatten)]
     file: ConfigFile,
 }
 
-/// Reads the configuration and what it refers to.
 pub fn run(global: &Global, args: &CheckArgs) -> Result<Report, Failure> {
-    let prepared = Prepared::read(&args.file.config, global.timeout()).map_err(failure)?;
+    let setup = MonitorSetup::read(&args.file.config, global.timeout()).map_err(failure)?;
     Ok(Report::done(match global.output {
-        Format::Json => format!("{}\n", to_json(&prepared)),
-        Format::Text => to_text(&prepared),
+        Format::Json => format!("{}\n", to_json(&setup)),
+        Format::Text => to_text(&setup),
     }))
 }
 
-fn to_text(prepared: &Prepared) -> String {
-    let config = &prepared.config;
+fn to_text(setup: &MonitorSetup) -> String {
+    let config = &setup.config;
     let mut lines = vec![
-        format!("audits {} at {}", prepared.trust.log.name(), prepared.log.location()),
+        format!("audits {} at {}", setup.trust.log.name(), setup.log.location()),
         format!("keeps its state in {}", config.state.display()),
         match config.watches.len() {
             1 => "alerts on changes that 1 watch matches".to_owned(),
@@ -44,50 +43,50 @@ fn to_text(prepared: &Prepared) -> String {
         },
     ];
     if config.watches.is_empty() {
-        lines.push("no [[watch]]: it alerts only on what is wrong with the log and its witnesses".to_owned());
+        lines.push("no [[watch]]: alerts are only about the log and its witnesses".to_owned());
     }
-    lines.extend(config.compare.iter().map(|other| format!("compares with what {other} is shown")));
+    lines.extend(config.compare.iter().map(|other| format!("compares checkpoints with {other}")));
     lines.extend(config.sinks.iter().map(|sink| format!("sink {}: {}", sink.name, describe(sink))));
     lines.join("\n") + "\n"
 }
 
-/// Where alerts go, without what may be secret.
+/// The target of a sink, without parts that may be secret.
 fn describe(sink: &SinkConfig) -> String {
-    let way = match &sink.way {
-        Way::Stdout => "lines of JSON on standard output".to_owned(),
-        Way::Webhook { url, secret } => {
+    let target = match &sink.target {
+        SinkTarget::Stdout => "lines of JSON on standard output".to_owned(),
+        SinkTarget::Webhook { url, secret } => {
             let signed = if secret.is_some() { "signed" } else { "NOT signed: add secret-file" };
             format!("webhook at {}, {signed}", url.host_str().unwrap_or(""))
         }
-        Way::Mail { command, to, .. } => {
+        SinkTarget::Mail { command, to, .. } => {
             let to: Vec<String> = to.iter().map(ToString::to_string).collect();
             format!("mail to {} by {}", to.join(", "), command.join(" "))
         }
-        Way::Feed { path, entries } => format!("feed of {entries} alerts in {}", path.display()),
+        SinkTarget::Feed { path, entries } => format!("feed of {entries} alerts in {}", path.display()),
     };
     match &sink.kinds {
-        None => format!("{way}; every alert"),
-        Some(kinds) => format!("{way}; {}", kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ")),
+        None => format!("{target}; every alert"),
+        Some(kinds) => format!("{target}; {}", kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ")),
     }
 }
 
-fn to_json(prepared: &Prepared) -> Value {
-    let config = &prepared.config;
+fn to_json(setup: &MonitorSetup) -> Value {
+    let config = &setup.config;
     let sinks: Vec<Value> = config
         .sinks
         .iter()
         .map(|sink| {
             json!({
                 "name": sink.name,
-                "kind": sink.way.kind(),
+                "kind": sink.target.kind(),
                 "alerts": sink.kinds.as_ref().map(|kinds| kinds.iter().map(|kind| kind.as_str()).collect::<Vec<_>>()),
                 "message": describe(sink),
             })
         })
         .collect();
     json!({
-        "origin": prepared.trust.log.name(),
-        "log": prepared.log.location(),
+        "origin": setup.trust.log.name(),
+        "log": setup.log.location(),
         "state": config.state.display().to_string(),
         "compare": config.compare,
         "watches": config.watches.len(),

@@ -1,4 +1,4 @@
-//! `taglog monitor`: keeps auditing a log, and alerts people.
+//! `taglog monitor`: audits a log continuously, and sends alerts.
 
 mod check_config;
 mod run;
@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use super::context::{Failure, Global, Report};
-use taglog_monitor::prepared::MonitorError;
+use taglog_monitor::setup::MonitorError;
 
-/// Keep auditing a log, and alert on what matters to you
+/// Audit a log continuously, and send alerts
 #[derive(Debug, Args)]
 #[command(
     args_conflicts_with_subcommands = true,
@@ -20,18 +20,18 @@ Examples:
   taglog monitor --config monitor.toml
   taglog monitor --config monitor.toml --once        # for cron
   taglog monitor check-config --config monitor.toml
-  taglog monitor test-alert --config monitor.toml    # does every sink work?
+  taglog monitor test-alert --config monitor.toml    # test every sink
 
-Alerts on retags, new tags, witnesses that disagree or fall silent, a log that is stale, frozen or away, and on anything
-that a log must not do. verifier-cli/docs/MONITOR.md says how to configure it. SIGTERM and SIGINT end it.
+Alerts on retags, new tags, witnesses that disagree or fall silent, a log that is stale, frozen or unreachable, and on
+misbehaviour of the log. verifier-cli/docs/MONITOR.md says how to configure it. SIGTERM and SIGINT end it.
 RUST_LOG=debug says more, RUST_LOG=warn less. Log and state are those of the configuration: --trust, --log and --state
 are for other commands.
 
 Exit codes:
-  0  it was told to stop; with --once: nothing is new
+  0  stopped on request; with --once: no new alerts
   1  with --once: alerts were raised
   2  wrong usage, or the configuration is wrong
-  3  it cannot go on; with --once: the log could not be audited, or a sink not be reached
+  3  it cannot continue; with --once: the log could not be audited, or a sink could not be reached
   4  with --once: the log misbehaves"
 )]
 pub struct MonitorArgs {
@@ -47,15 +47,13 @@ enum MonitorCommand {
     TestAlert(test_alert::TestArgs),
 }
 
-/// Where the configuration is.
 #[derive(Debug, Args)]
 struct ConfigFile {
-    /// The configuration
+    /// The configuration file
     #[arg(long, value_name = "FILE", default_value = "monitor.toml")]
     config: PathBuf,
 }
 
-/// Runs the monitor, or one of its commands.
 pub async fn run(global: &Global, args: MonitorArgs) -> Result<Report, Failure> {
     match args.command {
         None => run::run(global, &args.run).await,

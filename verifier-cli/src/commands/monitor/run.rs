@@ -1,4 +1,4 @@
-//! `taglog monitor`: audits and alerts until it is told to stop, or once.
+//! `taglog monitor`: audits and sends alerts until it is stopped, or once.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::commands::{
     running::{LogFormat, notify, start_logging, stop_on_signals},
 };
 use taglog_monitor::{
-    prepared::{MonitorError, Prepared},
-    run::{Monitor, Pass},
+    run::{Monitor, RunOnceResult},
+    setup::{MonitorError, MonitorSetup},
 };
 use taglog_service::listener::Listener;
 
@@ -22,30 +22,29 @@ use taglog_service::listener::Listener;
 pub struct RunArgs {
     #[command(flatten)]
     file: ConfigFile,
-    /// Audit up to the newest checkpoint, deliver everything, and end
+    /// Audit up to the newest checkpoint, deliver all alerts, and end
     #[arg(long)]
     once: bool,
-    /// At the first start, alert on what the log had before as well
+    /// At the first start, also send alerts about entries that the log has already
     #[arg(long)]
     from_start: bool,
-    /// How to write the log on standard error
+    /// Format of the program's log on standard error
     #[arg(long, value_name = "FORMAT", default_value = "text")]
     log_format: LogFormat,
 }
 
-/// Runs the monitor.
 pub async fn run(global: &Global, args: &RunArgs) -> Result<Report, Failure> {
     start_logging(args.log_format, std::io::stderr);
-    let prepared = Prepared::read(&args.file.config, global.timeout()).map_err(failure)?;
+    let setup = MonitorSetup::read(&args.file.config, global.timeout()).map_err(failure)?;
     if args.once {
-        return once(prepared, args.from_start).await;
+        return once(setup, args.from_start).await;
     }
-    // Before anything is started, so that no signal finds the program without an answer to it.
+    // Before anything is started, so that every signal is handled.
     let stop = stop_on_signals().map_err(Failure::failed)?;
     let metrics = PrometheusBuilder::new().install_recorder().map_err(Failure::failed)?;
-    let listener = listen(&prepared).map_err(failure)?;
-    let (origin, location) = (prepared.trust.log.name().to_owned(), prepared.log.location());
-    let monitor = Monitor::open(prepared, args.from_start, Bar::entries("auditing").shared()).await.map_err(failure)?;
+    let listener = listen(&setup).map_err(failure)?;
+    let (origin, location) = (setup.trust.log.name().to_owned(), setup.log.location());
+    let monitor = Monitor::open(setup, args.from_start, Bar::entries("auditing").shared()).await.map_err(failure)?;
     tracing::info!("monitoring {origin} at {location}");
     if let Some(listener) = &listener {
         tracing::info!("listening on http://{}", listener.address().map_err(Failure::failed)?);
@@ -57,9 +56,9 @@ pub async fn run(global: &Global, args: &RunArgs) -> Result<Report, Failure> {
     Ok(Report::done(""))
 }
 
-async fn once(prepared: Prepared, from_start: bool) -> Result<Report, Failure> {
-    let monitor = Monitor::open(prepared, from_start, Bar::entries("auditing").shared()).await.map_err(failure)?;
-    let Pass { raised, failures, misbehaves } = monitor.pass().await.map_err(failure)?;
+async fn once(setup: MonitorSetup, from_start: bool) -> Result<Report, Failure> {
+    let monitor = Monitor::open(setup, from_start, Bar::entries("auditing").shared()).await.map_err(failure)?;
+    let RunOnceResult { raised, failures, misbehaves } = monitor.run_once().await.map_err(failure)?;
     let exit = match (misbehaves, failures.is_empty(), raised) {
         (true, _, _) => exit::MISBEHAVED,
         (false, false, _) => exit::FAILED,
@@ -69,10 +68,10 @@ async fn once(prepared: Prepared, from_start: bool) -> Result<Report, Failure> {
     Ok(Report { output: String::new(), notes: failures, exit })
 }
 
-fn listen(prepared: &Prepared) -> Result<Option<Arc<Listener>>, MonitorError> {
+fn listen(setup: &MonitorSetup) -> Result<Option<Arc<Listener>>, MonitorError> {
     let bind = |address| match Listener::bind(address) {
         Ok(listener) => Ok(Arc::new(listener)),
         Err(error) => Err(MonitorError::Listen { address, error }),
     };
-    prepared.config.listen.map(bind).transpose()
+    setup.config.listen.map(bind).transpose()
 }

@@ -1,4 +1,4 @@
-//! `taglog monitor test-alert`: does every sink work?
+//! `taglog monitor test-alert`: sends a test alert to every sink.
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -9,8 +9,8 @@ use crate::commands::{
     session::now,
 };
 use taglog_monitor::{
-    alert::{Alert, AlertKind, Numbered},
-    prepared::Prepared,
+    alert::{Alert, AlertKind, SequencedAlert},
+    setup::MonitorSetup,
     sinks::Sink,
 };
 
@@ -20,32 +20,31 @@ use taglog_monitor::{
 Examples:
   taglog monitor test-alert --config monitor.toml
 
-A feed is not written to: it is made of the alerts that there are.
+A feed is not written: it contains stored alerts only.
 
 Exit codes:
-  0  every sink has taken it
+  0  every sink has accepted it
   2  the configuration is wrong
-  3  a sink has not taken it")]
+  3  a sink has not accepted it")]
 pub struct TestArgs {
     #[command(flatten)]
     file: ConfigFile,
 }
 
-/// Sends the alert to one sink after the other.
 pub async fn run(global: &Global, args: &TestArgs) -> Result<Report, Failure> {
-    let prepared = Prepared::read(&args.file.config, global.timeout()).map_err(failure)?;
+    let setup = MonitorSetup::read(&args.file.config, global.timeout()).map_err(failure)?;
     let time = now();
-    let message = format!("a test alert about {}: nothing has happened", prepared.trust.log.name());
-    let alert = Alert::event(&prepared.trust.log, AlertKind::Test, &[&time.to_string()], time, message);
-    let alert = Numbered { sequence: 0, alert };
+    let message = format!("a test alert about {}: nothing has happened", setup.trust.log.name());
+    let alert = Alert::event(&setup.trust.log, AlertKind::Test, &[&time.to_string()], time, message);
+    let alert = SequencedAlert { sequence: 0, alert };
     let mut outcomes = Vec::new();
-    for (name, sink) in &prepared.sinks {
+    for (name, sink) in &setup.sinks {
         let outcome = match sink {
             Sink::Feed(_) => Ok("not written to"),
             _ => sink
                 .send(std::slice::from_ref(&alert))
                 .await
-                .map(|()| "has taken it")
+                .map(|()| "has accepted it")
                 .map_err(|e| e.reason().to_owned()),
         };
         outcomes.push((name, outcome));
@@ -53,7 +52,7 @@ pub async fn run(global: &Global, args: &TestArgs) -> Result<Report, Failure> {
     let failed = outcomes.iter().any(|(_, outcome)| outcome.is_err());
     let said = outcomes.iter().map(|(name, outcome)| match outcome {
         Ok(done) => (name, true, (*done).to_owned()),
-        Err(why) => (name, false, format!("HAS NOT taken it: {why}")),
+        Err(why) => (name, false, format!("HAS NOT accepted it: {why}")),
     });
     let output = match global.output {
         Format::Text => said.map(|(name, _, text)| format!("sink {name}: {text}\n")).collect(),

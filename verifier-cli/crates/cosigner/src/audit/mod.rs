@@ -1,12 +1,13 @@
-//! The auditing cosigner: every entry and seal is replayed before a checkpoint is cosigned, so that whoever demands
-//! its cosignature has complete look-ups without auditing anything.
+//! The auditing cosigner: every entry and seal is replayed before a checkpoint is cosigned, so that a verifier that
+//! requires its cosignature has complete look-ups without auditing anything.
 //!
-//! One task for each log follows what is published, so that it has always nearly caught up, and answers the
-//! [`AuditGate`], for which it fetches what is not published yet. What was audited is on disk before the gate opens,
-//! and the gate opens before the record of what was cosigned changes: after a crash, the audit is level or ahead.
+//! One task for each log follows the published log, so that it has nearly caught up at all times, and answers the
+//! requests of an [`AuditQueue`], for which it fetches entries that are not published yet. The audit is on disk before
+//! a request is answered, and the record of the cosigned checkpoint changes only after that: after a crash, the audit
+//! is at the cosigned size or beyond it.
 
-mod desk;
-mod source;
+mod log_source;
+mod session;
 
 use std::{
     ops::Range,
@@ -26,129 +27,133 @@ use tokio::{
     task::JoinHandle,
 };
 
-use self::desk::{Desk, Prefix, Stop, Vouched, not_signed};
+use self::session::{AuditError, AuditSession, EntryProof, PrefixProof, not_signed_entries};
 use super::{
     evidence::{self, Violation},
     log::LogKeys,
 };
 use taglog_audit::Auditor;
 
-pub use source::Source;
+pub use log_source::LogSource;
 
-/// How long a request waits for its audit; a log that is further ahead is told to ask again.
-const PATIENCE: Duration = Duration::from_secs(4);
-/// How many entries may be missing for a request to wait for them.
-const NEAR: u64 = 1 << 15;
+/// How long a request waits for its audit. A log that is further ahead gets 503 and has to retry.
+const AUDIT_TIMEOUT: Duration = Duration::from_secs(4);
+/// The most unaudited entries for which a request waits.
+const MAX_AWAITED: u64 = 1 << 15;
 /// How many entries are audited at a time.
 const CHUNK: u64 = 1 << 16;
-/// How often it is looked what the log has published, while nobody asks.
-const FOLLOW: Duration = Duration::from_secs(1);
-/// How many seconds a seal may be dated ahead of this clock: as many as verifiers allow it to be ahead of a cosignature.
+/// How often the log is polled for a newer published checkpoint.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How many seconds a seal may be ahead of this clock: as many as verifiers allow it to be ahead of a cosignature.
 const MAX_AHEAD: i64 = 300;
-/// How many requests wait for the task; there is one a log at a time, and those that were given up.
+/// How many requests may wait for the task: one for each log, and abandoned ones.
 const QUEUE: usize = 8;
 
-/// Why a checkpoint was not passed.
+/// Why a checkpoint cannot be cosigned.
 #[derive(Clone, Debug)]
 pub enum NotAudited {
-    /// Not yet.
-    Later(String),
-    /// Never.
+    /// The audit has not got there yet, or could not be done; the request may be repeated.
+    Pending(String),
+    /// The log broke a rule; it is never cosigned again.
     Violation(Violation),
 }
 
-struct Request {
+struct AuditRequest {
     signed: SignedCheckpoint,
     reply: oneshot::Sender<Result<(), NotAudited>>,
 }
 
-/// What a checkpoint must pass before it is cosigned.
+/// The queue of checkpoints that must be audited before they are cosigned.
 #[derive(Clone, Debug)]
-pub struct AuditGate {
-    requests: mpsc::Sender<Request>,
+pub struct AuditQueue {
+    requests: mpsc::Sender<AuditRequest>,
 }
 
-impl std::fmt::Debug for Request {
+impl std::fmt::Debug for AuditRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Request").field("size", &self.signed.unverified().size).finish_non_exhaustive()
     }
 }
 
-impl AuditGate {
-    /// Waits until the log was audited up to this checkpoint, which it signed, and that is on disk.
-    ///
-    /// # Errors
-    /// [`NotAudited`].
-    pub async fn pass(&self, signed: SignedCheckpoint) -> Result<(), NotAudited> {
+impl AuditQueue {
+    /// Waits until the log is audited up to this checkpoint, which it signed, and the audit is on disk.
+    pub async fn audit(&self, signed: SignedCheckpoint) -> Result<(), NotAudited> {
         let (reply, answer) = oneshot::channel();
-        let later = |why: &str| Err(NotAudited::Later(why.to_owned()));
-        if self.requests.try_send(Request { signed, reply }).is_err() {
-            return later("the audit is busy; ask again in a moment");
+        let later = |why: &str| Err(NotAudited::Pending(why.to_owned()));
+        if self.requests.try_send(AuditRequest { signed, reply }).is_err() {
+            return later("the audit is busy; try again in a moment");
         }
-        match tokio::time::timeout(PATIENCE, answer).await {
+        match tokio::time::timeout(AUDIT_TIMEOUT, answer).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(_)) => later("the audit has ended"),
-            Err(_) => later("the audit takes longer than usual; ask again in a moment"),
+            Err(_) => later("the audit takes longer than usual; try again in a moment"),
         }
     }
 }
 
-/// Follows one log.
-struct Follower {
+/// The task that audits one log.
+struct LogFollower {
     keys: LogKeys,
-    source: Source,
-    /// Away while a thread works at it.
-    desk: Option<Desk>,
+    source: LogSource,
+    /// `None` while a thread uses it.
+    session: Option<AuditSession>,
     violation: Option<Violation>,
-    /// The last checkpoint that was to be cosigned, and is too far ahead to be waited for.
-    far: Option<SignedCheckpoint>,
+    /// The last requested checkpoint that was too far ahead to be awaited.
+    catch_up_target: Option<SignedCheckpoint>,
     /// The cosigner's state directory, where evidence is kept.
     state: PathBuf,
-    requests: mpsc::Receiver<Request>,
+    requests: mpsc::Receiver<AuditRequest>,
 }
 
-/// The entries from an index on, on their way.
-type Ahead = (u64, JoinHandle<Result<Vec<Vec<u8>>, String>>);
+/// The entries from an index on, while they are fetched.
+type Prefetch = (u64, JoinHandle<Result<Vec<Vec<u8>>, String>>);
 
-/// Starts to follow a log, until the gate is dropped; evidence is kept below `state`.
-pub fn follow(keys: LogKeys, source: Source, auditor: Auditor, state: PathBuf) -> AuditGate {
+/// Starts the task that audits a log, until the queue is dropped. Evidence is written below `state`.
+pub fn start_auditing(keys: LogKeys, source: LogSource, auditor: Auditor, state: PathBuf) -> AuditQueue {
     let (sender, requests) = mpsc::channel(QUEUE);
-    let follower =
-        Follower { keys, source, desk: Some(Desk::new(auditor)), violation: None, far: None, state, requests };
+    let follower = LogFollower {
+        keys,
+        source,
+        session: Some(AuditSession::new(auditor)),
+        violation: None,
+        catch_up_target: None,
+        state,
+        requests,
+    };
     tokio::spawn(follower.run());
-    AuditGate { requests: sender }
+    AuditQueue { requests: sender }
 }
 
-impl Follower {
+impl LogFollower {
     async fn run(mut self) {
-        let mut looking = self.look(Duration::ZERO);
+        let mut polling = self.poll(Duration::ZERO);
         loop {
-            // Whoever asks need not wait for a log that does not answer.
+            // Polling is a task of its own, so that requests need not wait for a log that does not answer.
             tokio::select! {
                 request = self.requests.recv() => match request {
                     Some(request) => self.answer(request).await,
-                    None => return looking.abort(),
+                    None => return polling.abort(),
                 },
-                found = &mut looking => {
+                found = &mut polling => {
                     let found = found.unwrap_or_else(|error| Err(error.to_string()));
                     if let Err(why) = self.catch_up(found).await {
-                        tracing::warn!(origin = self.keys.origin(), "the published log could not be followed: {why}");
+                        tracing::warn!(origin = self.keys.origin(), "the published log could not be audited: {why}");
                     }
-                    looking = self.look(FOLLOW);
+                    polling = self.poll(POLL_INTERVAL);
                 }
             }
-            // At once, and not after the next look: a log that needs this cosigner has nothing to look at.
-            if let Some(far) = self.far.take()
-                && let Err(why) = self.catch_up_unpublished(far).await
+            // At once, not after the next poll: a log that needs this cosigner for its quorum publishes nothing before.
+            if let Some(catch_up_target) = self.catch_up_target.take()
+                && let Err(why) = self.catch_up_unpublished(catch_up_target).await
             {
-                tracing::warn!(origin = self.keys.origin(), "what is not published could not be audited: {why}");
+                tracing::warn!(origin = self.keys.origin(), "unpublished entries could not be audited: {why}");
             }
-            self.show();
+            self.record_metrics();
         }
     }
 
-    /// Looks after a while what is published.
-    fn look(&self, after: Duration) -> JoinHandle<Result<SignedCheckpoint, String>> {
+    /// Fetches the published checkpoint after a delay.
+    fn poll(&self, after: Duration) -> JoinHandle<Result<SignedCheckpoint, String>> {
         let source = self.source.clone();
         tokio::spawn(async move {
             tokio::time::sleep(after).await;
@@ -156,79 +161,81 @@ impl Follower {
         })
     }
 
-    /// Audits what is published and was not audited yet.
+    /// Audits the published entries that were not audited yet.
     async fn catch_up(&mut self, published: Result<SignedCheckpoint, String>) -> Result<(), String> {
         if self.violation.is_some() {
             return Ok(());
         }
         let signed = self.keys.verify(&published?).map_err(|error| error.to_string())?;
         let size = signed.unverified().size;
-        let mut ahead: Option<Ahead> = None;
+        let mut prefetch: Option<Prefetch> = None;
         while self.next() < size && self.violation.is_none() {
             let from = self.next();
-            let entries = match ahead.take().filter(|(first, _)| *first == from) {
+            let entries = match prefetch.take().filter(|(first, _)| *first == from) {
                 Some((_, task)) => task.await.map_err(|error| error.to_string())??,
                 None => self.source.published(from, chunk_end(from, size), size).await?,
             };
             let end = chunk_end(from, size);
             if end < size {
                 let source = self.source.clone();
-                ahead =
+                prefetch =
                     Some((end, tokio::spawn(async move { source.published(end, chunk_end(end, size), size).await })));
             }
             let proof = if end < size { self.source.consistency(end, size).await? } else { Vec::new() };
-            self.take_chunk(entries, Vouched { signed: signed.clone(), prefix: Prefix::Proof(proof) }).await?;
+            self.audit_chunk(entries, EntryProof { signed: signed.clone(), prefix: PrefixProof::Consistency(proof) })
+                .await?;
         }
         Ok(())
     }
 
-    /// Audits a chunk, and lets those who have asked meanwhile know how far the audit is.
-    async fn take_chunk(&mut self, entries: Vec<Vec<u8>>, vouched: Vouched) -> Result<(), String> {
-        if let Err(stop) = self.at_desk(move |desk| desk.take(entries, &vouched)).await {
-            self.stopped(stop)?;
+    /// Audits a chunk, and then answers the requests that have arrived meanwhile.
+    async fn audit_chunk(&mut self, entries: Vec<Vec<u8>>, proof_of_entries: EntryProof) -> Result<(), String> {
+        if let Err(stop) = self.with_session(move |session| session.take(entries, &proof_of_entries)).await {
+            self.record_violation(stop)?;
         }
-        self.show();
+        self.record_metrics();
         while let Ok(request) = self.requests.try_recv() {
             self.answer(request).await;
         }
         Ok(())
     }
 
-    /// Audits what is signed and not published: a log that needs this very cosigner publishes nothing before. It is read
-    /// twice, so that it is never in memory as a whole, and nobody is blamed for what was changed on the way: once for
-    /// the roots at the ends of chunks, which the signed root proves, and once for the audit.
+    /// Audits signed entries that are not published, because a log that needs this cosigner for its quorum publishes
+    /// nothing before. The entries are fetched twice, so that they are never all in memory, and the log is never blamed
+    /// for entries that were altered in transit: once for the roots at the ends of the chunks, which the signed root
+    /// proves, and once for the audit.
     async fn catch_up_unpublished(&mut self, signed: SignedCheckpoint) -> Result<(), String> {
-        if self.violation.is_some() || signed.unverified().size.saturating_sub(self.next()) <= NEAR {
+        if self.violation.is_some() || signed.unverified().size.saturating_sub(self.next()) <= MAX_AWAITED {
             return Ok(());
         }
         let chunks = self.chunks_up_to(signed.unverified().size);
         let roots = self.roots_up_to(&chunks, &signed).await?;
         let candidates = self.source.candidates(chunks.clone());
-        let mut known = pin!(candidates.zip(stream::iter(chunks.into_iter().zip(roots))));
-        while let Some((entries, (chunk, root))) = known.next().await {
+        let mut chunks = pin!(candidates.zip(stream::iter(chunks.into_iter().zip(roots))));
+        while let Some((entries, (chunk, root))) = chunks.next().await {
             let entries = entries?;
             if self.violation.is_some() || self.next() > chunk.start {
-                // Whoever has asked meanwhile was near enough to be answered.
+                // Requests that arrived meanwhile have advanced the audit.
                 return Ok(());
             }
-            let prefix = Prefix::Root(root);
-            self.take_chunk(entries, Vouched { signed: signed.clone(), prefix }).await?;
+            let prefix = PrefixProof::Root(root);
+            self.audit_chunk(entries, EntryProof { signed: signed.clone(), prefix }).await?;
         }
         Ok(())
     }
 
-    /// The chunks of entries from the next one up to a size.
+    /// The chunks from the next entry up to a size.
     fn chunks_up_to(&self, size: u64) -> Vec<Range<u64>> {
         let starts = std::iter::successors(Some(self.next()), |start| Some(chunk_end(*start, size)));
         starts.take_while(|start| *start < size).map(|start| start..chunk_end(start, size)).collect()
     }
 
-    /// The root that the log has at the end of each chunk; that of the last is the one that was signed.
+    /// The root of the log at the end of each chunk; the last one is the signed root.
     async fn roots_up_to(&mut self, chunks: &[Range<u64>], signed: &SignedCheckpoint) -> Result<Vec<Hash>, String> {
-        let later = |stop: Stop| match stop {
-            Stop::Later(why) | Stop::Violation { reason: why, .. } => why,
+        let later = |stop: AuditError| match stop {
+            AuditError::Pending(why) | AuditError::Violation { reason: why, .. } => why,
         };
-        let mut frontier = self.at_desk(|desk| desk.frontier()).await.map_err(later)?;
+        let mut frontier = self.with_session(|session| session.frontier()).await.map_err(later)?;
         let mut roots = Vec::new();
         let mut candidates = pin!(self.source.candidates(chunks.to_vec()));
         while let Some(entries) = candidates.next().await {
@@ -238,102 +245,102 @@ impl Follower {
             roots.push(frontier.root());
         }
         let signed = signed.unverified();
-        if frontier.root() == signed.root { Ok(roots) } else { Err(later(not_signed(signed.size))) }
+        if frontier.root() == signed.root { Ok(roots) } else { Err(later(not_signed_entries(signed.size))) }
     }
 
-    async fn answer(&mut self, request: Request) {
+    async fn answer(&mut self, request: AuditRequest) {
         let outcome = match &self.violation {
             Some(violation) => Err(NotAudited::Violation(violation.clone())),
-            None => self.pass(request.signed).await,
+            None => self.audit_up_to(request.signed).await,
         };
-        // Whoever has waited too long asks again, and finds it done.
+        // A requester that has timed out asks again, and finds the audit done.
         let _ = request.reply.send(outcome);
     }
 
-    async fn pass(&mut self, signed: SignedCheckpoint) -> Result<(), NotAudited> {
+    async fn audit_up_to(&mut self, signed: SignedCheckpoint) -> Result<(), NotAudited> {
         let size = signed.unverified().size;
         let (next, audited) = (self.next(), self.audited());
-        if size.saturating_sub(next) > NEAR {
-            let why = format!("audited {audited} of {size} entries so far; ask again later");
-            self.far = Some(signed);
-            return Err(NotAudited::Later(why));
+        if size.saturating_sub(next) > MAX_AWAITED {
+            let why = format!("audited {audited} of {size} entries so far; try again later");
+            self.catch_up_target = Some(signed);
+            return Err(NotAudited::Pending(why));
         }
         let outcome = if size > next {
-            let entries = self.source.candidate(next, size).await.map_err(NotAudited::Later)?;
-            let vouched = Vouched { signed, prefix: Prefix::Proof(Vec::new()) };
-            self.at_desk(move |desk| desk.take(entries, &vouched)).await
+            let entries = self.source.candidate(next, size).await.map_err(NotAudited::Pending)?;
+            let proof_of_entries = EntryProof { signed, prefix: PrefixProof::Consistency(Vec::new()) };
+            self.with_session(move |session| session.take(entries, &proof_of_entries)).await
         } else if size > 0 {
-            self.at_desk(move |desk| desk.check(&signed)).await
+            self.with_session(move |session| session.check(&signed)).await
         } else {
             // A log without entries has nothing to audit.
             Ok(())
         };
-        self.show();
-        match outcome.map_err(|stop| self.stopped(stop)) {
+        self.record_metrics();
+        match outcome.map_err(|stop| self.record_violation(stop)) {
             Ok(()) => self.check_date(Timestamp::from_system_time(SystemTime::now())),
-            Err(Err(why)) => Err(NotAudited::Later(why)),
+            Err(Err(why)) => Err(NotAudited::Pending(why)),
             Err(Ok(())) => Err(match &self.violation {
                 Some(violation) => NotAudited::Violation(violation.clone()),
-                None => NotAudited::Later("not audited".to_owned()),
+                None => NotAudited::Pending("not audited".to_owned()),
             }),
         }
     }
 
-    /// A seal that is dated in the future could never be taken back (DESIGN 3.2), and no verifier would take it with a
-    /// cosignature of now.
+    /// A seal with a future date can never be taken back, and verifiers would reject it with a cosignature of the
+    /// present time.
     fn check_date(&self, now: Timestamp) -> Result<(), NotAudited> {
-        match self.desk.as_ref().and_then(Desk::sealed) {
-            Some(sealed) if sealed.unix() - now.unix() > MAX_AHEAD => {
-                Err(NotAudited::Later(format!("the log's last seal is dated {sealed}, and here it is {now}")))
-            }
+        match self.session.as_ref().and_then(AuditSession::sealed) {
+            Some(sealed) if sealed.unix() - now.unix() > MAX_AHEAD => Err(NotAudited::Pending(format!(
+                "the log's last seal is dated {sealed}, but this cosigner's clock shows {now}"
+            ))),
             _ => Ok(()),
         }
     }
 
-    /// Remembers a violation; everything else passes.
-    fn stopped(&mut self, stop: Stop) -> Result<(), String> {
+    /// Records a violation; returns the reason of any other error.
+    fn record_violation(&mut self, stop: AuditError) -> Result<(), String> {
         match stop {
-            Stop::Later(why) => Err(why),
-            Stop::Violation { reason, evidence } => {
+            AuditError::Pending(why) => Err(why),
+            AuditError::Violation { reason, evidence } => {
                 tracing::error!(origin = self.keys.origin(), "THE LOG MISBEHAVES: {reason}");
-                let evidence = evidence.and_then(|evidence| evidence::keep(&self.state, &evidence));
+                let evidence = evidence.and_then(|evidence| evidence::write(&self.state, &evidence));
                 self.violation = Some(Violation { reason, evidence });
                 Ok(())
             }
         }
     }
 
-    /// Works at the desk on a thread of its own.
-    async fn at_desk<T: Send + 'static>(
+    /// Runs work with the session on a blocking thread.
+    async fn with_session<T: Send + 'static>(
         &mut self,
-        work: impl FnOnce(&mut Desk) -> Result<T, Stop> + Send + 'static,
-    ) -> Result<T, Stop> {
-        let gone = || Stop::Later("the audit has died: restart the cosigner".to_owned());
-        let mut desk = self.desk.take().ok_or_else(gone)?;
+        work: impl FnOnce(&mut AuditSession) -> Result<T, AuditError> + Send + 'static,
+    ) -> Result<T, AuditError> {
+        let gone = || AuditError::Pending("the audit has failed unexpectedly; restart the cosigner".to_owned());
+        let mut session = self.session.take().ok_or_else(gone)?;
         let task = tokio::task::spawn_blocking(move || {
-            let outcome = work(&mut desk);
-            (desk, outcome)
+            let outcome = work(&mut session);
+            (session, outcome)
         });
-        let (desk, outcome) = task.await.map_err(|_| gone())?;
-        self.desk = Some(desk);
+        let (session, outcome) = task.await.map_err(|_| gone())?;
+        self.session = Some(session);
         outcome
     }
 
     fn next(&self) -> u64 {
-        self.desk.as_ref().map_or(u64::MAX, Desk::next)
+        self.session.as_ref().map_or(u64::MAX, AuditSession::next)
     }
 
     fn audited(&self) -> u64 {
-        self.desk.as_ref().map_or(0, Desk::audited)
+        self.session.as_ref().map_or(0, AuditSession::audited)
     }
 
-    fn show(&self) {
+    fn record_metrics(&self) {
         metrics::gauge!("taglog_cosigner_audited_size", "origin" => self.keys.origin().to_owned())
             .set(self.audited() as f64);
     }
 }
 
-/// Where the chunk from `from` on ends: at a whole tile of the second level, where proofs are short.
+/// The end of the chunk that starts at `from`: a complete tile of level 1, where proofs are short.
 fn chunk_end(from: u64, size: u64) -> u64 {
     size.min((from / CHUNK + 1) * CHUNK)
 }

@@ -14,14 +14,14 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 }
 
 #[test]
-fn what_is_not_said_has_a_default() {
+fn absent_keys_have_defaults() {
     let config = parse(MINIMAL).unwrap();
     assert_eq!(config.trust, Path::new("/etc/taglog/trust"));
     assert_eq!((config.log, config.listen, config.interval), (None, None, Duration::from_secs(60)));
     let all = Wanted { retag: true, new_tag: true, disagreement: true };
     assert_eq!(config.watches[0].wanted, all);
     assert_eq!((config.sinks[0].name.as_str(), &config.sinks[0].kinds), ("stdout", &None));
-    assert_eq!(config.patience.silence, Duration::from_secs(48 * 3600));
+    assert_eq!(config.delays.silence, Duration::from_secs(48 * 3600));
 }
 
 #[test]
@@ -67,24 +67,24 @@ fn every_key_is_read() {
     let copy = directory.path().join("copy").display().to_string();
     assert_eq!(config.compare, ["https://mirror.example/taglog", &copy]);
     let hours = |n: u64| Duration::from_secs(n * 3600);
-    let want = Patience {
+    let want = AlertDelays {
         disagreement: hours(1),
         silence: hours(2),
         staleness: hours(3),
         frozenness: hours(4),
-        absence: hours(5),
+        unreachable: hours(5),
     };
-    assert_eq!(config.patience, want);
+    assert_eq!(config.delays, want);
     let names: Vec<&str> = config.sinks.iter().map(|sink| sink.name.as_str()).collect();
     assert_eq!(names, ["pager", "mail", "feed"]);
     assert!(config.sinks[0].takes(AlertKind::Violation) && !config.sinks[0].takes(AlertKind::Retag));
     assert!(config.sinks[1].takes(AlertKind::Retag));
-    assert!(matches!(&config.sinks[2].way, Way::Feed { entries: 7, path } if path.ends_with("feed.xml")));
+    assert!(matches!(&config.sinks[2].target, SinkTarget::Feed { entries: 7, path } if path.ends_with("feed.xml")));
     assert!(!format!("{config:?}").contains("MDEyMzQ1"), "the secret is shown");
 }
 
 #[test]
-fn what_cannot_be_meant_is_refused_with_its_place() {
+fn invalid_values_are_rejected_with_their_place() {
     let with = |from: &str, to: &str| {
         assert!(MINIMAL.contains(from), "{from:?} is not in it");
         MINIMAL.replace(from, to)

@@ -1,4 +1,4 @@
-//! The feed: an Atom file (RFC 4287) with the newest alerts, replaced whole, for any web server to serve.
+//! The feed: an Atom file (RFC 4287) with the newest alerts, which is replaced atomically, for a web server to serve.
 
 use std::{
     io::Write as _,
@@ -11,7 +11,7 @@ use taglog_base::text::lines;
 use tempfile::NamedTempFile;
 
 use super::SinkError;
-use crate::alert::Numbered;
+use crate::alert::SequencedAlert;
 
 /// A feed in a file.
 #[derive(Debug)]
@@ -22,17 +22,16 @@ pub struct Feed {
 }
 
 impl Feed {
-    /// A feed of at most so many alerts about this log.
+    /// A feed of at most `entries` alerts about the log with the origin `log`.
     pub fn new(path: PathBuf, entries: usize, log: &str) -> Feed {
         Feed { path, entries, log: log.to_owned() }
     }
 
-    /// How many alerts it has at most.
+    /// The most alerts in the feed.
     pub fn entries(&self) -> usize {
         self.entries
     }
 
-    /// Whether the file is there.
     pub fn exists(&self) -> bool {
         self.path.exists()
     }
@@ -40,8 +39,8 @@ impl Feed {
     /// Replaces the file by one with these alerts, the newest first.
     ///
     /// # Errors
-    /// [`SinkError::Unavailable`]; the old file is still there then.
-    pub fn write(&self, newest: &[Numbered]) -> Result<(), SinkError> {
+    /// The old file is unchanged.
+    pub fn write(&self, newest: &[SequencedAlert]) -> Result<(), SinkError> {
         let newest = &newest[..newest.len().min(self.entries)];
         let text = self.atom(newest).to_string();
         self.replace(text.as_bytes())
@@ -58,7 +57,7 @@ impl Feed {
         std::fs::File::open(directory)?.sync_all()
     }
 
-    fn atom(&self, newest: &[Numbered]) -> Atom {
+    fn atom(&self, newest: &[SequencedAlert]) -> Atom {
         Atom {
             title: Text::plain(format!("taglog alerts about {}", self.log)),
             id: format!("urn:taglog:alerts:{}", self.log),
@@ -71,8 +70,8 @@ impl Feed {
     }
 }
 
-fn entry(numbered: &Numbered) -> Entry {
-    let alert = &numbered.alert;
+fn entry(sequenced: &SequencedAlert) -> Entry {
+    let alert = &sequenced.alert;
     Entry {
         title: Text::plain(lines(&alert.message)),
         id: format!("urn:taglog:alert:{}", alert.id),
@@ -80,7 +79,7 @@ fn entry(numbered: &Numbered) -> Entry {
         published: Some(time(&alert.time)),
         categories: vec![Category { term: alert.kind.as_str().to_owned(), ..Category::default() }],
         content: Some(Content {
-            value: Some(lines(&format!("{:#}", numbered.to_json()))),
+            value: Some(lines(&format!("{:#}", sequenced.to_json()))),
             content_type: Some("text".to_owned()),
             ..Content::default()
         }),
@@ -88,12 +87,12 @@ fn entry(numbered: &Numbered) -> Entry {
     }
 }
 
-/// Times of alerts are always spelled in a way that this reads.
+/// Times of alerts are in RFC 3339, which always parses.
 fn time(text: &str) -> FixedDateTime {
     FixedDateTime::from_str(text).unwrap_or_default()
 }
 
-/// A web server runs as somebody else.
+/// A web server runs as another user.
 fn readable_by_all(file: &std::fs::File) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     file.set_permissions(std::fs::Permissions::from_mode(0o644))
@@ -113,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn another_parser_reads_it_back() {
+    fn another_parser_reads_the_feed() {
         let home = tempfile::tempdir().unwrap();
         let feed = feed(&home, 2);
         let newest = [alert(3), alert(2), alert(1)];
@@ -133,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_replaced_whole_and_leaves_nothing_behind() {
+    fn the_feed_is_replaced_without_temporary_files_left() {
         let home = tempfile::tempdir().unwrap();
         let feed = feed(&home, 5);
         assert!(!feed.exists());
@@ -147,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn where_it_cannot_be_written_the_old_one_stays() {
+    fn a_feed_that_cannot_be_written_is_reported_with_its_path() {
         let feed = Feed::new(PathBuf::from("/nonexistent/feed.xml"), 5, "log.example/x");
         assert!(matches!(feed.write(&[]), Err(SinkError::Unavailable(why)) if why.contains("/nonexistent/feed.xml")));
     }

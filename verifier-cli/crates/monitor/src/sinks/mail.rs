@@ -1,4 +1,4 @@
-//! Mail, by the interface of sendmail: a program that takes a message on standard input and its receivers from there.
+//! Mail through the interface of sendmail: a program that reads a message, with its recipients, from standard input.
 
 use std::{process::Stdio, time::Duration};
 
@@ -10,31 +10,26 @@ use taglog_proto::time::Timestamp;
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
 use super::SinkError;
-use crate::alert::Numbered;
+use crate::alert::SequencedAlert;
 use taglog_base::text::{line_within, one_line, whole_line};
 
 /// How long the program may take.
 const TIMEOUT: Duration = Duration::from_secs(60);
-/// The longest subject, in letters.
-const LONGEST_SUBJECT: usize = 160;
+/// The most characters of a message in the subject.
+const MAX_SUBJECT: usize = 160;
 
 /// A program that sends mail.
 #[derive(Debug)]
 pub struct Mail {
     /// The program and its arguments.
     pub command: Vec<String>,
-    /// The sender.
     pub from: Mailbox,
-    /// The receivers.
     pub to: Vec<Mailbox>,
 }
 
 impl Mail {
     /// Sends alerts as one message.
-    ///
-    /// # Errors
-    /// [`SinkError::Unavailable`].
-    pub async fn send(&self, alerts: &[Numbered]) -> Result<(), SinkError> {
+    pub async fn send(&self, alerts: &[SequencedAlert]) -> Result<(), SinkError> {
         let Some(first) = alerts.first() else { return Ok(()) };
         let message = self.message(first, alerts).map_err(SinkError::Refused)?;
         match tokio::time::timeout(TIMEOUT, self.run(&message)).await {
@@ -56,25 +51,25 @@ impl Mail {
             stdin.write_all(message).await?;
             stdin.shutdown().await
         };
-        // It is read while it is written to, so that neither waits for the other.
+        // Both at once: a program that writes much output before it has read the message must not block.
         let (written, output) = tokio::join!(write, child.wait_with_output());
         let output = output.map_err(|error| error.to_string())?;
         if !output.status.success() {
-            let said = one_line(&String::from_utf8_lossy(&output.stderr));
-            return Err(format!("it ended with {}: {said}", output.status));
+            let message = one_line(&String::from_utf8_lossy(&output.stderr));
+            return Err(format!("it ended with {}: {message}", output.status));
         }
         written.map_err(|error| format!("it did not take the message: {error}"))
     }
 
-    /// The message, with line ends as local programs want them.
-    fn message(&self, first: &Numbered, alerts: &[Numbered]) -> Result<Vec<u8>, String> {
+    /// The message, with the line ends of local programs (LF).
+    fn message(&self, first: &SequencedAlert, alerts: &[SequencedAlert]) -> Result<Vec<u8>, String> {
         let time = first.alert.time.parse::<Timestamp>().map_err(|error| error.to_string())?;
         let seconds = Duration::from_secs(u64::try_from(time.unix()).unwrap_or(0));
         let mut builder = Message::builder()
             .from(self.from.clone())
             .subject(subject(first, alerts.len()))
             .date(std::time::SystemTime::UNIX_EPOCH + seconds)
-            // One alert has one id, also when it is sent twice: mail readers show it once.
+            // The same alerts have the same id when they are sent twice, so that mail clients show them once.
             .message_id(Some(format!("<{}.{}@taglog.invalid>", first.alert.id, alerts.len())))
             .header(AutoSubmitted)
             .header(header::ContentType::TEXT_PLAIN);
@@ -87,7 +82,7 @@ impl Mail {
     }
 }
 
-/// So that no machine answers (RFC 3834).
+/// Prevents automatic replies (RFC 3834).
 #[derive(Clone)]
 struct AutoSubmitted;
 
@@ -105,15 +100,15 @@ impl header::Header for AutoSubmitted {
     }
 }
 
-fn subject(first: &Numbered, count: usize) -> String {
+fn subject(first: &SequencedAlert, count: usize) -> String {
     let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
-    let message = line_within(&first.alert.message, LONGEST_SUBJECT);
+    let message: String = line_within(&first.alert.message, MAX_SUBJECT);
     format!("[taglog] {}: {message}{more}", first.alert.kind)
 }
 
-fn body(alerts: &[Numbered]) -> String {
+fn body(alerts: &[SequencedAlert]) -> String {
     let mut body = String::new();
-    for Numbered { alert, .. } in alerts {
+    for SequencedAlert { alert, .. } in alerts {
         body.push_str(&format!("{}\n\n", whole_line(&alert.message)));
         let fields = [
             ("kind", Some(alert.kind.to_string())),
@@ -149,7 +144,7 @@ mod tests {
     use super::*;
     use crate::sinks::tests::alert;
 
-    /// A sendmail that keeps what it gets, unless told to fail.
+    /// A sendmail that keeps what it gets, unless it is made to fail.
     fn sendmail(home: &tempfile::TempDir) -> Mail {
         let script = home.path().join("sendmail");
         let text = "#!/bin/sh\nd=$(dirname \"$0\")\nif [ -e \"$d/fail\" ]; then echo 'no \x1b[31mqueue' >&2; exit 75; fi\n\
@@ -188,7 +183,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn no_text_makes_a_header_or_a_second_message() {
+    async fn text_cannot_inject_headers_or_messages() {
         let home = tempfile::tempdir().unwrap();
         let mut hostile = alert(1);
         hostile.alert.message = "x\r\nBcc: thief@example.net\r\n\r\n.\r\nFrom evil".to_owned();
@@ -203,12 +198,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn failures_say_why() {
+    async fn failures_are_reported_with_their_reason() {
         let home = tempfile::tempdir().unwrap();
         let mut mail = sendmail(&home);
         std::fs::write(home.path().join("fail"), "").unwrap();
         let error = mail.send(&[alert(1)]).await.unwrap_err();
-        assert!(error.reason().contains(r"no \u001b[31mqueue") && error.reason().contains("75"), "{error:?}");
+        assert!(error.reason().contains("no [31mqueue") && error.reason().contains("75"), "{error:?}");
         mail.command = vec![home.path().join("absent").display().to_string()];
         assert!(matches!(mail.send(&[alert(1)]).await, Err(SinkError::Unavailable(why)) if why.contains("absent")));
     }

@@ -1,4 +1,4 @@
-//! The ways in which alerts leave: standard output, webhook, mail, feed.
+//! Sinks, to which alerts are delivered: standard output, webhook, mail, feed.
 
 pub mod feed;
 pub mod mail;
@@ -7,29 +7,28 @@ pub mod webhook;
 use std::io::Write as _;
 
 use super::{
-    alert::Numbered,
-    config::{SinkConfig, Way},
+    alert::SequencedAlert,
+    config::{SinkConfig, SinkTarget},
 };
 use feed::Feed;
 use mail::Mail;
 use webhook::Webhook;
 
-/// How many alerts go into one message.
-const MOST_IN_MAIL: usize = 50;
-/// How many alerts are written to standard output in one go.
-const MOST_LINES: usize = 100;
+/// The most alerts in one message.
+const MAX_ALERTS_IN_MAIL: usize = 50;
+/// The most alerts that are written to standard output at once.
+const MAX_LINES: usize = 100;
 
-/// Why alerts did not leave.
+/// Why alerts were not delivered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SinkError {
-    /// Nothing gets through for now.
+    /// The sink takes no alerts for now.
     Unavailable(String),
-    /// These were refused; others may get through.
+    /// The sink rejected these alerts; it may accept others.
     Refused(String),
 }
 
 impl SinkError {
-    /// In words.
     pub fn reason(&self) -> &str {
         match self {
             SinkError::Unavailable(reason) | SinkError::Refused(reason) => reason,
@@ -37,7 +36,6 @@ impl SinkError {
     }
 }
 
-/// One way out.
 #[derive(Debug)]
 pub enum Sink {
     /// Lines of JSON.
@@ -51,36 +49,33 @@ pub enum Sink {
 }
 
 impl Sink {
-    /// Gets a sink ready. `log` is the origin of the log that alerts are about.
-    ///
-    /// # Errors
-    /// In words, when TLS cannot be set up.
+    /// `log` is the origin of the log that alerts are about. Fails if TLS cannot be set up.
     pub fn new(config: &SinkConfig, log: &str) -> Result<Sink, String> {
-        Ok(match &config.way {
-            Way::Stdout => Sink::Stdout,
-            Way::Webhook { url, secret } => Sink::Webhook(Webhook::new(url.clone(), secret.clone())?),
-            Way::Mail { command, from, to } => {
+        Ok(match &config.target {
+            SinkTarget::Stdout => Sink::Stdout,
+            SinkTarget::Webhook { url, secret } => Sink::Webhook(Webhook::new(url.clone(), secret.clone())?),
+            SinkTarget::Mail { command, from, to } => {
                 Sink::Mail(Mail { command: command.clone(), from: from.clone(), to: to.clone() })
             }
-            Way::Feed { path, entries } => Sink::Feed(Feed::new(path.clone(), *entries, log)),
+            SinkTarget::Feed { path, entries } => Sink::Feed(Feed::new(path.clone(), *entries, log)),
         })
     }
 
-    /// How many alerts it takes in one go.
+    /// How many alerts one call of [`Sink::send`] takes.
     pub fn group(&self) -> usize {
         match self {
-            Sink::Stdout => MOST_LINES,
+            Sink::Stdout => MAX_LINES,
             Sink::Webhook(_) => 1,
-            Sink::Mail(_) => MOST_IN_MAIL,
+            Sink::Mail(_) => MAX_ALERTS_IN_MAIL,
             Sink::Feed(feed) => feed.entries(),
         }
     }
 
-    /// Lets alerts leave. A feed is made of them all, whatever was in it.
+    /// Delivers alerts. A feed is replaced by these alerts.
     ///
     /// # Errors
-    /// [`SinkError`]; none of them counts as delivered then.
-    pub async fn send(&self, alerts: &[Numbered]) -> Result<(), SinkError> {
+    /// None of the alerts counts as delivered.
+    pub async fn send(&self, alerts: &[SequencedAlert]) -> Result<(), SinkError> {
         match self {
             Sink::Stdout => print(alerts),
             Sink::Webhook(webhook) => {
@@ -95,7 +90,7 @@ impl Sink {
     }
 }
 
-fn print(alerts: &[Numbered]) -> Result<(), SinkError> {
+fn print(alerts: &[SequencedAlert]) -> Result<(), SinkError> {
     let lines: String = alerts.iter().map(|alert| format!("{}\n", alert.to_json())).collect();
     let mut out = std::io::stdout().lock();
     let written = out.write_all(lines.as_bytes()).and_then(|()| out.flush());
@@ -110,13 +105,13 @@ pub(super) mod tests {
     use crate::alert::{Alert, AlertKind};
 
     /// A retag with this number.
-    pub fn alert(number: i64) -> Numbered {
+    pub fn alert(number: i64) -> SequencedAlert {
         let key = SigningKey::from_seed("log.example/x", &[1; 32]).unwrap();
         let time = Timestamp::from_unix(1_800_000_000 + number).unwrap();
         let about = number.to_string();
         let message = format!("docker.io/library/busybox:1 was RETAGGED <{number}> & more");
         let alert = Alert::event(key.verifier_key(), AlertKind::Retag, &[&about], time, message);
         let image = Image::parse("docker.io/library/busybox:1").unwrap();
-        Numbered { sequence: number, alert: alert.with_image(&image).with_index(number.unsigned_abs()) }
+        SequencedAlert { sequence: number, alert: alert.with_image(&image).with_index(number.unsigned_abs()) }
     }
 }

@@ -1,16 +1,15 @@
-//! The webhook: one POST for each alert, signed as Standard Webhooks has it (www.standardwebhooks.com), so that
-//! receivers can check it with libraries that exist.
+//! The webhook: one POST for each alert, signed according to Standard Webhooks (www.standardwebhooks.com), so that
+//! receivers can verify it with existing libraries.
 
 use std::time::{Duration, SystemTime};
 
 use reqwest::{Client, StatusCode, Url, header::CONTENT_TYPE, redirect::Policy};
 
 use super::SinkError;
-use crate::{alert::Numbered, webhook_secret::Secret};
+use crate::{alert::SequencedAlert, webhook_secret::Secret};
 
-/// How long the receiver has for its answer.
+/// How long the receiver may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Where alerts go by HTTP.
 #[derive(Debug)]
 pub struct Webhook {
     url: Url,
@@ -19,22 +18,16 @@ pub struct Webhook {
 }
 
 impl Webhook {
-    /// A webhook at this address.
-    ///
-    /// # Errors
-    /// In words, when TLS cannot be set up.
+    /// Fails if TLS cannot be set up.
     pub fn new(url: Url, secret: Option<Secret>) -> Result<Webhook, String> {
         let builder = Client::builder().timeout(TIMEOUT).user_agent(concat!("taglog/", env!("CARGO_PKG_VERSION")));
-        // A redirect would turn the POST into a GET, or carry the alert to where nobody meant it to go.
+        // A redirect would turn the POST into a GET, or send the alert to an address that is not configured.
         let client = builder.redirect(Policy::none()).build().map_err(|error| error.to_string())?;
         Ok(Webhook { url, secret, client })
     }
 
-    /// Sends one alert.
-    ///
-    /// # Errors
-    /// [`SinkError`], without the address: that may hold a secret.
-    pub async fn send(&self, alert: &Numbered) -> Result<(), SinkError> {
+    /// Sends one alert. Errors do not contain the address, which may contain a secret.
+    pub async fn send(&self, alert: &SequencedAlert) -> Result<(), SinkError> {
         let body = alert.to_json().to_string();
         let timestamp = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
         let id = &alert.alert.id;
@@ -44,16 +37,16 @@ impl Webhook {
             request = request.header("webhook-signature", secret.sign(id, timestamp, &body));
         }
         let answer = request.body(body).send().await.map_err(|error| SinkError::Unavailable(reason(error)))?;
-        judge(answer.status())
+        classify(answer.status())
     }
 }
 
-/// What the status says: done; or this alert is refused; or nothing gets through for now.
-fn judge(status: StatusCode) -> Result<(), SinkError> {
+/// Whether a status means that the alert was accepted, rejected, or that the receiver is unavailable.
+fn classify(status: StatusCode) -> Result<(), SinkError> {
     let reason = || format!("the webhook answers {status}");
     match status.as_u16() {
         200..=299 => Ok(()),
-        // What is wrong with the request as such, and not with who may send it where and how often.
+        // Errors of this request, in contrast to errors of the address, the permissions and the rate.
         400 | 405..=407 | 409..=428 | 431 | 451 => Err(SinkError::Refused(reason())),
         _ => Err(SinkError::Unavailable(reason())),
     }
@@ -62,7 +55,7 @@ fn judge(status: StatusCode) -> Result<(), SinkError> {
 fn reason(error: reqwest::Error) -> String {
     let reason = error.without_url();
     let mut text = reason.to_string();
-    // The innermost cause says what the outer ones only hint at.
+    // The innermost cause is the most specific.
     let mut cause: Option<&dyn std::error::Error> = std::error::Error::source(&reason);
     while let Some(inner) = cause {
         text = inner.to_string();
@@ -130,7 +123,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_the_receiver_says_is_judged_and_its_address_not_told() {
+    async fn statuses_are_classified_and_errors_do_not_contain_the_address() {
         let statuses = [200, 204, 302, 400, 401, 404, 413, 422, 429, 500, 503];
         let (url, _) = receiver(&statuses).await;
         let webhook = Webhook::new(url, None).unwrap();
@@ -156,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there() {
+    async fn an_unreachable_receiver_is_reported_without_its_address() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = Url::parse(&format!("http://{}/t0k3n", listener.local_addr().unwrap())).unwrap();
         drop(listener);

@@ -1,11 +1,11 @@
-//! What audited batches say that people want to hear: retags, new tags, witnesses that disagree or fall silent.
+//! Derives alerts from audited batches: retags, new tags, disagreeing witnesses, silent witnesses.
 //!
-//! Everything here follows from the entries and from the log's own time, its seals: whoever takes the same batches,
-//! in pieces of any size and with any number of crashes in between, raises the same alerts with the same ids.
+//! The alerts depend only on the entries and on the log's own time, that of its seals: the same batches, in groups of
+//! any size and with any number of crashes in between, raise the same alerts with the same ids.
 
+mod disagreement;
 #[cfg(test)]
 mod tests;
-mod words;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,50 +22,50 @@ use taglog_proto::{
 use thiserror::Error;
 
 use super::{
-    alert::{Alert, AlertKind, State},
+    alert::{Alert, AlertKind, AlertState},
+    alert_store::{AlertStore, AlertStoreError, Disagreement, WitnessActivity, WitnessTagState},
     config::Config,
-    ledger::{Dispute, Heard, Ledger, LedgerError, Standing},
     watches::{Wanted, wanted},
 };
 use taglog_audit::{BatchReport, Change, Index};
 
-/// Why a batch could not be taken.
+/// Why a batch could not be processed.
 #[derive(Clone, Debug, Error)]
 pub enum TrackerError {
-    /// The ledger.
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The auditor has gone on without the ledger.
+    AlertStore(#[from] AlertStoreError),
+    /// The auditor's state is ahead of the alert store.
     #[error(
-        "the auditor's state is at entry {audited}, but alerts were raised only up to entry {tracked}: something else \
-         has audited there; move the directory 'audit' in the state directory away, and the log is audited again"
+        "the auditor's state is at entry {audited}, but alerts were raised only up to entry {tracked}; another program \
+         has audited in this directory, and alerts would be missing; move the directory 'audit' in the state directory \
+         away, and the log is audited again"
     )]
     Gap {
-        /// Where the auditor is.
+        /// The auditor's size.
         audited: u64,
-        /// Where the ledger is.
+        /// The size that the alert store has reached.
         tracked: u64,
     },
 }
 
-/// What is known of a tag besides the ledger: for tags that are watched only since a while.
-pub trait Known {
-    /// Each witness that ever reported the tag, what it last saw, and how many sightings it has; as of the end of the
-    /// batches that are being taken.
-    fn words(&self, image: &Image) -> Vec<(WitnessId, Seen, u64)>;
+/// The records of tags in the auditor's index, for tags without a state in the alert store.
+pub trait TagRecords {
+    /// For each witness that ever reported the tag: its id, what it last saw, and its number of sightings, as of the
+    /// end of the batches that are being processed.
+    fn lines(&self, image: &Image) -> Vec<(WitnessId, Seen, u64)>;
 }
 
-impl Known for Index {
-    fn words(&self, image: &Image) -> Vec<(WitnessId, Seen, u64)> {
+impl TagRecords for Index {
+    fn lines(&self, image: &Image) -> Vec<(WitnessId, Seen, u64)> {
         let Some(tag) = self.tag(image) else { return Vec::new() };
         tag.current().map(|line| (line.witness.clone(), line.seen, line.sightings)).collect()
     }
 }
 
-/// Where the auditor stands when the monitor starts.
+/// The state of the auditor when the monitor starts.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Baseline<'a> {
-    /// The size of the log up to which it has audited.
+    /// The audited size.
     pub size: u64,
     /// The time of the last seal.
     pub time: Option<Timestamp>,
@@ -78,309 +78,313 @@ pub struct Baseline<'a> {
 pub struct Tracker {
     log: VerifierKey,
     config: Config,
-    /// Batches up to here were taken.
+    /// The size up to which batches were processed.
     size: u64,
-    /// What happened up to here is past, and not said; unknown before the first checkpoint.
+    /// Entries before this index raise no alerts; `None` before the first checkpoint.
     past: Option<u64>,
     /// The witnesses in the roster in force.
-    witnesses: BTreeMap<WitnessId, Heard>,
-    /// Those that were heard of since they were last written down.
-    heard: BTreeSet<WitnessId>,
-    disputes: BTreeMap<Image, Dispute>,
+    witnesses: BTreeMap<WitnessId, WitnessActivity>,
+    /// The witnesses whose activity has changed since it was last stored.
+    changed_witnesses: BTreeSet<WitnessId>,
+    disagreements: BTreeMap<Image, Disagreement>,
 }
 
-/// A place in the log: an entry, and the time of the seal that covers it.
+/// The log index of an entry, and the time of the seal that covers it.
 #[derive(Clone, Copy)]
-struct Place {
+struct EntryPosition {
     index: u64,
     time: Timestamp,
 }
 
 impl Tracker {
-    /// Goes on where the ledger stands, which is never behind the auditor.
-    ///
-    /// # Errors
-    /// [`TrackerError`].
+    /// Continues from the state in the alert store, which is never behind the auditor.
     pub fn open(
-        ledger: &mut Ledger,
+        store: &mut AlertStore,
         config: &Config,
         log: &VerifierKey,
         baseline: Baseline<'_>,
     ) -> Result<Tracker, TrackerError> {
-        ledger.begin()?;
+        store.begin()?;
         let watched = Hash::of(format!("{:?}{:?}", config.watches, config.witnesses).as_bytes()).to_string();
-        ledger.forget_unless_watched(&watched)?;
+        store.clear_unless_watched(&watched)?;
         let mut tracker = Tracker {
             log: log.clone(),
             config: config.clone(),
             size: 0,
-            past: ledger.past()?,
-            witnesses: ledger.witnesses()?.into_iter().collect(),
-            heard: BTreeSet::new(),
-            disputes: ledger.disputes()?.into_iter().collect(),
+            past: store.past()?,
+            witnesses: store.witnesses()?.into_iter().collect(),
+            changed_witnesses: BTreeSet::new(),
+            disagreements: store.disagreements()?.into_iter().collect(),
         };
-        match ledger.size()? {
+        match store.size()? {
             Some(size) if size < baseline.size => {
                 return Err(TrackerError::Gap { audited: baseline.size, tracked: size });
             }
             Some(size) => tracker.size = size,
-            None => tracker.begin_at(ledger, baseline)?,
+            None => tracker.initialize(store, baseline)?,
         }
-        ledger.commit()?;
+        store.commit()?;
         Ok(tracker)
     }
 
-    /// A new ledger beside an auditor that may have audited before.
-    fn begin_at(&mut self, ledger: &Ledger, baseline: Baseline<'_>) -> Result<(), TrackerError> {
+    /// Initializes a new alert store for an auditor that may have audited before.
+    fn initialize(&mut self, store: &AlertStore, baseline: Baseline<'_>) -> Result<(), TrackerError> {
         self.size = baseline.size;
-        ledger.set_size(self.size)?;
+        store.set_size(self.size)?;
         if let (Some(time), Some(roster)) = (baseline.time, baseline.roster) {
-            self.admit(Place { index: self.size.saturating_sub(1), time }, roster);
+            self.admit(EntryPosition { index: self.size.saturating_sub(1), time }, roster);
         }
-        self.write_down(ledger)
+        self.save_witnesses(store)
     }
 
-    /// The size of the log up to which batches were taken.
+    /// The size of the log up to which batches were processed.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// Whether it is decided what is past.
+    /// Whether [`Tracker::set_past`] was called.
     pub fn has_past(&self) -> bool {
         self.past.is_some()
     }
 
-    /// Decides, once and for all, that what the log has up to this size is past, and not alerted on.
-    ///
-    /// # Errors
-    /// [`TrackerError`].
-    pub fn set_past(&mut self, ledger: &Ledger, size: u64) -> Result<(), TrackerError> {
-        ledger.set_past(size)?;
+    /// Sets, permanently, that entries before `size` raise no alerts.
+    pub fn set_past(&mut self, store: &AlertStore, size: u64) -> Result<(), TrackerError> {
+        store.set_past(size)?;
         self.past = Some(size);
         Ok(())
     }
 
-    /// Takes batches in log order, each whole, and raises what follows from them in the ledger, which the caller
-    /// commits before the auditor. Batches that were taken before are passed over. `known` is as of the end of the
-    /// last batch.
+    /// Processes complete batches in log order, and raises their alerts in the store, which the caller commits before
+    /// the auditor. Batches that were processed before are skipped. `known` is as of the end of the last batch.
     ///
     /// # Errors
-    /// [`TrackerError`]; then neither this nor the ledger can be used any more.
-    pub fn take(
+    /// Neither the tracker nor the store can be used afterwards.
+    pub fn process(
         &mut self,
-        ledger: &mut Ledger,
+        store: &mut AlertStore,
         reports: &[BatchReport],
-        known: &impl Known,
+        known: &impl TagRecords,
     ) -> Result<(), TrackerError> {
         let reports = &reports[reports.iter().take_while(|report| report.seal.size < self.size).count()..];
         let Some(first) = reports.first() else { return Ok(()) };
         if first.first != self.size {
             return Err(TrackerError::Gap { audited: first.first, tracked: self.size });
         }
-        ledger.begin()?;
-        let before = words::Before::new(reports, known);
+        store.begin()?;
+        let before = disagreement::RecordsBefore::new(reports, known);
         for report in reports {
-            self.batch(ledger, report, &before)?;
+            self.process_batch(store, report, &before)?;
         }
-        ledger.set_size(self.size)?;
-        self.write_down(ledger)
+        store.set_size(self.size)?;
+        self.save_witnesses(store)
     }
 
-    /// One batch, from its roster to its seal.
-    fn batch(
+    /// Processes one batch from its first entry to its seal.
+    fn process_batch(
         &mut self,
-        ledger: &mut Ledger,
+        store: &mut AlertStore,
         report: &BatchReport,
-        before: &words::Before<'_, impl Known>,
+        before: &disagreement::RecordsBefore<'_, impl TagRecords>,
     ) -> Result<(), TrackerError> {
         let time = report.seal.time;
         for (index, entry) in (report.first..).zip(&report.entries) {
-            let place = Place { index, time };
+            let position = EntryPosition { index, time };
             match entry {
-                Entry::Roster(roster) => self.roster(ledger, place, roster)?,
-                Entry::Observation(entry) => self.hear(ledger, place, &entry.signature.witness)?,
-                Entry::Confirmation(entry) => self.hear(ledger, place, &entry.signature.witness)?,
+                Entry::Roster(roster) => self.process_roster(store, position, roster)?,
+                Entry::Observation(entry) => self.record_activity(store, position, &entry.signature.witness)?,
+                Entry::Confirmation(entry) => self.record_activity(store, position, &entry.signature.witness)?,
                 Entry::Seal(_) => {}
             }
         }
         for change in &report.changes {
             let wanted = wanted(&self.config.watches, &change.image);
             if wanted.any() && self.config.counts(&change.witness) {
-                self.change(ledger, change, time, wanted, before)?;
+                self.process_change(store, change, time, wanted, before)?;
             }
         }
         self.size = report.seal.size + 1;
-        // Conditions that hold at the end of what is past are present.
+        // Conditions that hold after the entries that raise no alerts are reported.
         if self.past.is_some_and(|past| self.size >= past) {
-            self.say_who_is_silent(ledger, time)?;
-            self.say_who_disagrees(ledger, time)?;
+            self.raise_silent_witnesses(store, time)?;
+            self.raise_disagreements(store, time)?;
         }
         Ok(())
     }
 
-    fn raise(&self, ledger: &mut Ledger, alert: &Alert) -> Result<(), TrackerError> {
-        ledger.raise(alert)?;
+    fn raise(&self, store: &mut AlertStore, alert: &Alert) -> Result<(), TrackerError> {
+        store.raise(alert)?;
         Ok(())
     }
 
-    /// Whether what happens with this entry is news.
-    fn is_news(&self, index: u64) -> bool {
+    /// Whether this entry may raise an alert.
+    fn may_alert(&self, index: u64) -> bool {
         self.past.is_some_and(|past| index >= past)
     }
 
-    // Witnesses, and when they were heard of.
+    // The activity of witnesses.
 
-    fn admit(&mut self, place: Place, roster: &Roster) {
+    fn admit(&mut self, position: EntryPosition, roster: &Roster) {
         for id in roster.ids() {
-            let new = Heard { time: place.time, entry: place.index, silent: false };
+            let new = WitnessActivity { time: position.time, entry: position.index, silent: false };
             self.witnesses.entry(id.clone()).or_insert(new);
-            self.heard.insert(id);
+            self.changed_witnesses.insert(id);
         }
     }
 
-    fn roster(&mut self, ledger: &mut Ledger, place: Place, roster: &Roster) -> Result<(), TrackerError> {
+    fn process_roster(
+        &mut self,
+        store: &mut AlertStore,
+        position: EntryPosition,
+        roster: &Roster,
+    ) -> Result<(), TrackerError> {
         let ids: BTreeSet<WitnessId> = roster.ids().collect();
         let gone: Vec<WitnessId> = self.witnesses.keys().filter(|id| !ids.contains(id)).cloned().collect();
         for id in gone {
-            if let Some(heard) = self.witnesses.remove(&id).filter(|heard| heard.silent) {
-                self.end_silence(ledger, place.time, &id, heard, "is no longer in the roster")?;
+            if let Some(activity) = self.witnesses.remove(&id).filter(|activity| activity.silent) {
+                self.end_silence(store, position.time, &id, activity, "is no longer in the roster")?;
             }
-            self.heard.remove(&id);
-            ledger.set_witness(&id, None)?;
+            self.changed_witnesses.remove(&id);
+            store.set_witness(&id, None)?;
         }
-        self.admit(place, roster);
-        // Those who have left disagree with nobody.
-        let disputed: Vec<Image> = self.disputes.keys().cloned().collect();
+        self.admit(position, roster);
+        // Witnesses that have left the roster no longer count.
+        let disputed: Vec<Image> = self.disagreements.keys().cloned().collect();
         for image in disputed {
-            let standings = ledger.standings(&image)?;
-            self.dispute(ledger, place, &image, &standings)?;
+            let tag_states = store.tag_states(&image)?;
+            self.update_disagreement(store, position, &image, &tag_states)?;
         }
         Ok(())
     }
 
-    fn hear(&mut self, ledger: &mut Ledger, place: Place, id: &WitnessId) -> Result<(), TrackerError> {
-        let heard = Heard { time: place.time, entry: place.index, silent: false };
-        // Who makes a statement is in the roster: the auditor has seen to it.
-        let Some(before) = self.witnesses.insert(id.clone(), heard) else { return Ok(()) };
-        self.heard.insert(id.clone());
+    fn record_activity(
+        &mut self,
+        store: &mut AlertStore,
+        position: EntryPosition,
+        id: &WitnessId,
+    ) -> Result<(), TrackerError> {
+        let activity = WitnessActivity { time: position.time, entry: position.index, silent: false };
+        // A witness with a statement is in the roster: the auditor has checked that.
+        let Some(before) = self.witnesses.insert(id.clone(), activity) else { return Ok(()) };
+        self.changed_witnesses.insert(id.clone());
         if before.silent {
-            self.end_silence(ledger, place.time, id, before, "speaks again")?;
+            self.end_silence(store, position.time, id, before, "submits entries again")?;
         }
         Ok(())
     }
 
     fn end_silence(
         &self,
-        ledger: &mut Ledger,
+        store: &mut AlertStore,
         time: Timestamp,
         id: &WitnessId,
-        heard: Heard,
+        activity: WitnessActivity,
         how: &str,
     ) -> Result<(), TrackerError> {
-        let about = [id.to_string(), heard.entry.to_string()];
-        let message = format!("witness {id} {how}; it was last heard of at {}", heard.time);
+        let about = [id.to_string(), activity.entry.to_string()];
+        let message = format!("witness {id} {how}; its last entry before was sealed at {}", activity.time);
         let about = about.each_ref().map(String::as_str);
-        let alert = Alert::condition(&self.log, AlertKind::SilentWitness, State::Ended, &about, time, message);
-        self.raise(ledger, &alert.with_witness(id).with_since(heard.time))
+        let alert = Alert::condition(&self.log, AlertKind::SilentWitness, AlertState::Ended, &about, time, message);
+        self.raise(store, &alert.with_witness(id).with_since(activity.time))
     }
 
-    fn say_who_is_silent(&mut self, ledger: &mut Ledger, now: Timestamp) -> Result<(), TrackerError> {
-        let patience = self.config.patience.silence;
+    fn raise_silent_witnesses(&mut self, store: &mut AlertStore, now: Timestamp) -> Result<(), TrackerError> {
+        let delays = self.config.delays.silence;
         let config = &self.config;
-        let silent =
-            |id: &WitnessId, heard: &Heard| !heard.silent && config.counts(id) && has_lasted(heard.time, now, patience);
+        let silent = |id: &WitnessId, activity: &WitnessActivity| {
+            !activity.silent && config.counts(id) && exceeds(activity.time, now, delays)
+        };
         let silent: Vec<WitnessId> =
-            self.witnesses.iter().filter(|(id, heard)| silent(id, heard)).map(|(id, _)| id.clone()).collect();
+            self.witnesses.iter().filter(|(id, activity)| silent(id, activity)).map(|(id, _)| id.clone()).collect();
         for id in silent {
-            let Some(heard) = self.witnesses.get_mut(&id) else { continue };
-            heard.silent = true;
-            let heard = *heard;
-            let message = format!("witness {id} says nothing any more: it was last heard of at {}", heard.time);
-            let about = [id.to_string(), heard.entry.to_string()];
+            let Some(activity) = self.witnesses.get_mut(&id) else { continue };
+            activity.silent = true;
+            let activity = *activity;
+            let message = format!("witness {id} is silent: its last entry was sealed at {}", activity.time);
+            let about = [id.to_string(), activity.entry.to_string()];
             let about = about.each_ref().map(String::as_str);
-            let alert = Alert::condition(&self.log, AlertKind::SilentWitness, State::Raised, &about, now, message);
-            self.raise(ledger, &alert.with_witness(&id).with_since(heard.time))?;
-            self.heard.insert(id);
+            let alert = Alert::condition(&self.log, AlertKind::SilentWitness, AlertState::Raised, &about, now, message);
+            self.raise(store, &alert.with_witness(&id).with_since(activity.time))?;
+            self.changed_witnesses.insert(id);
         }
         Ok(())
     }
 
-    fn write_down(&mut self, ledger: &Ledger) -> Result<(), TrackerError> {
-        for id in std::mem::take(&mut self.heard) {
-            ledger.set_witness(&id, self.witnesses.get(&id))?;
+    fn save_witnesses(&mut self, store: &AlertStore) -> Result<(), TrackerError> {
+        for id in std::mem::take(&mut self.changed_witnesses) {
+            store.set_witness(&id, self.witnesses.get(&id))?;
         }
         Ok(())
     }
 
-    // Tags, and what witnesses say of them.
+    // The state of tags by witness.
 
-    /// A witness says something else of a watched tag than before.
-    fn change(
+    /// Processes a changed sighting of a watched tag by a witness.
+    fn process_change(
         &mut self,
-        ledger: &mut Ledger,
+        store: &mut AlertStore,
         change: &Change,
         time: Timestamp,
         wanted: Wanted,
-        before: &words::Before<'_, impl Known>,
+        before: &disagreement::RecordsBefore<'_, impl TagRecords>,
     ) -> Result<(), TrackerError> {
-        let mut standings = ledger.standings(&change.image)?;
-        if standings.is_empty() {
-            standings = before.standings(&change.image, |id| self.config.counts(id));
-            standings.iter().try_for_each(|standing| ledger.set_standing(&change.image, standing))?;
+        let mut tag_states = store.tag_states(&change.image)?;
+        if tag_states.is_empty() {
+            tag_states = before.tag_states(&change.image, |id| self.config.counts(id));
+            tag_states.iter().try_for_each(|tag_state| store.set_tag_state(&change.image, tag_state))?;
         }
-        let mine = standings.iter().position(|standing| standing.witness == change.witness);
-        let new = match (change.new, mine) {
-            // What never was cannot have gone.
+        let own = tag_states.iter().position(|tag_state| tag_state.witness == change.witness);
+        let new = match (change.new, own) {
+            // A tag that never existed is not removed.
             (Seen::Gone, None) => return Ok(()),
-            (Seen::Gone, Some(mine)) => Standing { seen: Seen::Gone, ..standings[mine].clone() },
-            (Seen::Digest(digest), Some(mine)) if standings[mine].digest == Some(digest) => {
-                Standing { seen: change.new, ..standings[mine].clone() }
+            (Seen::Gone, Some(own)) => WitnessTagState { seen: Seen::Gone, ..tag_states[own].clone() },
+            (Seen::Digest(digest), Some(own)) if tag_states[own].digest == Some(digest) => {
+                WitnessTagState { seen: change.new, ..tag_states[own].clone() }
             }
             (Seen::Digest(digest), _) => {
-                self.arrive(ledger, change, time, wanted, digest, &standings)?;
+                self.process_arrival(store, change, time, wanted, digest, &tag_states)?;
                 let (witness, arrived) = (change.witness.clone(), change.index);
-                Standing { witness, seen: change.new, digest: Some(digest), arrived }
+                WitnessTagState { witness, seen: change.new, digest: Some(digest), arrived }
             }
         };
-        ledger.set_standing(&change.image, &new)?;
-        match mine {
-            Some(mine) => standings[mine] = new,
-            None => standings.push(new),
+        store.set_tag_state(&change.image, &new)?;
+        match own {
+            Some(own) => tag_states[own] = new,
+            None => tag_states.push(new),
         }
         if wanted.disagreement {
-            self.dispute(ledger, Place { index: change.index, time }, &change.image, &standings)?;
+            self.update_disagreement(store, EntryPosition { index: change.index, time }, &change.image, &tag_states)?;
         }
         Ok(())
     }
 
-    /// A witness comes to a digest that it had not seen before, or not last. It is told once of all witnesses that
-    /// see the same happen: when one comes to a digest, and another one's coming to it was told since the first one's
-    /// own last change, then that was what it sees now.
-    fn arrive(
+    /// Processes a sighting of a digest that is not the witness's last one. One alert is raised for a change that
+    /// several witnesses see: if an arrival of another witness at this digest was recorded after this witness's own
+    /// last change, then this is the same change.
+    fn process_arrival(
         &self,
-        ledger: &mut Ledger,
+        store: &mut AlertStore,
         change: &Change,
         time: Timestamp,
         wanted: Wanted,
         digest: Digest,
-        standings: &[Standing],
+        tag_states: &[WitnessTagState],
     ) -> Result<(), TrackerError> {
-        let told = ledger.arrival(&change.image, &digest)?;
-        let is_told = match standings.iter().find(|standing| standing.witness == change.witness) {
-            Some(mine) => told.is_some_and(|told| told > mine.arrived),
-            None => standings.iter().any(|other| other.seen == change.new),
+        let recorded = store.arrival(&change.image, &digest)?;
+        let is_recorded = match tag_states.iter().find(|tag_state| tag_state.witness == change.witness) {
+            Some(own) => recorded.is_some_and(|recorded| recorded > own.arrived),
+            None => tag_states.iter().any(|other| other.seen == change.new),
         };
-        if is_told {
+        if is_recorded {
             return Ok(());
         }
-        ledger.set_arrival(&change.image, &digest, change.index)?;
-        if !self.is_news(change.index) {
+        store.set_arrival(&change.image, &digest, change.index)?;
+        if !self.may_alert(change.index) {
             return Ok(());
         }
-        match standings {
-            [] if wanted.new_tag => self.raise(ledger, &self.new_tag(change, time, &digest)),
+        match tag_states {
+            [] if wanted.new_tag => self.raise(store, &self.new_tag(change, time, &digest)),
             [_, ..] if wanted.retag => {
-                self.raise(ledger, &self.retag(change, time, &digest, standings, told.is_some()))
+                self.raise(store, &self.retag(change, time, &digest, tag_states, recorded.is_some()))
             }
             _ => Ok(()),
         }
@@ -403,19 +407,19 @@ impl Tracker {
         change: &Change,
         time: Timestamp,
         digest: &Digest,
-        standings: &[Standing],
+        tag_states: &[WitnessTagState],
         rollback: bool,
     ) -> Alert {
         let Change { image, witness, observed, .. } = change;
-        let mine = standings.iter().find(|standing| standing.witness == *witness).and_then(|mine| mine.digest);
-        let others = standings.iter().filter_map(|other| other.digest);
-        // By its own witness if that had seen it before, else by the others.
-        let previous: BTreeSet<String> = match mine {
-            Some(mine) => [mine.to_string()].into(),
+        let own = tag_states.iter().find(|tag_state| tag_state.witness == *witness).and_then(|own| own.digest);
+        let others = tag_states.iter().filter_map(|other| other.digest);
+        // The witness's own last digest, or else those of the other witnesses.
+        let previous: BTreeSet<String> = match own {
+            Some(own) => [own.to_string()].into(),
             None => others.filter(|other| other != digest).map(|other| other.to_string()).collect(),
         };
         let previous: Vec<String> = previous.into_iter().collect();
-        let was = if previous.is_empty() { "something unknown".to_owned() } else { previous.join(" or ") };
+        let was = if previous.is_empty() { "an unknown digest".to_owned() } else { previous.join(" or ") };
         let back = if rollback { "ROLLED BACK" } else { "RETAGGED" };
         let message = format!("{image} was {back}: {witness} saw {digest} at {observed}; before, it was {was}");
         let about = [image.to_string(), change.index.to_string()];
@@ -428,8 +432,8 @@ impl Tracker {
     }
 }
 
-/// Whether what began then has lasted longer than this by now.
-fn has_lasted(since: Timestamp, now: Timestamp, patience: Duration) -> bool {
-    let patience = i64::try_from(patience.as_secs()).unwrap_or(i64::MAX);
-    now.unix().saturating_sub(since.unix()) > patience
+/// Whether the time from `since` to `now` is greater than `delays`.
+fn exceeds(since: Timestamp, now: Timestamp, delays: Duration) -> bool {
+    let delays = i64::try_from(delays.as_secs()).unwrap_or(i64::MAX);
+    now.unix().saturating_sub(since.unix()) > delays
 }

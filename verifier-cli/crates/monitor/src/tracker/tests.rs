@@ -12,8 +12,8 @@ use taglog_proto::{
 
 use super::*;
 use crate::{
+    alert_store::{Outbox, Pending},
     config::Config,
-    ledger::{Outbox, Pending},
 };
 
 const START: i64 = 1_800_000_000;
@@ -44,16 +44,16 @@ fn digest(content: &str) -> Digest {
     Digest::sha256(content.as_bytes())
 }
 
-/// What a witness says: of `a:1` that it is `x`; or that it is gone; or a confirmation of `a`.
+/// A statement of a witness: that `a:1` has the content `x`, that it is gone, or a confirmation of `a`.
 #[derive(Clone, Debug)]
-enum Says {
+enum Statement {
     Saw(u8, &'static str, &'static str),
     Gone(u8, &'static str),
     Confirms(u8, &'static str),
 }
-use Says::{Confirms, Gone, Saw};
+use Statement::{Confirms, Gone, Saw};
 
-/// A log as the auditor reports it. Nothing in it is signed: the tracker believes the auditor.
+/// A log as the auditor reports it. Nothing in it is signed, because the tracker relies on the auditor.
 #[derive(Default)]
 struct Log {
     reports: Vec<BatchReport>,
@@ -77,11 +77,11 @@ impl Log {
         self.close(time, vec![Entry::Roster(roster)], Vec::new());
     }
 
-    fn batch(&mut self, time: i64, says: &[Says]) {
+    fn batch(&mut self, time: i64, statement: &[Statement]) {
         let (mut entries, mut changes) = (Vec::new(), Vec::new());
         let known = self.tags.clone();
-        for says in says {
-            let (number, name, seen) = match says {
+        for statement in statement {
+            let (number, name, seen) = match statement {
                 Saw(number, name, content) => (*number, name, Seen::Digest(digest(content))),
                 Gone(number, name) => (*number, name, Seen::Gone),
                 Confirms(number, name) => {
@@ -116,8 +116,8 @@ impl Log {
         self.size = size + 1;
     }
 
-    fn known(&self, batches: usize) -> KnownAt<'_> {
-        KnownAt(&self.reports[..batches])
+    fn known(&self, batches: usize) -> RecordsAt<'_> {
+        RecordsAt(&self.reports[..batches])
     }
 }
 
@@ -125,18 +125,18 @@ fn signature(number: u8) -> WitnessSignature {
     WitnessSignature { witness: witness(number), bytes: [0; 64] }
 }
 
-/// What the records say after these batches.
-struct KnownAt<'a>(&'a [BatchReport]);
+/// The records of tags after these batches.
+struct RecordsAt<'a>(&'a [BatchReport]);
 
-impl Known for KnownAt<'_> {
-    fn words(&self, image: &Image) -> Vec<(WitnessId, Seen, u64)> {
-        let mut words: BTreeMap<WitnessId, (Seen, u64)> = BTreeMap::new();
+impl TagRecords for RecordsAt<'_> {
+    fn lines(&self, image: &Image) -> Vec<(WitnessId, Seen, u64)> {
+        let mut lines: BTreeMap<WitnessId, (Seen, u64)> = BTreeMap::new();
         let changes = self.0.iter().flat_map(|report| &report.changes).filter(|change| change.image == *image);
         for change in changes {
-            let word = words.entry(change.witness.clone()).or_insert((change.new, 0));
-            *word = (change.new, word.1 + 1);
+            let line = lines.entry(change.witness.clone()).or_insert((change.new, 0));
+            *line = (change.new, line.1 + 1);
         }
-        words.into_iter().map(|(witness, (seen, sightings))| (witness, seen, sightings)).collect()
+        lines.into_iter().map(|(witness, (seen, sightings))| (witness, seen, sightings)).collect()
     }
 }
 
@@ -154,29 +154,29 @@ const EVERYTHING: &str = "[[watch]]\nrepository = \"glob:r.example/**\"";
 struct Scene {
     home: tempfile::TempDir,
     config: Config,
-    open: Option<(Ledger, Outbox, Tracker)>,
-    told: usize,
+    open: Option<(AlertStore, Outbox, Tracker)>,
+    reported: usize,
 }
 
 impl Scene {
     fn new(watch: &str, past: u64) -> Scene {
-        let mut scene = Scene { home: tempfile::tempdir().unwrap(), config: config(watch), open: None, told: 0 };
+        let mut scene = Scene { home: tempfile::tempdir().unwrap(), config: config(watch), open: None, reported: 0 };
         scene.start(Baseline::default());
-        let (ledger, _, tracker) = scene.open.as_mut().unwrap();
-        tracker.set_past(ledger, past).unwrap();
+        let (store, _, tracker) = scene.open.as_mut().unwrap();
+        tracker.set_past(store, past).unwrap();
         scene
     }
 
     fn start(&mut self, baseline: Baseline<'_>) {
         self.open = None;
-        let (mut ledger, outbox) = Ledger::open(self.home.path(), &log_key(), &self.config.sinks).unwrap();
-        let tracker = Tracker::open(&mut ledger, &self.config, &log_key(), baseline).unwrap();
-        self.open = Some((ledger, outbox, tracker));
+        let (mut store, outbox) = AlertStore::open(self.home.path(), &log_key(), &self.config.sinks).unwrap();
+        let tracker = Tracker::open(&mut store, &self.config, &log_key(), baseline).unwrap();
+        self.open = Some((store, outbox, tracker));
     }
 
     fn take(&mut self, log: &Log, batches: std::ops::Range<usize>) {
-        let (ledger, _, tracker) = self.open.as_mut().unwrap();
-        tracker.take(ledger, &log.reports[batches.clone()], &log.known(batches.end)).unwrap();
+        let (store, _, tracker) = self.open.as_mut().unwrap();
+        tracker.process(store, &log.reports[batches.clone()], &log.known(batches.end)).unwrap();
     }
 
     fn commit(&mut self) {
@@ -185,43 +185,43 @@ impl Scene {
 
     fn all(&self) -> Vec<Alert> {
         let pending = self.open.as_ref().unwrap().1.pending("all", 10_000).unwrap();
-        pending.into_iter().map(|Pending { numbered, .. }| numbered.alert).collect()
+        pending.into_iter().map(|Pending { sequenced, .. }| sequenced.alert).collect()
     }
 
-    /// Takes what is new in the log, and returns what is told of it.
+    /// Processes the new batches of the log, and returns the new alerts.
     fn news(&mut self, log: &Log) -> Vec<Alert> {
         let size = self.open.as_ref().unwrap().2.size();
         let first = log.reports.iter().take_while(|report| report.seal.size < size).count();
         self.take(log, first..log.reports.len());
         self.commit();
         let all = self.all();
-        let new = all[self.told..].to_vec();
-        self.told = all.len();
+        let new = all[self.reported..].to_vec();
+        self.reported = all.len();
         new
     }
 }
 
 /// Kind and subject of each alert.
-fn brief(alerts: &[Alert]) -> Vec<(AlertKind, State, String)> {
+fn brief(alerts: &[Alert]) -> Vec<(AlertKind, AlertState, String)> {
     let subject = |alert: &Alert| alert.image.clone().or(alert.witness.clone()).unwrap_or_default();
     alerts.iter().map(|alert| (alert.kind, alert.state, subject(alert).replace("r.example/", ""))).collect()
 }
 
-fn event(kind: AlertKind, image: &str) -> (AlertKind, State, String) {
-    (kind, State::Event, image.to_owned())
+fn event(kind: AlertKind, image: &str) -> (AlertKind, AlertState, String) {
+    (kind, AlertState::Event, image.to_owned())
 }
 
 #[test]
-fn a_retag_is_told_once_whoever_sees_it() {
+fn a_retag_raises_one_alert_for_all_witnesses() {
     let (mut log, mut scene) = (Log::new(), Scene::new(EVERYTHING, 0));
     log.batch(1, &[Saw(1, "a:1", "x"), Saw(2, "a:1", "x"), Saw(1, "a:2", "x")]);
     let new = [event(AlertKind::NewTag, "a:1"), event(AlertKind::NewTag, "a:2")];
     assert_eq!(brief(&scene.news(&log)), new);
     log.batch(2, &[Saw(1, "a:1", "y"), Saw(1, "a:2", "x")]);
     log.batch(3, &[Saw(2, "a:1", "y"), Saw(3, "a:1", "y")]);
-    let told = scene.news(&log);
-    assert_eq!(brief(&told), [event(AlertKind::Retag, "a:1")]);
-    let retag = &told[0];
+    let alerts = scene.news(&log);
+    assert_eq!(brief(&alerts), [event(AlertKind::Retag, "a:1")]);
+    let retag = &alerts[0];
     assert_eq!(retag.digest, Some(digest("y").to_string()));
     assert_eq!(retag.previous, [digest("x").to_string()]);
     assert_eq!((retag.rollback, retag.index, &retag.witness), (Some(false), Some(6), &Some(witness(1).to_string())));
@@ -229,34 +229,34 @@ fn a_retag_is_told_once_whoever_sees_it() {
 }
 
 #[test]
-fn a_rollback_is_told_although_somebody_never_saw_anything_else() {
+fn a_rollback_is_reported_although_one_witness_never_saw_another_digest() {
     let (mut log, mut scene) = (Log::new(), Scene::new(EVERYTHING, 0));
     log.batch(1, &[Saw(1, "a:1", "x"), Saw(2, "a:1", "x"), Saw(1, "a:1", "y")]);
     assert_eq!(scene.news(&log).len(), 2);
     log.batch(2, &[Saw(1, "a:1", "x"), Saw(2, "a:1", "x")]);
-    let told = scene.news(&log);
-    assert_eq!(brief(&told), [event(AlertKind::Retag, "a:1")]);
-    assert_eq!(told[0].rollback, Some(true));
+    let alerts = scene.news(&log);
+    assert_eq!(brief(&alerts), [event(AlertKind::Retag, "a:1")]);
+    assert_eq!(alerts[0].rollback, Some(true));
     // And there again.
     log.batch(3, &[Saw(1, "a:1", "y")]);
     assert_eq!(brief(&scene.news(&log)), [event(AlertKind::Retag, "a:1")]);
 }
 
 #[test]
-fn one_who_comes_late_tells_nothing_new_unless_it_saw_something_else() {
+fn a_new_witness_raises_no_alert_unless_it_saw_another_digest() {
     let (mut log, mut scene) = (Log::new(), Scene::new(EVERYTHING, 0));
     log.batch(1, &[Saw(1, "a:1", "x"), Saw(1, "a:1", "y"), Saw(1, "a:1", "z")]);
     assert_eq!(scene.news(&log).len(), 3);
     log.batch(2, &[Saw(2, "a:1", "z")]);
     assert!(scene.news(&log).is_empty());
     log.batch(3, &[Saw(3, "a:1", "w")]);
-    let told = scene.news(&log);
-    assert_eq!(brief(&told), [event(AlertKind::Retag, "a:1")]);
-    assert_eq!(told[0].previous, [digest("z").to_string()]);
+    let alerts = scene.news(&log);
+    assert_eq!(brief(&alerts), [event(AlertKind::Retag, "a:1")]);
+    assert_eq!(alerts[0].previous, [digest("z").to_string()]);
 }
 
 #[test]
-fn gone_and_back() {
+fn a_tag_that_returns_is_a_retag_only_with_another_digest() {
     let (mut log, mut scene) = (Log::new(), Scene::new(EVERYTHING, 0));
     log.batch(1, &[Gone(1, "a:1")]);
     assert!(scene.news(&log).is_empty(), "what never was is not new");
@@ -264,46 +264,46 @@ fn gone_and_back() {
     assert_eq!(brief(&scene.news(&log)), [event(AlertKind::NewTag, "a:1")]);
     log.batch(3, &[Gone(1, "a:1")]);
     log.batch(4, &[Saw(1, "a:1", "y")]);
-    let told = scene.news(&log);
-    assert_eq!(brief(&told), [event(AlertKind::Retag, "a:1")]);
-    assert_eq!(told[0].previous, [digest("x").to_string()]);
+    let alerts = scene.news(&log);
+    assert_eq!(brief(&alerts), [event(AlertKind::Retag, "a:1")]);
+    assert_eq!(alerts[0].previous, [digest("x").to_string()]);
 }
 
 #[test]
-fn what_is_past_is_silent_and_what_holds_is_not() {
+fn past_entries_raise_no_alerts_but_present_conditions_do() {
     let mut log = Log::new();
     log.batch(1, &[Saw(1, "a:1", "x"), Saw(2, "a:1", "y"), Saw(3, "a:1", "x")]);
     log.batch(20 * HOUR, &[Saw(1, "a:1", "z"), Saw(3, "a:1", "z")]);
     let mut scene = Scene::new(EVERYTHING, log.size);
-    let raised = |kind, subject: String| (kind, State::Raised, subject);
+    let raised = |kind, subject: String| (kind, AlertState::Raised, subject);
     let want =
         [raised(AlertKind::SilentWitness, witness(2).to_string()), raised(AlertKind::Disagreement, "a:1".to_owned())];
     assert_eq!(brief(&scene.news(&log)), want);
     log.batch(21 * HOUR, &[Saw(1, "a:1", "x")]);
-    let told = scene.news(&log);
-    assert_eq!(brief(&told), [event(AlertKind::Retag, "a:1")]);
-    assert_eq!(told[0].rollback, Some(true), "the past is remembered");
+    let alerts = scene.news(&log);
+    assert_eq!(brief(&alerts), [event(AlertKind::Retag, "a:1")]);
+    assert_eq!(alerts[0].rollback, Some(true), "the past is remembered");
 }
 
 #[test]
-fn witnesses_that_disagree_for_too_long() {
+fn a_lasting_disagreement_is_raised_and_ended() {
     let (mut log, mut scene) = (Log::new(), Scene::new(EVERYTHING, log_size_after_roster()));
     log.batch(1, &[Saw(1, "a:1", "x"), Saw(2, "a:1", "x"), Saw(3, "a:1", "x")]);
     log.batch(HOUR, &[Saw(3, "a:1", "y")]);
     log.batch(3 * HOUR, &[]);
     assert!(!brief(&scene.news(&log)).iter().any(|(kind, _, _)| *kind == AlertKind::Disagreement), "two hours exactly");
     log.batch(3 * HOUR + 1, &[]);
-    let told = scene.news(&log);
-    assert_eq!(brief(&told), [(AlertKind::Disagreement, State::Raised, "a:1".to_owned())]);
-    assert_eq!(told[0].minority, [witness(3).to_string()]);
-    assert_eq!(told[0].words.len(), 3);
-    assert_eq!(told[0].since, Some(at(HOUR).to_string()));
+    let alerts = scene.news(&log);
+    assert_eq!(brief(&alerts), [(AlertKind::Disagreement, AlertState::Raised, "a:1".to_owned())]);
+    assert_eq!(alerts[0].minority, [witness(3).to_string()]);
+    assert_eq!(alerts[0].words.len(), 3);
+    assert_eq!(alerts[0].since, Some(at(HOUR).to_string()));
     log.batch(4 * HOUR, &[Saw(1, "a:1", "y")]);
-    assert!(scene.news(&log).is_empty(), "it is one disagreement, and the retag was told");
+    assert!(scene.news(&log).is_empty(), "it is one disagreement, and the retag was reported");
     log.batch(5 * HOUR, &[Saw(2, "a:1", "y")]);
     let ended = scene.news(&log);
-    assert_eq!(brief(&ended), [(AlertKind::Disagreement, State::Ended, "a:1".to_owned())]);
-    assert_eq!(ended[0].about, told[0].about);
+    assert_eq!(brief(&ended), [(AlertKind::Disagreement, AlertState::Ended, "a:1".to_owned())]);
+    assert_eq!(ended[0].about, alerts[0].about);
 }
 
 fn log_size_after_roster() -> u64 {
@@ -311,7 +311,7 @@ fn log_size_after_roster() -> u64 {
 }
 
 #[test]
-fn who_leaves_the_roster_disagrees_with_nobody_and_is_not_silent() {
+fn leaving_the_roster_ends_silence_and_disagreement() {
     let (mut log, mut scene) = (Log::new(), Scene::new(EVERYTHING, 0));
     log.batch(1, &[Saw(1, "a:1", "x"), Saw(2, "a:1", "y")]);
     log.batch(11 * HOUR, &[Saw(1, "a:1", "x")]);
@@ -320,32 +320,32 @@ fn who_leaves_the_roster_disagrees_with_nobody_and_is_not_silent() {
         kinds.collect::<Vec<_>>()
     };
     let gone = [2, 3].map(|number| (AlertKind::SilentWitness, Some(witness(number).to_string())));
-    let raised = kinds(&scene.news(&log), State::Raised);
+    let raised = kinds(&scene.news(&log), AlertState::Raised);
     assert_eq!(raised, [gone[0].clone(), gone[1].clone(), (AlertKind::Disagreement, None)]);
     log.roster(12 * HOUR, &[1]);
-    let ended = kinds(&scene.news(&log), State::Ended);
+    let ended = kinds(&scene.news(&log), AlertState::Ended);
     assert_eq!(ended, [gone[0].clone(), gone[1].clone(), (AlertKind::Disagreement, None)]);
 }
 
 #[test]
-fn a_witness_that_falls_silent_and_speaks_again() {
+fn a_silent_witness_is_raised_and_ended() {
     let (mut log, mut scene) = (Log::new(), Scene::new(EVERYTHING, 0));
     log.batch(HOUR, &[Saw(1, "a:1", "x"), Saw(2, "a:1", "x"), Saw(3, "a:1", "x")]);
     log.batch(2 * HOUR, &[Confirms(1, "a")]);
     log.batch(11 * HOUR, &[Saw(3, "a:1", "x")]);
     assert_eq!(scene.news(&log).len(), 1, "a new tag, and ten hours are not over");
     log.batch(12 * HOUR, &[]);
-    let told = scene.news(&log);
-    assert_eq!(brief(&told), [(AlertKind::SilentWitness, State::Raised, witness(2).to_string())]);
-    assert_eq!(told[0].since, Some(at(HOUR).to_string()));
+    let alerts = scene.news(&log);
+    assert_eq!(brief(&alerts), [(AlertKind::SilentWitness, AlertState::Raised, witness(2).to_string())]);
+    assert_eq!(alerts[0].since, Some(at(HOUR).to_string()));
     log.batch(12 * HOUR + 1, &[Confirms(2, "a"), Confirms(1, "a")]);
     let ended = scene.news(&log);
-    assert_eq!(brief(&ended), [(AlertKind::SilentWitness, State::Ended, witness(2).to_string())]);
-    assert_eq!(ended[0].about, told[0].about);
+    assert_eq!(brief(&ended), [(AlertKind::SilentWitness, AlertState::Ended, witness(2).to_string())]);
+    assert_eq!(ended[0].about, alerts[0].about);
 }
 
 #[test]
-fn only_what_is_watched_and_only_whose_word_counts() {
+fn only_watched_tags_and_counted_witnesses_raise_alerts() {
     let id = witness(1);
     let watch = format!(
         "witnesses = [\"{id}\"]\n[[watch]]\nrepository = \"r.example/a\"\nexclude = [\"latest\"]\nalerts = [\"retag\"]"
@@ -357,12 +357,12 @@ fn only_what_is_watched_and_only_whose_word_counts() {
     log.batch(3, &[Saw(2, "a:1", "z"), Saw(2, "a:1", "x")]);
     assert_eq!(brief(&scene.news(&log)), [event(AlertKind::Retag, "a:1")]);
     log.batch(20 * HOUR, &[]);
-    let silent = (AlertKind::SilentWitness, State::Raised, id.to_string());
+    let silent = (AlertKind::SilentWitness, AlertState::Raised, id.to_string());
     assert_eq!(brief(&scene.news(&log)), [silent], "the others may be silent");
 }
 
 #[test]
-fn what_is_watched_later_is_compared_with_the_records() {
+fn a_newly_watched_tag_is_compared_with_its_records() {
     let (mut log, mut scene) = (Log::new(), Scene::new("[[watch]]\nrepository = \"r.example/b\"", 0));
     log.batch(1, &[Saw(1, "a:1", "x"), Saw(2, "a:1", "x"), Saw(1, "a:2", "x"), Saw(1, "a:3", "x"), Gone(1, "a:3")]);
     assert!(scene.news(&log).is_empty());
@@ -370,50 +370,50 @@ fn what_is_watched_later_is_compared_with_the_records() {
     scene.start(Baseline { size: log.size, ..Baseline::default() });
     log.batch(2, &[Saw(1, "a:1", "x"), Saw(2, "a:1", "y"), Saw(1, "a:1", "y"), Saw(2, "a:2", "x")]);
     log.batch(3, &[Saw(1, "a:3", "z"), Saw(1, "a:4", "z"), Gone(1, "a:5"), Saw(1, "a:5", "x")]);
-    let told = scene.news(&log);
+    let alerts = scene.news(&log);
     let want = [
         event(AlertKind::Retag, "a:1"),
         event(AlertKind::Retag, "a:3"),
         event(AlertKind::NewTag, "a:4"),
         event(AlertKind::NewTag, "a:5"),
     ];
-    assert_eq!(brief(&told), want);
-    assert_eq!(told[0].previous, [digest("x").to_string()]);
+    assert_eq!(brief(&alerts), want);
+    assert_eq!(alerts[0].previous, [digest("x").to_string()]);
 }
 
 #[test]
-fn a_new_ledger_beside_an_old_auditor_begins_there() {
+fn a_new_alert_store_starts_at_the_size_of_its_auditor() {
     let mut log = Log::new();
     log.batch(1, &[Saw(1, "a:1", "x")]);
     let Entry::Roster(roster) = &log.reports[0].entries[0] else { panic!("no roster") };
-    let mut scene = Scene { home: tempfile::tempdir().unwrap(), config: config(EVERYTHING), open: None, told: 0 };
+    let mut scene = Scene { home: tempfile::tempdir().unwrap(), config: config(EVERYTHING), open: None, reported: 0 };
     scene.start(Baseline { size: log.size, time: Some(at(1)), roster: Some(roster) });
-    let (ledger, _, tracker) = scene.open.as_mut().unwrap();
-    tracker.set_past(ledger, log.size).unwrap();
+    let (store, _, tracker) = scene.open.as_mut().unwrap();
+    tracker.set_past(store, log.size).unwrap();
     log.batch(11 * HOUR, &[Saw(1, "a:1", "y")]);
-    let silent = |number| (AlertKind::SilentWitness, State::Raised, witness(number).to_string());
+    let silent = |number| (AlertKind::SilentWitness, AlertState::Raised, witness(number).to_string());
     assert_eq!(brief(&scene.news(&log)), [event(AlertKind::Retag, "a:1"), silent(2), silent(3)]);
 }
 
 #[test]
-fn an_auditor_that_has_gone_on_alone_is_refused() {
+fn an_auditor_ahead_of_the_alert_store_is_rejected() {
     let (mut log, mut scene) = (Log::new(), Scene::new(EVERYTHING, 0));
     scene.news(&log);
     log.batch(1, &[Saw(1, "a:1", "x")]);
     log.batch(2, &[Saw(1, "a:1", "y")]);
-    let (ledger, _, tracker) = scene.open.as_mut().unwrap();
-    let skipped = tracker.take(ledger, &log.reports[2..], &log.known(3));
+    let (store, _, tracker) = scene.open.as_mut().unwrap();
+    let skipped = tracker.process(store, &log.reports[2..], &log.known(3));
     assert!(matches!(skipped, Err(TrackerError::Gap { audited: 4, tracked: 2 })), "{skipped:?}");
     scene.open = None;
-    let (mut ledger, _) = Ledger::open(scene.home.path(), &log_key(), &scene.config.sinks).unwrap();
+    let (mut store, _) = AlertStore::open(scene.home.path(), &log_key(), &scene.config.sinks).unwrap();
     let baseline = Baseline { size: log.size, ..Baseline::default() };
-    assert!(matches!(Tracker::open(&mut ledger, &scene.config, &log_key(), baseline), Err(TrackerError::Gap { .. })));
+    assert!(matches!(Tracker::open(&mut store, &scene.config, &log_key(), baseline), Err(TrackerError::Gap { .. })));
 }
 
 const TAGS: [&str; 3] = ["a:1", "a:2", "b:1"];
 const CONTENTS: [&str; 3] = ["x", "y", "z"];
 
-fn says() -> impl Strategy<Value = Says> {
+fn statement() -> impl Strategy<Value = Statement> {
     (1..=3_u8, 0..3_usize, 0..5_usize).prop_map(|(witness, tag, what)| match what {
         0..3 => Saw(witness, TAGS[tag], CONTENTS[what]),
         3 => Gone(witness, TAGS[tag]),
@@ -421,18 +421,18 @@ fn says() -> impl Strategy<Value = Says> {
     })
 }
 
-/// A batch: how many hours after the one before, what is said; or else a new roster.
-fn batches() -> impl Strategy<Value = Vec<Told>> {
+/// A batch: how many hours after the one before, its statements, or else a new roster.
+fn batches() -> impl Strategy<Value = Vec<BatchSpec>> {
     let roster = prop::option::weighted(0.1, prop::sample::subsequence(vec![1, 2, 3], 1..=3));
-    prop::collection::vec((0..8_i64, prop::collection::vec(says(), 0..6), roster), 1..25)
+    prop::collection::vec((0..8_i64, prop::collection::vec(statement(), 0..6), roster), 1..25)
 }
 
-/// Seconds since the batch before, what witnesses say, and the witnesses of a new roster.
-type Told = (i64, Vec<Says>, Option<Vec<u8>>);
+/// Seconds since the batch before, the statements, and the witnesses of a new roster.
+type BatchSpec = (i64, Vec<Statement>, Option<Vec<u8>>);
 
-fn history(batches: &[Told]) -> Log {
+fn history(batches: &[BatchSpec]) -> Log {
     let (mut log, mut time, mut admitted) = (Log::new(), 0, vec![1, 2, 3]);
-    for (hours, says, roster) in batches {
+    for (hours, statement, roster) in batches {
         time += hours * HOUR;
         match roster {
             Some(roster) => {
@@ -440,11 +440,12 @@ fn history(batches: &[Told]) -> Log {
                 log.roster(time, roster);
             }
             None => {
-                let by = |says: &Says| match says {
+                let by = |statement: &Statement| match statement {
                     Saw(number, ..) | Gone(number, _) | Confirms(number, _) => *number,
                 };
-                let says: Vec<Says> = says.iter().filter(|says| admitted.contains(&by(says))).cloned().collect();
-                log.batch(time, &says);
+                let statement: Vec<Statement> =
+                    statement.iter().filter(|statement| admitted.contains(&by(statement))).cloned().collect();
+                log.batch(time, &statement);
             }
         }
     }
@@ -454,8 +455,8 @@ fn history(batches: &[Told]) -> Log {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(16))]
 
-    /// The same log gives the same alerts, in pieces of any size, and with crashes between any two of them: before
-    /// the ledger's commit, and after it but before the auditor's.
+    /// The same log gives the same alerts, in groups of any size, and with crashes between any two of them: before the
+    /// commit of the alert store, and between it and the auditor's commit.
     #[test]
     fn the_same_batches_give_the_same_alerts(
         batches in batches(),

@@ -12,12 +12,12 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::{
     alert::{Alert, AlertKind},
-    config::{SinkConfig, Way},
-    ledger::Ledger,
+    alert_store::AlertStore,
+    config::{SinkConfig, SinkTarget},
     sinks::webhook::Webhook,
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 fn key() -> VerifierKey {
     SigningKey::from_seed("log.example/x", &[1; 32]).unwrap().verifier_key().clone()
@@ -59,7 +59,7 @@ impl Receiver {
 }
 
 struct Scene {
-    ledger: Ledger,
+    store: AlertStore,
     outbox: Outbox,
     _home: tempfile::TempDir,
 }
@@ -67,28 +67,30 @@ struct Scene {
 impl Scene {
     fn new(sinks: &[&str]) -> Scene {
         let home = tempfile::tempdir().unwrap();
-        let sinks: Vec<SinkConfig> =
-            sinks.iter().map(|name| SinkConfig { name: (*name).to_owned(), kinds: None, way: Way::Stdout }).collect();
-        let (ledger, outbox) = Ledger::open(home.path(), &key(), &sinks).unwrap();
-        Scene { ledger, outbox, _home: home }
+        let sinks: Vec<SinkConfig> = sinks
+            .iter()
+            .map(|name| SinkConfig { name: (*name).to_owned(), kinds: None, target: SinkTarget::Stdout })
+            .collect();
+        let (store, outbox) = AlertStore::open(home.path(), &key(), &sinks).unwrap();
+        Scene { store, outbox, _home: home }
     }
 
     fn raise(&mut self, messages: &[&str]) {
         for message in messages {
             let time = taglog_proto::time::Timestamp::UNIX_EPOCH;
             let alert = Alert::event(&key(), AlertKind::Retag, &[message], time, (*message).to_owned());
-            self.ledger.raise(&alert).unwrap();
+            self.store.raise(&alert).unwrap();
         }
-        self.ledger.commit().unwrap();
+        self.store.commit().unwrap();
     }
 
-    fn webhook(&self, name: &str, url: Url) -> Courier {
-        Courier::new(name, Sink::Webhook(Webhook::new(url, None).unwrap()), self.outbox.clone())
+    fn webhook(&self, name: &str, url: Url) -> Dispatcher {
+        Dispatcher::new(name, Sink::Webhook(Webhook::new(url, None).unwrap()), self.outbox.clone())
     }
 }
 
 async fn wait_until(what: &str, condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
+    let deadline = Instant::now() + TIMEOUT;
     while !condition() {
         assert!(Instant::now() < deadline, "waited for {what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
@@ -96,7 +98,7 @@ async fn wait_until(what: &str, condition: impl Fn() -> bool) {
 }
 
 #[tokio::test]
-async fn what_fails_first_arrives_later_and_once() {
+async fn a_failed_delivery_is_retried_until_it_succeeds_once() {
     let mut scene = Scene::new(&["hook"]);
     scene.raise(&["a", "b", "c"]);
     let (receiver, url) = Receiver::start(|before, _| if before < 2 { 503 } else { 200 }).await;
@@ -109,24 +111,24 @@ async fn what_fails_first_arrives_later_and_once() {
 }
 
 #[tokio::test]
-async fn one_that_is_refused_holds_up_no_other() {
+async fn a_rejected_alert_does_not_block_others() {
     let mut scene = Scene::new(&["hook"]);
     scene.raise(&["a", "poison", "b"]);
     let (receiver, url) = Receiver::start(|_, message| if message == "poison" { 422 } else { 200 }).await;
-    let courier = scene.webhook("hook", url);
-    assert!(courier.round().await.is_err());
+    let dispatcher = scene.webhook("hook", url);
+    assert!(dispatcher.deliver_pending().await.is_err());
     assert_eq!(receiver.taken(), ["a", "b"]);
     assert_eq!(scene.outbox.pending_count("hook").unwrap(), 1, "it is tried again");
 }
 
 #[tokio::test]
-async fn a_sink_that_fails_holds_up_no_other_sink() {
+async fn a_failing_sink_does_not_block_other_sinks() {
     let mut scene = Scene::new(&["bad", "good"]);
     let (bad, bad_url) = Receiver::start(|_, _| 500).await;
     let (good, good_url) = Receiver::start(|_, _| 200).await;
     let stop = CancellationToken::new();
     let tasks = [scene.webhook("bad", bad_url), scene.webhook("good", good_url)]
-        .map(|courier| tokio::spawn(courier.run(stop.clone())));
+        .map(|dispatcher| tokio::spawn(dispatcher.run(stop.clone())));
     for message in ["a", "b"] {
         scene.raise(&[message]);
         wait_until(message, || good.taken().contains(&message.to_owned())).await;
@@ -135,19 +137,20 @@ async fn a_sink_that_fails_holds_up_no_other_sink() {
     assert_eq!((good.taken().len(), bad.taken().len()), (2, 0));
     stop.cancel();
     for task in tasks {
-        tokio::time::timeout(PATIENCE, task).await.expect("a courier does not end").unwrap();
+        tokio::time::timeout(TIMEOUT, task).await.expect("a courier does not end").unwrap();
     }
     assert_eq!(scene.outbox.pending_count("bad").unwrap(), 2, "nothing is given up");
 }
 
 #[tokio::test]
-async fn news_are_delivered_at_once_and_the_feed_is_made_without_any() {
+async fn new_alerts_are_delivered_at_once_and_an_empty_feed_is_written() {
     let mut scene = Scene::new(&["feed"]);
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("feed.xml");
-    let courier = Courier::new("feed", Sink::Feed(Feed::new(path.clone(), 3, "log.example/x")), scene.outbox.clone());
+    let dispatcher =
+        Dispatcher::new("feed", Sink::Feed(Feed::new(path.clone(), 3, "log.example/x")), scene.outbox.clone());
     let stop = CancellationToken::new();
-    let task = tokio::spawn(courier.run(stop.clone()));
+    let task = tokio::spawn(dispatcher.run(stop.clone()));
     wait_until("the feed", || path.exists()).await;
     scene.raise(&["a", "b", "c", "d"]);
     let has = |text: &str| std::fs::read_to_string(&path).unwrap().contains(&format!(">{text}</title>"));
@@ -155,5 +158,5 @@ async fn news_are_delivered_at_once_and_the_feed_is_made_without_any() {
     assert!(has("b") && !has("a"), "three entries at most");
     wait_until("all to be delivered", || scene.outbox.pending_count("feed").unwrap() == 0).await;
     stop.cancel();
-    tokio::time::timeout(PATIENCE, task).await.unwrap().unwrap();
+    tokio::time::timeout(TIMEOUT, task).await.unwrap().unwrap();
 }

@@ -1,6 +1,7 @@
-//! Where an auditing cosigner reads a log: tiles for what is published, candidate entries for what is not yet.
+//! Fetches the entries of a log for an auditing cosigner: published ones from tiles, unpublished ones as candidate
+//! entries.
 //!
-//! Nothing is verified here but lengths and shapes.
+//! Only lengths and encodings are checked here; the audit verifies the entries.
 
 use std::{ops::Range, time::Duration};
 
@@ -14,42 +15,33 @@ use taglog_proto::{
 
 use taglog_log_client::{LogClient, static_log::StaticLog, tile_nodes::TileNodes};
 
-/// How many tiles are on their way at once.
-const AT_ONCE: usize = 16;
-/// How many chunks are in memory at once.
+/// How many tiles are fetched at once.
+const TILES_AT_ONCE: usize = 16;
+/// How many chunks of candidate entries are in memory at once.
 const CHUNKS_AT_ONCE: usize = 2;
 
-/// The two ways to one log.
+/// The clients for the published and the unpublished entries of one log.
 #[derive(Clone, Debug)]
-pub struct Source {
+pub struct LogSource {
     published: StaticLog,
     candidate: LogClient,
 }
 
-impl Source {
-    /// The log at this address. Sends nothing. `timeout` is for each exchange.
-    ///
-    /// # Errors
-    /// What is wrong with the address, in words.
-    pub fn new(url: &str, timeout: Duration) -> Result<Source, String> {
+impl LogSource {
+    /// The log at this address. Sends nothing. `timeout` is for each request.
+    pub fn new(url: &str, timeout: Duration) -> Result<LogSource, String> {
         let published = StaticLog::open(url, timeout).map_err(|error| error.to_string())?;
         let candidate = LogClient::new(url, timeout).map_err(|error| error.to_string())?;
-        Ok(Source { published, candidate })
+        Ok(LogSource { published, candidate })
     }
 
-    /// The published checkpoint, not verified.
-    ///
-    /// # Errors
-    /// Why there is none, in words.
+    /// Fetches the published checkpoint, which is not verified.
     pub async fn checkpoint(&self) -> Result<SignedCheckpoint, String> {
         let bytes = self.published.checkpoint().await.map_err(|error| error.to_string())?;
         SignedCheckpoint::parse(&bytes).map_err(|error| error.to_string())
     }
 
-    /// The entries `[from, to)` of what the log has committed, published or not.
-    ///
-    /// # Errors
-    /// Why not, in words.
+    /// Fetches the committed entries `from..to`, published or not.
     pub async fn candidate(&self, from: u64, to: u64) -> Result<Vec<Vec<u8>>, String> {
         let mut entries = Vec::new();
         let mut next = from;
@@ -66,8 +58,7 @@ impl Source {
         Ok(entries)
     }
 
-    /// The entries of chunk after chunk of what the log has committed; the next one is on its way while one is worked
-    /// on.
+    /// Fetches the committed entries of one chunk after the other, each while the one before it is processed.
     pub fn candidates(&self, chunks: Vec<Range<u64>>) -> impl Stream<Item = Result<Vec<Vec<u8>>, String>> + use<> {
         let source = self.clone();
         let fetch = move |chunk: Range<u64>| {
@@ -80,10 +71,7 @@ impl Source {
         stream::iter(chunks).map(fetch).buffered(CHUNKS_AT_ONCE)
     }
 
-    /// The entries `[from, to)` of a log whose published size is `size`.
-    ///
-    /// # Errors
-    /// Why not, in words.
+    /// Fetches the entries `from..to` of a log whose published size is `size`.
     pub async fn published(&self, from: u64, to: u64, size: u64) -> Result<Vec<Vec<u8>>, String> {
         let bundles = from / FULL_WIDTH..to.div_ceil(FULL_WIDTH);
         let paths = bundles.map(|index| {
@@ -97,14 +85,11 @@ impl Source {
             let wanted = (first..).zip(entries).filter(|(index, _)| (from..to).contains(index));
             Ok::<_, String>(wanted.map(|(_, entry)| entry.to_vec()).collect::<Vec<_>>())
         };
-        let fetched: Vec<Vec<Vec<u8>>> = stream::iter(paths).map(fetch).buffered(AT_ONCE).try_collect().await?;
+        let fetched: Vec<Vec<Vec<u8>>> = stream::iter(paths).map(fetch).buffered(TILES_AT_ONCE).try_collect().await?;
         Ok(fetched.into_iter().flatten().collect())
     }
 
-    /// The proof that the tree of `to` leaves, which is published, begins with the one of `from`.
-    ///
-    /// # Errors
-    /// Why there is none, in words.
+    /// The consistency proof from size `from` to size `to`, which is published.
     pub async fn consistency(&self, from: u64, to: u64) -> Result<Vec<Hash>, String> {
         let mut nodes = TileNodes::new(&self.published, to);
         let proof = nodes.run(|tiles| OperationError::unless_refused(consistency_proof(tiles, from, to))).await;

@@ -1,11 +1,11 @@
-//! The ledger's file: its tables, and how it is opened.
+//! The database file of the alert store: its tables, and how it is opened.
 
 use std::{path::Path, time::Duration};
 
 use rusqlite::Connection;
 use taglog_state::{IntegrityCheck, StateFile};
 
-use super::error::LedgerError;
+use super::error::AlertStoreError;
 
 const STATE: StateFile = StateFile {
     version: 1,
@@ -19,7 +19,7 @@ const STATE: StateFile = StateFile {
 const WAL_LIMIT: i64 = 16 << 20;
 
 const TABLES: &str = "
--- Whose ledger this is, and how far it has come.
+-- The log that is monitored, and the processed size.
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
 -- Alerts in the order in which they were raised. Numbers are never used again.
@@ -84,16 +84,16 @@ CREATE TABLE condition (
 ";
 
 /// Opens the file, making it if it is not there.
-pub(super) fn open(path: &Path) -> Result<Connection, LedgerError> {
+pub(super) fn open(path: &Path) -> Result<Connection, AlertStoreError> {
     with_settings(STATE.open(path)?)
 }
 
 /// A further connection to a file that [`open`] has opened.
-pub(super) fn connect(path: &Path) -> Result<Connection, LedgerError> {
+pub(super) fn connect(path: &Path) -> Result<Connection, AlertStoreError> {
     with_settings(STATE.connect(path)?)
 }
 
-fn with_settings(connection: Connection) -> Result<Connection, LedgerError> {
+fn with_settings(connection: Connection) -> Result<Connection, AlertStoreError> {
     connection.pragma_update(None, "journal_size_limit", WAL_LIMIT)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)

@@ -1,5 +1,4 @@
-//! Where entries are audited: on threads of their own, and only once a signed checkpoint vouches that they are the
-//! log's.
+//! The audit of one log: entries are audited only after a signed checkpoint has proved that they are the log's.
 
 use std::collections::VecDeque;
 
@@ -15,67 +14,67 @@ use taglog_audit::{
     evidence::{broken_rule, convicting, fork, inconsistency, no_seal},
 };
 
-/// How many sizes at which batches ended are remembered, for checkpoints that come late.
-const RECENT: usize = 256;
-/// How much may be lost of a long audit when the process is killed.
-const UNCOMMITTED: usize = 100_000;
-/// Entries below which it is not worth starting another thread.
-const ALONE: usize = 256;
+/// How many sizes at which batches ended are remembered, for checkpoints that are requested late.
+const MAX_RECENT: usize = 256;
+/// The most audited entries that are not committed, which a crash loses.
+const MAX_UNCOMMITTED: usize = 100_000;
+/// The fewest entries for which another thread is started.
+const MIN_PER_THREAD: usize = 256;
 
-/// Why an audit does not go on.
+/// Why an audit does not continue.
 #[derive(Debug)]
-pub enum Stop {
-    /// Try again later, or with other entries.
-    Later(String),
-    /// The log broke a rule, which its signed checkpoint vouches for.
+pub enum AuditError {
+    /// It may succeed later, or with other entries.
+    Pending(String),
+    /// The log broke a rule, as its signed checkpoint proves.
     Violation {
         /// Where, and which rule.
         reason: String,
-        /// What convicts it, where SPEC.md section 9 has a kind for it and all that is needed is at hand.
+        /// Evidence of it, if SPEC.md section 9 has a kind for it and all parts are available.
         evidence: Option<Box<Evidence>>,
     },
 }
 
-impl From<AuditorError> for Stop {
-    fn from(error: AuditorError) -> Stop {
-        Stop::Later(error.to_string())
+impl From<AuditorError> for AuditError {
+    fn from(error: AuditorError) -> AuditError {
+        AuditError::Pending(error.to_string())
     }
 }
 
-/// How entries are known to be the log's.
+/// The proof that entries are the log's.
 #[derive(Clone, Debug)]
-pub struct Vouched {
+pub struct EntryProof {
     /// A checkpoint that the log signed.
     pub signed: SignedCheckpoint,
-    /// How it is known that its tree begins with all entries up to the last of these.
-    pub prefix: Prefix,
+    /// The proof that its tree starts with all entries up to the last of these.
+    pub prefix: PrefixProof,
 }
 
-/// How the tree of a signed checkpoint is known to begin with certain entries.
+/// The proof that the tree of a signed checkpoint starts with certain entries.
 #[derive(Clone, Debug)]
-pub enum Prefix {
-    /// A consistency proof; empty where the checkpoint ends there as well.
-    Proof(Vec<Hash>),
-    /// The root that they have, found on the way to the root that is signed.
+pub enum PrefixProof {
+    /// A consistency proof; empty if the checkpoint ends there as well.
+    Consistency(Vec<Hash>),
+    /// Their root, which was computed on the way to the signed root.
     Root(Hash),
 }
 
-/// One log's auditor, with the entries that wait for the seal of their batch.
+/// The auditor of one log, with the entries that wait for the seal of their batch.
 #[derive(Debug)]
-pub struct Desk {
+pub struct AuditSession {
     auditor: Auditor,
     rest: Prepared,
-    /// The same entries as in `rest`, as they are in the log: for evidence.
+    /// The bytes of the entries in `rest`, for evidence.
     raw: Vec<Vec<u8>>,
     recent: VecDeque<u64>,
     /// The last checkpoint that was audited to its end.
     reached: Option<SignedCheckpoint>,
 }
 
-/// The log's tree up to the entries that wait.
+/// The log's tree up to the last waiting entry.
 struct Tree<'a> {
     auditor: &'a Auditor,
-    /// The leaves after what was audited.
+    /// The leaves of the waiting entries.
     leaves: &'a [Hash],
 }
 
@@ -89,26 +88,25 @@ impl NodeReader for Tree<'_> {
         }
         if level == 0 {
             let waiting = index.checked_sub(audited).and_then(|place| self.leaves.get(usize::try_from(place).ok()?));
-            // That there is no such leaf, the auditor says.
+            // If there is no such leaf, the auditor returns the error.
             return waiting.copied().map_or_else(|| self.auditor.node(level, index), Ok);
         }
         Ok(node_hash(&self.node(level - 1, 2 * index)?, &self.node(level - 1, 2 * index + 1)?))
     }
 }
 
-impl Desk {
-    /// A desk for this auditor.
-    pub fn new(auditor: Auditor) -> Desk {
+impl AuditSession {
+    pub fn new(auditor: Auditor) -> AuditSession {
         let recent = VecDeque::from([auditor.size()]);
-        Desk { recent, auditor, rest: Prepared::default(), raw: Vec::new(), reached: None }
+        AuditSession { recent, auditor, rest: Prepared::default(), raw: Vec::new(), reached: None }
     }
 
-    /// How many entries were audited.
+    /// The number of audited entries.
     pub fn audited(&self) -> u64 {
         self.auditor.size()
     }
 
-    /// The index of the entry that is wanted next.
+    /// The index of the next entry to audit.
     pub fn next(&self) -> u64 {
         self.auditor.size() + self.rest.len() as u64
     }
@@ -118,12 +116,9 @@ impl Desk {
         self.auditor.seal().map(|seal| seal.time)
     }
 
-    /// How a checkpoint, signed by the log, of at most the audited size stands to what was audited: it must be what
-    /// the log was at the end of a batch. What was audited is on disk then.
-    ///
-    /// # Errors
-    /// [`Stop`].
-    pub fn check(&mut self, signed: &SignedCheckpoint) -> Result<(), Stop> {
+    /// Checks a checkpoint, signed by the log, of at most the audited size: it must be the state of the log at the end
+    /// of a batch. The audit is on disk when this returns.
+    pub fn check(&mut self, signed: &SignedCheckpoint) -> Result<(), AuditError> {
         let checkpoint = signed.unverified();
         let root = self.auditor.root_at(checkpoint.size)?;
         if root.is_some_and(|root| root != checkpoint.root) {
@@ -131,18 +126,17 @@ impl Desk {
         }
         if root.is_none() || !self.recent.contains(&checkpoint.size) {
             let audited = self.audited();
-            return Err(Stop::Later(format!("the audit is at {audited} entries, beyond this checkpoint")));
+            return Err(AuditError::Pending(format!(
+                "the audit is at {audited} entries, beyond this checkpoint; request a newer one"
+            )));
         }
         Ok(self.auditor.commit()?)
     }
 
-    /// Audits the entries from [`Desk::next`] on, which the checkpoint vouches for; what was audited is on disk in the
-    /// end.
-    ///
-    /// # Errors
-    /// [`Stop`].
-    pub fn take(&mut self, entries: Vec<Vec<u8>>, vouched: &Vouched) -> Result<(), Stop> {
-        // What could not be written waits in memory, which no more shall be added to.
+    /// Audits the entries from [`AuditSession::next`] on. At the end of the checkpoint the audit is on disk when this
+    /// returns.
+    pub fn take(&mut self, entries: Vec<Vec<u8>>, proof_of_entries: &EntryProof) -> Result<(), AuditError> {
+        // A failed commit is repeated first, so that what is only in memory does not grow.
         self.auditor.settle()?;
         let borrowed: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
         let mut keys = self.auditor.keys().clone();
@@ -151,8 +145,8 @@ impl Desk {
             self.rest.append(prepared);
         }
         self.raw.extend(entries);
-        if let Err(stop) = self.authenticate(vouched) {
-            // They are not what the log signed, so nobody shall be blamed for what is in them.
+        if let Err(stop) = self.authenticate(proof_of_entries) {
+            // The log did not sign these entries, so it must not be blamed for them.
             self.rest = Prepared::default();
             self.raw.clear();
             return Err(stop);
@@ -160,31 +154,28 @@ impl Desk {
         let recent = &mut self.recent;
         let taken = self.auditor.take(&mut self.rest, |seal| {
             recent.push_back(seal.size + 1);
-            if recent.len() > RECENT {
+            if recent.len() > MAX_RECENT {
                 recent.pop_front();
             }
         });
         self.raw.drain(..self.raw.len().saturating_sub(self.rest.len()));
-        let is_end = self.next() == vouched.signed.unverified().size;
-        if is_end || taken.is_err() || self.auditor.uncommitted() >= UNCOMMITTED {
+        let is_end = self.next() == proof_of_entries.signed.unverified().size;
+        if is_end || taken.is_err() || self.auditor.uncommitted() >= MAX_UNCOMMITTED {
             self.auditor.commit()?;
         }
-        taken.map_err(|error| self.stop(error, vouched))?;
+        taken.map_err(|error| self.stop(error, proof_of_entries))?;
         if is_end && !self.rest.is_empty() {
-            self.auditor.check_unsealed(&self.rest).map_err(|error| self.stop(error, vouched))?;
-            return Err(self.unsealed(&vouched.signed));
+            self.auditor.check_unsealed(&self.rest).map_err(|error| self.stop(error, proof_of_entries))?;
+            return Err(self.unsealed(&proof_of_entries.signed));
         }
         if is_end {
-            self.reached = Some(vouched.signed.clone());
+            self.reached = Some(proof_of_entries.signed.clone());
         }
         Ok(())
     }
 
-    /// The right edge of the tree up to [`Desk::next`].
-    ///
-    /// # Errors
-    /// [`Stop`].
-    pub fn frontier(&self) -> Result<Frontier, Stop> {
+    /// The right edge of the tree up to [`AuditSession::next`].
+    pub fn frontier(&self) -> Result<Frontier, AuditError> {
         let mut frontier = Frontier::read(&self.auditor, self.auditor.size())?;
         self.rest.leaves().iter().for_each(|leaf| frontier.append(*leaf, |_, _, _| {}));
         Ok(frontier)
@@ -194,17 +185,18 @@ impl Desk {
         Tree { auditor: &self.auditor, leaves: self.rest.leaves() }
     }
 
-    /// A batch that breaks a rule.
-    fn stop(&self, error: PushError, vouched: &Vouched) -> Stop {
+    /// The error for a batch that breaks a rule.
+    fn stop(&self, error: PushError, proof_of_entries: &EntryProof) -> AuditError {
         match error {
             PushError::Violation { index, .. } => {
-                self.violation(error.to_string(), self.broken_rule(index, &vouched.signed))
+                self.violation(error.to_string(), self.broken_rule(index, &proof_of_entries.signed))
             }
-            PushError::UnknownKind { .. } | PushError::Auditor(_) => Stop::Later(error.to_string()),
+            PushError::UnknownKind { .. } | PushError::Auditor(_) => AuditError::Pending(error.to_string()),
         }
     }
 
-    /// The batch after what was audited, under a checkpoint whose whole tree is at hand.
+    /// Evidence that the first unaudited batch breaks a rule; `None` unless all entries of the checkpoint are
+    /// available.
     fn broken_rule(&self, index: u64, signed: &SignedCheckpoint) -> Result<Option<Evidence>, AuditorError> {
         if self.next() != signed.unverified().size {
             return Ok(None);
@@ -215,15 +207,15 @@ impl Desk {
         broken_rule(&self.auditor, &batch, index, signed, &self.tree())
     }
 
-    /// A checkpoint that ends in the middle of a batch.
-    fn unsealed(&self, signed: &SignedCheckpoint) -> Stop {
+    /// The error for a checkpoint that ends in the middle of a batch.
+    fn unsealed(&self, signed: &SignedCheckpoint) -> AuditError {
         let reason = format!("its checkpoint of size {} does not end in a seal", signed.unverified().size);
         let last = self.raw.last().map(Vec::as_slice).unwrap_or_default();
         self.violation(reason, no_seal(signed, last, &self.tree()))
     }
 
-    /// A checkpoint that is no prefix of what was audited.
-    fn contradicted(&self, signed: &SignedCheckpoint) -> Stop {
+    /// The error for a checkpoint that is not a prefix of the audited log.
+    fn contradicted(&self, signed: &SignedCheckpoint) -> AuditError {
         let size = signed.unverified().size;
         let reason =
             format!("it signed a checkpoint of size {size} that contradicts a larger one which it signed before");
@@ -234,40 +226,42 @@ impl Desk {
         self.violation(reason, evidence.transpose())
     }
 
-    /// Evidence that cannot be collected, or does not convict, leaves the violation as it is.
-    fn violation(&self, reason: String, evidence: Result<Option<Evidence>, AuditorError>) -> Stop {
+    /// A violation, without evidence if none can be collected or the collected evidence proves nothing.
+    fn violation(&self, reason: String, evidence: Result<Option<Evidence>, AuditorError>) -> AuditError {
         let evidence = evidence.unwrap_or_else(|error| {
             tracing::error!(%error, "evidence could not be collected");
             None
         });
         let evidence = evidence.and_then(|evidence| convicting(evidence, self.auditor.log()));
-        Stop::Violation { reason, evidence: evidence.map(|(evidence, _)| Box::new(evidence)) }
+        AuditError::Violation { reason, evidence: evidence.map(|(evidence, _)| Box::new(evidence)) }
     }
 
-    /// Entries, those that were audited before and those that wait, have the root that the log signed.
-    fn authenticate(&self, vouched: &Vouched) -> Result<(), Stop> {
+    /// Checks that the audited and the waiting entries together are a prefix of the tree that the log signed.
+    fn authenticate(&self, proof_of_entries: &EntryProof) -> Result<(), AuditError> {
         let frontier = self.frontier()?;
-        let (from, root, to) = (frontier.size(), frontier.root(), vouched.signed.unverified());
-        let proven = match &vouched.prefix {
-            Prefix::Proof(proof) => verify_consistency(from, to.size, proof, &root, &to.root).is_ok(),
-            Prefix::Root(known) => root == *known,
+        let (from, root, to) = (frontier.size(), frontier.root(), proof_of_entries.signed.unverified());
+        let proven = match &proof_of_entries.prefix {
+            PrefixProof::Consistency(proof) => verify_consistency(from, to.size, proof, &root, &to.root).is_ok(),
+            PrefixProof::Root(expected) => root == *expected,
         };
-        if proven { Ok(()) } else { Err(not_signed(from)) }
+        if proven { Ok(()) } else { Err(not_signed_entries(from)) }
     }
 }
 
-/// Entries that a signed checkpoint does not vouch for.
-pub fn not_signed(up_to: u64) -> Stop {
-    Stop::Later(format!("the entries that the log serves up to {up_to} are not those that it signed"))
+/// The error for entries that do not have the signed root.
+pub fn not_signed_entries(up_to: u64) -> AuditError {
+    AuditError::Pending(format!(
+        "the entries that the log serves up to {up_to} are not those that it signed; they may be altered in transit"
+    ))
 }
 
-/// Reads, hashes and judges entries on all cores.
+/// Parses, hashes and verifies entries on all cores.
 fn prepare(entries: &[&[u8]], keys: &WitnessKeys) -> Vec<Prepared> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let share = entries.len().div_ceil(cores).max(ALONE);
+    let share = entries.len().div_ceil(cores).max(MIN_PER_THREAD);
     std::thread::scope(|scope| {
         let parts: Vec<_> = entries.chunks(share).map(|part| scope.spawn(move || Prepared::new(part, keys))).collect();
-        // A thread that has died has no part to give; then the entries do not have the signed root.
+        // The entries of a thread that panicked are missing; then the root differs from the signed one.
         parts.into_iter().filter_map(|part| part.join().ok()).collect()
     })
 }
@@ -286,52 +280,52 @@ mod tests {
         Auditor::open(directory.path(), &log_vkey()).unwrap()
     }
 
-    fn take(desk: &mut Desk, log: &Log) -> Result<(), Stop> {
-        let entries = log.memory.entries()[desk.next() as usize..].to_vec();
-        desk.take(entries, &Vouched { signed: log.checkpoint(), prefix: Prefix::Proof(Vec::new()) })
+    fn take(session: &mut AuditSession, log: &Log) -> Result<(), AuditError> {
+        let entries = log.memory.entries()[session.next() as usize..].to_vec();
+        session.take(entries, &EntryProof { signed: log.checkpoint(), prefix: PrefixProof::Consistency(Vec::new()) })
     }
 
-    fn later<T>(outcome: &Result<T, Stop>) -> bool {
-        matches!(outcome, Err(Stop::Later(_)))
+    fn later<T>(outcome: &Result<T, AuditError>) -> bool {
+        matches!(outcome, Err(AuditError::Pending(_)))
     }
 
-    /// What a cosignature stands for is on disk before it, whether the disk was full in between or not.
+    /// Also after the store failed in between.
     #[test]
-    fn nothing_is_checked_that_is_not_on_disk() {
+    fn a_checkpoint_passes_only_when_its_audit_is_on_disk() {
         let (a, directory) = (witness(1), tempfile::tempdir().unwrap());
         let mut log = Log::new(&[&a]);
-        let mut desk = Desk::new(open(&directory));
-        take(&mut desk, &log).unwrap();
+        let mut session = AuditSession::new(open(&directory));
+        take(&mut session, &log).unwrap();
         let other = rusqlite::Connection::open(directory.path().join(FILE)).unwrap();
         other.execute_batch("ALTER TABLE sighting RENAME TO away").unwrap();
         log.batch(10, None, vec![observe(&a, APP, 'A', 5)]);
-        assert!(later(&take(&mut desk, &log)));
+        assert!(later(&take(&mut session, &log)));
         // All of it was audited, and none of it is on disk.
-        assert_eq!(desk.audited(), log.size());
-        assert!(later(&desk.check(&log.checkpoint())));
+        assert_eq!(session.audited(), log.size());
+        assert!(later(&session.check(&log.checkpoint())));
         log.batch(20, None, vec![observe(&a, APP, 'B', 15)]);
-        assert!(later(&take(&mut desk, &log)), "no more is held in memory");
-        assert!(desk.audited() < log.size());
+        assert!(later(&take(&mut session, &log)), "no more is held in memory");
+        assert!(session.audited() < log.size());
         other.execute_batch("ALTER TABLE away RENAME TO sighting").unwrap();
-        take(&mut desk, &log).unwrap();
-        desk.check(&log.checkpoint()).unwrap();
-        drop(desk);
+        take(&mut session, &log).unwrap();
+        session.check(&log.checkpoint()).unwrap();
+        drop(session);
         assert_eq!(open(&directory).size(), log.size());
     }
 
-    /// A batch changes no tag, or no record at all.
+    /// Also batches that change no tag, or no record at all.
     #[test]
-    fn batches_without_sightings_are_on_disk_too() {
+    fn batches_without_sightings_are_committed() {
         let (a, directory) = (witness(1), tempfile::tempdir().unwrap());
         let Image { repository, .. } = image(APP);
         let mut log = Log::new(&[&a]);
-        let mut desk = Desk::new(open(&directory));
+        let mut session = AuditSession::new(open(&directory));
         log.batch(10, None, vec![observe(&a, APP, 'A', 5)]);
-        take(&mut desk, &log).unwrap();
+        take(&mut session, &log).unwrap();
         for statements in [vec![confirm(&a, repository.as_str(), 15)], vec![]] {
             log.batch(20, None, statements);
-            take(&mut desk, &log).unwrap();
-            desk.check(&log.checkpoint()).unwrap();
+            take(&mut session, &log).unwrap();
+            session.check(&log.checkpoint()).unwrap();
             let other = rusqlite::Connection::open(directory.path().join(FILE)).unwrap();
             let query = "SELECT value FROM meta WHERE key = 'seal'";
             let stored: String = other.query_row(query, [], |row| row.get(0)).unwrap();

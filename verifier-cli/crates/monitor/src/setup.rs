@@ -1,4 +1,4 @@
-//! What can be found wrong before anything is started: the configuration, and all that it refers to.
+//! Reads the configuration and the files that it names, so that their errors are found before anything is started.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,8 +8,8 @@ use std::{
 use thiserror::Error;
 
 use super::{
+    alert_store::AlertStoreError,
     config::{Config, SinkConfig},
-    ledger::LedgerError,
     sinks::Sink,
     tracker::TrackerError,
 };
@@ -20,80 +20,51 @@ use taglog_log_client::{
     trust::{Trust, TrustError, TrustFile},
 };
 
-/// Why the monitor cannot start, or cannot go on.
+/// Why the monitor cannot start or continue.
 #[derive(Debug, Error)]
 pub enum MonitorError {
-    /// The configuration.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// The trust file.
     #[error("{path}: {error}")]
-    Trust {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        error: TrustError,
-    },
-    /// A log without an address.
-    #[error("{0}: the trust file names no address for the log: add log = \"https://…\" to the configuration")]
+    Trust { path: PathBuf, error: TrustError },
+    #[error("{0}: the trust file has no address for the log; add log = \"https://…\" to the configuration")]
     NoAddress(PathBuf),
-    /// The log's address.
     #[error(transparent)]
     Location(#[from] StaticError),
-    /// A sink.
     #[error("sink {name}: {why}")]
-    Sink {
-        /// Its name.
-        name: String,
-        /// What is wrong.
-        why: String,
-    },
-    /// The auditor's state.
+    Sink { name: String, why: String },
     #[error(transparent)]
     Auditor(#[from] AuditorError),
-    /// The ledger.
     #[error(transparent)]
-    Ledger(#[from] LedgerError),
-    /// The ledger does not fit the auditor's state.
+    AlertStore(#[from] AlertStoreError),
+    /// The alert store does not match the auditor's state.
     #[error(transparent)]
     Tracker(#[from] TrackerError),
-    /// An audit that could not be made.
     #[error(transparent)]
     Run(#[from] RunError),
-    /// The address to listen at.
     #[error("cannot listen at {address}: {error}")]
-    Listen {
-        /// The address.
-        address: std::net::SocketAddr,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// A part ended although nobody asked it to.
+    Listen { address: std::net::SocketAddr, error: std::io::Error },
+    /// A task ended unexpectedly.
     #[error("{0}")]
     Ended(String),
 }
 
-/// A checked configuration with what it refers to. Nothing was asked over the network, nothing written.
+/// A checked configuration with what it names. Reading it uses no network and writes nothing.
 #[derive(Debug)]
-pub struct Prepared {
-    /// The configuration.
+pub struct MonitorSetup {
     pub config: Config,
-    /// The log and its cosigners.
+    /// The keys of the log and its cosigners.
     pub trust: Trust,
-    /// The way to the log.
     pub log: StaticLog,
-    /// The ways out, with their names.
+    /// The sinks with their names.
     pub sinks: Vec<(String, Sink)>,
-    /// For each exchange with the log and with those who are shown it.
+    /// The timeout of each request to the log, its mirrors and its cosigners.
     pub timeout: Duration,
 }
 
-impl Prepared {
-    /// Reads a configuration and what it refers to. `timeout` is for each exchange with the log.
-    ///
-    /// # Errors
-    /// [`MonitorError`].
-    pub fn read(path: &Path, timeout: Duration) -> Result<Prepared, MonitorError> {
+impl MonitorSetup {
+    /// Reads a configuration and the files that it names.
+    pub fn read(path: &Path, timeout: Duration) -> Result<MonitorSetup, MonitorError> {
         let config = Config::read(path)?;
         let trust_error = |error| MonitorError::Trust { path: config.trust.clone(), error };
         let file = TrustFile::read(&config.trust).map_err(trust_error)?;
@@ -109,6 +80,6 @@ impl Prepared {
             }
         };
         let sinks = config.sinks.iter().map(sink).collect::<Result<Vec<_>, _>>()?;
-        Ok(Prepared { config, trust, log, sinks, timeout })
+        Ok(MonitorSetup { config, trust, log, sinks, timeout })
     }
 }

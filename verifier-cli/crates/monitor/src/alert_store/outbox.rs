@@ -1,4 +1,4 @@
-//! The delivering side of the ledger: what each sink has still to get.
+//! The side of the dispatchers: the undelivered alerts of each sink.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -6,21 +6,20 @@ use rusqlite::{Connection, Row, params};
 use tokio::sync::watch;
 
 use super::{
-    error::{LedgerError, damaged},
+    error::{AlertStoreError, damaged},
     values::from_sql,
 };
-use crate::alert::Numbered;
+use crate::alert::SequencedAlert;
 
-/// An alert that a sink has still to get.
+/// An alert that is not yet delivered to a sink.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pending {
-    /// The alert.
-    pub numbered: Numbered,
-    /// How often it was tried.
+    pub sequenced: SequencedAlert,
+    /// The number of failed attempts.
     pub attempts: u32,
 }
 
-/// What each sink has still to get. Cheap to clone. Every call waits for the disk.
+/// The undelivered alerts of each sink. Cheap to clone. Every call blocks on disk I/O.
 #[derive(Clone, Debug)]
 pub struct Outbox {
     connection: Arc<Mutex<Connection>>,
@@ -38,16 +37,13 @@ impl Outbox {
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
-        // SQLite rolls back what a panic has left open.
+        // SQLite rolls back a transaction that a panic left open.
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The first alerts that a sink has still to get: those tried least often first, so that one which it never takes
-    /// holds up no other.
-    ///
-    /// # Errors
-    /// [`LedgerError`].
-    pub fn pending(&self, sink: &str, most: u32) -> Result<Vec<Pending>, LedgerError> {
+    /// The first undelivered alerts of a sink, those with the fewest attempts first, so that an alert that is always
+    /// rejected does not block others.
+    pub fn pending(&self, sink: &str, most: u32) -> Result<Vec<Pending>, AlertStoreError> {
         let select = "SELECT alert.sequence, json, attempts FROM delivery JOIN alert USING (sequence)
                       WHERE sink = ? AND done = 0 ORDER BY attempts, delivery.sequence LIMIT ?";
         let connection = self.connection();
@@ -55,26 +51,20 @@ impl Outbox {
         let mut rows = select.query(params![sink, most])?;
         let mut pending = Vec::new();
         while let Some(row) = rows.next()? {
-            pending.push(Pending { numbered: numbered(row)?, attempts: row.get(2)? });
+            pending.push(Pending { sequenced: sequenced(row)?, attempts: row.get(2)? });
         }
         Ok(pending)
     }
 
-    /// How many alerts a sink has still to get.
-    ///
-    /// # Errors
-    /// [`LedgerError`].
-    pub fn pending_count(&self, sink: &str) -> Result<u64, LedgerError> {
+    /// The number of undelivered alerts of a sink.
+    pub fn pending_count(&self, sink: &str) -> Result<u64, AlertStoreError> {
         let count = "SELECT count(*) FROM delivery WHERE sink = ? AND done = 0";
         let count: i64 = self.connection().query_row(count, [sink], |row| row.get(0))?;
         from_sql(count)
     }
 
     /// The newest alerts for a sink, delivered or not, newest first.
-    ///
-    /// # Errors
-    /// [`LedgerError`].
-    pub fn newest(&self, sink: &str, most: u32) -> Result<Vec<Numbered>, LedgerError> {
+    pub fn newest(&self, sink: &str, most: u32) -> Result<Vec<SequencedAlert>, AlertStoreError> {
         let select = "SELECT alert.sequence, json FROM delivery JOIN alert USING (sequence)
                       WHERE sink = ? ORDER BY delivery.sequence DESC LIMIT ?";
         let connection = self.connection();
@@ -82,16 +72,13 @@ impl Outbox {
         let mut rows = select.query(params![sink, most])?;
         let mut newest = Vec::new();
         while let Some(row) = rows.next()? {
-            newest.push(numbered(row)?);
+            newest.push(sequenced(row)?);
         }
         Ok(newest)
     }
 
-    /// A sink has got these.
-    ///
-    /// # Errors
-    /// [`LedgerError`].
-    pub fn delivered(&self, sink: &str, sequences: &[i64]) -> Result<(), LedgerError> {
+    /// Records that alerts were delivered to a sink.
+    pub fn delivered(&self, sink: &str, sequences: &[i64]) -> Result<(), AlertStoreError> {
         self.update(
             "UPDATE delivery SET done = 1, attempts = attempts + 1 WHERE sink = ? AND sequence = ?",
             sink,
@@ -99,15 +86,12 @@ impl Outbox {
         )
     }
 
-    /// A sink did not get these.
-    ///
-    /// # Errors
-    /// [`LedgerError`].
-    pub fn failed(&self, sink: &str, sequences: &[i64]) -> Result<(), LedgerError> {
+    /// Records a failed attempt to deliver alerts to a sink.
+    pub fn failed(&self, sink: &str, sequences: &[i64]) -> Result<(), AlertStoreError> {
         self.update("UPDATE delivery SET attempts = attempts + 1 WHERE sink = ? AND sequence = ?", sink, sequences)
     }
 
-    fn update(&self, statement: &str, sink: &str, sequences: &[i64]) -> Result<(), LedgerError> {
+    fn update(&self, statement: &str, sink: &str, sequences: &[i64]) -> Result<(), AlertStoreError> {
         let mut connection = self.connection();
         let transaction = connection.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
         for sequence in sequences {
@@ -117,7 +101,7 @@ impl Outbox {
     }
 }
 
-fn numbered(row: &Row<'_>) -> Result<Numbered, LedgerError> {
+fn sequenced(row: &Row<'_>) -> Result<SequencedAlert, AlertStoreError> {
     let json: String = row.get(1)?;
-    Ok(Numbered { sequence: row.get(0)?, alert: serde_json::from_str(&json).map_err(damaged)? })
+    Ok(SequencedAlert { sequence: row.get(0)?, alert: serde_json::from_str(&json).map_err(damaged)? })
 }
