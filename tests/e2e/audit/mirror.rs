@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicIsize, AtomicUsize, Ordering::SeqCst},
+        atomic::{AtomicUsize, Ordering::SeqCst},
     },
 };
 
@@ -163,14 +163,7 @@ fn a_mirror_killed_at_random_moments_resumes() {
     let witness = Witness::new(1);
     let server = Server::start(&[&witness], "");
     grow(&server, &witness, 0, BUNDLES * FULL_WIDTH as usize);
-    let (asked, allowed) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicIsize::new(0)));
-    let (counter, left) = (Arc::clone(&asked), Arc::clone(&allowed));
-    // What is not allowed yet is held back, so that each pass is killed in the middle.
-    let relay = Proxy::instead(&server, move |path| {
-        let whole_bundle = path.starts_with("/tile/entries/") && !path.contains(".p/");
-        counter.fetch_add(usize::from(whole_bundle), SeqCst);
-        (whole_bundle && left.fetch_sub(1, SeqCst) <= 0).then_some(RelayAnswer::Silence)
-    });
+    let asked = Arc::new(AtomicUsize::new(0));
     let user = User::trusting(&server);
     let copy = user.path("copy");
     let (mut kills, mut may_ask) = (0, 0);
@@ -178,7 +171,16 @@ fn a_mirror_killed_at_random_moments_resumes() {
     for wanted in 1_usize.. {
         let there = std::fs::read_dir(copy.join("tile/entries")).map_or(0, Iterator::count);
         // Some more than what is waited for: the kill must find writes on their way.
-        allowed.store((2 * wanted + 3).saturating_sub(there) as isize, SeqCst);
+        let allowed = AtomicUsize::new((2 * wanted + 3).saturating_sub(there));
+        let counter = Arc::clone(&asked);
+        // What is not allowed yet is held back, so that each pass is killed in the middle. Each pass has a relay of its
+        // own, because requests of a killed process may still arrive at the old one.
+        let relay = Proxy::instead(&server, move |path| {
+            let whole_bundle = path.starts_with("/tile/entries/") && !path.contains(".p/");
+            counter.fetch_add(usize::from(whole_bundle), SeqCst);
+            let held = whole_bundle && allowed.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1)).is_err();
+            held.then_some(RelayAnswer::Silence)
+        });
         may_ask += BUNDLES.saturating_sub(there) + 1;
         let mut process = Process::spawn(&mut user.command(&["mirror", &relay.url, "--directory", "copy"]));
         let done = wait_for("the pass to get on", TIMEOUT, || {
