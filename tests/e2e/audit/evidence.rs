@@ -120,9 +120,9 @@ fn evidence_files_are_verified_offline() {
     assert_eq!((&judged["convicts"], &judged["kind"]), (&false.into(), &"taglog/evidence/fork@v1".into()));
     user.run_with_input(&["evidence", "verify", "-"], fork(&checkpoint, &checkpoint).as_bytes())
         .exits(1)
-        .prints(&["does not convict", "same root"]);
+        .prints(&["does not prove misbehaviour", "same root"]);
     let kept = user.write("kept.json", r#"{"type":"taglog/misbehaviour@v1","error":"x"}"#);
-    user.run(&["evidence", "verify", &kept]).exits(1).prints(&["does not convict"]);
+    user.run(&["evidence", "verify", &kept]).exits(1).prints(&["does not prove misbehaviour"]);
     for bad in ["", "{}", "[1]", r#"{"type":"taglog/evidence/fork@v2"}"#, &checkpoint] {
         let file = user.write("bad", bad);
         user.run(&["evidence", "verify", &file]).exits(2).has_empty_stdout().prints(&["not an evidence file"]);

@@ -16,7 +16,7 @@ use super::{
     progress_bar::Bar,
     session::{self, Session, now},
 };
-use taglog_audit::{Anew, Auditor, AuditorError, Outcome, Run, RunError};
+use taglog_audit::{AuditOutcome, AuditRunError, Auditor, AuditorError, FullReplay, Run};
 use taglog_base::progress::Progress as _;
 use taglog_log_client::{
     static_log::{StaticError, StaticLog},
@@ -68,7 +68,7 @@ pub async fn run(global: &Global, args: AuditArgs) -> Result<Report, Failure> {
     let remembered = session.memory.load(log_key).map_err(Failure::usage)?;
 
     let directory = session.memory.audit_directory(log_key);
-    let (anew, auditor) = open(directory, log_key, args.full)?;
+    let (full_replay, auditor) = open(directory, log_key, args.full)?;
     let progress = Bar::entries("auditing");
     let begin = Instant::now();
     let seen = remembered.iter().cloned().collect();
@@ -77,8 +77,8 @@ pub async fn run(global: &Global, args: AuditArgs) -> Result<Report, Failure> {
     let elapsed = begin.elapsed();
     progress.finish();
 
-    let auditor = match anew {
-        Some(anew) if outcome.complete => anew.replace(auditor).map_err(auditor_failure)?,
+    let auditor = match full_replay {
+        Some(full_replay) if outcome.complete => full_replay.replace(auditor).map_err(auditor_failure)?,
         _ => auditor,
     };
     if outcome.complete && outcome.behind.is_none() {
@@ -131,10 +131,10 @@ fn static_failure(error: StaticError) -> Failure {
     Failure::failed(format!("{error} (unavailable, not evidence)"))
 }
 
-fn open(directory: PathBuf, log: &VerifierKey, full: bool) -> Result<(Option<Anew>, Auditor), Failure> {
+fn open(directory: PathBuf, log: &VerifierKey, full: bool) -> Result<(Option<FullReplay>, Auditor), Failure> {
     if full {
-        let (anew, auditor) = Anew::open(&directory, log).map_err(auditor_failure)?;
-        return Ok((Some(anew), auditor));
+        let (full_replay, auditor) = FullReplay::open(&directory, log).map_err(auditor_failure)?;
+        return Ok((Some(full_replay), auditor));
     }
     Ok((None, Auditor::open(&directory, log).map_err(auditor_failure)?))
 }
@@ -143,15 +143,15 @@ fn auditor_failure(error: AuditorError) -> Failure {
     Failure::usage(error)
 }
 
-fn run_failure(error: RunError) -> Failure {
+fn run_failure(error: AuditRunError) -> Failure {
     match error {
-        RunError::Auditor(error) => auditor_failure(error),
-        RunError::Thread(_) | RunError::Follower(_) => Failure::failed(error),
+        AuditRunError::Auditor(error) => auditor_failure(error),
+        AuditRunError::Thread(_) | AuditRunError::Follower(_) => Failure::failed(error),
     }
 }
 
 /// For each finding where its evidence is kept, if there is any.
-fn keep_evidence(session: &Session, outcome: &Outcome) -> Vec<Option<String>> {
+fn keep_evidence(session: &Session, outcome: &AuditOutcome) -> Vec<Option<String>> {
     let findings = outcome.findings.iter().map(|finding| {
         let evidence = finding.evidence.as_ref()?;
         let kept = session.memory.keep_evidence(finding.kind.word(), evidence.to_json().as_bytes());

@@ -14,7 +14,7 @@ use super::{
     context::exit,
     output::age,
 };
-use taglog_audit::{Auditor, AuditorError, Counts, Outcome, TagView};
+use taglog_audit::{AuditOutcome, Auditor, AuditorError, Counts, TagView};
 use taglog_base::text::one_line;
 use taglog_policy::{Policy, Verdict};
 
@@ -30,7 +30,7 @@ pub struct AuditReport<'a> {
     /// Where the log was read.
     pub location: &'a str,
     /// How the audit ended.
-    pub outcome: &'a Outcome,
+    pub outcome: &'a AuditOutcome,
     /// For each finding where its evidence is kept, if there is any.
     pub evidence: Vec<Option<String>>,
     /// What is thought of the retagged tags.
@@ -48,7 +48,7 @@ pub struct AuditReport<'a> {
 impl AuditReport<'_> {
     /// The exit code.
     pub fn exit(&self) -> u8 {
-        let Outcome { findings, upgrade, unavailable, .. } = self.outcome;
+        let AuditOutcome { findings, upgrade, unavailable, .. } = self.outcome;
         match () {
             () if !findings.is_empty() || self.shrunk().is_some() => exit::MISBEHAVED,
             () if upgrade.is_some() || unavailable.is_some() => exit::FAILED,
@@ -67,7 +67,7 @@ impl AuditReport<'_> {
         for (finding, evidence) in self.outcome.findings.iter().zip(&self.evidence) {
             let place = finding.index.map(|index| format!("entry {index}: ")).unwrap_or_default();
             let evidence = match evidence {
-                Some(path) => format!("evidence that convicts it: {path}"),
+                Some(path) => format!("evidence that proves it: {path}"),
                 None => "no evidence file for this; anyone who audits the log finds the same".to_owned(),
             };
             notes.push(format!("THE LOG MISBEHAVES: {place}{}; {evidence}", one_line(&finding.reason)));
@@ -154,7 +154,7 @@ impl AuditReport<'_> {
 
     /// The document without the list of retagged tags.
     fn head(&self) -> Value {
-        let Outcome { findings, upgrade, unavailable, behind, audited, complete } = self.outcome;
+        let AuditOutcome { findings, upgrade, unavailable, behind, audited, complete } = self.outcome;
         let findings = findings.iter().zip(&self.evidence).map(|(finding, evidence)| {
             json!({
                 "kind": finding.kind.word(),

@@ -21,9 +21,9 @@ use super::{
 };
 use taglog_base::text::one_line;
 use taglog_evidence::{
-    from_tag_proof::{Comparer, Finding},
+    from_tag_proof::{Comparer, ProofFinding},
     split_view::Comparison,
-    views::{Compared, View, compare_with},
+    views::{ComparedView, View, compare_with},
 };
 use taglog_log_client::{
     lookup::{MISBEHAVIOUR, origin},
@@ -118,7 +118,7 @@ fn verify(global: &Global, args: &VerifyArgs) -> Result<Report, Failure> {
         }
     };
     let bytes = read(&args.file, MAX_EVIDENCE)?;
-    let judged = match Evidence::from_json(&bytes) {
+    let result = match Evidence::from_json(&bytes) {
         Ok(evidence) => evidence.proves_misbehaviour(&log),
         // What 'taglog' kept of a false answer is no evidence for others, and is no broken file either.
         Err(EvidenceError::Json(_)) if is_kept_answer(&bytes) => {
@@ -128,19 +128,19 @@ fn verify(global: &Global, args: &VerifyArgs) -> Result<Report, Failure> {
             return Err(Failure::usage(format!("{}: {}", args.file.display(), one_line(&error.to_string()))));
         }
     };
-    let (convicts, says) = match judged {
+    let (proven, sentence) = match result {
         Ok(accusation) => (true, one_line(&accusation)),
         Err(error) => (false, one_line(&error.to_string())),
     };
-    let mut report = Report::done(match (global.output, convicts) {
-        (Format::Text, true) => format!("CONVICTS: {says}\n"),
-        (Format::Text, false) => format!("does not convict {}: {says}\n", log.name()),
+    let mut report = Report::done(match (global.output, proven) {
+        (Format::Text, true) => format!("PROVES MISBEHAVIOUR: {sentence}\n"),
+        (Format::Text, false) => format!("does not prove misbehaviour of {}: {sentence}\n", log.name()),
         (Format::Json, _) => {
-            let key = if convicts { "accusation" } else { "reason" };
-            format!("{}\n", json!({ "convicts": convicts, "log": log.name(), "kind": kind(&bytes), key: says }))
+            let key = if proven { "accusation" } else { "reason" };
+            format!("{}\n", json!({ "convicts": proven, "log": log.name(), "kind": kind(&bytes), key: sentence }))
         }
     });
-    report.exit = if convicts { exit::OK } else { exit::VERDICT };
+    report.exit = if proven { exit::OK } else { exit::VERDICT };
     Ok(report)
 }
 
@@ -205,11 +205,11 @@ fn parse_checkpoint(bytes: &[u8], log: &VerifierKey) -> Result<SignedCheckpoint,
     Ok(checkpoint)
 }
 
-fn compare_report(format: Format, own: &View, compared: &[Compared], memory: &Memory) -> Result<Report, Failure> {
+fn compare_report(format: Format, own: &View, compared: &[ComparedView], memory: &Memory) -> Result<Report, Failure> {
     let size = own.checkpoint.unverified().size;
     let mut report = Report::done("");
     let mut rows = Vec::new();
-    for Compared { source, size, outcome } in compared {
+    for ComparedView { source, size, outcome } in compared {
         let (result, detail) = match outcome {
             Ok(Comparison::Same) => ("same", None),
             Ok(Comparison::Consistent) => ("consistent", None),
@@ -269,10 +269,10 @@ async fn from_proof(global: &Global, args: &FromProofArgs) -> Result<Report, Fai
     findings_report(global.output, &findings, &session.memory)
 }
 
-fn findings_report(format: Format, findings: &[Finding], memory: &Memory) -> Result<Report, Failure> {
+fn findings_report(format: Format, findings: &[ProofFinding], memory: &Memory) -> Result<Report, Failure> {
     let mut report = Report::done("");
     let mut rows = Vec::new();
-    for Finding { evidence, accusation } in findings {
+    for ProofFinding { evidence, accusation } in findings {
         let path = memory.keep_evidence("tag-proof", evidence.to_json().as_bytes()).map_err(Failure::failed)?;
         report.exit = exit::MISBEHAVED;
         report.notes.push(format!("THE LOG MISBEHAVES: {accusation}; evidence: {}", path.display()));

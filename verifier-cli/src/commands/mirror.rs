@@ -17,9 +17,9 @@ use taglog_base::{directory_lock::LockError, duration::parse_duration, text::who
 use taglog_log_client::static_log::StaticLog;
 use taglog_mirror::{
     MirrorError,
-    check::{Checked, check},
+    check::{CopyCheck, check},
     directory::OwnCheckpoint,
-    pass::{Mirror, Pass},
+    pass::{Mirror, MirrorUpdate},
     serve::router,
 };
 use taglog_service::listener::Listener;
@@ -116,13 +116,13 @@ async fn follow(
                 if last.exit != exit::MISBEHAVED {
                     last.exit = exit::OK;
                 }
-                print(&pass_line(format, &pass)).map_err(Failure::failed)?;
+                print(&update_line(format, &pass)).map_err(Failure::failed)?;
             }
             Err(error) => {
-                let may_pass = is_passing(&error);
+                let may_succeed = may_succeed_later(&error);
                 let failure = failure(error);
                 // What is served stays up; what the log did is told when it ends, and by its exit code.
-                let goes_on = args.serve.is_some() || (args.interval.is_some() && may_pass);
+                let goes_on = args.serve.is_some() || (args.interval.is_some() && may_succeed);
                 if !goes_on {
                     return Err(failure);
                 }
@@ -141,7 +141,7 @@ async fn follow(
 }
 
 /// Whether another pass may do better.
-fn is_passing(error: &MirrorError) -> bool {
+fn may_succeed_later(error: &MirrorError) -> bool {
     matches!(
         error,
         MirrorError::Static(_)
@@ -160,7 +160,7 @@ fn failure(error: MirrorError) -> Failure {
     }
 }
 
-fn pass_line(format: Format, pass: &Pass) -> String {
+fn update_line(format: Format, pass: &MirrorUpdate) -> String {
     let checkpoint = pass.checkpoint.signed.unverified();
     let added = checkpoint.size - pass.before;
     match format {
@@ -175,8 +175,8 @@ fn pass_line(format: Format, pass: &Pass) -> String {
     }
 }
 
-fn check_report(format: Format, checked: &Checked) -> Report {
-    let Checked { size, damaged } = checked;
+fn check_report(format: Format, checked: &CopyCheck) -> Report {
+    let CopyCheck { size, damaged } = checked;
     let mut report = Report::done(match format {
         Format::Text if damaged.is_empty() => format!("all of {size} entries and their tiles are as signed\n"),
         Format::Text => {

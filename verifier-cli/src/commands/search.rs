@@ -11,7 +11,7 @@ use super::{
     output::age,
     session::{self, Session, now},
 };
-use taglog_audit::{Searched, search};
+use taglog_audit::{DigestSearchResult, search};
 
 /// Find every tag that ever had a digest, in what was audited
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ pub fn run(global: &Global, args: &SearchArgs) -> Result<Report, Failure> {
     Ok(Report { output, notes: Vec::new(), exit })
 }
 
-fn to_json(digest: Digest, searched: &Searched) -> Value {
+fn to_json(digest: Digest, searched: &DigestSearchResult) -> Value {
     let found = searched.found.iter().map(|found| {
         json!({
             "image": found.image.to_string(),
@@ -59,7 +59,7 @@ fn to_json(digest: Digest, searched: &Searched) -> Value {
     })
 }
 
-fn to_text(digest: Digest, searched: &Searched) -> String {
+fn to_text(digest: Digest, searched: &DigestSearchResult) -> String {
     let mut text = String::new();
     for found in &searched.found {
         let current = if found.current { "still current" } else { "no longer" };

@@ -14,7 +14,7 @@ use taglog_proto::{
 };
 
 use super::{
-    batch::{BatchReport, Change, Counts, MAX_BATCH, Prepared, admit_rosters},
+    batch::{BatchReport, Counts, MAX_BATCH, ParsedEntries, TagChange, admit_rosters},
     error::{AuditorError, PushError},
     index::{GrownList, Index},
     rows::{Rows, StoredSighting},
@@ -177,17 +177,17 @@ impl Auditor {
     pub fn push(&mut self, entries: &[&[u8]], on_batch: impl FnMut(BatchReport)) -> Result<usize, PushError> {
         let mut keys = self.keys.clone();
         admit_rosters(&mut keys, entries);
-        self.take_reporting(&mut Prepared::new(entries, &keys), on_batch)
+        self.take_reporting(&mut ParsedEntries::new(entries, &keys), on_batch)
     }
 
     /// Audits every whole batch at the front of the entries, and tells `on_seal` of each; what is taken is removed from
-    /// `prepared`, and entries after the last seal are left for the next call. Returns how many were taken. Nothing is
+    /// `queue`, and entries after the last seal are left for the next call. Returns how many were taken. Nothing is
     /// durable before a commit.
     ///
     /// # Errors
     /// [`PushError`]; the batches before the one with the error are taken, and nothing of that one is.
-    pub fn take(&mut self, prepared: &mut Prepared, mut on_seal: impl FnMut(&Seal)) -> Result<usize, PushError> {
-        self.take_each(prepared, |_, audited| on_seal(&audited.seal))
+    pub fn take(&mut self, queue: &mut ParsedEntries, mut on_seal: impl FnMut(&Seal)) -> Result<usize, PushError> {
+        self.take_each(queue, |_, audited| on_seal(&audited.seal))
     }
 
     /// As [`Auditor::take`], with all that there is to say of each batch.
@@ -196,22 +196,22 @@ impl Auditor {
     /// As [`Auditor::take`].
     pub fn take_reporting(
         &mut self,
-        prepared: &mut Prepared,
+        queue: &mut ParsedEntries,
         mut on_batch: impl FnMut(BatchReport),
     ) -> Result<usize, PushError> {
-        self.take_each(prepared, |entries, audited| on_batch(audited.report(entries)))
+        self.take_each(queue, |entries, audited| on_batch(audited.report(entries)))
     }
 
     fn take_each(
         &mut self,
-        prepared: &mut Prepared,
+        queue: &mut ParsedEntries,
         mut each: impl FnMut(&mut [ParsedEntry], Audited),
     ) -> Result<usize, PushError> {
         let (mut taken, mut outcome) = (0, Ok(()));
-        while let Some(end) = prepared.parsed[taken..].iter().position(ParsedEntry::ends_batch) {
+        while let Some(end) = queue.parsed[taken..].iter().position(ParsedEntry::ends_batch) {
             let range = taken..=taken + end;
-            let entries = &mut prepared.parsed[range.clone()];
-            match self.audit(entries, &prepared.leaves[range]) {
+            let entries = &mut queue.parsed[range.clone()];
+            match self.audit(entries, &queue.leaves[range]) {
                 Ok(audited) => {
                     taken += end + 1;
                     each(entries, audited);
@@ -222,9 +222,9 @@ impl Auditor {
                 }
             }
         }
-        prepared.parsed.drain(..taken);
-        prepared.leaves.drain(..taken);
-        if outcome.is_ok() && prepared.len() > MAX_BATCH {
+        queue.parsed.drain(..taken);
+        queue.leaves.drain(..taken);
+        if outcome.is_ok() && queue.len() > MAX_BATCH {
             outcome = Err(AuditorError::BatchTooLong(self.size()).into());
         }
         outcome.map(|()| taken)
@@ -235,8 +235,8 @@ impl Auditor {
     ///
     /// # Errors
     /// [`PushError`]; that the batch has no seal is none of them.
-    pub fn check_unsealed(&self, prepared: &Prepared) -> Result<(), PushError> {
-        match audit_parsed(&self.state, &prepared.parsed, &self.index) {
+    pub fn check_unsealed(&self, entries: &ParsedEntries) -> Result<(), PushError> {
+        match audit_parsed(&self.state, &entries.parsed, &self.index) {
             Err(AuditError::Unsealed(_)) | Ok(_) => Ok(()),
             Err(error) => Err(push_error(error)),
         }
@@ -271,7 +271,7 @@ impl Auditor {
         self.counts.lax_signatures += batch.lax_signatures.len() as u64;
         self.lax.extend(&batch.lax_signatures);
         self.state = batch.state;
-        for entry in entries.iter().filter_map(|judged| judged.entry.as_ref().ok()) {
+        for entry in entries.iter().filter_map(|parsed| parsed.entry.as_ref().ok()) {
             self.count(entry, first);
         }
         Ok(Audited { first, seal, sighted, lax_signatures: batch.lax_signatures })
@@ -367,10 +367,10 @@ impl Auditor {
     /// # Errors
     /// [`AuditorError`].
     pub fn check_checkpoint(&self, checkpoint: &SignedCheckpoint) -> Result<Consistency, AuditorError> {
-        let says = checkpoint.unverified();
-        Ok(match self.root_at(says.size)? {
+        let claimed = checkpoint.unverified();
+        Ok(match self.root_at(claimed.size)? {
             None => Consistency::Ahead,
-            Some(root) if root == says.root => Consistency::Consistent,
+            Some(root) if root == claimed.root => Consistency::Consistent,
             Some(_) => Consistency::Contradicted,
         })
     }
@@ -423,7 +423,7 @@ impl Audited {
         let Audited { first, seal, sighted, lax_signatures } = self;
         let change = |Sighted { place, old, new, new_tag, .. }| {
             let observation = observation(&entries[place])?;
-            Some(Change {
+            Some(TagChange {
                 index: first + place as u64,
                 image: observation.image.clone(),
                 witness: observation.signature.witness.clone(),

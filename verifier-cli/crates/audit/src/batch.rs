@@ -16,22 +16,22 @@ pub const MAX_BATCH: usize = 1 << 20;
 /// Entries that were parsed and hashed, with their signatures checked: what many threads can do at once before the auditor
 /// takes them in order.
 #[derive(Clone, Debug, Default)]
-pub struct Prepared {
+pub struct ParsedEntries {
     pub(super) parsed: Vec<ParsedEntry>,
     pub(super) leaves: Vec<Hash>,
 }
 
-impl Prepared {
+impl ParsedEntries {
     /// Parses, hashes and checks. `keys` are those of [`super::Auditor::keys`] and of every roster up to these entries.
-    pub fn new(entries: &[&[u8]], keys: &WitnessKeys) -> Prepared {
-        Prepared {
+    pub fn new(entries: &[&[u8]], keys: &WitnessKeys) -> ParsedEntries {
+        ParsedEntries {
             parsed: parse_entries(entries, keys),
             leaves: entries.iter().map(|entry| leaf_hash(entry)).collect(),
         }
     }
 
     /// Appends the entries that come next in the log.
-    pub fn append(&mut self, next: Prepared) {
+    pub fn append(&mut self, next: ParsedEntries) {
         self.parsed.extend(next.parsed);
         self.leaves.extend(next.leaves);
     }
@@ -69,7 +69,7 @@ pub struct Counts {
 
 /// A sighting: what a witness saw under a tag, and had not seen before.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct TagChange {
     /// The log index of the observation.
     pub index: u64,
     /// Repository and tag.
@@ -96,7 +96,7 @@ pub struct BatchReport {
     /// The seal.
     pub seal: Seal,
     /// The sightings among the observations, in log order.
-    pub changes: Vec<Change>,
+    pub changes: Vec<TagChange>,
     /// Indices of entries whose signature is valid only with the cofactor: a warning.
     pub lax_signatures: Vec<u64>,
 }

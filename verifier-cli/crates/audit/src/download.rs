@@ -8,7 +8,7 @@ use taglog_proto::tile::{FULL_WIDTH, TileKind, TilePath, decode_bundle};
 use tokio::task::{JoinError, spawn, spawn_blocking};
 
 use super::{
-    batch::{Prepared, admit_rosters},
+    batch::{ParsedEntries, admit_rosters},
     signatures::WitnessKeys,
 };
 use taglog_log_client::static_log::{StaticError, StaticLog};
@@ -22,13 +22,13 @@ const FILES: usize = 16;
 
 /// Entries that come next in the log.
 pub(super) struct Chunk {
-    pub prepared: Prepared,
+    pub entries: ParsedEntries,
     /// The log index of the first entry whose hash is not what the hash tile has, if there is one.
     pub false_hash: Option<u64>,
 }
 
 /// Entry bundles with the hash tiles beside them, as they were served.
-struct Fetched {
+struct FetchedBundles {
     first: u64,
     bundles: Vec<(Vec<u8>, Vec<u8>)>,
     /// How many entries of the first bundle are before those that are wanted.
@@ -57,17 +57,17 @@ pub(super) fn chunks(
     });
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let mut keys = Arc::new(keys);
-    let prepared = fetched.buffered(FETCHED).map(move |fetched| {
+    let parsed = fetched.buffered(FETCHED).map(move |fetched| {
         // In log order, so that every signature meets the keys of the rosters before it.
         let work = ended(fetched).map(|fetched| {
             fetched.admit_rosters(&mut keys);
             let keys = Arc::clone(&keys);
-            spawn_blocking(move || fetched.prepare(&keys))
+            spawn_blocking(move || fetched.parse(&keys))
         });
         async { ended(work?.await) }
     });
     // No more than there are cores: the thread that takes them is the slower part, and must not wait for one.
-    prepared.buffered(cores)
+    parsed.buffered(cores)
 }
 
 /// The outcome of a task. One that has panicked or was given up has none.
@@ -78,7 +78,7 @@ fn ended<T>(outcome: Result<Result<T, StaticError>, JoinError>) -> Result<T, Sta
     })
 }
 
-async fn fetch(log: &StaticLog, start: u64, from: u64, size: u64) -> Result<Fetched, StaticError> {
+async fn fetch(log: &StaticLog, start: u64, from: u64, size: u64) -> Result<FetchedBundles, StaticError> {
     let first = start.max(from) / FULL_WIDTH;
     let last = (start + BUNDLES * FULL_WIDTH).min(size).div_ceil(FULL_WIDTH);
     let files = stream::iter(first..last).flat_map(|index| {
@@ -91,10 +91,10 @@ async fn fetch(log: &StaticLog, start: u64, from: u64, size: u64) -> Result<Fetc
         bundles.push((bundle?, tile.transpose()?.unwrap_or_default()));
     }
     let first = first * FULL_WIDTH;
-    Ok(Fetched { first, bundles, skip: from.saturating_sub(first) as usize })
+    Ok(FetchedBundles { first, bundles, skip: from.saturating_sub(first) as usize })
 }
 
-impl Fetched {
+impl FetchedBundles {
     /// The entries that are wanted. [`StaticLog`] has checked that the bundles can be read.
     fn entries(&self) -> Vec<&[u8]> {
         let bundles = self.bundles.iter();
@@ -109,11 +109,11 @@ impl Fetched {
         }
     }
 
-    fn prepare(self, keys: &WitnessKeys) -> Result<Chunk, StaticError> {
-        let prepared = Prepared::new(&self.entries(), keys);
+    fn parse(self, keys: &WitnessKeys) -> Result<Chunk, StaticError> {
+        let entries = ParsedEntries::new(&self.entries(), keys);
         let served = self.bundles.iter().flat_map(|(_, tile)| tile.as_chunks::<32>().0).skip(self.skip);
-        let wrong = prepared.leaves().iter().zip(served).position(|(leaf, served)| leaf.0 != *served);
+        let wrong = entries.leaves().iter().zip(served).position(|(leaf, served)| leaf.0 != *served);
         let false_hash = wrong.map(|place| self.first + (self.skip + place) as u64);
-        Ok(Chunk { prepared, false_hash })
+        Ok(Chunk { entries, false_hash })
     }
 }

@@ -93,7 +93,7 @@ impl NodeReader for ServedNodes<'_> {
 }
 
 /// Evidence, if it convicts: and of what, in one sentence.
-pub fn convicting(evidence: Evidence, log: &VerifierKey) -> Option<(Evidence, String)> {
+pub fn with_accusation(evidence: Evidence, log: &VerifierKey) -> Option<(Evidence, String)> {
     evidence.proves_misbehaviour(log).ok().map(|sentence| (evidence, sentence))
 }
 

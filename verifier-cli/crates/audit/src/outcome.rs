@@ -7,7 +7,7 @@ use super::error::AuditorError;
 
 /// What kind of thing is wrong with a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FindingKind {
+pub enum AuditFindingKind {
     /// An entry breaks a rule.
     Violation,
     /// The last entry of a checkpoint is no seal.
@@ -20,24 +20,24 @@ pub enum FindingKind {
     FalseData,
 }
 
-impl FindingKind {
+impl AuditFindingKind {
     /// The word for programs.
     pub fn word(self) -> &'static str {
         match self {
-            FindingKind::Violation => "violation",
-            FindingKind::NoSeal => "no-seal",
-            FindingKind::Fork => "fork",
-            FindingKind::Inconsistency => "inconsistency",
-            FindingKind::FalseData => "false-data",
+            AuditFindingKind::Violation => "violation",
+            AuditFindingKind::NoSeal => "no-seal",
+            AuditFindingKind::Fork => "fork",
+            AuditFindingKind::Inconsistency => "inconsistency",
+            AuditFindingKind::FalseData => "false-data",
         }
     }
 }
 
 /// Something that an honest log does not do.
 #[derive(Clone, Debug)]
-pub struct Finding {
+pub struct AuditFinding {
     /// What kind of thing.
-    pub kind: FindingKind,
+    pub kind: AuditFindingKind,
     /// The log index where it shows, if it shows in one entry.
     pub index: Option<u64>,
     /// What is wrong.
@@ -48,9 +48,9 @@ pub struct Finding {
 
 /// How an audit ended.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct AuditOutcome {
     /// What is wrong with the log.
-    pub findings: Vec<Finding>,
+    pub findings: Vec<AuditFinding>,
     /// An entry of a kind that a later version knows stopped the audit. No misbehaviour.
     pub upgrade: Option<(u64, EntryError)>,
     /// Something could not be had, which stopped the audit. No evidence.
@@ -65,7 +65,7 @@ pub struct Outcome {
 
 /// Why an audit could not be made at all.
 #[derive(Debug, Error)]
-pub enum RunError {
+pub enum AuditRunError {
     /// The auditor's own trouble.
     #[error(transparent)]
     Auditor(#[from] AuditorError),

@@ -18,7 +18,7 @@ use super::{auditor::Auditor, error::AuditorError, index::Index, rows::StoredSig
 /// The most sightings of one tag that are held in memory. The lists of a tag that has more are reported as incomplete.
 const MOST_SIGHTINGS: usize = 100_000;
 
-/// About so many sightings are judged by one thread at a time; tests are to meet the borders between chunks.
+/// About so many sightings are evaluated by one thread at a time; tests are to meet the borders between chunks.
 const CHUNK: usize = if cfg!(test) { 3 } else { 10_000 };
 /// More threads than this do not help: SQLite reads with one.
 const MOST_THREADS: usize = 8;
@@ -33,19 +33,19 @@ type Tags = Vec<Vec<StoredSighting>>;
 /// [`AuditorError`] when the state cannot be read, or the system gives no threads.
 pub fn retagged<T: Send>(
     auditor: &Auditor,
-    judge: impl Fn(&ImageReport) -> T + Sync,
+    evaluate: impl Fn(&ImageReport) -> T + Sync,
 ) -> Result<Vec<(u64, T)>, AuditorError> {
     let roster: BTreeSet<WitnessId> = auditor.roster().map(|(_, roster)| roster.ids().collect()).unwrap_or_default();
     let (index, threads) = (auditor.index(), thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS));
-    let judged = |tag: &Vec<StoredSighting>| {
+    let evaluated = |tag: &Vec<StoredSighting>| {
         let (at, report) = reported(index, &roster, tag)?;
-        Some((at, judge(&report)))
+        Some((at, evaluate(&report)))
     };
     let (sender, receiver) = mpsc::sync_channel::<Tags>(1);
     let receiver = Arc::new(Mutex::new(receiver));
     let work = &|receiver: Arc<Mutex<mpsc::Receiver<Tags>>>| -> Vec<(u64, T)> {
         let next = || receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
-        std::iter::from_fn(next).flat_map(|tags| tags.iter().filter_map(judged).collect::<Vec<_>>()).collect()
+        std::iter::from_fn(next).flat_map(|tags| tags.iter().filter_map(evaluated).collect::<Vec<_>>()).collect()
     };
     thread::scope(|scope| {
         let spawn = |_| {
@@ -60,11 +60,11 @@ pub fn retagged<T: Send>(
         });
         // Without a sender they end.
         drop(sender);
-        let judged = workers.into_iter().flat_map(|worker| -> Vec<(u64, T)> {
+        let evaluated = workers.into_iter().flat_map(|worker| -> Vec<(u64, T)> {
             worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
-        let judged = judged.collect();
-        read.map(|()| judged)
+        let evaluated = evaluated.collect();
+        read.map(|()| evaluated)
     })
 }
 

@@ -51,7 +51,7 @@ pub enum FromProofError {
 
 /// Evidence that convicts, and what it says.
 #[derive(Clone, Debug)]
-pub struct Finding {
+pub struct ProofFinding {
     /// The evidence.
     pub evidence: Evidence,
     /// One sentence.
@@ -98,7 +98,7 @@ impl<'a> Comparer<'a> {
     ///
     /// # Errors
     /// [`FromProofError`].
-    pub async fn phantoms(&mut self) -> Result<Vec<Finding>, FromProofError> {
+    pub async fn phantoms(&mut self) -> Result<Vec<ProofFinding>, FromProofError> {
         if self.proof.verify(self.log).is_ok() {
             return Ok(Vec::new());
         }
@@ -144,7 +144,7 @@ impl<'a> Comparer<'a> {
         answer: &ImageAnswer,
         line: &TagLine,
         citation: Citation,
-    ) -> Result<Option<Finding>, FromProofError> {
+    ) -> Result<Option<ProofFinding>, FromProofError> {
         let seal = self.size - 1;
         let indices: BTreeSet<u64> = [citation.index, seal].into_iter().filter(|index| *index <= seal).collect();
         let mut entries = Vec::new();
@@ -197,7 +197,7 @@ impl<'a> Comparer<'a> {
     ///
     /// # Errors
     /// [`FromProofError`].
-    pub async fn omissions(&mut self, progress: &dyn Progress) -> Result<Vec<Finding>, FromProofError> {
+    pub async fn omissions(&mut self, progress: &dyn Progress) -> Result<Vec<ProofFinding>, FromProofError> {
         // What does not verify cannot show that something is missing in it.
         if self.proof.verify(self.log).is_err() {
             return Ok(Vec::new());
@@ -240,9 +240,9 @@ impl<'a> Comparer<'a> {
         line.index < index || line.observed < observation.observed || !listed
     }
 
-    fn finding(&self, evidence: Evidence) -> Option<Finding> {
+    fn finding(&self, evidence: Evidence) -> Option<ProofFinding> {
         let accusation = evidence.proves_misbehaviour(self.log).ok()?;
-        Some(Finding { evidence, accusation })
+        Some(ProofFinding { evidence, accusation })
     }
 }
 

@@ -9,7 +9,7 @@ use taglog_proto::{
 };
 use thiserror::Error;
 
-use taglog_audit::evidence::{convicting, fork};
+use taglog_audit::evidence::{fork, with_accusation};
 use taglog_log_client::{
     static_log::{StaticError, StaticLog},
     tile_nodes::TileNodes,
@@ -84,6 +84,6 @@ pub async fn compare(
 
 /// Only what convicts is evidence.
 fn split(evidence: Evidence, log: &VerifierKey) -> Option<Comparison> {
-    let (evidence, accusation) = convicting(evidence, log)?;
+    let (evidence, accusation) = with_accusation(evidence, log)?;
     Some(Comparison::Split(Box::new(Split { evidence, accusation })))
 }

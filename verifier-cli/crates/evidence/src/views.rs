@@ -36,7 +36,7 @@ pub enum ViewError {
 
 /// What was found out about one other view.
 #[derive(Debug)]
-pub struct Compared {
+pub struct ComparedView {
     /// Whose view it is.
     pub source: String,
     /// The size of its checkpoint, if there is one.
@@ -77,7 +77,7 @@ pub async fn compare_with(
     locations: &[String],
     log: &VerifierKey,
     timeout: Duration,
-) -> Vec<Compared> {
+) -> Vec<ComparedView> {
     let views = locations.iter().map(|location| fetch(location, log, timeout));
     let views = futures_util::future::join_all(views).await;
     let tiles: Vec<StaticLog> = views.iter().flatten().chain([own]).filter_map(|view| view.tiles.clone()).collect();
@@ -89,7 +89,7 @@ pub async fn compare_with(
             Ok(view) => compare_views(own, &view, &tiles, log).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        compared.push(Compared { source, size, outcome });
+        compared.push(ComparedView { source, size, outcome });
     }
     compared
 }

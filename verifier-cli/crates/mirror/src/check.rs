@@ -23,7 +23,7 @@ use taglog_log_client::{
 
 /// What was found.
 #[derive(Debug)]
-pub struct Checked {
+pub struct CopyCheck {
     /// The size of the copy.
     pub size: u64,
     /// Tiles that are missing or damaged, by their names in the directory. What a damaged tile of a higher level
@@ -41,7 +41,11 @@ struct Check {
 ///
 /// # Errors
 /// [`MirrorError::OwnCheckpoint`], [`MirrorError::InsufficientTrust`], [`MirrorError::File`]; `None` when there is no copy.
-pub async fn check(directory: &Path, trust: &Trust, progress: SharedProgress) -> Result<Option<Checked>, MirrorError> {
+pub async fn check(
+    directory: &Path,
+    trust: &Trust,
+    progress: SharedProgress,
+) -> Result<Option<CopyCheck>, MirrorError> {
     let Some(checkpoint) = own_checkpoint(directory, &trust.log)? else { return Ok(None) };
     trust.check(&checkpoint.signed)?;
     let checkpoint = checkpoint.signed.unverified();
@@ -53,7 +57,7 @@ pub async fn check(directory: &Path, trust: &Trust, progress: SharedProgress) ->
         Err(error) => return Err(error),
     };
     check.progress.finish();
-    Ok(Some(Checked { size: checkpoint.size, damaged }))
+    Ok(Some(CopyCheck { size: checkpoint.size, damaged }))
 }
 
 impl Check {

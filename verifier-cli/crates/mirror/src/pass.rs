@@ -41,12 +41,12 @@ pub struct Mirror {
     directory: Arc<Directory>,
     progress: SharedProgress,
     /// Whether all files that the copy must have were seen by this process.
-    looked_over: bool,
+    all_files_checked: bool,
 }
 
 /// What a pass has come to.
 #[derive(Clone, Debug)]
-pub struct Pass {
+pub struct MirrorUpdate {
     /// The checkpoint of the copy.
     pub checkpoint: OwnCheckpoint,
     /// The size of the copy before.
@@ -68,7 +68,7 @@ impl Mirror {
         let directory = Arc::new(Directory::open(directory)?);
         own_checkpoint(directory.path(), &trust.log)?;
         let copy = copy_in(directory.path())?;
-        Ok(Mirror { trust, log, copy, directory, progress, looked_over: false })
+        Ok(Mirror { trust, log, copy, directory, progress, all_files_checked: false })
     }
 
     /// The checkpoint of the copy; `None` when there is no copy yet.
@@ -83,7 +83,7 @@ impl Mirror {
     ///
     /// # Errors
     /// [`MirrorError`]; what the copy's readers see has not changed then.
-    pub async fn pass(&mut self) -> Result<Pass, MirrorError> {
+    pub async fn pass(&mut self) -> Result<MirrorUpdate, MirrorError> {
         let before = self.checkpoint()?;
         let new = self.fetch_checkpoint().await?;
         let size_before = before.as_ref().map_or(0, |before| before.signed.unverified().size);
@@ -93,7 +93,7 @@ impl Mirror {
         let quorate = self.trust.check(&new.signed)?;
         let edge = Edge::fetch(&self.log, new.signed.unverified()).await?;
         // The first pass looks at every tile: files may have been lost, or be there from a pass that was cut short.
-        let from = if self.looked_over { size_before } else { 0 };
+        let from = if self.all_files_checked { size_before } else { 0 };
         self.progress.start(from, edge.size());
         self.copy_full_tiles(&edge, from).await?;
         let (directory, published) = (Arc::clone(&self.directory), new.clone());
@@ -107,9 +107,9 @@ impl Mirror {
         })
         .await?;
         self.progress.finish();
-        self.looked_over = true;
+        self.all_files_checked = true;
         let checkpoint = before.filter(|_| !changed).unwrap_or(new);
-        Ok(Pass { checkpoint, before: size_before })
+        Ok(MirrorUpdate { checkpoint, before: size_before })
     }
 
     async fn fetch_checkpoint(&self) -> Result<OwnCheckpoint, MirrorError> {

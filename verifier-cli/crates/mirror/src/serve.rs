@@ -25,7 +25,7 @@ const IMMUTABLE: &str = "public, max-age=31536000, immutable";
 const NO_CACHE: &str = "no-cache";
 
 #[derive(Clone)]
-struct Served {
+struct MirrorState {
     copy: StaticLog,
     checkpoint: watch::Receiver<Option<OwnCheckpoint>>,
     welcome: String,
@@ -45,9 +45,9 @@ pub fn router(
          /checkpoint  the log's signed state\n\
          /tile/...    the log itself (c2sp.org/tlog-tiles)\n"
     );
-    let served = Served { copy: copy_in(directory)?, checkpoint, welcome };
+    let served = MirrorState { copy: copy_in(directory)?, checkpoint, welcome };
     Ok(Router::new()
-        .route("/", get(|State(served): State<Served>| async move { served.welcome }))
+        .route("/", get(|State(served): State<MirrorState>| async move { served.welcome }))
         .route("/checkpoint", get(get_checkpoint))
         .route("/tile/{*path}", get(tile))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -56,14 +56,14 @@ pub fn router(
         .with_state(served))
 }
 
-async fn get_checkpoint(State(served): State<Served>) -> Response {
+async fn get_checkpoint(State(served): State<MirrorState>) -> Response {
     let checkpoint = served.checkpoint.borrow().as_ref().map(|checkpoint| checkpoint.bytes.clone());
     let Some(checkpoint) = checkpoint else { return no_copy_yet() };
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, NO_CACHE)];
     (headers, checkpoint).into_response()
 }
 
-async fn tile(State(served): State<Served>, Path(path): Path<String>) -> Response {
+async fn tile(State(served): State<MirrorState>, Path(path): Path<String>) -> Response {
     let size = served.checkpoint.borrow().as_ref().map(|checkpoint| checkpoint.signed.unverified().size);
     let Some(size) = size else { return no_copy_yet() };
     let path = match TilePath::parse(&path) {
@@ -83,7 +83,7 @@ async fn tile(State(served): State<Served>, Path(path): Path<String>) -> Respons
     }
 }
 
-impl Served {
+impl MirrorState {
     /// Cuts a tile out of the widest one that the copy has.
     async fn read(&self, path: &TilePath, size: u64) -> Result<Vec<u8>, StaticError> {
         let level = match path.kind {

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use super::{
     MirrorError,
     check::check,
-    pass::{Mirror, Pass},
+    pass::{Mirror, MirrorUpdate},
 };
 use taglog_log_client::{static_log::StaticLog, trust::Trust};
 
@@ -98,7 +98,7 @@ fn open(source: &Source, copy: &Path) -> Result<Mirror, MirrorError> {
     Mirror::open(trust(), log, copy, Silent::shared())
 }
 
-async fn mirror(source: &Source, copy: &Path) -> Result<Pass, MirrorError> {
+async fn mirror(source: &Source, copy: &Path) -> Result<MirrorUpdate, MirrorError> {
     open(source, copy)?.pass().await
 }
 

@@ -32,7 +32,7 @@ use values::{hashes, index, sighting, signed};
 use write::Writer;
 
 pub(super) use file::FILE;
-pub use search::{Found, Searched, search};
+pub use search::{DigestSearchResult, SearchMatch, search};
 
 /// What is on disk besides index and tree.
 pub(super) struct Loaded {

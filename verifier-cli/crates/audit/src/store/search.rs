@@ -18,7 +18,7 @@ use crate::{codec, error::AuditorError};
 
 /// A sighting of a digest that was searched for.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct SearchMatch {
     /// The tag that had it.
     pub image: Image,
     /// Who saw it.
@@ -33,18 +33,18 @@ pub struct Found {
 
 /// What a search for a digest found.
 #[derive(Clone, Debug)]
-pub struct Searched {
+pub struct DigestSearchResult {
     /// The last seal of what was audited, if anything was.
     pub seal: Option<Seal>,
     /// Every sighting of the digest, in log order.
-    pub found: Vec<Found>,
+    pub found: Vec<SearchMatch>,
 }
 
 /// Every sighting of a digest in the state of an auditor, which may be at work meanwhile.
 ///
 /// # Errors
 /// [`AuditorError`].
-pub fn search(directory: &Path, log: &VerifierKey, seen: &Seen) -> Result<Searched, AuditorError> {
+pub fn search(directory: &Path, log: &VerifierKey, seen: &Seen) -> Result<DigestSearchResult, AuditorError> {
     let path = directory.join(FILE);
     if !path.exists() {
         return Err(AuditorError::NotAudited(directory.to_owned()));
@@ -72,15 +72,15 @@ pub fn search(directory: &Path, log: &VerifierKey, seen: &Seen) -> Result<Search
         let damaged = || AuditorError::Damaged { path: path.clone(), what: "a sighting".to_owned() };
         found.push(found_row(row, seen)?.ok_or_else(damaged)?);
     }
-    Ok(Searched { seal, found })
+    Ok(DigestSearchResult { seal, found })
 }
 
-fn found_row(row: &rusqlite::Row<'_>, seen: &Seen) -> rusqlite::Result<Option<Found>> {
+fn found_row(row: &rusqlite::Row<'_>, seen: &Seen) -> rusqlite::Result<Option<SearchMatch>> {
     let (observed, witness): (i64, u32) = (row.get(1)?, row.get(2)?);
     let (name, repository, tag): (String, String, String) = (row.get(3)?, row.get(4)?, row.get(5)?);
     let (index, lines) = (index(row, 0)?, codec::tag_lines_from(&row.get::<_, Vec<u8>>(6)?));
     let found = || {
-        Some(Found {
+        Some(SearchMatch {
             image: Image::parse(&format!("{repository}:{tag}")).ok()?,
             witness: WitnessId::parse(&name).ok()?,
             index: index?,

@@ -138,8 +138,8 @@ fn write(transaction: &Transaction<'_>, rows: &Rows) -> rusqlite::Result<()> {
     }
     let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO checkpoint VALUES (?1, ?2, ?3)")?;
     for checkpoint in &rows.checkpoints {
-        let says = checkpoint.unverified();
-        put.execute(params![signed(says.size), says.root.0, checkpoint.to_string()])?;
+        let claimed = checkpoint.unverified();
+        put.execute(params![signed(claimed.size), claimed.root.0, checkpoint.to_string()])?;
     }
     Ok(())
 }

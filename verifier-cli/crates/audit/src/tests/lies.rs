@@ -34,7 +34,7 @@ fn write_files_at(log: &Log, directory: &Path, size: u64) -> SignedCheckpoint {
 }
 
 /// Audits static files with the state in a directory.
-fn run(files: &Path, state: &TempDir, checkpoint: &SignedCheckpoint, seen: &[SignedCheckpoint]) -> (u64, Outcome) {
+fn run(files: &Path, state: &TempDir, checkpoint: &SignedCheckpoint, seen: &[SignedCheckpoint]) -> (u64, AuditOutcome) {
     let log = StaticLog::open(files.to_str().unwrap(), Duration::from_secs(5)).unwrap();
     let run = Run { log: &log, checkpoint, seen: seen.to_vec(), progress: Silent::shared(), follower: None };
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -43,21 +43,21 @@ fn run(files: &Path, state: &TempDir, checkpoint: &SignedCheckpoint, seen: &[Sig
 }
 
 /// A log that has gone wrong, audited from its beginning.
-fn audit(log: &Log) -> (u64, Outcome) {
+fn audit(log: &Log) -> (u64, AuditOutcome) {
     let (files, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let checkpoint = write_files(log, files.path());
     run(files.path(), &state, &checkpoint, &[])
 }
 
-/// The one thing that is wrong, and whether evidence convicts.
-fn finding(outcome: &Outcome) -> (FindingKind, Option<u64>, bool) {
+/// The one thing that is wrong, and whether evidence proven.
+fn finding(outcome: &AuditOutcome) -> (AuditFindingKind, Option<u64>, bool) {
     let [finding] = &outcome.findings[..] else { panic!("want one finding: {outcome:?}") };
     assert!(!outcome.complete, "{outcome:?}");
-    let convicts = finding.evidence.as_ref().map(|evidence| {
+    let proven = finding.evidence.as_ref().map(|evidence| {
         let file = Evidence::from_json(evidence.to_json().as_bytes()).unwrap();
         file.proves_misbehaviour(&log_vkey()).unwrap();
     });
-    (finding.kind, finding.index, convicts.is_some())
+    (finding.kind, finding.index, proven.is_some())
 }
 
 /// Statements that nothing is wrong with.
@@ -142,7 +142,7 @@ fn every_violation_is_found_where_it_is() {
         let mut log = honest.clone();
         write_false(&mut log, draft);
         let (size, outcome) = audit(&log);
-        assert_eq!(finding(&outcome), (FindingKind::Violation, Some(index), true), "{violation}");
+        assert_eq!(finding(&outcome), (AuditFindingKind::Violation, Some(index), true), "{violation}");
         assert_eq!(outcome.findings[0].reason, violation.to_string());
         assert_eq!(size, honest.size(), "nothing of the batch is taken");
     }
@@ -156,7 +156,7 @@ fn a_seal_from_before_the_last_one() {
     draft.seal.time = time(19);
     let mut log = honest.clone();
     write_false(&mut log, draft);
-    assert_eq!(finding(&audit(&log).1), (FindingKind::Violation, Some(honest.size()), true));
+    assert_eq!(finding(&audit(&log).1), (AuditFindingKind::Violation, Some(honest.size()), true));
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn entries_that_cannot_be_read() {
         log.write_raw(&[observe(&witness(1), APP, 'C', 25).to_string().into_bytes(), text.to_vec()]);
         let last = log.draft(30, None, vec![]);
         log.write(last);
-        assert_eq!(finding(&audit(&log).1), (FindingKind::Violation, Some(index), evidence), "{text:?}");
+        assert_eq!(finding(&audit(&log).1), (AuditFindingKind::Violation, Some(index), evidence), "{text:?}");
     }
 }
 
@@ -202,7 +202,7 @@ fn a_checkpoint_that_ends_in_no_seal() {
     let mut log = honest();
     log.write_raw(&[observe(&witness(1), APP, 'C', 25).to_string().into_bytes()]);
     let (size, outcome) = audit(&log);
-    assert_eq!(finding(&outcome), (FindingKind::NoSeal, Some(log.size() - 1), true));
+    assert_eq!(finding(&outcome), (AuditFindingKind::NoSeal, Some(log.size() - 1), true));
     assert_eq!(size, log.size() - 1);
     // Which is not yet wrong for entries that no checkpoint covers.
     let directory = tempfile::tempdir().unwrap();
@@ -251,7 +251,7 @@ fn forks_are_caught_by_what_was_seen_before() {
         let files = tempfile::tempdir().unwrap();
         let second = write_files(&fork, files.path());
         let (size, outcome) = run(files.path(), &state, &second, &[]);
-        let kind = if one == other { FindingKind::Fork } else { FindingKind::Inconsistency };
+        let kind = if one == other { AuditFindingKind::Fork } else { AuditFindingKind::Inconsistency };
         assert_eq!(finding(&outcome), (kind, None, true), "{common} {one} {other}");
         assert_eq!(size, log.size(), "the audited history stays");
     }
@@ -264,7 +264,7 @@ fn a_fork_from_a_checkpoint_that_somebody_else_has_seen() {
     let (files, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let checkpoint = write_files(&fork, files.path());
     let (_, outcome) = run(files.path(), &state, &checkpoint, &[seen]);
-    assert_eq!(finding(&outcome), (FindingKind::Inconsistency, None, true));
+    assert_eq!(finding(&outcome), (AuditFindingKind::Inconsistency, None, true));
 }
 
 #[test]
@@ -294,10 +294,10 @@ fn files_that_are_not_what_the_log_signed() {
         bad[place] = if bad[place] == b'0' { b'1' } else { b'0' };
         std::fs::write(&path, bad).unwrap();
         let (_, outcome) = run(files.path(), &state, &checkpoint, &[]);
-        let (kind, _, convicts) = finding(&outcome);
-        assert_eq!((kind, convicts), (FindingKind::FalseData, false), "{name}: nobody is framed by a bad copy");
+        let (kind, _, proven) = finding(&outcome);
+        assert_eq!((kind, proven), (AuditFindingKind::FalseData, false), "{name}: nobody is framed by a bad copy");
         let (_, outcome) = run(files.path(), &state, &checkpoint, &[]);
-        assert_eq!(finding(&outcome).0, FindingKind::FalseData, "{name}: and it stays bad");
+        assert_eq!(finding(&outcome).0, AuditFindingKind::FalseData, "{name}: and it stays bad");
         // And once the copy is good again, so is the audit.
         std::fs::write(&path, good).unwrap();
         let (size, outcome) = run(files.path(), &state, &checkpoint, &[]);
@@ -333,7 +333,7 @@ fn evidence_of_a_false_seal_over_an_old_tag() {
     draft.seal.index = log.memory.state().seal.unwrap().index;
     let index = draft.seal.size;
     write_false(&mut log, draft);
-    assert_eq!(finding(&audit(&log).1), (FindingKind::Violation, Some(index), true));
+    assert_eq!(finding(&audit(&log).1), (AuditFindingKind::Violation, Some(index), true));
 }
 
 #[test]

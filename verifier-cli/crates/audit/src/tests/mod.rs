@@ -26,7 +26,9 @@ use taglog_proto::{
 };
 use tempfile::TempDir;
 
-use super::{Auditor, AuditorError, FindingKind, Outcome, PushError, Run, download::tile_path, retags::retagged};
+use super::{
+    AuditFindingKind, AuditOutcome, Auditor, AuditorError, PushError, Run, download::tile_path, retags::retagged,
+};
 use taglog_log_client::static_log::StaticLog;
 
 const TEAM: &str = "registry.example/team/app";

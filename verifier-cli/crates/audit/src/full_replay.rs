@@ -8,17 +8,17 @@ use super::{auditor::Auditor, error::AuditorError, store::FILE};
 
 /// An audit from the first entry on.
 #[derive(Debug)]
-pub struct Anew {
+pub struct FullReplay {
     directory: PathBuf,
 }
 
-impl Anew {
+impl FullReplay {
     /// A new auditor beside the state in this directory. It remembers every checkpoint that the old one has seen; a
     /// state that cannot be read is as none.
     ///
     /// # Errors
     /// [`AuditorError`].
-    pub fn open(directory: &Path, log: &VerifierKey) -> Result<(Anew, Auditor), AuditorError> {
+    pub fn open(directory: &Path, log: &VerifierKey) -> Result<(FullReplay, Auditor), AuditorError> {
         let seen = match Auditor::open(directory, log) {
             Ok(old) => old.checkpoints()?,
             Err(error @ (AuditorError::Lock(_) | AuditorError::File { .. } | AuditorError::Thread(_))) => {
@@ -29,12 +29,12 @@ impl Anew {
                 Vec::new()
             }
         };
-        let anew = Anew { directory: directory.to_owned() };
+        let full_replay = FullReplay { directory: directory.to_owned() };
         // What an interrupted one has left.
-        anew.remove_new()?;
-        let mut auditor = Auditor::open(&anew.new_directory(), log)?;
+        full_replay.remove_new()?;
+        let mut auditor = Auditor::open(&full_replay.new_directory(), log)?;
         seen.into_iter().for_each(|checkpoint| auditor.remember_checkpoint(checkpoint));
-        Ok((anew, auditor))
+        Ok((full_replay, auditor))
     }
 
     fn new_directory(&self) -> PathBuf {
