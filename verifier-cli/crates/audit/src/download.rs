@@ -44,7 +44,7 @@ pub(super) fn tile_path(kind: TileKind, index: u64, size: u64) -> TilePath {
     TilePath { kind, index, width: width as u16 }
 }
 
-/// The entries from `from` to `size` in order. After the first error the stream must not be polled on.
+/// The entries from `from` to `size` in order. A chunk that cannot be fetched is an error in its place.
 pub(super) fn chunks(
     log: &StaticLog,
     from: u64,

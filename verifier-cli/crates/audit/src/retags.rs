@@ -19,7 +19,7 @@ use super::{auditor::Auditor, error::AuditorError, index::Index, rows::StoredSig
 /// incomplete.
 const MOST_SIGHTINGS: usize = 100_000;
 
-/// About so many sightings are evaluated by one thread at a time; tests are to meet the borders between chunks.
+/// The approximate number of sightings in one unit of work for a thread. Small in tests, so that they cross chunk borders.
 const CHUNK: usize = if cfg!(test) { 3 } else { 10_000 };
 /// More threads do not help, because a single thread reads from SQLite.
 const MOST_THREADS: usize = 8;

@@ -1,4 +1,4 @@
-//! One audit: from a signed checkpoint to what is wrong with the log, if anything is.
+//! One audit of a static log under a signed checkpoint, from comparison with earlier checkpoints to the replay of entries.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -27,56 +27,54 @@ use super::{
 };
 use taglog_log_client::static_log::{StaticError, StaticLog};
 
-/// How long what was audited may wait for a commit.
+/// The maximum time between two commits during a replay.
 const COMMIT_INTERVAL: Duration = Duration::from_secs(4);
-/// How much may wait for a commit.
+/// The number of uncommitted rows at which a replay commits early.
 const COMMIT_ROWS: usize = 300_000;
 /// Chunks of entries entries that wait for their turn. The last ones are taken while nothing is left to prepare, so they
 /// are few.
 const WAITING: usize = 4;
-/// The most entries that are fetched again for evidence of one batch.
+/// The maximum number of entries that are fetched again to build the evidence for one batch.
 const MAX_EVIDENCE_ENTRIES: u64 = 200_000;
 
-/// Follows an audit batch by batch. What it has learnt is durable before the auditor's own state is: after a crash it
-/// hears of the same batches again, and never misses one.
+/// Receives the audited batches. It commits before the auditor does: after a crash it receives some batches again, but never
+/// misses one.
 pub trait Follower: Send {
-    /// Batches that obey every rule, in log order; `index` is as of the end of the last.
+    /// Receives batches that break no rule, in log order; `index` is the state after the last of them.
     ///
     /// # Errors
-    /// In words, when it cannot go on; the audit ends then.
+    /// A message; the audit ends with [`AuditRunError::Follower`].
     fn take(&mut self, reports: &[BatchReport], index: &Index) -> Result<(), String>;
 
-    /// Makes durable what was taken.
+    /// Makes everything received so far durable.
     ///
     /// # Errors
-    /// In words, when it cannot go on; the audit ends then.
+    /// A message; the audit ends with [`AuditRunError::Follower`].
     fn commit(&mut self) -> Result<(), String>;
 }
 
-/// A follower that the auditor's thread shares with whoever started the audit.
+/// A follower shared between the auditor's thread and the caller.
 pub type SharedFollower = Arc<Mutex<dyn Follower>>;
 
-/// An audit under one checkpoint, whose signature the caller has verified, of what the log serves.
+/// One audit of a log under a checkpoint whose signature the caller has verified.
 pub struct Run<'a> {
-    /// Where entries and tiles are.
+    /// The source of entries and tiles.
     pub log: &'a StaticLog,
-    /// The checkpoint.
     pub checkpoint: &'a SignedCheckpoint,
-    /// Checkpoints of the log that others have verified.
+    /// Verified checkpoints of the log from other sources than the auditor's state.
     pub seen: Vec<SignedCheckpoint>,
-    /// Shows how far the audit is.
+    /// Counts entries.
     pub progress: SharedProgress,
-    /// Who follows it, if anybody does.
     pub follower: Option<SharedFollower>,
 }
 
-/// Why the replay of entries ended.
+/// How the replay of entries ended.
 enum Stop {
-    /// All entries of the checkpoint were taken.
+    /// All downloaded entries were taken.
     Done,
-    /// Entries are left that do not end in a seal.
+    /// The remaining entries do not end in a seal.
     Unsealed(Box<ParsedEntries>),
-    /// The hash tile has another hash for this entry.
+    /// The served hash tile has another hash for the entry at this log index.
     FalseHash(u64),
     Push(PushError),
 }
@@ -86,11 +84,11 @@ impl Run<'_> {
         self.checkpoint.unverified()
     }
 
-    /// Audits all entries up to the checkpoint that were not audited yet, and compares it with every other one. What
-    /// was found right is durable afterwards, whatever else was found.
+    /// Audits all entries up to the checkpoint that were not audited yet, and compares the checkpoint with all others.
+    /// Batches that break no rule are durable afterwards, also if a later one breaks a rule.
     ///
     /// # Errors
-    /// [`AuditRunError`]; then nothing is known.
+    /// A local failure, after which nothing is known about the log.
     pub async fn audit(&self, mut auditor: Auditor) -> Result<(Auditor, AuditOutcome), AuditRunError> {
         let (start, mut outcome) = (auditor.size(), AuditOutcome::default());
         let seen = self.seen_before(&auditor)?;
@@ -99,7 +97,7 @@ impl Run<'_> {
         if outcome.findings.is_empty() && grown {
             self.check_growth(&auditor, &seen, &mut outcome).await?;
         }
-        // Kept for ever, so that a log that is cut back or forked later is caught by it.
+        // Checkpoints are kept forever: a log that is truncated or forked later contradicts them.
         for checkpoint in self.seen.iter().chain([self.checkpoint]) {
             auditor.remember_checkpoint(checkpoint.clone());
         }
@@ -118,7 +116,7 @@ impl Run<'_> {
         Ok((auditor, outcome))
     }
 
-    /// Every checkpoint seen before, whoever saw it, the smallest first.
+    /// Every checkpoint seen before, from the auditor's state and from the caller, the smallest first.
     fn seen_before(&self, auditor: &Auditor) -> Result<Vec<SignedCheckpoint>, AuditorError> {
         let mut seen = auditor.checkpoints()?;
         seen.extend(self.seen.iter().cloned());
@@ -126,8 +124,8 @@ impl Run<'_> {
         Ok(seen)
     }
 
-    /// Compares the checkpoint with what is known without asking the log: the entries that were audited, and
-    /// checkpoints of the same size or of a larger one.
+    /// Compares the checkpoint with local knowledge only: the audited entries, and checkpoints of the same or of a larger
+    /// size.
     fn compare_known(
         &self,
         auditor: &Auditor,
@@ -155,7 +153,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether the tree that was audited is a prefix of the checkpoint's, by the tiles of the log.
+    /// Checks, using the log's tiles, that the audited tree is a prefix of the checkpoint's.
     async fn check_growth(
         &self,
         auditor: &Auditor,
@@ -174,7 +172,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Whether a tree of this size and root is a prefix of the checkpoint's.
+    /// Whether a tree of this size and root is a prefix of the checkpoint's. `false` also if the log's tiles are unavailable,
+    /// which is noted in `outcome`.
     async fn is_prefix(
         &self,
         auditor: &Auditor,
@@ -193,12 +192,12 @@ impl Run<'_> {
         }
     }
 
-    /// Looks for a smaller checkpoint that is no prefix of this one, in the tree that the log serves.
+    /// Searches for a smaller checkpoint that is not a prefix of this one, using the tree that the log serves.
     async fn find_inconsistency(&self, auditor: &Auditor, seen: &[SignedCheckpoint], outcome: &mut AuditOutcome) {
         let mut nodes = ServedNodes::new(None, self.target().size);
         for old in seen.iter().filter(|old| old.unverified().size < self.target().size).rev() {
             let evidence = nodes.with(self.log, |nodes| inconsistency(old, self.checkpoint, nodes)).await;
-            // What cannot be fetched makes no evidence; that it could not be is said elsewhere.
+            // Without the tiles there is no evidence; the caller reports the misbehaviour in another way.
             let Ok(evidence) = evidence else { continue };
             if evidence.proves_misbehaviour(auditor.log()).is_ok() {
                 let (old, new) = (old.unverified().size, self.target().size);
@@ -209,7 +208,7 @@ impl Run<'_> {
         }
     }
 
-    /// Takes every entry from the auditor's size to the checkpoint's.
+    /// Downloads and audits all entries from the auditor's size to the checkpoint's.
     async fn replay(
         &self,
         auditor: Auditor,
@@ -232,7 +231,7 @@ impl Run<'_> {
                 self.collect_evidence(&auditor, index, violation.to_string(), outcome).await?;
             }
             Stop::FalseHash(index) => self.false_data(&auditor, seen, index, outcome).await,
-            // What could not be fetched explains why entries are left.
+            // The failed download is the reason why entries are missing.
             _ if downloaded.is_err() => {}
             Stop::Unsealed(rest) => self.unsealed(&auditor, &rest, outcome).await?,
             Stop::Done if auditor.root() != self.target().root => {
@@ -246,7 +245,7 @@ impl Run<'_> {
         Ok(auditor)
     }
 
-    /// Hands on chunks until there are no more or nobody wants them.
+    /// Sends chunks until the last one is sent or the receiver is closed.
     async fn download(
         &self,
         from: u64,
@@ -263,7 +262,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// A rule was broken: says so, if the entries are what the log signed, and collects evidence.
+    /// Reports a broken rule with its evidence, provided that the served entries are those that the log signed.
     async fn collect_evidence(
         &self,
         auditor: &Auditor,
@@ -295,7 +294,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The entries from `from` to the seal after `index`, or to the end of the checkpoint.
+    /// Fetches the entries from `from` up to and including the first seal at or after `index`, or to the end of the checkpoint.
     async fn batch(&self, from: u64, index: u64) -> Result<Vec<Vec<u8>>, StaticError> {
         let size = self.target().size.min(from + MAX_EVIDENCE_ENTRIES).max(index + 1).min(self.target().size);
         let mut entries = Vec::new();
@@ -312,7 +311,7 @@ impl Run<'_> {
         Ok(entries)
     }
 
-    /// The last entries of the checkpoint are no whole batch.
+    /// Reports that the last entries of the checkpoint do not end in a seal, and any rule that they break.
     async fn unsealed(
         &self,
         auditor: &Auditor,
@@ -346,7 +345,8 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Entries, tiles and checkpoint contradict each other: perhaps because of a fork.
+    /// Reports that the served entries and tiles do not have the signed root. If that is because of a fork, reports the fork
+    /// with its evidence instead.
     async fn false_data(&self, auditor: &Auditor, seen: &[SignedCheckpoint], index: u64, outcome: &mut AuditOutcome) {
         self.find_inconsistency(auditor, seen, outcome).await;
         if outcome.findings.is_empty() {
@@ -358,7 +358,7 @@ impl Run<'_> {
         }
     }
 
-    /// Compares the tiles above the leaves' with the tree.
+    /// Compares the served hash tiles of level 1 and above with the audited tree.
     async fn check_high_tiles(&self, auditor: &mut Auditor, outcome: &mut AuditOutcome) -> Result<(), AuditorError> {
         let size = self.target().size;
         for level in 1..8_u8 {
@@ -386,7 +386,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Compares every smaller checkpoint with the entries.
+    /// Compares every smaller checkpoint with the audited entries.
     fn compare_replayed(
         &self,
         auditor: &Auditor,
@@ -395,7 +395,7 @@ impl Run<'_> {
     ) -> Result<(), AuditorError> {
         for old in seen.iter().filter(|old| old.unverified().size < self.target().size) {
             if auditor.check_checkpoint(old)? == Consistency::Contradicted {
-                // The nodes of the larger tree; beyond it the auditor may have gone already.
+                // The auditor has all nodes of this tree; its own may be larger already.
                 let evidence = inconsistency(old, self.checkpoint, auditor)?;
                 let (old, new) = (old.unverified().size, self.target().size);
                 let reason = format!("its checkpoint of size {old} is no prefix of the one of size {new}");
@@ -407,6 +407,7 @@ impl Run<'_> {
 }
 
 impl AuditOutcome {
+    /// Adds a finding; evidence that does not prove misbehaviour is dropped.
     fn add_finding(
         &mut self,
         auditor: &Auditor,
@@ -419,7 +420,7 @@ impl AuditOutcome {
         self.findings.push(AuditFinding { kind, index, reason, evidence });
     }
 
-    /// What was computed from tiles, unless they could not be had.
+    /// A value computed from tiles; `None`, with the reason in `unavailable`, if tiles could not be fetched.
     fn available<T>(&mut self, computed: Result<T, NodeError>) -> Result<Option<T>, AuditorError> {
         match computed {
             Ok(computed) => Ok(Some(computed)),
@@ -432,7 +433,7 @@ impl AuditOutcome {
     }
 }
 
-/// Takes chunks in order until they end or something is wrong, and commits now and then.
+/// Audits chunks in order until the last one or the first problem, and commits at intervals.
 fn take_all(
     mut auditor: Auditor,
     mut chunks: mpsc::Receiver<Chunk>,
@@ -442,7 +443,7 @@ fn take_all(
     let mut rest = ParsedEntries::default();
     let mut committed = Instant::now();
     while let Some(Chunk { entries, false_hash }) = chunks.blocking_recv() {
-        // Nothing is taken that contradicts itself: the next audit must look at it again.
+        // A chunk that contradicts its hash tile is not taken, so that the next audit checks it again.
         if let Some(index) = false_hash {
             follow(follower, |follower| follower.commit())?;
             return Ok((auditor, Stop::FalseHash(index)));
@@ -463,7 +464,8 @@ fn take_all(
     Ok((auditor, if rest.is_empty() { Stop::Done } else { Stop::Unsealed(Box::new(rest)) }))
 }
 
-/// Takes what is whole, and tells the follower of it. The inner result is the log's.
+/// Takes all complete batches and reports them to the follower. The outer error is a local failure, the inner one concerns the
+/// entries.
 fn take(
     auditor: &mut Auditor,
     rest: &mut ParsedEntries,
@@ -478,7 +480,7 @@ fn take(
     Ok(taken)
 }
 
-/// Tells the follower, if there is one.
+/// Calls the follower, if there is one.
 fn follow(
     follower: Option<&SharedFollower>,
     tell: impl FnOnce(&mut dyn Follower) -> Result<(), String>,
