@@ -68,7 +68,7 @@ pub struct Current<'a> {
     /// When the witness resolved the tag.
     pub observed: Timestamp,
     pub seen: Seen,
-    /// The number of observations by this witness that differ from its previous one.
+    /// The number of sightings: observations by this witness that differ from its previous one, if any.
     pub sightings: u64,
 }
 

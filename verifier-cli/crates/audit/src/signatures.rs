@@ -69,8 +69,7 @@ impl SignedText<'_> {
     }
 }
 
-/// Checks many signatures: in batches, and one by one only where a batch fails. Returns the
-/// verdicts in order.
+/// Checks signatures in batches, and one by one only if a batch fails. Returns the verdicts in order.
 fn check_signatures(signed: &[SignedText<'_>]) -> Vec<SignatureVerdict> {
     /// Larger batches are hardly faster per signature.
     const BATCH: usize = 4096;
