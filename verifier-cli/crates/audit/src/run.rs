@@ -31,8 +31,8 @@ use taglog_log_client::static_log::{StaticError, StaticLog};
 const COMMIT_INTERVAL: Duration = Duration::from_secs(4);
 /// The number of uncommitted rows at which a replay commits early.
 const COMMIT_ROWS: usize = 300_000;
-/// Chunks of entries entries that wait for their turn. The last ones are taken while nothing is left to prepare, so they
-/// are few.
+/// The capacity of the channel of parsed chunks. Small: the last chunks in it are taken while the parsing threads have no work
+/// left.
 const WAITING: usize = 4;
 /// The maximum number of entries that are fetched again to build the evidence for one batch.
 const MAX_EVIDENCE_ENTRIES: u64 = 200_000;

@@ -1,4 +1,4 @@
-//! Serves a copy as tlog-tiles demands: every tile at every width up to the copy's size.
+//! Serves a copy as c2sp.org/tlog-tiles requires: every tile at every width up to the copy's size.
 
 use std::path::Path as FilePath;
 
@@ -19,9 +19,9 @@ use tower_http::{compression::CompressionLayer, cors::CorsLayer};
 use super::{MirrorError, directory::OwnCheckpoint, edge::nodes, pass::copy_in};
 use taglog_log_client::static_log::{StaticError, StaticLog, cut_tile};
 
-/// Tiles never change.
+/// `Cache-Control` of tiles, which never change.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
-/// The checkpoint does, and so does what is not there yet.
+/// `Cache-Control` of the checkpoint, which changes, and of errors, which may be temporary.
 const NO_CACHE: &str = "no-cache";
 
 #[derive(Clone)]
@@ -31,10 +31,7 @@ struct MirrorState {
     welcome: String,
 }
 
-/// The routes of the copy in a directory, as of the checkpoint that was sent last.
-///
-/// # Errors
-/// When the directory cannot be read.
+/// The HTTP routes of the copy in a directory, under the last checkpoint received from `checkpoint`.
 pub fn router(
     directory: &FilePath,
     log: &VerifierKey,
@@ -77,14 +74,14 @@ async fn tile(State(served): State<MirrorState>, Path(path): Path<String>) -> Re
             (headers, tile).into_response()
         }
         Err(error) => {
-            tracing::error!(%error, "the copy is damaged: 'taglog mirror --check' finds out more");
+            tracing::error!(%error, "cannot serve a tile, because the copy is damaged: run 'taglog mirror --check' to list the damaged files");
             refuse(StatusCode::INTERNAL_SERVER_ERROR, "this tile is damaged here; ask another mirror, or the log")
         }
     }
 }
 
 impl MirrorState {
-    /// Cuts a tile out of the widest one that the copy has.
+    /// Reads a tile: cuts it out of the widest one that the copy has.
     async fn read(&self, path: &TilePath, size: u64) -> Result<Vec<u8>, StaticError> {
         let level = match path.kind {
             TileKind::Hashes(level) => level,

@@ -49,7 +49,7 @@ fn audit(log: &Log) -> (u64, AuditOutcome) {
     run(files.path(), &state, &checkpoint, &[])
 }
 
-/// The one thing that is wrong, and whether evidence proven.
+/// The kind and the log index of the only finding, and whether it has evidence that proves misbehaviour.
 fn finding(outcome: &AuditOutcome) -> (AuditFindingKind, Option<u64>, bool) {
     let [finding] = &outcome.findings[..] else { panic!("want one finding: {outcome:?}") };
     assert!(!outcome.complete, "{outcome:?}");
@@ -294,7 +294,11 @@ fn damaged_files_are_found_without_evidence() {
         std::fs::write(&path, bad).unwrap();
         let (_, outcome) = run(files.path(), &state, &checkpoint, &[]);
         let (kind, _, proven) = finding(&outcome);
-        assert_eq!((kind, proven), (AuditFindingKind::FalseData, false), "{name}: a damaged copy is no evidence against the log");
+        assert_eq!(
+            (kind, proven),
+            (AuditFindingKind::FalseData, false),
+            "{name}: a damaged copy is no evidence against the log"
+        );
         let (_, outcome) = run(files.path(), &state, &checkpoint, &[]);
         assert_eq!(finding(&outcome).0, AuditFindingKind::FalseData, "{name}: found again by the next audit");
         // The audit succeeds once the copy is repaired.
