@@ -1,4 +1,4 @@
-//! `taglog audit`: re-derives everything that a log claims, from public data alone.
+//! `taglog audit`: re-derives everything that a log claims from its public data alone.
 
 use std::{
     io::{BufWriter, ErrorKind},
@@ -33,17 +33,16 @@ Examples:
   taglog audit --policy deploy/taglog.toml
   taglog audit --output json | jq '.retagged[] | select(.passes | not)'
 
-Retagged tags are listed with the verdict that policy has on their history, as 'taglog verify' would evaluate it: whose \
-word counts, what may move (rules, then the shipped profiles), what was approved in taglog.lock. It is evaluated as of the \
+Retagged tags are listed with the verdict that policy has on their history, as 'taglog verify' would evaluate it: which \
+witnesses count, which tags may move (rules, then the shipped profiles), what was approved in taglog.lock. It is evaluated as of the \
 log's last seal and by the log alone: no registry is asked, so there is no 'behind' or 'mismatch', and no manifest is \
 compared, so what is 'retagged' here 'taglog verify' may find 'rebuilt'. No verdict changes the exit code.
 
-What was audited is kept in the state directory: the next audit goes on from there, also after an interruption. Every \
-checkpoint that was ever verified is kept as well, so a log that is cut back or forked is caught. What convicts the log \
-goes into files in 'evidence' in the state directory, which 'taglog evidence verify' checks with nothing but the \
-log's key.
+The state directory keeps the progress: the next audit resumes there, also after an interruption. It also keeps every \
+checkpoint that was ever verified, so a log that is truncated or forked is detected. Evidence of misbehaviour is written \
+to 'evidence' in the state directory; 'taglog evidence verify' checks it with the log's key alone.
 
-Exit code 3: something could not be had, or needs a newer taglog; that is no misbehaviour.
+Exit code 3: data was unavailable, or needs a newer version of taglog; this is not misbehaviour.
 Exit code 4: the log broke a rule, forked, or shrank.")]
 pub struct AuditArgs {
     /// Where to read the log: a URL or a directory [default: the log of the trust file]
@@ -53,7 +52,7 @@ pub struct AuditArgs {
     full: bool,
 }
 
-/// One audit from checkpoint to report.
+/// Runs one audit and reports the result.
 pub async fn run(global: &Global, args: AuditArgs) -> Result<Report, Failure> {
     let policy = session::policy(global)?;
     let (_, lock) = session::lock(&policy)?;
@@ -109,7 +108,7 @@ pub async fn run(global: &Global, args: AuditArgs) -> Result<Report, Failure> {
 
 fn print_json(report: &AuditReport<'_>) -> Result<(), Failure> {
     match report.write_json(&mut BufWriter::new(std::io::stdout().lock())) {
-        // A reader that has seen enough is no error.
+        // A reader that closes the pipe early is not an error.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::failed(format!("cannot write the report: {error}")))
         }
@@ -117,7 +116,7 @@ fn print_json(report: &AuditReport<'_>) -> Result<(), Failure> {
     }
 }
 
-/// The checkpoint that is served, signed by the log and by the quorum of the trust file.
+/// Fetches the checkpoint and checks that the log and the quorum of the trust file signed it.
 async fn fetch_checkpoint(log: &StaticLog, trust: &Trust) -> Result<SignedCheckpoint, Failure> {
     let bytes = log.checkpoint().await.map_err(static_failure)?;
     let misbehaved = |error| Failure::misbehaved(format!("the checkpoint of {} is false: {error}", log.location()));
@@ -150,7 +149,7 @@ fn run_failure(error: AuditRunError) -> Failure {
     }
 }
 
-/// For each finding where its evidence is kept, if there is any.
+/// Writes the evidence of each finding to a file and returns its path; `None` for a finding without evidence.
 fn keep_evidence(session: &Session, outcome: &AuditOutcome) -> Vec<Option<String>> {
     let findings = outcome.findings.iter().map(|finding| {
         let evidence = finding.evidence.as_ref()?;
