@@ -58,7 +58,7 @@ fn split_views_are_detected_and_prove_misbehaviour() {
     assert_eq!(results(&user.run_json(&with).exits(0)), ["consistent"; 2]);
 
     // A twin with the same key shows another history: smaller and larger than what the others were shown.
-    for (tags, convicts) in [(&["7", "8", "9"][..], true), (&["9"], true)] {
+    for (tags, proven) in [(&["7", "8", "9"][..], true), (&["9"], true)] {
         let twin = with_same_key(&server, &[&witness]).start();
         add_tags(&twin, &witness, tags);
         let victim = User::new();
@@ -72,7 +72,7 @@ fn split_views_are_detected_and_prove_misbehaviour() {
             let judge = User::new();
             let vkey = server.vkey.to_string();
             let judged = judge.run_json(&["evidence", "verify", file, "--vkey", &vkey]).exits(0).json();
-            assert_eq!(judged["convicts"], Value::Bool(convicts));
+            assert_eq!(judged["convicts"], Value::Bool(proven));
         }
         // A saved checkpoint does as well, with the tree of a mirror or of the log.
         let saved = victim.write("saved", &checkpoint);
