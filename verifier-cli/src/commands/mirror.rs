@@ -19,8 +19,8 @@ use taglog_mirror::{
     MirrorError,
     check::{CopyCheck, check},
     directory::OwnCheckpoint,
-    pass::{Mirror, MirrorUpdate},
     serve::router,
+    update::{Mirror, MirrorUpdate},
 };
 use taglog_service::listener::Listener;
 
@@ -106,17 +106,17 @@ async fn follow(
 ) -> Result<Report, Failure> {
     let mut last = Report::done("");
     loop {
-        let passed = tokio::select! {
+        let updated = tokio::select! {
             () = stop.cancelled() => return Ok(last),
-            passed = mirror.pass() => passed,
+            updated = mirror.update() => updated,
         };
-        match passed {
-            Ok(pass) => {
-                sender.send_replace(Some(pass.checkpoint.clone()));
+        match updated {
+            Ok(update) => {
+                sender.send_replace(Some(update.checkpoint.clone()));
                 if last.exit != exit::MISBEHAVED {
                     last.exit = exit::OK;
                 }
-                print(&update_line(format, &pass)).map_err(Failure::failed)?;
+                print(&update_line(format, &update)).map_err(Failure::failed)?;
             }
             Err(error) => {
                 let may_succeed = may_succeed_later(&error);
@@ -160,9 +160,9 @@ fn failure(error: MirrorError) -> Failure {
     }
 }
 
-fn update_line(format: Format, pass: &MirrorUpdate) -> String {
-    let checkpoint = pass.checkpoint.signed.unverified();
-    let added = checkpoint.size - pass.before;
+fn update_line(format: Format, update: &MirrorUpdate) -> String {
+    let checkpoint = update.checkpoint.signed.unverified();
+    let added = checkpoint.size - update.before;
     match format {
         Format::Text => format!("mirrored {} entries of {} ({added} new)", checkpoint.size, checkpoint.origin),
         Format::Json => json!({

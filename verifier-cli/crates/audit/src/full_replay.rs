@@ -22,7 +22,7 @@ impl FullReplay {
                 return Err(error);
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot read the state of earlier audits: the log is not compared with the checkpoints in it");
+                tracing::warn!(%error, "cannot read the existing state: its checkpoints are not compared");
                 Vec::new()
             }
         };

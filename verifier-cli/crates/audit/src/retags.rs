@@ -28,7 +28,7 @@ const MOST_THREADS: usize = 8;
 type Tags = Vec<Vec<StoredSighting>>;
 
 /// Calls `evaluate` with the history of every retagged tag as of the last commit. Returns each result with the log index of
-/// the retag, in no particular order. Runs on all cores and holds only a few tags in memory at a time.
+/// the retag, in no particular order. Runs on up to 8 threads and holds only a few tags in memory at a time.
 pub fn retagged<T: Send>(
     auditor: &Auditor,
     evaluate: impl Fn(&ImageReport) -> T + Sync,

@@ -13,7 +13,7 @@ use super::{
     MirrorError,
     directory::own_checkpoint,
     edge::{Edge, leaf_hashes, nodes},
-    pass::{copy_in, full},
+    update::{copy_in, full},
 };
 use taglog_log_client::{
     static_log::StaticLog,

@@ -15,16 +15,16 @@
 //!
 //! - [`directory`] writes files atomically.
 //! - [`edge`] is the right edge of a tree, from which its root follows.
-//! - [`pass`] updates the copy; [`check`] verifies it without the log.
+//! - [`update`] updates the copy; [`check`] verifies it without the log.
 //! - [`serve`] serves it over HTTP as c2sp.org/tlog-tiles requires.
 
 pub mod check;
 pub mod directory;
 pub mod edge;
-pub mod pass;
 pub mod serve;
 #[cfg(test)]
 mod tests;
+pub mod update;
 
 use std::path::PathBuf;
 

@@ -16,7 +16,7 @@ use taglog_proto::{
 use tokio::sync::watch;
 use tower_http::{compression::CompressionLayer, cors::CorsLayer};
 
-use super::{MirrorError, directory::OwnCheckpoint, edge::nodes, pass::copy_in};
+use super::{MirrorError, directory::OwnCheckpoint, edge::nodes, update::copy_in};
 use taglog_log_client::static_log::{StaticError, StaticLog, cut_tile};
 
 /// `Cache-Control` of tiles, which never change.

@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use super::{
     MirrorError,
     check::check,
-    pass::{Mirror, MirrorUpdate},
+    update::{Mirror, MirrorUpdate},
 };
 use taglog_log_client::{static_log::StaticLog, trust::Trust};
 
@@ -99,7 +99,7 @@ fn open(source: &Source, copy: &Path) -> Result<Mirror, MirrorError> {
 }
 
 async fn mirror(source: &Source, copy: &Path) -> Result<MirrorUpdate, MirrorError> {
-    open(source, copy)?.pass().await
+    open(source, copy)?.update().await
 }
 
 async fn damaged(copy: &Path) -> Vec<String> {
@@ -127,8 +127,8 @@ fn assert_true(source: &Source, copy: &Path) {
 async fn trees_of_all_shapes_are_copied() {
     for size in [1, 2, 255, 256, 257, 512, 700, 65_536, 65_537, 65_536 + 300] {
         let (source, copy) = (Source::new(size), tempfile::tempdir().unwrap());
-        let pass = mirror(&source, copy.path()).await.unwrap();
-        assert_eq!((pass.before, pass.checkpoint.signed.unverified().size), (0, size));
+        let update = mirror(&source, copy.path()).await.unwrap();
+        assert_eq!((update.before, update.checkpoint.signed.unverified().size), (0, size));
         assert_eq!(files(copy.path()), files(source.path()), "{size}");
         assert_eq!(damaged(copy.path()).await, [""; 0], "{size}");
     }
@@ -141,8 +141,8 @@ async fn a_copy_follows_a_growing_log() {
     let mut before = 0;
     for size in [1, 5, 5, 256, 300, 600, 65_535, 65_537, 66_000] {
         source.grow(size);
-        let pass = mirror.pass().await.unwrap();
-        assert_eq!((pass.before, pass.checkpoint.signed.unverified().size), (before, size));
+        let update = mirror.update().await.unwrap();
+        assert_eq!((update.before, update.checkpoint.signed.unverified().size), (before, size));
         assert_eq!(damaged(copy.path()).await, [""; 0], "{size}");
         assert_true(&source, copy.path());
         before = size;

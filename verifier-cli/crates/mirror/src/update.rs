@@ -83,7 +83,7 @@ impl Mirror {
     ///
     /// # Errors
     /// The checkpoint of the copy is unchanged.
-    pub async fn pass(&mut self) -> Result<MirrorUpdate, MirrorError> {
+    pub async fn update(&mut self) -> Result<MirrorUpdate, MirrorError> {
         let before = self.checkpoint()?;
         let new = self.fetch_checkpoint().await?;
         let size_before = before.as_ref().map_or(0, |before| before.signed.unverified().size);
