@@ -58,7 +58,7 @@ fn split_views_are_detected_and_prove_misbehaviour() {
     assert_eq!(results(&user.run_json(&with).exits(0)), ["consistent"; 2]);
 
     // A twin with the same key shows another history: smaller and larger than what the others were shown.
-    for (tags, convicts) in [(&["7", "8", "9"][..], true), (&["9"], true)] {
+    for (tags, proven) in [(&["7", "8", "9"][..], true), (&["9"], true)] {
         let twin = with_same_key(&server, &[&witness]).start();
         add_tags(&twin, &witness, tags);
         let victim = User::new();
@@ -72,7 +72,7 @@ fn split_views_are_detected_and_prove_misbehaviour() {
             let judge = User::new();
             let vkey = server.vkey.to_string();
             let judged = judge.run_json(&["evidence", "verify", file, "--vkey", &vkey]).exits(0).json();
-            assert_eq!(judged["convicts"], Value::Bool(convicts));
+            assert_eq!(judged["convicts"], Value::Bool(proven));
         }
         // A saved checkpoint does as well, with the tree of a mirror or of the log.
         let saved = victim.write("saved", &checkpoint);
@@ -120,9 +120,9 @@ fn evidence_files_are_verified_offline() {
     assert_eq!((&judged["convicts"], &judged["kind"]), (&false.into(), &"taglog/evidence/fork@v1".into()));
     user.run_with_input(&["evidence", "verify", "-"], fork(&checkpoint, &checkpoint).as_bytes())
         .exits(1)
-        .prints(&["does not convict", "same root"]);
+        .prints(&["does not prove misbehaviour", "same root"]);
     let kept = user.write("kept.json", r#"{"type":"taglog/misbehaviour@v1","error":"x"}"#);
-    user.run(&["evidence", "verify", &kept]).exits(1).prints(&["does not convict"]);
+    user.run(&["evidence", "verify", &kept]).exits(1).prints(&["does not prove misbehaviour"]);
     for bad in ["", "{}", "[1]", r#"{"type":"taglog/evidence/fork@v2"}"#, &checkpoint] {
         let file = user.write("bad", bad);
         user.run(&["evidence", "verify", &file]).exits(2).has_empty_stdout().prints(&["not an evidence file"]);

@@ -293,7 +293,7 @@ fn a_log_that_forks_or_shrinks_raises_an_alarm_and_the_copy_stays() {
     assert_eq!(evidence.len(), 2);
     for path in &evidence {
         assert!(Evidence::from_json(&std::fs::read(path).unwrap()).unwrap().proves_misbehaviour(&server.vkey).is_ok());
-        user.run(&["evidence", "verify", path.to_str().unwrap()]).exits(0).prints(&["CONVICTS"]);
+        user.run(&["evidence", "verify", path.to_str().unwrap()]).exits(0).prints(&["PROVES MISBEHAVIOUR"]);
     }
     // An old checkpoint of the same log: an alarm, and what is served stays up.
     let old = user.read("copy/checkpoint");

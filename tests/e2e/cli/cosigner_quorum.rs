@@ -345,7 +345,7 @@ fn mirror_accepts_two_of_three_cosignatures() {
     assert_ne!(copy(), better);
 }
 
-/// Two histories convict, however few have cosigned the one or the other; that too few have is said besides.
+/// Two histories prove misbehaviour, however few cosigners signed either; the missing quorum is reported as well.
 #[test]
 fn views_are_compared_whichever_cosigners_signed_them() {
     let log = CosignedRelayFixture::new();

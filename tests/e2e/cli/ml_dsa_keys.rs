@@ -107,7 +107,7 @@ fn the_ed25519_signature_alone_proves_misbehaviour() {
     let compare = ["evidence", "compare", "--with", "copy", "--log", &twin.url];
     fixture.user.run(&compare).exits(4).prints(&["THE LOG MISBEHAVES", "(ML-DSA-44)"]);
     let file = fixture.user.evidence().pop().unwrap();
-    fixture.user.run(&["evidence", "verify", file.to_str().unwrap()]).exits(0).prints(&["CONVICTS"]);
+    fixture.user.run(&["evidence", "verify", file.to_str().unwrap()]).exits(0).prints(&["PROVES MISBEHAVIOUR"]);
     fixture.user.run(&["mirror", &twin.url, "--directory", "copy"]).exits(4).prints(&["THE LOG MISBEHAVES"]);
     assert_eq!(fixture.user.read("copy/checkpoint"), before);
 }

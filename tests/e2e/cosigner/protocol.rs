@@ -216,7 +216,7 @@ async fn two_roots_of_one_size_are_422_and_evidence() {
     assert_eq!(cosigner.latest(ORIGIN).await, signed);
     let file = std::fs::read_dir(cosigner.path("state/evidence")).unwrap().next().unwrap().unwrap().path();
     let evidence = Evidence::from_json(&std::fs::read(file).unwrap()).unwrap();
-    evidence.proves_misbehaviour(log.key.verifier_key()).expect("it convicts the log");
+    evidence.proves_misbehaviour(log.key.verifier_key()).expect("it proves misbehaviour");
 }
 
 #[tokio::test]

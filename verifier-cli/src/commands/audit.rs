@@ -1,4 +1,4 @@
-//! `taglog audit`: re-derives everything that a log claims, from public data alone.
+//! `taglog audit`: re-derives everything that a log claims from its public data alone.
 
 use std::{
     io::{BufWriter, ErrorKind},
@@ -16,7 +16,7 @@ use super::{
     progress_bar::Bar,
     session::{self, Session, now},
 };
-use taglog_audit::{Anew, Auditor, AuditorError, Outcome, Run, RunError};
+use taglog_audit::{AuditOutcome, AuditRunError, Auditor, AuditorError, FullReplay, Run};
 use taglog_base::progress::Progress as _;
 use taglog_log_client::{
     static_log::{StaticError, StaticLog},
@@ -33,17 +33,16 @@ Examples:
   taglog audit --policy deploy/taglog.toml
   taglog audit --output json | jq '.retagged[] | select(.passes | not)'
 
-Retagged tags are listed with the verdict that policy has on their history, as 'taglog verify' would evaluate it: whose \
-word counts, what may move (rules, then the shipped profiles), what was approved in taglog.lock. It is evaluated as of the \
+Retagged tags are listed with the verdict that policy has on their history, as 'taglog verify' would evaluate it: which \
+witnesses count, which tags may move (rules, then the shipped profiles), what was approved in taglog.lock. It is evaluated as of the \
 log's last seal and by the log alone: no registry is asked, so there is no 'behind' or 'mismatch', and no manifest is \
 compared, so what is 'retagged' here 'taglog verify' may find 'rebuilt'. No verdict changes the exit code.
 
-What was audited is kept in the state directory: the next audit goes on from there, also after an interruption. Every \
-checkpoint that was ever verified is kept as well, so a log that is cut back or forked is caught. What convicts the log \
-goes into files in 'evidence' in the state directory, which 'taglog evidence verify' checks with nothing but the \
-log's key.
+The state directory keeps the progress: the next audit resumes there, also after an interruption. It also keeps every \
+checkpoint that was ever verified, so a log that is truncated or forked is detected. Evidence of misbehaviour is written \
+to 'evidence' in the state directory; 'taglog evidence verify' checks it with the log's key alone.
 
-Exit code 3: something could not be had, or needs a newer taglog; that is no misbehaviour.
+Exit code 3: data was unavailable, or needs a newer version of taglog; this is not misbehaviour.
 Exit code 4: the log broke a rule, forked, or shrank.")]
 pub struct AuditArgs {
     /// Where to read the log: a URL or a directory [default: the log of the trust file]
@@ -53,7 +52,7 @@ pub struct AuditArgs {
     full: bool,
 }
 
-/// One audit from checkpoint to report.
+/// Runs one audit and reports the result.
 pub async fn run(global: &Global, args: AuditArgs) -> Result<Report, Failure> {
     let policy = session::policy(global)?;
     let (_, lock) = session::lock(&policy)?;
@@ -68,7 +67,7 @@ pub async fn run(global: &Global, args: AuditArgs) -> Result<Report, Failure> {
     let remembered = session.memory.load(log_key).map_err(Failure::usage)?;
 
     let directory = session.memory.audit_directory(log_key);
-    let (anew, auditor) = open(directory, log_key, args.full)?;
+    let (full_replay, auditor) = open(directory, log_key, args.full)?;
     let progress = Bar::entries("auditing");
     let begin = Instant::now();
     let seen = remembered.iter().cloned().collect();
@@ -77,8 +76,8 @@ pub async fn run(global: &Global, args: AuditArgs) -> Result<Report, Failure> {
     let elapsed = begin.elapsed();
     progress.finish();
 
-    let auditor = match anew {
-        Some(anew) if outcome.complete => anew.replace(auditor).map_err(auditor_failure)?,
+    let auditor = match full_replay {
+        Some(full_replay) if outcome.complete => full_replay.replace(auditor).map_err(auditor_failure)?,
         _ => auditor,
     };
     if outcome.complete && outcome.behind.is_none() {
@@ -109,7 +108,7 @@ pub async fn run(global: &Global, args: AuditArgs) -> Result<Report, Failure> {
 
 fn print_json(report: &AuditReport<'_>) -> Result<(), Failure> {
     match report.write_json(&mut BufWriter::new(std::io::stdout().lock())) {
-        // A reader that has seen enough is no error.
+        // A reader that closes the pipe early is not an error.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             Err(Failure::failed(format!("cannot write the report: {error}")))
         }
@@ -117,7 +116,7 @@ fn print_json(report: &AuditReport<'_>) -> Result<(), Failure> {
     }
 }
 
-/// The checkpoint that is served, signed by the log and by the quorum of the trust file.
+/// Fetches the checkpoint and checks that the log and the quorum of the trust file signed it.
 async fn fetch_checkpoint(log: &StaticLog, trust: &Trust) -> Result<SignedCheckpoint, Failure> {
     let bytes = log.checkpoint().await.map_err(static_failure)?;
     let misbehaved = |error| Failure::misbehaved(format!("the checkpoint of {} is false: {error}", log.location()));
@@ -131,10 +130,10 @@ fn static_failure(error: StaticError) -> Failure {
     Failure::failed(format!("{error} (unavailable, not evidence)"))
 }
 
-fn open(directory: PathBuf, log: &VerifierKey, full: bool) -> Result<(Option<Anew>, Auditor), Failure> {
+fn open(directory: PathBuf, log: &VerifierKey, full: bool) -> Result<(Option<FullReplay>, Auditor), Failure> {
     if full {
-        let (anew, auditor) = Anew::open(&directory, log).map_err(auditor_failure)?;
-        return Ok((Some(anew), auditor));
+        let (full_replay, auditor) = FullReplay::open(&directory, log).map_err(auditor_failure)?;
+        return Ok((Some(full_replay), auditor));
     }
     Ok((None, Auditor::open(&directory, log).map_err(auditor_failure)?))
 }
@@ -143,15 +142,15 @@ fn auditor_failure(error: AuditorError) -> Failure {
     Failure::usage(error)
 }
 
-fn run_failure(error: RunError) -> Failure {
+fn run_failure(error: AuditRunError) -> Failure {
     match error {
-        RunError::Auditor(error) => auditor_failure(error),
-        RunError::Thread(_) | RunError::Follower(_) => Failure::failed(error),
+        AuditRunError::Auditor(error) => auditor_failure(error),
+        AuditRunError::Thread(_) | AuditRunError::Follower(_) => Failure::failed(error),
     }
 }
 
-/// For each finding where its evidence is kept, if there is any.
-fn keep_evidence(session: &Session, outcome: &Outcome) -> Vec<Option<String>> {
+/// Writes the evidence of each finding to a file and returns its path; `None` for a finding without evidence.
+fn keep_evidence(session: &Session, outcome: &AuditOutcome) -> Vec<Option<String>> {
     let findings = outcome.findings.iter().map(|finding| {
         let evidence = finding.evidence.as_ref()?;
         let kept = session.memory.keep_evidence(finding.kind.word(), evidence.to_json().as_bytes());

@@ -1,4 +1,4 @@
-//! The verdict of policy on each retagged tag of an audited log.
+//! The verdict of the policy on each retagged tag of an audited log.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -11,28 +11,23 @@ use taglog_proto::{
 use taglog_audit::{Auditor, AuditorError, retags::retagged};
 use taglog_policy::{Demands, EvaluationInput, Ignore, Policy, Verdict, evaluate_history, lock::Lock};
 
-/// The verdict on one retagged tag, from its history in the log alone.
+/// The verdict on one retagged tag, evaluated from its history in the log alone.
 #[derive(Clone, Debug)]
 pub struct Class {
-    /// The verdict.
     pub verdict: Verdict,
-    /// Whether the verdict passes.
     pub passes: bool,
-    /// Why, in one sentence.
+    /// The reason for the verdict, in one sentence.
     pub reason: Box<str>,
-    /// Policy lets it pass whatever the verdict, for a while.
+    /// The `ignore` of the policy that applies now, which lets the tag pass until it expires.
     pub ignored: Option<Box<Ignore>>,
 }
 
-/// The classes of all retagged tags, by the log index of the retag.
+/// The verdicts on all retagged tags, by the log index of the retag.
 #[derive(Debug, Default)]
 pub struct Classes(HashMap<u64, Class>);
 
 impl Classes {
-    /// Evaluates every retagged tag as of the log's last seal: the same log and the same policy give the same classes.
-    ///
-    /// # Errors
-    /// [`AuditorError`] when the state cannot be read.
+    /// Evaluates every retagged tag as of the time of the log's last seal, so that the result depends only on log and policy.
     pub fn evaluate(auditor: &Auditor, policy: &Policy, lock: &Lock) -> Result<Classes, AuditorError> {
         let Some(now) = auditor.seal().map(|seal| seal.time) else { return Ok(Classes::default()) };
         let mut approved: HashMap<&Image, Vec<Digest>> = HashMap::new();
@@ -47,12 +42,12 @@ impl Classes {
         Ok(Classes(classes.into_iter().collect()))
     }
 
-    /// The class of the tag that was retagged with this entry.
+    /// The verdict on the tag that was retagged by the entry at this log index.
     pub fn of(&self, index: u64) -> Option<&Class> {
         self.0.get(&index)
     }
 
-    /// How many tags are of each class, by the names of the verdicts.
+    /// The number of retagged tags for each verdict name.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         let mut counts = BTreeMap::new();
         self.0.values().for_each(|class| *counts.entry(class.verdict.name()).or_default() += 1);

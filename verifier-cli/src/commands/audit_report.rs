@@ -1,4 +1,4 @@
-//! What an audit says, for people and as JSON.
+//! The report of an audit, as text and as JSON.
 
 use std::{fmt::Write as _, io, time::Duration};
 
@@ -14,41 +14,36 @@ use super::{
     context::exit,
     output::age,
 };
-use taglog_audit::{Auditor, AuditorError, Counts, Outcome, TagView};
+use taglog_audit::{AuditOutcome, Auditor, AuditorError, Counts, TagView};
 use taglog_base::text::one_line;
 use taglog_policy::{Policy, Verdict};
 
-/// Retagged tags that are listed for people; JSON has all of them.
+/// The maximum number of retagged tags in the text report; the JSON report has all of them.
 const SHOWN: usize = 20;
 
-/// The result of one audit.
 pub struct AuditReport<'a> {
-    /// Where the audit stands.
     pub auditor: &'a Auditor,
-    /// The checkpoint that was audited.
+    /// The audited checkpoint.
     pub checkpoint: &'a Checkpoint,
-    /// Where the log was read.
+    /// The URL or directory that the log was read from.
     pub location: &'a str,
-    /// How the audit ended.
-    pub outcome: &'a Outcome,
-    /// For each finding where its evidence is kept, if there is any.
+    pub outcome: &'a AuditOutcome,
+    /// For each finding, the path of its evidence file, if any.
     pub evidence: Vec<Option<String>>,
-    /// What is thought of the retagged tags.
+    /// The verdicts on the retagged tags.
     pub classes: &'a Classes,
-    /// By which policy.
+    /// The policy that the verdicts are evaluated with.
     pub policy: &'a Policy,
-    /// Whether this may be a copy that lags behind the log.
+    /// Whether the location may be a copy, which may be behind the log.
     pub is_copy: bool,
-    /// How long it took.
+    /// The duration of the audit.
     pub elapsed: Duration,
-    /// The time now.
     pub now: Timestamp,
 }
 
 impl AuditReport<'_> {
-    /// The exit code.
     pub fn exit(&self) -> u8 {
-        let Outcome { findings, upgrade, unavailable, .. } = self.outcome;
+        let AuditOutcome { findings, upgrade, unavailable, .. } = self.outcome;
         match () {
             () if !findings.is_empty() || self.shrunk().is_some() => exit::MISBEHAVED,
             () if upgrade.is_some() || unavailable.is_some() => exit::FAILED,
@@ -56,19 +51,19 @@ impl AuditReport<'_> {
         }
     }
 
-    /// The size that the log had before, if it has less now.
+    /// The largest size seen before, if the log (not a copy of it) has fewer entries now.
     fn shrunk(&self) -> Option<u64> {
         self.outcome.behind.filter(|_| !self.is_copy)
     }
 
-    /// What is wrong, one line each.
+    /// The findings, problems and warnings, one line each.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         for (finding, evidence) in self.outcome.findings.iter().zip(&self.evidence) {
             let place = finding.index.map(|index| format!("entry {index}: ")).unwrap_or_default();
             let evidence = match evidence {
-                Some(path) => format!("evidence that convicts it: {path}"),
-                None => "no evidence file for this; anyone who audits the log finds the same".to_owned(),
+                Some(path) => format!("evidence that proves this: {path}"),
+                None => "there is no evidence file for this, but anyone who audits the log finds the same".to_owned(),
             };
             notes.push(format!("THE LOG MISBEHAVES: {place}{}; {evidence}", one_line(&finding.reason)));
         }
@@ -86,7 +81,7 @@ impl AuditReport<'_> {
         }
         let lax = self.auditor.counts().lax_signatures;
         if lax > 0 {
-            notes.push(format!("warning: {lax} entries have signatures that not every library accepts"));
+            notes.push(format!("warning: {lax} entries have signatures that some Ed25519 libraries reject"));
         }
         notes
     }
@@ -99,7 +94,7 @@ impl AuditReport<'_> {
         retagged
     }
 
-    /// The retagged tags for people: what does not pass comes first.
+    /// The retagged tags for the text report: those that do not pass come first.
     fn retagged_to_show(&self) -> Vec<(u64, TagView<'_>, Option<&Class>)> {
         let retagged = self.retagged().into_iter();
         let mut retagged: Vec<_> = retagged.map(|(index, tag)| (index, tag, self.classes.of(index))).collect();
@@ -142,19 +137,19 @@ impl AuditReport<'_> {
         self.outcome.audited as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
 
-    /// For programs: one document, written as it is made, since there may be any number of retagged tags.
+    /// Writes the report as one JSON document. It is streamed, since the number of retagged tags is not limited.
     ///
     /// # Errors
-    /// What the writer says; or that the auditor's state cannot be read.
+    /// Those of the writer, or that the auditor's state cannot be read.
     pub fn write_json(&self, out: &mut impl io::Write) -> io::Result<()> {
         serde_json::to_writer(&mut *out, &Document { head: self.head(), retagged: RetaggedTags(self) })?;
         writeln!(out)?;
         out.flush()
     }
 
-    /// The document without the list of retagged tags.
+    /// The JSON document without the list of retagged tags.
     fn head(&self) -> Value {
-        let Outcome { findings, upgrade, unavailable, behind, audited, complete } = self.outcome;
+        let AuditOutcome { findings, upgrade, unavailable, behind, audited, complete } = self.outcome;
         let findings = findings.iter().zip(&self.evidence).map(|(finding, evidence)| {
             json!({
                 "kind": finding.kind.word(),
@@ -196,7 +191,7 @@ impl AuditReport<'_> {
         })
     }
 
-    /// For people.
+    /// The report as text.
     pub fn text(&self) -> Result<String, AuditorError> {
         let mut text = String::new();
         let size = self.auditor.size();
@@ -265,7 +260,7 @@ struct Document<'a> {
     retagged: RetaggedTags<'a>,
 }
 
-/// All retagged tags of a report, one after the other.
+/// Serializes the retagged tags of a report one by one.
 struct RetaggedTags<'a>(&'a AuditReport<'a>);
 
 impl Serialize for RetaggedTags<'_> {

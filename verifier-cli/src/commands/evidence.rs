@@ -1,4 +1,4 @@
-//! `taglog evidence`: judges evidence of misbehaviour, and looks for more.
+//! `taglog evidence`: verifies evidence of misbehaviour, and searches for it.
 
 use std::{
     io::Read as _,
@@ -21,9 +21,9 @@ use super::{
 };
 use taglog_base::text::one_line;
 use taglog_evidence::{
-    from_tag_proof::{Comparer, Finding},
+    from_tag_proof::{Comparer, ProofFinding},
     split_view::Comparison,
-    views::{Compared, View, compare_with},
+    views::{ComparedView, View, compare_with},
 };
 use taglog_log_client::{
     lookup::{MISBEHAVIOUR, origin},
@@ -32,7 +32,7 @@ use taglog_log_client::{
 };
 use taglog_verify::saved::parse_proofs;
 
-/// Judge evidence of misbehaviour, and look for more
+/// Verify evidence of misbehaviour, or search for it
 #[derive(Debug, Args)]
 pub struct EvidenceArgs {
     #[command(subcommand)]
@@ -46,14 +46,14 @@ enum EvidenceCommand {
     FromProof(FromProofArgs),
 }
 
-/// Judge an evidence file, offline, with nothing but the log's key
+/// Verify an evidence file offline with the log's key alone
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   taglog evidence verify misbehaviour-1f0c2a.json
   taglog evidence verify --vkey log.example/taglog+53d1a4be+AYY... fork.json
 
-Exit codes: 0 the evidence convicts the log, 1 it does not, 2 the file is no evidence file.")]
+Exit codes: 0 the evidence proves misbehaviour of the log, 1 it does not, 2 the file is not an evidence file.")]
 struct VerifyArgs {
     /// The evidence file, or - for standard input
     file: PathBuf,
@@ -62,45 +62,45 @@ struct VerifyArgs {
     vkey: Option<VerifierKey>,
 }
 
-/// Compare what the log shows with what mirrors and cosigners were shown: whether all see one history
+/// Compare the log's checkpoint with those of mirrors and cosigners, to find out whether all see the same history
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   taglog evidence compare --with https://mirror.example/taglog --with https://cosigner.example
   taglog evidence compare --checkpoint saved-last-year --with https://mirror.example/taglog
 
-Compared are the log's checkpoint, the one remembered here, and those at the addresses given; cosigners that the trust
-file names with an address are asked too. Two histories under the log's Ed25519 signature convict it, whether or not its
+Compared are the log's checkpoint, the one remembered here, and those at the addresses given and of all cosigners that the
+trust file names with an address. Two histories under the log's Ed25519 signature prove misbehaviour, whether or not its
 ML-DSA-44 key and cosigners have signed both; the evidence is kept in the state directory (exit code 4).
-Exit code 3 says that something could not be compared, or that what the log shows now lacks a signature that the trust
-file asks for: that is no evidence, and worth another try.")]
+Exit code 3: a checkpoint could not be compared, or the log's checkpoint lacks a signature that the trust file requires.
+This is not evidence; try again later.")]
 struct CompareArgs {
     /// A mirror's address or directory, or a cosigner's submission prefix; may be repeated
     #[arg(long, value_name = "LOCATION")]
     with: Vec<String>,
-    /// A checkpoint that you or others were given; may be repeated
+    /// A saved checkpoint of the log; may be repeated
     #[arg(long, value_name = "FILE")]
     checkpoint: Vec<PathBuf>,
 }
 
-/// Compare a saved tag proof with the log's entries: whether it leaves out or makes up observations
+/// Compare a saved tag proof with the log's entries, to find observations that it leaves out or makes up
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   taglog evidence from-proof app.tagproof
   taglog evidence from-proof app.tagproof --from /srv/taglog-mirror
 
-All entries up to the proof's checkpoint are read, so a mirror's directory is the best place to read them from.
+All entries up to the proof's checkpoint are read, which is fastest from the directory of a mirror.
 Evidence is kept in the state directory (exit code 4).")]
 struct FromProofArgs {
     /// The saved tag proof
     file: PathBuf,
-    /// Where entries and tiles are read: a log, a mirror or a directory [default: the trust file's log]
+    /// Where to read entries and tiles: a log, a mirror or a directory [default: the trust file's log]
     #[arg(long, value_name = "LOCATION")]
     from: Option<String>,
 }
 
-/// Judges, compares, or looks for more.
+/// Runs one of the subcommands.
 pub async fn run(global: &Global, args: EvidenceArgs) -> Result<Report, Failure> {
     match args.command {
         EvidenceCommand::Verify(args) => verify(global, &args),
@@ -118,9 +118,9 @@ fn verify(global: &Global, args: &VerifyArgs) -> Result<Report, Failure> {
         }
     };
     let bytes = read(&args.file, MAX_EVIDENCE)?;
-    let judged = match Evidence::from_json(&bytes) {
+    let result = match Evidence::from_json(&bytes) {
         Ok(evidence) => evidence.proves_misbehaviour(&log),
-        // What 'taglog' kept of a false answer is no evidence for others, and is no broken file either.
+        // 'taglog' keeps false answers in files of another type, which prove nothing to others but are not malformed.
         Err(EvidenceError::Json(_)) if is_kept_answer(&bytes) => {
             Err(EvidenceError::Incomplete("a second statement by the log: this is a false answer that was kept".into()))
         }
@@ -128,19 +128,19 @@ fn verify(global: &Global, args: &VerifyArgs) -> Result<Report, Failure> {
             return Err(Failure::usage(format!("{}: {}", args.file.display(), one_line(&error.to_string()))));
         }
     };
-    let (convicts, says) = match judged {
+    let (proven, sentence) = match result {
         Ok(accusation) => (true, one_line(&accusation)),
         Err(error) => (false, one_line(&error.to_string())),
     };
-    let mut report = Report::done(match (global.output, convicts) {
-        (Format::Text, true) => format!("CONVICTS: {says}\n"),
-        (Format::Text, false) => format!("does not convict {}: {says}\n", log.name()),
+    let mut report = Report::done(match (global.output, proven) {
+        (Format::Text, true) => format!("PROVES MISBEHAVIOUR: {sentence}\n"),
+        (Format::Text, false) => format!("does not prove misbehaviour of {}: {sentence}\n", log.name()),
         (Format::Json, _) => {
-            let key = if convicts { "accusation" } else { "reason" };
-            format!("{}\n", json!({ "convicts": convicts, "log": log.name(), "kind": kind(&bytes), key: says }))
+            let key = if proven { "accusation" } else { "reason" };
+            format!("{}\n", json!({ "convicts": proven, "log": log.name(), "kind": kind(&bytes), key: sentence }))
         }
     });
-    report.exit = if convicts { exit::OK } else { exit::VERDICT };
+    report.exit = if proven { exit::OK } else { exit::VERDICT };
     Ok(report)
 }
 
@@ -191,7 +191,7 @@ async fn compare(global: &Global, args: &CompareArgs) -> Result<Report, Failure>
     }
     let compared = compare_with(&own, given, &locations, log, global.timeout()).await;
     let mut report = compare_report(global.output, &own, &compared, &session.memory)?;
-    // Two histories convict by the log's Ed25519 signature alone, so they were looked for first.
+    // Checked last: two histories under the log's Ed25519 signature are misbehaviour even without the other signatures.
     if let Err(distrust) = session.trust.check(&own.checkpoint) {
         report.notes.push(distrust.to_string());
         report.exit = report.exit.max(exit::FAILED);
@@ -205,11 +205,11 @@ fn parse_checkpoint(bytes: &[u8], log: &VerifierKey) -> Result<SignedCheckpoint,
     Ok(checkpoint)
 }
 
-fn compare_report(format: Format, own: &View, compared: &[Compared], memory: &Memory) -> Result<Report, Failure> {
+fn compare_report(format: Format, own: &View, compared: &[ComparedView], memory: &Memory) -> Result<Report, Failure> {
     let size = own.checkpoint.unverified().size;
     let mut report = Report::done("");
     let mut rows = Vec::new();
-    for Compared { source, size, outcome } in compared {
+    for ComparedView { source, size, outcome } in compared {
         let (result, detail) = match outcome {
             Ok(Comparison::Same) => ("same", None),
             Ok(Comparison::Consistent) => ("consistent", None),
@@ -269,10 +269,10 @@ async fn from_proof(global: &Global, args: &FromProofArgs) -> Result<Report, Fai
     findings_report(global.output, &findings, &session.memory)
 }
 
-fn findings_report(format: Format, findings: &[Finding], memory: &Memory) -> Result<Report, Failure> {
+fn findings_report(format: Format, findings: &[ProofFinding], memory: &Memory) -> Result<Report, Failure> {
     let mut report = Report::done("");
     let mut rows = Vec::new();
-    for Finding { evidence, accusation } in findings {
+    for ProofFinding { evidence, accusation } in findings {
         let path = memory.keep_evidence("tag-proof", evidence.to_json().as_bytes()).map_err(Failure::failed)?;
         report.exit = exit::MISBEHAVED;
         report.notes.push(format!("THE LOG MISBEHAVES: {accusation}; evidence: {}", path.display()));

@@ -253,13 +253,13 @@ fn inspect_proofs(text: &str, trust: &[Trust]) -> Result<Inspection, String> {
 
 fn inspect_evidence(bytes: &[u8], trust: &[Trust]) -> Result<Inspection, String> {
     let evidence = Evidence::from_json(bytes).map_err(|error| error.to_string())?;
-    let convict = |log: &Trust| match evidence.proves_misbehaviour(&log.log) {
+    let prove = |log: &Trust| match evidence.proves_misbehaviour(&log.log) {
         Ok(accusation) => Ok((format!("{accusation}\n"), log.origin().to_owned())),
         Err(error) => Err(error.to_string()),
     };
     // The evidence is about one log; errors under the other keys do not matter if it verifies under one.
-    let convicts = trust.iter().map(convict).reduce(|one, other| one.or(other));
-    let text = convicts.iter().flatten().map(|(accusation, _)| accusation.clone()).collect::<String>();
-    let verified = convicts.map(|convicts| convicts.map(|(_, log)| log));
+    let results = trust.iter().map(prove).reduce(|one, other| one.or(other));
+    let text = results.iter().flatten().map(|(accusation, _)| accusation.clone()).collect::<String>();
+    let verified = results.map(|result| result.map(|(_, log)| log));
     Ok(Inspection { kind: "evidence of misbehaviour", body: json!({ "says": text.trim_end() }), text, verified })
 }

@@ -17,14 +17,14 @@ use taglog_base::{directory_lock::LockError, duration::parse_duration, text::who
 use taglog_log_client::static_log::StaticLog;
 use taglog_mirror::{
     MirrorError,
-    check::{Checked, check},
+    check::{CopyCheck, check},
     directory::OwnCheckpoint,
-    pass::{Mirror, Pass},
     serve::router,
+    update::{Mirror, MirrorUpdate},
 };
 use taglog_service::listener::Listener;
 
-/// How many damaged files are named.
+/// The maximum number of damaged files in the text report.
 const NAMED: usize = 20;
 
 /// Keep a verified copy of a log's entries and tiles, which any web server can serve
@@ -36,12 +36,12 @@ Examples:
   taglog mirror https://mirror.example/taglog --directory copy
   taglog mirror --directory /srv/taglog --check
 
-Nothing gets its name in the directory before it is proven by a checkpoint that the trust file takes: signed by the log,
-with every key that stands there, and by the quorum of cosigners; the checkpoint itself comes last. So the copy is whole
-at any moment, also after a crash, and a damaged answer changes nothing. What is there is used again. A log that has
-shrunk or forked is an alarm: the copy stays as it is, and the evidence is kept in DIRECTORY/.taglog-mirror/evidence.
+Every file is verified against a checkpoint that the trust file accepts (signed by the log with every key listed there, and
+by the quorum of cosigners) before it gets its final name; the checkpoint itself is written last. So the copy is complete at
+any time, also after a crash, and damaged responses do not change it. Existing files are reused. If the log has shrunk or
+forked, the copy stays as it is, and evidence is kept in DIRECTORY/.taglog-mirror/evidence (exit code 4).
 
-With --check, exit code 1 says that files are missing or damaged. Remove them and mirror again: they are fetched anew.")]
+With --check, exit code 1 means that files are missing or damaged. Remove them and mirror again: they are fetched again.")]
 pub struct MirrorArgs {
     /// The log or a mirror of it: an address or a directory [default: the trust file's]
     #[arg(value_name = "LOCATION", conflicts_with = "check")]
@@ -49,18 +49,18 @@ pub struct MirrorArgs {
     /// The directory of the copy
     #[arg(long, value_name = "DIR")]
     directory: PathBuf,
-    /// Keep following the log, this long after each pass (30s, 5m); without it, one pass
+    /// Keep updating the copy, this long after each update (30s, 5m); without it, update once
     #[arg(long, value_name = "DURATION", value_parser = parse_interval, conflicts_with = "check")]
     interval: Option<Duration>,
-    /// Serve the copy at this address, at once and also while the log cannot be reached
+    /// Serve the copy over HTTP at this address, also while the log is unreachable
     #[arg(long, value_name = "IP:PORT", conflicts_with = "check")]
     serve: Option<SocketAddr>,
-    /// Verify the whole copy on disk instead, without the log
+    /// Verify the whole copy on disk instead, without contacting the log
     #[arg(long)]
     check: bool,
 }
 
-/// Checks the copy, or brings it up to date, once or again and again.
+/// Verifies the copy, or updates it once or at intervals.
 pub async fn run(global: &Global, args: &MirrorArgs) -> Result<Report, Failure> {
     let session = Session::open(global)?;
     let key = session.trust.log.clone();
@@ -90,13 +90,13 @@ pub async fn run(global: &Global, args: &MirrorArgs) -> Result<Report, Failure> 
     let outcome = follow(global.output, args, mirror, &sender, &stop).await;
     stop.cancel();
     if let Some(served) = served {
-        // Requests under way have a moment to end; how they did is their clients' business.
+        // Waits for requests in flight; how they ended does not affect the exit code.
         let _ = served.await;
     }
     outcome
 }
 
-/// Makes passes until there is nothing more to do, or a signal comes.
+/// Updates the copy until there is nothing more to do or a signal arrives.
 async fn follow(
     format: Format,
     args: &MirrorArgs,
@@ -106,23 +106,23 @@ async fn follow(
 ) -> Result<Report, Failure> {
     let mut last = Report::done("");
     loop {
-        let passed = tokio::select! {
+        let updated = tokio::select! {
             () = stop.cancelled() => return Ok(last),
-            passed = mirror.pass() => passed,
+            updated = mirror.update() => updated,
         };
-        match passed {
-            Ok(pass) => {
-                sender.send_replace(Some(pass.checkpoint.clone()));
+        match updated {
+            Ok(update) => {
+                sender.send_replace(Some(update.checkpoint.clone()));
                 if last.exit != exit::MISBEHAVED {
                     last.exit = exit::OK;
                 }
-                print(&pass_line(format, &pass)).map_err(Failure::failed)?;
+                print(&update_line(format, &update)).map_err(Failure::failed)?;
             }
             Err(error) => {
-                let may_pass = is_passing(&error);
+                let may_succeed = may_succeed_later(&error);
                 let failure = failure(error);
-                // What is served stays up; what the log did is told when it ends, and by its exit code.
-                let goes_on = args.serve.is_some() || (args.interval.is_some() && may_pass);
+                // The copy is still served; misbehaviour determines the exit code when the process ends.
+                let goes_on = args.serve.is_some() || (args.interval.is_some() && may_succeed);
                 if !goes_on {
                     return Err(failure);
                 }
@@ -140,8 +140,8 @@ async fn follow(
     }
 }
 
-/// Whether another pass may do better.
-fn is_passing(error: &MirrorError) -> bool {
+/// Whether a later update may succeed.
+fn may_succeed_later(error: &MirrorError) -> bool {
     matches!(
         error,
         MirrorError::Static(_)
@@ -160,9 +160,9 @@ fn failure(error: MirrorError) -> Failure {
     }
 }
 
-fn pass_line(format: Format, pass: &Pass) -> String {
-    let checkpoint = pass.checkpoint.signed.unverified();
-    let added = checkpoint.size - pass.before;
+fn update_line(format: Format, update: &MirrorUpdate) -> String {
+    let checkpoint = update.checkpoint.signed.unverified();
+    let added = checkpoint.size - update.before;
     match format {
         Format::Text => format!("mirrored {} entries of {} ({added} new)", checkpoint.size, checkpoint.origin),
         Format::Json => json!({
@@ -175,8 +175,8 @@ fn pass_line(format: Format, pass: &Pass) -> String {
     }
 }
 
-fn check_report(format: Format, checked: &Checked) -> Report {
-    let Checked { size, damaged } = checked;
+fn check_report(format: Format, checked: &CopyCheck) -> Report {
+    let CopyCheck { size, damaged } = checked;
     let mut report = Report::done(match format {
         Format::Text if damaged.is_empty() => format!("all of {size} entries and their tiles are as signed\n"),
         Format::Text => {
@@ -189,7 +189,7 @@ fn check_report(format: Format, checked: &Checked) -> Report {
     });
     if !damaged.is_empty() {
         report.exit = exit::VERDICT;
-        report.notes.push("remove what is damaged and mirror again: it is fetched anew".to_owned());
+        report.notes.push("remove what is damaged and mirror again: it is fetched again".to_owned());
     }
     report
 }
@@ -204,7 +204,7 @@ fn print(line: &str) -> std::io::Result<()> {
     out.flush()
 }
 
-/// Without a pause between them, passes would be an attack.
+/// An interval of at least one second, so that updates do not overload the log.
 fn parse_interval(text: &str) -> Result<Duration, String> {
     let interval = parse_duration(text)?;
     if interval.is_zero() { Err("want at least 1s".to_owned()) } else { Ok(interval) }

@@ -1,4 +1,4 @@
-//! `taglog search`: which tags ever had a digest, from the state of the last audit.
+//! `taglog search`: finds the tags that ever had a digest, in the state of the last audit.
 
 use std::fmt::Write as _;
 
@@ -11,23 +11,23 @@ use super::{
     output::age,
     session::{self, Session, now},
 };
-use taglog_audit::{Searched, search};
+use taglog_audit::{DigestSearchResult, search};
 
-/// Find every tag that ever had a digest, in what was audited
+/// Find every tag that ever had a digest, in the audited entries
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   taglog audit && taglog search sha256:9a3e0c0d…
 
-Answers from the state of 'taglog audit' and asks nobody. Each line is a witness that saw the tag change to the digest: \
-when, at which log index, and whether the digest is still what it sees.
-Exit code 1 says that no tag ever had it, as far as the log was audited.")]
+Searches the state of 'taglog audit' and sends no requests. Each line is one sighting of the digest: tag, time, witness, \
+log index, and whether the witness's latest observation of the tag still has it.
+Exit code 1: no tag had the digest in the audited entries.")]
 pub struct SearchArgs {
     /// The digest: sha256: or sha512: and lower-case hex
     digest: Digest,
 }
 
-/// One query of the state.
+/// Searches the state and reports the result.
 pub fn run(global: &Global, args: &SearchArgs) -> Result<Report, Failure> {
     let session = Session::open_under(global, &session::policy(global)?)?;
     let log = &session.trust.log;
@@ -41,7 +41,7 @@ pub fn run(global: &Global, args: &SearchArgs) -> Result<Report, Failure> {
     Ok(Report { output, notes: Vec::new(), exit })
 }
 
-fn to_json(digest: Digest, searched: &Searched) -> Value {
+fn to_json(digest: Digest, searched: &DigestSearchResult) -> Value {
     let found = searched.found.iter().map(|found| {
         json!({
             "image": found.image.to_string(),
@@ -59,7 +59,7 @@ fn to_json(digest: Digest, searched: &Searched) -> Value {
     })
 }
 
-fn to_text(digest: Digest, searched: &Searched) -> String {
+fn to_text(digest: Digest, searched: &DigestSearchResult) -> String {
     let mut text = String::new();
     for found in &searched.found {
         let current = if found.current { "still current" } else { "no longer" };

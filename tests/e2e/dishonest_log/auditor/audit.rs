@@ -23,7 +23,7 @@ fn audited_before(attack: Attack) -> (DishonestLog, User) {
 }
 
 /// The audit ends in an accusation that says these words, every time it is made, and keeps evidence of this kind.
-fn is_convicted(log: &DishonestLog, user: &User, words: &[&str], kind: &str) {
+fn audit_proves_misbehaviour(log: &DishonestLog, user: &User, words: &[&str], kind: &str) {
     user.run(&["audit"]).exits(4).prints(words);
     user.run_json(&["audit"]).exits(4).prints(words);
     let kept = user.evidence();
@@ -36,11 +36,11 @@ fn is_convicted(log: &DishonestLog, user: &User, words: &[&str], kind: &str) {
 /// Both a user who has audited the log before and one who has not get evidence.
 fn breaks_a_rule(attack: Attack, words: &[&str], kind: &str) {
     let (log, user) = audited_before(attack);
-    is_convicted(&log, &user, words, kind);
-    is_convicted(&log, &user_trusting(&log), words, kind);
+    audit_proves_misbehaviour(&log, &user, words, kind);
+    audit_proves_misbehaviour(&log, &user_trusting(&log), words, kind);
     // What is added afterwards does not hide it.
     log.add(&[Witness::new(1).observe(OTHER, "more", now() - 100)]);
-    is_convicted(&log, &user_trusting(&log), words, kind);
+    audit_proves_misbehaviour(&log, &user_trusting(&log), words, kind);
 }
 
 #[test]
@@ -80,8 +80,8 @@ fn replays_an_old_seal() {
 #[test]
 fn signs_without_a_seal() {
     let (log, user) = audited_before(Attack::SignsWithoutASeal);
-    is_convicted(&log, &user, &["seal"], "no-seal");
-    is_convicted(&log, &user_trusting(&log), &["seal"], "no-seal");
+    audit_proves_misbehaviour(&log, &user, &["seal"], "no-seal");
+    audit_proves_misbehaviour(&log, &user_trusting(&log), &["seal"], "no-seal");
 }
 
 #[test]
@@ -124,14 +124,14 @@ fn forges_an_observation_of_a_removed_witness() {
     let roster = Roster::new(time(now()), limits, vec![two.vkey().clone()]).unwrap();
     log.force(&[roster.to_string().into_bytes(), one.observe(OTHER, "a", now())]);
     for user in [user, user_trusting(&log)] {
-        is_convicted(&log, &user, &["not in the roster in force"], "false-entry");
+        audit_proves_misbehaviour(&log, &user, &["not in the roster in force"], "false-entry");
     }
 }
 
 #[test]
 fn reorders_published_entries() {
     let (log, user) = audited_before(Attack::ReordersPublishedEntries);
-    is_convicted(&log, &user, &[], "inconsistency");
+    audit_proves_misbehaviour(&log, &user, &[], "inconsistency");
     // To a user who has seen nothing else it is a log like any other: this is what cosigners are for.
     user_trusting(&log).run(&["audit"]).exits(0);
 }
@@ -139,7 +139,7 @@ fn reorders_published_entries() {
 #[test]
 fn rolls_back() {
     let (log, user) = audited_before(Attack::RollsBack);
-    is_convicted(&log, &user, &[], "inconsistency");
+    audit_proves_misbehaviour(&log, &user, &[], "inconsistency");
     user_trusting(&log).run(&["audit"]).exits(0);
 }
 

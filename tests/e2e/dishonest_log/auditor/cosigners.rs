@@ -102,7 +102,7 @@ fn only_an_auditing_cosigner_refuses(attack: Attack, kinds: &[&str]) {
     let remembered = user.remembered();
     attack.commit(&log);
     is_not_cosigned(&log, &cosigner, &[422], kinds);
-    assert_eq!(cosigner.evidence().is_empty(), kinds.is_empty(), "what convicts is kept: {attack:?}");
+    assert_eq!(cosigner.evidence().is_empty(), kinds.is_empty(), "evidence is kept: {attack:?}");
     log.add(&[Witness::new(1).observe(OTHER, "more", now() - 100)]);
     is_not_cosigned(&log, &cosigner, &[422], kinds);
     let ran = user.run(&["verify", &pinned(APP, "a")]);
@@ -202,7 +202,7 @@ fn forges_a_signature() {
 #[test]
 fn reorders_published_entries() {
     for (_log, cosigner) in every_cosigner_refuses(|log| Attack::ReordersPublishedEntries.commit(log), &[422]) {
-        assert!(!cosigner.evidence().is_empty(), "two roots for one size convict");
+        assert!(!cosigner.evidence().is_empty(), "two roots for one size prove misbehaviour");
     }
 }
 
@@ -223,7 +223,7 @@ fn equivocates() {
         log.add(&[Witness::new(1).observe(OTHER, "a", now() - 500)]);
         twin.add(&[Witness::new(1).observe(OTHER, "b", now() - 500)]);
         is_not_cosigned(&twin, &cosigner, &[422], &["fork"]);
-        assert!(!cosigner.evidence().is_empty(), "two roots for one size convict");
+        assert!(!cosigner.evidence().is_empty(), "two roots for one size prove misbehaviour");
         // A user who has seen nothing before, and is shown the second view, is shown nothing false.
         let newcomer = cosigner.user(&twin);
         newcomer.run(&["verify", &pinned(OTHER, "b")]).exits(3).prints(&["not trusted"]);

@@ -1,4 +1,4 @@
-//! The auditor: takes the entries of a log in order and holds it to every rule.
+//! The auditor: takes the entries of a log in order and checks them against every rule.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use taglog_proto::{
 };
 
 use super::{
-    batch::{BatchReport, Change, Counts, MAX_BATCH, Prepared, admit_rosters},
+    batch::{BatchReport, Counts, MAX_BATCH, ParsedEntries, TagChange, admit_rosters},
     error::{AuditorError, PushError},
     index::{GrownList, Index},
     rows::{Rows, StoredSighting},
@@ -24,25 +24,26 @@ use super::{
 };
 use taglog_log_client::tile_nodes::perfect_root;
 
-/// How a checkpoint stands to the entries that were audited.
+/// How a checkpoint relates to the audited entries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Consistency {
-    /// The audited entries up to its size have its root.
+    /// The audited entries up to its size have the same root.
     Consistent,
-    /// They have another root.
+    /// The audited entries up to its size have another root.
     Contradicted,
-    /// It is larger than what was audited.
+    /// It covers more entries than were audited.
     Ahead,
 }
 
-/// Where the audit of one log stands.
+/// The state of the audit of one log.
 #[derive(Debug)]
 pub struct Auditor {
     log: VerifierKey,
     store: Store,
     state: AuditState,
-    /// Every roster, and how many of them no commit needs to write.
+    /// Every roster with its log index.
     rosters: Vec<(u64, Roster)>,
+    /// How many of `rosters` are stored already.
     stored_rosters: usize,
     keys: WitnessKeys,
     index: Index,
@@ -52,24 +53,22 @@ pub struct Auditor {
     lax: Vec<u64>,
     checkpoints: Vec<SignedCheckpoint>,
     tiles_checked: u64,
-    /// [`Auditor::progress`] as of the last commit that was begun.
+    /// [`Auditor::progress`] at the start of the last commit.
     begun: (u64, u64),
 }
 
 impl Auditor {
-    /// Opens the state of an auditor of this log in a directory of its own, which is made if need be, and locks it.
-    ///
-    /// # Errors
-    /// [`AuditorError`].
+    /// Opens the state of an auditor of this log in `directory`, and locks it. Creates the directory and the state if they do
+    /// not exist.
     pub fn open(directory: &Path, log: &VerifierKey) -> Result<Auditor, AuditorError> {
         let store = Store::open(directory, log)?;
         let Loaded { seal, rosters, counts, index, tree, tiles_checked } = store.load()?;
         let damaged = |what: &str| Err(AuditorError::Damaged { path: directory.join(FILE), what: what.to_owned() });
         if tree.size() != seal.map_or(0, |seal| seal.size + 1) {
-            return damaged("the tree does not end in the seal");
+            return damaged("the tree does not end with the last seal");
         }
         if seal.is_some_and(|seal| seal.index != index.root() || seal.tags != index.tags.len() as u64) {
-            return damaged("the tag index is not the seal's");
+            return damaged("the tag index differs from that of the last seal");
         }
         let tree_size = tree.size();
         let mut state = AuditState { size: tree_size, seal, ..AuditState::default() };
@@ -97,12 +96,11 @@ impl Auditor {
         })
     }
 
-    /// The log's key.
     pub fn log(&self) -> &VerifierKey {
         &self.log
     }
 
-    /// How many entries were audited; the last of them is a seal.
+    /// The number of audited entries; the last of them is a seal.
     pub fn size(&self) -> u64 {
         self.state.size
     }
@@ -112,10 +110,7 @@ impl Auditor {
         self.tree.root()
     }
 
-    /// The root over the first `size` of the audited entries; `None` beyond them.
-    ///
-    /// # Errors
-    /// [`AuditorError`] when the state cannot be read.
+    /// The root over the first `size` of the audited entries; `None` if fewer were audited.
     pub fn root_at(&self, size: u64) -> Result<Option<Hash>, AuditorError> {
         match size.cmp(&self.size()) {
             std::cmp::Ordering::Less => root(self, size).map(Some),
@@ -134,22 +129,21 @@ impl Auditor {
         self.state.roster.as_ref().map(|(index, roster)| (*index, roster))
     }
 
-    /// The keys of all witnesses that were ever in a roster.
+    /// The keys of all witnesses that are or were in a roster.
     pub fn keys(&self) -> &WitnessKeys {
         &self.keys
     }
 
-    /// The tag index as of the last seal: every record.
+    /// The tag index as of the last seal.
     pub fn index(&self) -> &Index {
         &self.index
     }
 
-    /// How many entries of each kind.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
 
-    /// About how many rows the next commit will write; none does not mean that there is nothing to commit.
+    /// The approximate number of rows that the next commit writes. There may be something to commit even if it is 0.
     pub fn uncommitted(&self) -> usize {
         self.sightings.len() + self.index.uncommitted() + self.tree.uncommitted()
     }
@@ -159,59 +153,55 @@ impl Auditor {
         self.tree.frontier()
     }
 
-    /// Up to which size the tiles above the leaves' were compared.
+    /// The tree size up to which the served hash tiles of level 1 and above were compared.
     pub(super) fn tiles_checked(&self) -> u64 {
         self.tiles_checked
     }
 
-    /// Remembers, with the next commit, that the tiles above the leaves' were compared up to this size.
+    /// Records, with the next commit, that the hash tiles of level 1 and above were compared up to this tree size.
     pub(super) fn set_tiles_checked(&mut self, size: u64) {
         self.tiles_checked = self.tiles_checked.max(size);
     }
 
-    /// As [`Auditor::take_reporting`], from the bytes of the entries from [`Auditor::size`] on. Returns how many entries
-    /// were taken; those after the last seal are left for the next call.
-    ///
-    /// # Errors
-    /// As [`Auditor::take`].
+    /// Like [`Auditor::take_reporting`], for the bytes of the entries from [`Auditor::size`] on. Returns how many entries were
+    /// taken; entries after the last seal must be passed again.
     pub fn push(&mut self, entries: &[&[u8]], on_batch: impl FnMut(BatchReport)) -> Result<usize, PushError> {
         let mut keys = self.keys.clone();
         admit_rosters(&mut keys, entries);
-        self.take_reporting(&mut Prepared::new(entries, &keys), on_batch)
+        self.take_reporting(&mut ParsedEntries::new(entries, &keys), on_batch)
     }
 
-    /// Audits every whole batch at the front of the entries, and tells `on_seal` of each; what is taken is removed from
-    /// `prepared`, and entries after the last seal are left for the next call. Returns how many were taken. Nothing is
-    /// durable before a commit.
+    /// Audits every complete batch in `queue`, calls `on_seal` for each and removes it from the queue. Entries after the last
+    /// seal stay in it. Returns how many entries were taken. Nothing is durable before a commit.
     ///
     /// # Errors
-    /// [`PushError`]; the batches before the one with the error are taken, and nothing of that one is.
-    pub fn take(&mut self, prepared: &mut Prepared, mut on_seal: impl FnMut(&Seal)) -> Result<usize, PushError> {
-        self.take_each(prepared, |_, audited| on_seal(&audited.seal))
+    /// All batches before the one with the error were taken, and no entry of that one.
+    pub fn take(&mut self, queue: &mut ParsedEntries, mut on_seal: impl FnMut(&Seal)) -> Result<usize, PushError> {
+        self.take_each(queue, |_, audited| on_seal(&audited.seal))
     }
 
-    /// As [`Auditor::take`], with all that there is to say of each batch.
+    /// Like [`Auditor::take`], with a full report on each batch.
     ///
     /// # Errors
-    /// As [`Auditor::take`].
+    /// As for [`Auditor::take`].
     pub fn take_reporting(
         &mut self,
-        prepared: &mut Prepared,
+        queue: &mut ParsedEntries,
         mut on_batch: impl FnMut(BatchReport),
     ) -> Result<usize, PushError> {
-        self.take_each(prepared, |entries, audited| on_batch(audited.report(entries)))
+        self.take_each(queue, |entries, audited| on_batch(audited.report(entries)))
     }
 
     fn take_each(
         &mut self,
-        prepared: &mut Prepared,
+        queue: &mut ParsedEntries,
         mut each: impl FnMut(&mut [ParsedEntry], Audited),
     ) -> Result<usize, PushError> {
         let (mut taken, mut outcome) = (0, Ok(()));
-        while let Some(end) = prepared.parsed[taken..].iter().position(ParsedEntry::ends_batch) {
+        while let Some(end) = queue.parsed[taken..].iter().position(ParsedEntry::ends_batch) {
             let range = taken..=taken + end;
-            let entries = &mut prepared.parsed[range.clone()];
-            match self.audit(entries, &prepared.leaves[range]) {
+            let entries = &mut queue.parsed[range.clone()];
+            match self.audit(entries, &queue.leaves[range]) {
                 Ok(audited) => {
                     taken += end + 1;
                     each(entries, audited);
@@ -222,27 +212,26 @@ impl Auditor {
                 }
             }
         }
-        prepared.parsed.drain(..taken);
-        prepared.leaves.drain(..taken);
-        if outcome.is_ok() && prepared.len() > MAX_BATCH {
+        queue.parsed.drain(..taken);
+        queue.leaves.drain(..taken);
+        if outcome.is_ok() && queue.len() > MAX_BATCH {
             outcome = Err(AuditorError::BatchTooLong(self.size()).into());
         }
         outcome.map(|()| taken)
     }
 
-    /// What is wrong with entries that are the last of a signed checkpoint and do not end in a seal: the first
-    /// violation among them, if there is one.
+    /// Checks the last entries of a signed checkpoint if they do not end in a seal.
     ///
     /// # Errors
-    /// [`PushError`]; that the batch has no seal is none of them.
-    pub fn check_unsealed(&self, prepared: &Prepared) -> Result<(), PushError> {
-        match audit_parsed(&self.state, &prepared.parsed, &self.index) {
+    /// The first violation among the entries. The missing seal itself is not reported as an error.
+    pub fn check_unsealed(&self, entries: &ParsedEntries) -> Result<(), PushError> {
+        match audit_parsed(&self.state, &entries.parsed, &self.index) {
             Err(AuditError::Unsealed(_)) | Ok(_) => Ok(()),
             Err(error) => Err(push_error(error)),
         }
     }
 
-    /// Audits one batch, whole, and takes it.
+    /// Audits and takes one complete batch.
     fn audit(&mut self, entries: &[ParsedEntry], leaves: &[Hash]) -> Result<Audited, PushError> {
         let batch = audit_parsed(&self.state, entries, &self.index).map_err(push_error)?;
         let root = self.index.propose(&batch.records).map_err(AuditorError::from)?;
@@ -255,7 +244,7 @@ impl Auditor {
         leaves.iter().for_each(|leaf| self.tree.append(*leaf));
         let sighted = sighted(&batch, &grown, first);
         for Sighted { place, tag, witness, new, .. } in &sighted {
-            // Every sighting is of an observation.
+            // Always matches: a sighting is an observation.
             let Some(Observation { observed, .. }) = observation(&entries[*place]) else { continue };
             let index = first + *place as u64;
             self.index.sighted(*tag, index, new);
@@ -271,7 +260,7 @@ impl Auditor {
         self.counts.lax_signatures += batch.lax_signatures.len() as u64;
         self.lax.extend(&batch.lax_signatures);
         self.state = batch.state;
-        for entry in entries.iter().filter_map(|judged| judged.entry.as_ref().ok()) {
+        for entry in entries.iter().filter_map(|parsed| parsed.entry.as_ref().ok()) {
             self.count(entry, first);
         }
         Ok(Audited { first, seal, sighted, lax_signatures: batch.lax_signatures })
@@ -282,7 +271,7 @@ impl Auditor {
             Entry::Observation(_) => self.counts.observations += 1,
             Entry::Confirmation(_) => self.counts.confirmations += 1,
             Entry::Seal(_) => self.counts.seals += 1,
-            // A roster is first in its batch.
+            // The rules allow a roster only as the first entry of a batch.
             Entry::Roster(roster) => {
                 self.counts.rosters += 1;
                 self.keys.admit(roster);
@@ -291,11 +280,10 @@ impl Auditor {
         }
     }
 
-    /// Makes everything that was taken durable. An auditor that is opened after a crash stands where the last commit
-    /// left it.
+    /// Makes everything that was taken durable. After a crash, an auditor resumes from the last commit.
     ///
     /// # Errors
-    /// [`AuditorError`]; nothing of it is on disk then, and the call may be repeated.
+    /// Nothing was written; the call may be repeated.
     pub fn commit(&mut self) -> Result<(), AuditorError> {
         if self.begun == self.progress() && self.checkpoints.is_empty() {
             return self.store.settle();
@@ -304,24 +292,22 @@ impl Auditor {
         self.store.commit(rows)
     }
 
-    /// Waits until every commit that was begun is durable; tries again what could not be written.
-    ///
-    /// # Errors
-    /// [`AuditorError`]; then it is not.
+    /// Waits until every commit that was begun is durable. Retries a commit that failed.
     pub fn settle(&self) -> Result<(), AuditorError> {
         self.store.settle()
     }
 
-    /// What grows with all that there is to commit but checkpoints: how much was audited, and up to where tiles were compared.
+    /// The number of audited entries and of those whose tiles were compared: everything to commit but checkpoints increases one
+    /// of them.
     fn progress(&self) -> (u64, u64) {
         (self.size(), self.tiles_checked)
     }
 
-    /// Begins a commit of everything that was taken, and returns once the commit before is durable: another thread writes,
-    /// while more is taken. Whatever reads the state waits for it, and so does [`Auditor::commit`].
+    /// Begins a commit of everything that was taken, and returns once the previous commit is durable. Another thread writes it,
+    /// so that entries can be taken meanwhile. Reads of the state wait for it, and so does [`Auditor::commit`].
     ///
     /// # Errors
-    /// [`AuditorError`] when the commit before failed; the next one writes what both should have written.
+    /// The previous commit failed; the next one writes the rows of both.
     pub fn begin_commit(&mut self) -> Result<(), AuditorError> {
         let rows = self.take_rows();
         self.store.begin_commit(rows)
@@ -343,17 +329,14 @@ impl Auditor {
         }
     }
 
-    /// Remembers, with the next commit, a checkpoint whose signature the caller has verified.
+    /// Stores, with the next commit, a checkpoint whose signature the caller has verified.
     pub fn remember_checkpoint(&mut self, checkpoint: SignedCheckpoint) {
         if !self.checkpoints.contains(&checkpoint) {
             self.checkpoints.push(checkpoint);
         }
     }
 
-    /// Every checkpoint that was ever remembered, the smallest first.
-    ///
-    /// # Errors
-    /// [`AuditorError`].
+    /// Every checkpoint passed to [`Auditor::remember_checkpoint`] so far, the smallest first.
     pub fn checkpoints(&self) -> Result<Vec<SignedCheckpoint>, AuditorError> {
         let mut all = self.store.checkpoints()?;
         all.extend(self.checkpoints.iter().cloned());
@@ -362,37 +345,31 @@ impl Auditor {
         Ok(all)
     }
 
-    /// How a checkpoint, whose signature the caller has verified, stands to the audited entries.
-    ///
-    /// # Errors
-    /// [`AuditorError`].
+    /// How a checkpoint, whose signature the caller has verified, relates to the audited entries.
     pub fn check_checkpoint(&self, checkpoint: &SignedCheckpoint) -> Result<Consistency, AuditorError> {
-        let says = checkpoint.unverified();
-        Ok(match self.root_at(says.size)? {
+        let claimed = checkpoint.unverified();
+        Ok(match self.root_at(claimed.size)? {
             None => Consistency::Ahead,
-            Some(root) if root == says.root => Consistency::Consistent,
+            Some(root) if root == claimed.root => Consistency::Consistent,
             Some(_) => Consistency::Contradicted,
         })
     }
 
-    /// The sighting with which a tag was retagged: who saw what when.
-    ///
-    /// # Errors
-    /// [`AuditorError`].
+    /// The sighting at a log index: witness, time of the observation and digest. `None` if that entry is not a sighting.
     pub fn sighting(&self, index: u64) -> Result<Option<(WitnessId, Timestamp, Seen)>, AuditorError> {
         let recent = self.sightings.iter().find(|sighting| sighting.index == index).cloned();
         let found = if recent.is_some() { recent } else { self.store.sighting(index)? };
         Ok(found.map(|found| (self.index.witnesses[found.witness as usize].clone(), found.observed, found.seen)))
     }
 
-    /// The sightings of the tags for which `wanted` says so, in log order: number of the tag, sighting.
+    /// The sightings, in log order, of the tags whose number satisfies `wanted`.
     pub(super) fn sightings_of(&self, wanted: &dyn Fn(u32) -> bool) -> Result<Vec<StoredSighting>, AuditorError> {
         let mut found = self.store.sightings(wanted, self.size())?;
         found.extend(self.sightings.iter().filter(|sighting| wanted(sighting.tag)).cloned());
         Ok(found)
     }
 
-    /// Tells `each` of every sighting of the retagged tags, tag by tag and in log order, as of the last commit.
+    /// Calls `each` with every sighting of the retagged tags, grouped by tag and in log order, as of the last commit.
     pub(super) fn each_retagged_sighting(&self, each: impl FnMut(StoredSighting)) -> Result<(), AuditorError> {
         self.store.each_retagged_sighting(each)
     }
@@ -408,7 +385,7 @@ struct Audited {
 
 /// A sighting of a batch.
 struct Sighted {
-    /// Where in the batch the observation stands.
+    /// The position of the observation in the batch.
     place: usize,
     tag: u32,
     witness: u32,
@@ -418,12 +395,12 @@ struct Sighted {
 }
 
 impl Audited {
-    /// All that there is to say of the batch, with its entries.
+    /// The report on the batch; takes its entries.
     fn report(self, entries: &mut [ParsedEntry]) -> BatchReport {
         let Audited { first, seal, sighted, lax_signatures } = self;
         let change = |Sighted { place, old, new, new_tag, .. }| {
             let observation = observation(&entries[place])?;
-            Some(Change {
+            Some(TagChange {
                 index: first + place as u64,
                 image: observation.image.clone(),
                 witness: observation.signature.witness.clone(),
@@ -446,7 +423,7 @@ fn sighted(batch: &AuditedBatch<Option<u32>>, grown: &[GrownList], first: u64) -
         let mut old = *old;
         for sighting in &list.added {
             sighted.push(Sighted {
-                // No batch has more entries than fit into memory.
+                // Fits: all entries of a batch are in memory.
                 place: (sighting.index - first) as usize,
                 tag: *tag,
                 witness: *witness,
@@ -475,7 +452,7 @@ fn push_error(error: AuditError<std::convert::Infallible>) -> PushError {
     match error {
         AuditError::Violation { index, violation } => PushError::Violation { index, violation },
         AuditError::UnknownKind { index, kind } => PushError::UnknownKind { index, kind },
-        // A batch is only looked at once its end is there.
+        // Batches are only audited once their seal is there.
         AuditError::Unsealed(index) => AuditorError::BatchTooLong(index).into(),
         AuditError::Reader(never) => match never {},
     }

@@ -1,4 +1,4 @@
-//! What goes into an auditor, and what comes out of it: prepared entries, and reports on whole batches.
+//! The input and output of an auditor: parsed entries, and reports on whole batches.
 
 use taglog_proto::{
     audit::ParsedEntry,
@@ -10,98 +10,89 @@ use taglog_proto::{
 
 use super::signatures::{WitnessKeys, parse_entries};
 
-/// The most entries of one batch: they are held in memory until the seal that ends it is there.
+/// The maximum number of entries in one batch. A batch is held in memory until its seal arrives.
 pub const MAX_BATCH: usize = 1 << 20;
 
-/// Entries that were parsed and hashed, with their signatures checked: what many threads can do at once before the auditor
-/// takes them in order.
+/// Consecutive entries that were parsed and hashed and whose signatures were checked. Threads can do this in parallel; the
+/// auditor then takes the entries in log order.
 #[derive(Clone, Debug, Default)]
-pub struct Prepared {
+pub struct ParsedEntries {
     pub(super) parsed: Vec<ParsedEntry>,
     pub(super) leaves: Vec<Hash>,
 }
 
-impl Prepared {
-    /// Parses, hashes and checks. `keys` are those of [`super::Auditor::keys`] and of every roster up to these entries.
-    pub fn new(entries: &[&[u8]], keys: &WitnessKeys) -> Prepared {
-        Prepared {
+impl ParsedEntries {
+    /// Parses and hashes entries and checks their signatures. `keys` must include [`super::Auditor::keys`] and the keys of
+    /// every roster up to these entries.
+    pub fn new(entries: &[&[u8]], keys: &WitnessKeys) -> ParsedEntries {
+        ParsedEntries {
             parsed: parse_entries(entries, keys),
             leaves: entries.iter().map(|entry| leaf_hash(entry)).collect(),
         }
     }
 
-    /// Appends the entries that come next in the log.
-    pub fn append(&mut self, next: Prepared) {
+    /// Appends the entries that follow these in the log.
+    pub fn append(&mut self, next: ParsedEntries) {
         self.parsed.extend(next.parsed);
         self.leaves.extend(next.leaves);
     }
 
-    /// The hashes of the entries as leaves.
+    /// The leaf hashes of the entries.
     pub fn leaves(&self) -> &[Hash] {
         &self.leaves
     }
 
-    /// How many entries there are.
     pub fn len(&self) -> usize {
         self.leaves.len()
     }
 
-    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.leaves.is_empty()
     }
 }
 
-/// How many entries of each kind, and warnings.
+/// The number of entries of each kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Observations.
     pub observations: u64,
-    /// Confirmations.
     pub confirmations: u64,
-    /// Seals.
     pub seals: u64,
-    /// Rosters.
     pub rosters: u64,
-    /// Entries whose signatures are valid only with the cofactor: a warning.
+    /// Entries whose Ed25519 signature satisfies only the cofactored equation. Reported as a warning.
     pub lax_signatures: u64,
 }
 
-/// A sighting: what a witness saw under a tag, and had not seen before.
+/// A sighting: a witness observed a tag with another digest than in its previous observation of the tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct TagChange {
     /// The log index of the observation.
     pub index: u64,
-    /// Repository and tag.
     pub image: Image,
-    /// Who saw it.
     pub witness: WitnessId,
-    /// When it looked.
+    /// When the witness resolved the tag.
     pub observed: Timestamp,
-    /// What it had seen before; `None` for its first report of this tag.
+    /// The witness's previous observation of the tag; `None` if this is its first.
     pub old: Option<Seen>,
-    /// What it saw now.
     pub new: Seen,
     /// Whether no witness had reported the tag before.
     pub new_tag: bool,
 }
 
-/// A batch that obeys every rule.
+/// A batch that breaks no rule.
 #[derive(Clone, Debug)]
 pub struct BatchReport {
     /// The log index of the first entry.
     pub first: u64,
     /// All entries in order, the roster (if there is one) first, the seal last.
     pub entries: Vec<Entry>,
-    /// The seal.
     pub seal: Seal,
     /// The sightings among the observations, in log order.
-    pub changes: Vec<Change>,
-    /// Indices of entries whose signature is valid only with the cofactor: a warning.
+    pub changes: Vec<TagChange>,
+    /// Log indices of entries whose signature satisfies only the cofactored equation. Reported as a warning.
     pub lax_signatures: Vec<u64>,
 }
 
-/// Adds the keys of the rosters among these entries.
+/// Adds the keys of all rosters among these entries to `keys`.
 pub fn admit_rosters(keys: &mut WitnessKeys, entries: &[&[u8]]) {
     for entry in entries.iter().filter(|entry| entry.starts_with(b"taglog/roster@v1\n")) {
         if let Ok(Entry::Roster(roster)) = Entry::parse(entry) {

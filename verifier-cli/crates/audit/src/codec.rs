@@ -1,4 +1,4 @@
-//! The stored form of what witnesses have reported of a tag or a repository. Integers are little-endian.
+//! The stored encoding of the lines of tag and repository records. Integers are little-endian.
 
 use taglog_proto::{
     entry::Seen,
@@ -10,7 +10,7 @@ use taglog_proto::{
 
 use super::record_state::{LineState, RepositoryLineState};
 
-/// The bytes of a digest; none for `gone`.
+/// The bytes of a digest; empty for `gone`.
 pub(super) fn seen_bytes(seen: &Seen) -> &[u8] {
     match seen {
         Seen::Digest(Digest::Sha256(digest)) => digest,
@@ -19,7 +19,7 @@ pub(super) fn seen_bytes(seen: &Seen) -> &[u8] {
     }
 }
 
-/// Reads what [`seen_bytes`] gives.
+/// Decodes [`seen_bytes`].
 pub(super) fn seen_from(bytes: &[u8]) -> Option<Seen> {
     match bytes.len() {
         0 => Some(Seen::Gone),
@@ -29,7 +29,8 @@ pub(super) fn seen_from(bytes: &[u8]) -> Option<Seen> {
     }
 }
 
-/// The lines of a tag.
+/// Encodes the lines of a tag record, each as: witness (u32), observations, sightings, log index (u64), observed (i64, Unix
+/// seconds), length of the digest (u8), digest, number of edge nodes (u8), edge nodes (32 bytes each).
 pub(super) fn tag_lines(lines: &[LineState]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(112 * lines.len());
     for line in lines {
@@ -40,7 +41,7 @@ pub(super) fn tag_lines(lines: &[LineState]) -> Vec<u8> {
         bytes.extend_from_slice(&line.observed.unix().to_le_bytes());
         let seen = line.seen.get();
         let seen = seen_bytes(&seen);
-        // 0, 32 or 64 bytes, and at most 64 nodes.
+        // A digest has 0, 32 or 64 bytes, and an edge at most 64 nodes.
         bytes.push(seen.len() as u8);
         bytes.extend_from_slice(seen);
         bytes.push(line.edge.len() as u8);
@@ -49,7 +50,7 @@ pub(super) fn tag_lines(lines: &[LineState]) -> Vec<u8> {
     bytes
 }
 
-/// Reads what [`tag_lines`] gives.
+/// Decodes [`tag_lines`].
 pub(super) fn tag_lines_from(bytes: &[u8]) -> Option<Vec<LineState>> {
     let mut reader = Reader(bytes);
     let mut lines = Vec::new();
@@ -67,12 +68,13 @@ pub(super) fn tag_lines_from(bytes: &[u8]) -> Option<Vec<LineState>> {
         let (seen, root) = (seen.into(), edge_root(&edge));
         lines.push(LineState { witness, observations, sightings, index, observed, seen, edge, root });
     }
-    // A list that has grown has room to spare, and there is one for each tag.
+    // There is one list per tag, so spare capacity would add up.
     lines.shrink_to_fit();
     Some(lines)
 }
 
-/// The lines of a repository.
+/// Encodes the lines of a repository record, each as: witness (u32), tags (u64), 0 or 1 (u8); if 1, log index (u64) and time
+/// (i64, Unix seconds) of the confirmation.
 pub(super) fn repository_lines(lines: &[RepositoryLineState]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(32 * lines.len());
     for line in lines {
@@ -87,7 +89,7 @@ pub(super) fn repository_lines(lines: &[RepositoryLineState]) -> Vec<u8> {
     bytes
 }
 
-/// Reads what [`repository_lines`] gives.
+/// Decodes [`repository_lines`].
 pub(super) fn repository_lines_from(bytes: &[u8]) -> Option<Vec<RepositoryLineState>> {
     let mut reader = Reader(bytes);
     let mut lines = Vec::new();
@@ -143,7 +145,7 @@ mod tests {
     use crate::record_state::StoredSeen;
 
     #[test]
-    fn every_kind_of_digest_is_kept_in_memory_and_on_disk() {
+    fn every_kind_of_digest_survives_encoding() {
         for text in ["gone", &format!("sha256:{}", "1f".repeat(32)), &format!("sha512:{}", "2e".repeat(64))] {
             let seen = Seen::parse(text).unwrap();
             let stored = StoredSeen::from(seen);

@@ -1,5 +1,5 @@
-//! From a static log to prepared entries in log order: fetched, read, hashed and judged by many at once, in chunks,
-//! with a bounded number of them under way.
+//! Downloads the entries of a static log and parses, hashes and verifies them in parallel. Entries come out in chunks in log
+//! order; the number of chunks in flight is bounded.
 
 use std::sync::Arc;
 
@@ -8,41 +8,43 @@ use taglog_proto::tile::{FULL_WIDTH, TileKind, TilePath, decode_bundle};
 use tokio::task::{JoinError, spawn, spawn_blocking};
 
 use super::{
-    batch::{Prepared, admit_rosters},
+    batch::{ParsedEntries, admit_rosters},
     signatures::WitnessKeys,
 };
 use taglog_log_client::static_log::{StaticError, StaticLog};
 
-/// Entry bundles in one chunk, whose signatures are judged together: as many as are verified as one.
+/// Entry bundles per chunk: as many entries as one batch verification of signatures takes.
 const BUNDLES: u64 = 16;
-/// Chunks that are fetched at once.
+/// Chunks that are fetched concurrently.
 const FETCHED: usize = 4;
-/// Files of one chunk that are fetched at once.
+/// Files of one chunk that are fetched concurrently.
 const FILES: usize = 16;
 
-/// Entries that come next in the log.
+/// Consecutive entries of the log.
 pub(super) struct Chunk {
-    pub prepared: Prepared,
-    /// The log index of the first entry whose hash is not what the hash tile has, if there is one.
+    pub entries: ParsedEntries,
+    /// The log index of the first entry whose hash differs from the served hash tile.
     pub false_hash: Option<u64>,
 }
 
-/// Entry bundles with the hash tiles beside them, as they were served.
-struct Fetched {
+/// Entry bundles and the hash tiles of the same entries, as served.
+struct FetchedBundles {
+    /// The log index of the first entry of the first bundle.
     first: u64,
+    /// Pairs of entry bundle and hash tile.
     bundles: Vec<(Vec<u8>, Vec<u8>)>,
-    /// How many entries of the first bundle are before those that are wanted.
+    /// The number of entries at the start of the first bundle that were not requested.
     skip: usize,
 }
 
-/// The tile of this kind at this index in a tree of `size` leaves; a partial one if need be.
+/// The path of a tile in a tree of `size` leaves, with the width that the tile has at that size.
 pub(super) fn tile_path(kind: TileKind, index: u64, size: u64) -> TilePath {
     let level = if let TileKind::Hashes(level) = kind { level } else { 0 };
     let width = ((size >> (8 * level)) - FULL_WIDTH * index).min(FULL_WIDTH);
     TilePath { kind, index, width: width as u16 }
 }
 
-/// The entries from `from` to `size` in order. The stream ends with the first chunk that cannot be had.
+/// The entries from `from` to `size` in order. A chunk that cannot be fetched is an error in its place.
 pub(super) fn chunks(
     log: &StaticLog,
     from: u64,
@@ -57,20 +59,20 @@ pub(super) fn chunks(
     });
     let cores = std::thread::available_parallelism().map_or(2, usize::from);
     let mut keys = Arc::new(keys);
-    let prepared = fetched.buffered(FETCHED).map(move |fetched| {
-        // In log order, so that every signature meets the keys of the rosters before it.
+    let parsed = fetched.buffered(FETCHED).map(move |fetched| {
+        // Runs in log order, so that the keys of all earlier rosters are known to each chunk.
         let work = ended(fetched).map(|fetched| {
             fetched.admit_rosters(&mut keys);
             let keys = Arc::clone(&keys);
-            spawn_blocking(move || fetched.prepare(&keys))
+            spawn_blocking(move || fetched.parse(&keys))
         });
         async { ended(work?.await) }
     });
-    // No more than there are cores: the thread that takes them is the slower part, and must not wait for one.
-    prepared.buffered(cores)
+    // One per core: the auditor's thread is the bottleneck and must never wait for parsed entries.
+    parsed.buffered(cores)
 }
 
-/// The outcome of a task. One that has panicked or was given up has none.
+/// The result of a task; a task that panicked or was cancelled counts as an unavailable log.
 fn ended<T>(outcome: Result<Result<T, StaticError>, JoinError>) -> Result<T, StaticError> {
     outcome.unwrap_or_else(|error| {
         let (what, reason) = ("the log".to_owned(), error.to_string());
@@ -78,7 +80,7 @@ fn ended<T>(outcome: Result<Result<T, StaticError>, JoinError>) -> Result<T, Sta
     })
 }
 
-async fn fetch(log: &StaticLog, start: u64, from: u64, size: u64) -> Result<Fetched, StaticError> {
+async fn fetch(log: &StaticLog, start: u64, from: u64, size: u64) -> Result<FetchedBundles, StaticError> {
     let first = start.max(from) / FULL_WIDTH;
     let last = (start + BUNDLES * FULL_WIDTH).min(size).div_ceil(FULL_WIDTH);
     let files = stream::iter(first..last).flat_map(|index| {
@@ -91,11 +93,11 @@ async fn fetch(log: &StaticLog, start: u64, from: u64, size: u64) -> Result<Fetc
         bundles.push((bundle?, tile.transpose()?.unwrap_or_default()));
     }
     let first = first * FULL_WIDTH;
-    Ok(Fetched { first, bundles, skip: from.saturating_sub(first) as usize })
+    Ok(FetchedBundles { first, bundles, skip: from.saturating_sub(first) as usize })
 }
 
-impl Fetched {
-    /// The entries that are wanted. [`StaticLog`] has checked that the bundles can be read.
+impl FetchedBundles {
+    /// The requested entries. [`StaticLog`] has already checked that the bundles parse.
     fn entries(&self) -> Vec<&[u8]> {
         let bundles = self.bundles.iter();
         let all = bundles.flat_map(|(bundle, _)| decode_bundle(bundle, FULL_WIDTH as usize).unwrap_or_default());
@@ -109,11 +111,11 @@ impl Fetched {
         }
     }
 
-    fn prepare(self, keys: &WitnessKeys) -> Result<Chunk, StaticError> {
-        let prepared = Prepared::new(&self.entries(), keys);
+    fn parse(self, keys: &WitnessKeys) -> Result<Chunk, StaticError> {
+        let entries = ParsedEntries::new(&self.entries(), keys);
         let served = self.bundles.iter().flat_map(|(_, tile)| tile.as_chunks::<32>().0).skip(self.skip);
-        let wrong = prepared.leaves().iter().zip(served).position(|(leaf, served)| leaf.0 != *served);
+        let wrong = entries.leaves().iter().zip(served).position(|(leaf, served)| leaf.0 != *served);
         let false_hash = wrong.map(|place| self.first + (self.skip + place) as u64);
-        Ok(Chunk { prepared, false_hash })
+        Ok(Chunk { entries, false_hash })
     }
 }

@@ -1,4 +1,4 @@
-//! Why an auditor cannot work, and what ends the audit of entries.
+//! Errors of the auditor itself, and of the entries that are pushed into it.
 
 use std::path::PathBuf;
 
@@ -9,55 +9,50 @@ use thiserror::Error;
 
 use super::{batch::MAX_BATCH, trie::TooLarge};
 
-/// Why an auditor cannot work. None of it is the log's misbehaviour.
+/// A local failure of the auditor. None of these is misbehaviour of the log.
 #[derive(Debug, Error)]
 pub enum AuditorError {
-    /// A file or directory that cannot be used.
+    /// A file operation failed.
     #[error("{path}: {reason}")]
     File {
-        /// Where.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error message.
         reason: String,
     },
-    /// The database failed.
     #[error("the auditor's database: {0}; is the disk full?")]
     Database(#[from] rusqlite::Error),
-    /// There are too many threads on the system.
-    #[error("the system gives this auditor no thread: {0}")]
+    /// The system could not start a thread.
+    #[error("the system cannot start another thread for the auditor: {0}")]
     Thread(std::io::Error),
-    /// The thread that writes to the database has ended early.
+    /// The thread that writes to the database panicked.
     #[error("the auditor can no longer write to its database: start it again")]
     Writer,
-    /// Another auditor holds the directory, or it cannot be locked.
+    /// Another auditor uses the directory, or it cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The state is of a newer version, or cannot be opened for another reason.
+    /// The state was written by a newer version, or cannot be opened for another reason.
     #[error("{0}; 'taglog audit --full' replaces a state that cannot be opened")]
     Open(OpenError),
-    /// A state that cannot be read, or does not fit itself.
-    #[error("{path} is damaged ({what}): move it away, and taglog audits the log anew")]
+    /// The state cannot be read or contradicts itself.
+    #[error("{path} is damaged ({what}): move it away, and the next audit starts from the first entry")]
     Damaged {
-        /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The part that is damaged.
         what: String,
     },
-    /// The state of another log.
+    /// The state belongs to another log.
     #[error("{path} is the state of another log, {of}: give another --state")]
     OtherLog {
-        /// The file.
         path: PathBuf,
-        /// The vkey in it.
+        /// The vkey of the log that the state belongs to.
         of: String,
     },
-    /// There is no state yet.
+    /// The directory has no state yet.
     #[error("nothing was audited in {0} yet: run 'taglog audit' first")]
     NotAudited(PathBuf),
-    /// More names than can be held.
     #[error(transparent)]
     TooLarge(#[from] TooLarge),
-    /// A batch that is longer than this auditor can hold.
+    /// The batch that begins at this log index has more than [`MAX_BATCH`] entries.
     #[error(
         "the batch from entry {0} on has over {MAX_BATCH} entries, which is more than this auditor holds in memory"
     )]
@@ -74,26 +69,23 @@ impl From<OpenError> for AuditorError {
     }
 }
 
-/// What ends a push.
+/// Why entries were not taken.
 #[derive(Debug, Error)]
 pub enum PushError {
-    /// The log broke a rule: it is convicted by its own entries.
+    /// The log broke a rule: its own entries prove misbehaviour.
     #[error("entry {index}: {violation}")]
     Violation {
-        /// The index of the entry.
+        /// The log index of the entry.
         index: u64,
-        /// The rule.
         violation: Violation,
     },
-    /// An entry of a kind that a later version knows. Not misbehaviour.
+    /// An entry of an unknown kind, which needs a newer version of taglog. Not misbehaviour.
     #[error("cannot audit past entry {index}, upgrade: {kind}")]
     UnknownKind {
-        /// The index of the entry.
+        /// The log index of the entry.
         index: u64,
-        /// Its kind.
         kind: EntryError,
     },
-    /// The auditor's own trouble.
     #[error(transparent)]
     Auditor(#[from] AuditorError),
 }

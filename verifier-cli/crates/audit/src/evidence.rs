@@ -1,4 +1,5 @@
-//! Evidence, collected from what an auditor knows and what the log serves. Nothing is handed out that does not convict.
+//! Builds evidence from the state of an auditor and from what the log serves. Callers must check that it proves misbehaviour
+//! ([`with_accusation`]) before they use it.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -25,10 +26,10 @@ use taglog_log_client::{
     tile_nodes::{self, Tiles},
 };
 
-/// The most tiles that are fetched for one proof; a tree of 2⁵³ leaves needs no more.
+/// The maximum number of tiles that are fetched for one proof; a tree of 2⁵³ leaves needs no more.
 const MAX_TILES: usize = 512;
 
-/// Why a node of the log's tree is not at hand.
+/// Why a node of the log's tree is not available.
 #[derive(Debug, Error)]
 pub enum NodeError {
     /// This tile must be fetched first.
@@ -37,7 +38,7 @@ pub enum NodeError {
     /// The tree does not have the node.
     #[error("the tree has no node {0}/{1}")]
     Beyond(u8, u64),
-    /// The auditor's own state.
+    /// The auditor's state could not be read.
     #[error(transparent)]
     Auditor(#[from] AuditorError),
     /// A tile could not be read.
@@ -45,24 +46,21 @@ pub enum NodeError {
     Static(#[from] StaticError),
 }
 
-/// The tree of a log as far as it is served: what was audited from the auditor, the rest from tiles. What is made of
-/// it must be verified.
+/// The tree of a log: nodes over audited entries come from the auditor, all others from served tiles. The latter are not
+/// verified, so anything computed from this tree must be.
 pub struct ServedNodes<'a> {
-    /// Whose audited entries are a part of the tree; `None` when that is in question.
+    /// `None` if it is in question whether the audited entries are a prefix of the tree.
     auditor: Option<&'a Auditor>,
     tiles: Tiles,
 }
 
 impl ServedNodes<'_> {
-    /// A tree of `size` leaves, of which no tile was fetched yet.
+    /// A tree of `size` leaves. Fetches nothing yet.
     pub fn new(auditor: Option<&Auditor>, size: u64) -> ServedNodes<'_> {
         ServedNodes { auditor, tiles: Tiles::new(size) }
     }
 
-    /// Computes something, and fetches every tile that it turns out to need.
-    ///
-    /// # Errors
-    /// [`NodeError`].
+    /// Runs `compute`, and again after fetching each tile that it reports as missing.
     pub async fn with<T>(
         &mut self,
         log: &StaticLog,
@@ -92,20 +90,20 @@ impl NodeReader for ServedNodes<'_> {
     }
 }
 
-/// Evidence, if it convicts: and of what, in one sentence.
-pub fn convicting(evidence: Evidence, log: &VerifierKey) -> Option<(Evidence, String)> {
+/// The evidence and its accusation (one sentence), if it proves misbehaviour of this log.
+pub fn with_accusation(evidence: Evidence, log: &VerifierKey) -> Option<(Evidence, String)> {
     evidence.proves_misbehaviour(log).ok().map(|sentence| (evidence, sentence))
 }
 
-/// Two checkpoints of one size.
+/// Evidence of two checkpoints of the same size with different roots.
 pub fn fork(one: &SignedCheckpoint, other: &SignedCheckpoint) -> Evidence {
     Evidence::Fork(Fork { checkpoints: [one.to_string(), other.to_string()] })
 }
 
-/// Two checkpoints of different sizes; `nodes` are those of the larger one.
+/// Evidence of a checkpoint that is not a prefix of a larger one. `nodes` reads the tree of the larger one.
 ///
 /// # Errors
-/// What the reader says.
+/// Those of the reader.
 pub fn inconsistency<R: NodeReader>(
     one: &SignedCheckpoint,
     other: &SignedCheckpoint,
@@ -115,10 +113,11 @@ pub fn inconsistency<R: NodeReader>(
     Inconsistency::collect(old, new, nodes).map(Evidence::Inconsistency)
 }
 
-/// A checkpoint whose last entry is this; `None` when the entry is no text.
+/// Evidence of a checkpoint whose last entry is not a seal; `None` if the entry is not UTF-8, which an evidence file cannot
+/// hold.
 ///
 /// # Errors
-/// What the reader says.
+/// Those of the reader.
 pub fn no_seal<R: NodeReader>(
     checkpoint: &SignedCheckpoint,
     last: &[u8],
@@ -130,11 +129,11 @@ pub fn no_seal<R: NodeReader>(
     Ok(Some(Evidence::NoSeal(NoSeal { checkpoint: checkpoint.to_string(), entry, inclusion })))
 }
 
-/// What convicts a log of a batch, from the end of what was audited on, that breaks a rule at `index`, as it stands under a
-/// checkpoint: a false entry alone, if that is what it is, else the whole batch.
+/// Evidence of a batch that breaks a rule at the log index `index`. `batch` has the entries that follow the audited ones, and
+/// `checkpoint` covers them. If the entry alone proves misbehaviour, the evidence has only that entry, otherwise the batch.
 ///
 /// # Errors
-/// What the reader says, or the auditor's own state.
+/// Those of the reader, or that the auditor's state cannot be read.
 pub fn broken_rule<R: NodeReader>(
     auditor: &Auditor,
     batch: &[&[u8]],
@@ -151,8 +150,8 @@ where
     }
 }
 
-/// A statement of a batch that its witness has not signed, or who is not in the roster in force. `None` when it stands in
-/// no place for that.
+/// Evidence of a statement without a valid signature by a witness in the roster in force. `None` if the roster, the statement
+/// or the seal cannot be put into an evidence file.
 fn false_entry<R: NodeReader>(
     auditor: &Auditor,
     batch: &[&[u8]],
@@ -180,12 +179,11 @@ fn false_entry<R: NodeReader>(
     })))
 }
 
-/// A batch, from the end of what was audited on, that breaks a rule or whose seal is false, as it stands under a
-/// checkpoint. `None` when it cannot be written down: the first batch has no seal before it, and an entry may be no
-/// text.
+/// Evidence of a batch that breaks a rule or whose seal is false. `None` if an evidence file cannot hold it: for the first batch
+/// of a log, which has no seal before it, and if an entry is not UTF-8.
 ///
 /// # Errors
-/// What the reader says, or the auditor's own state.
+/// Those of the reader, or that the auditor's state cannot be read.
 fn false_seal<R: NodeReader>(
     auditor: &Auditor,
     batch: &[&[u8]],
@@ -217,7 +215,7 @@ where
     })))
 }
 
-/// The names in the statements of a batch.
+/// The images and the repositories that the statements of a batch name.
 fn names(batch: &[&[u8]]) -> (BTreeSet<Image>, BTreeSet<Repository>) {
     let mut names: (BTreeSet<Image>, BTreeSet<Repository>) = Default::default();
     for entry in batch {

@@ -1,4 +1,4 @@
-//! The tag index in memory, in compact form: every record as of the last seal, and the prefix tree over them.
+//! The tag index in memory: every record as of the last seal, in compact form, and the prefix tree over them.
 
 use std::{collections::HashMap, convert::Infallible};
 
@@ -19,22 +19,22 @@ use super::{
     trie::{TooLarge, Trie},
 };
 
-/// How many records are hashed into a new tree at once: all of them need not be in memory twice.
+/// How many records are added to a rebuilt tree at once, so that not all leaves are in memory twice.
 const AT_ONCE: usize = if cfg!(test) { 3 } else { 1 << 18 };
 
-/// One witness's list of sightings of one tag, which a batch has made longer.
+/// One witness's list of sightings of one tag, to which a batch has added.
 pub(super) struct GrownList {
     /// The number of the tag.
     pub tag: u32,
     /// The number of the witness.
     pub witness: u32,
-    /// What the witness had seen last before the batch.
+    /// The witness's last observation before the batch.
     pub old: Option<Seen>,
     /// Whether no witness had reported the tag before the batch.
     pub new_tag: bool,
 }
 
-/// Every record, and the tree over them.
+/// The tag index: every record, and the prefix tree over them.
 #[derive(Debug, Default)]
 pub struct Index {
     pub(super) witnesses: Vec<WitnessId>,
@@ -42,51 +42,47 @@ pub struct Index {
     pub(super) repositories: Vec<RepositoryState>,
     repository_places: HashMap<Repository, u32>,
     pub(super) tags: Vec<TagState>,
-    /// For each repository, its tags.
+    /// For each repository, the numbers of its tags.
     tag_places: Vec<HashMap<Tag, u32>>,
     trie: Trie,
-    /// What has changed since the last commit.
+    /// The numbers of the tags and repositories that changed since the last commit.
     dirty_tags: Vec<u32>,
     dirty_repositories: Vec<u32>,
-    /// How many witnesses no commit needs to write.
+    /// How many of `witnesses` are stored already.
     stored_witnesses: usize,
 }
 
-/// A tag as the index has it.
+/// Read access to one tag of the index.
 #[derive(Clone, Copy, Debug)]
 pub struct TagView<'a> {
     index: &'a Index,
     state: &'a TagState,
 }
 
-/// What a witness saw last.
+/// The latest observation of a tag by one witness.
 #[derive(Clone, Debug)]
 pub struct Current<'a> {
-    /// Who.
     pub witness: &'a WitnessId,
-    /// The log index of its latest observation.
+    /// The log index of the observation.
     pub index: u64,
-    /// When it looked.
+    /// When the witness resolved the tag.
     pub observed: Timestamp,
-    /// What it saw.
     pub seen: Seen,
-    /// How often what it saw was not what it had seen before.
+    /// The number of sightings: observations by this witness that differ from its previous one, if any.
     pub sightings: u64,
 }
 
 impl TagView<'_> {
-    /// Repository and tag.
     pub fn image(&self) -> Image {
         self.index.image(self.state)
     }
 
-    /// The log index of the observation with which the tag was retagged: the first sighting by any witness of a digest
-    /// that is not the first one ever sighted.
+    /// The log index of the retag: the first sighting, by any witness, of a digest other than the first one sighted.
     pub fn retagged(&self) -> Option<u64> {
         self.state.retagged
     }
 
-    /// What each witness that ever reported the tag saw last.
+    /// The latest observation of each witness that ever reported the tag.
     pub fn current(&self) -> impl Iterator<Item = Current<'_>> {
         self.state.lines.iter().map(|line| Current {
             witness: &self.index.witnesses[line.witness as usize],
@@ -99,37 +95,36 @@ impl TagView<'_> {
 }
 
 impl Index {
-    /// The root of the tag index.
+    /// The root of the prefix tree.
     pub(super) fn root(&self) -> Hash {
         self.trie.root()
     }
 
-    /// All tags, in the order in which they were first reported.
+    /// All tags, in the order of their first observation.
     pub fn tags(&self) -> impl Iterator<Item = TagView<'_>> {
         self.tags.iter().map(|state| TagView { index: self, state })
     }
 
-    /// A tag, if any witness has reported it.
     pub fn tag(&self, image: &Image) -> Option<TagView<'_>> {
         self.tag_state(image).map(|state| TagView { index: self, state })
     }
 
-    /// How many repositories have records.
+    /// The number of repositories with records.
     pub fn repositories(&self) -> usize {
         self.repositories.len()
     }
 
-    /// How many witnesses have reported anything.
+    /// The number of witnesses with statements in the log.
     pub fn witnesses(&self) -> usize {
         self.witnesses.len()
     }
 
-    /// What the tree holds under a key, with its proof.
+    /// Proves what the tree has under a key.
     pub(super) fn prove(&self, key: &Key) -> PrefixProof {
         self.trie.prove(key)
     }
 
-    /// Hashes the changed records into the tree. [`Index::take`] or [`Index::forget`] must follow.
+    /// Adds the changed records to the tree only, and returns its new root. [`Index::take`] or [`Index::forget`] must follow.
     pub(super) fn propose(&mut self, changes: &RecordChanges<Option<u32>>) -> Result<Hash, TooLarge> {
         let tags = changes.tag_records.iter().map(|tag| tag_leaf(&tag.record));
         let repositories = changes.repository_records.iter().map(repository_leaf);
@@ -137,14 +132,15 @@ impl Index {
         Ok(self.trie.root())
     }
 
-    /// Leaves the tree as it was before [`Index::propose`]: makes it anew. That is slow, and ends an audit.
+    /// Undoes [`Index::propose`] by rebuilding the tree from the records. This is slow, but needed only once, at the end of an
+    /// audit that found a violation.
     pub(super) fn forget(&mut self) -> Result<(), TooLarge> {
         self.trie = Trie::default();
         self.trie = self.tree()?;
         Ok(())
     }
 
-    /// The tree over all records.
+    /// Builds the tree over all records.
     fn tree(&self) -> Result<Trie, TooLarge> {
         let tags = self.tags.iter().map(|state| tag_leaf(&self.record(state)));
         let repositories = self.repositories.iter().map(|state| repository_leaf(&self.repository(state)));
@@ -159,14 +155,14 @@ impl Index {
         Ok(trie)
     }
 
-    /// Takes the changed records whose hashes are in the tree already. Says of each list of sightings that has grown, in
-    /// their order, whose it is.
+    /// Takes the changed records, which [`Index::propose`] has added to the tree. Returns one item for each list in
+    /// `changes.sightings`, in the same order.
     pub(super) fn take(&mut self, changes: &RecordChanges<Option<u32>>) -> Vec<GrownList> {
         for record in &changes.repository_records {
             self.take_repository(record);
         }
         let mut grown: Vec<GrownList> = Vec::with_capacity(changes.sightings.len());
-        // Lists come in the order of records: no tag is searched for twice.
+        // Lists and records have the same order, so each tag is looked up once.
         let mut lists = changes.sightings.iter().peekable();
         for ChangedTag { record, place } in &changes.tag_records {
             let tag = place.unwrap_or_else(|| self.tag_place(&record.image));
@@ -220,7 +216,7 @@ impl Index {
     fn add_line(&mut self, place: u32, line: &TagLine) -> &mut LineState {
         let witness = self.witness_place(&line.witness);
         let lines = &mut self.tags[place as usize].lines;
-        // Most tags have few witnesses, and there are many tags.
+        // There are many tags, most with few witnesses, so spare capacity would add up.
         lines.reserve_exact(1);
         lines.push(LineState {
             witness,
@@ -236,7 +232,7 @@ impl Index {
         &mut lines[last]
     }
 
-    /// Remembers whether a second digest was sighted under the tag of this number; sightings come in the order of the log.
+    /// Notes a sighting of the tag with this number, to detect retags. Sightings must come in log order.
     pub(super) fn sighted(&mut self, tag: u32, index: u64, seen: &Seen) {
         let state = &mut self.tags[tag as usize];
         if let Some(digest) = digest_hash(seen) {
@@ -253,12 +249,12 @@ impl Index {
         }
     }
 
-    /// How many changed tags the next commit writes.
+    /// The number of changed tags that the next commit writes.
     pub(super) fn uncommitted(&self) -> usize {
         self.dirty_tags.len()
     }
 
-    /// What a commit writes: what is new or has changed since the last one, in the order of the numbers.
+    /// The rows that were added or changed since the last commit, ordered by number.
     pub(super) fn take_rows(&mut self) -> IndexRows {
         let stored = std::mem::replace(&mut self.stored_witnesses, self.witnesses.len());
         let witnesses =
@@ -289,13 +285,13 @@ impl Index {
         changed.into_iter().map(row).collect()
     }
 
-    /// The number of this witness.
+    /// The number of a witness, which is assigned if it has none yet.
     pub(super) fn witness_place(&mut self, witness: &WitnessId) -> u32 {
         if let Some(place) = self.witness_places.get(witness) {
             return *place;
         }
         self.witnesses.push(witness.clone());
-        // There are no more of them than names in the trie, which are counted.
+        // Fits: there are no more witnesses than names in the trie, which are limited.
         let place = (self.witnesses.len() - 1) as u32;
         self.witness_places.insert(witness.clone(), place);
         place
@@ -328,7 +324,7 @@ impl Index {
         Image { repository: self.repositories[state.repository as usize].name.clone(), tag: state.tag.clone() }
     }
 
-    /// The number of a tag, as sightings are stored by.
+    /// The number of a tag, by which its sightings are stored.
     pub(super) fn number(&self, image: &Image) -> Option<u32> {
         let repository = self.repository_places.get(&image.repository)?;
         self.tag_places[*repository as usize].get(&image.tag).copied()
@@ -350,12 +346,10 @@ impl Index {
         }
     }
 
-    /// The record of a tag.
     pub(super) fn record(&self, state: &TagState) -> TagRecord {
         TagRecord::from_lines(self.image(state), state.lines.iter().map(|line| self.tag_line(line)).collect())
     }
 
-    /// The record of a repository.
     pub(super) fn repository(&self, state: &RepositoryState) -> RepositoryRecord {
         let lines = state.lines.iter().map(|line| RepositoryLine {
             witness: self.witnesses[line.witness as usize].clone(),
@@ -365,7 +359,7 @@ impl Index {
         RepositoryRecord::from_lines(state.name.clone(), lines.collect())
     }
 
-    /// An index from its stored parts; `None` when they do not fit together.
+    /// Restores an index from stored records; `None` if they refer to unknown repositories or witnesses.
     pub(super) fn from_parts(
         witnesses: Vec<WitnessId>,
         repositories: Vec<RepositoryState>,
@@ -408,7 +402,7 @@ fn frontier(line: &LineState) -> Frontier {
     Frontier::from_parts(line.sightings, line.edge.to_vec()).unwrap_or_default()
 }
 
-/// 32 bytes for each digest.
+/// A digest as 32 bytes: a SHA-512 digest is hashed. `None` for `gone`.
 fn digest_hash(seen: &Seen) -> Option<Hash> {
     match seen {
         Seen::Digest(Digest::Sha256(digest)) => Some(Hash(*digest)),
@@ -419,7 +413,7 @@ fn digest_hash(seen: &Seen) -> Option<Hash> {
 
 impl RecordReader for Index {
     type Error = Infallible;
-    /// The number of the tag, if it has one already.
+    /// The number of the tag, if it has one.
     type Place = Option<u32>;
 
     fn place(&self, image: &Image) -> Result<Option<u32>, Infallible> {

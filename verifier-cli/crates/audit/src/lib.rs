@@ -1,12 +1,12 @@
-//! Audits a log: everything that it claims, re-derived from its entries (DESIGN 3.6, SPEC.md section 8).
+//! Audits a log: re-derives everything that it claims from its entries (SPEC.md section 8).
 //!
-//! - [`auditor`] takes entries in log order, batch by batch, and knows where the log stands: the tag index
-//!   ([`index`], over a [`trie`]), the tree of entries ([`tree`]), what was seen before. What it knows is durable with
-//!   every commit ([`store`]), and an audit that was cut off goes on from the last one.
-//! - [`batch`] is what goes into it and comes out of it; [`rows`] what is stored, [`record_state`] what is held in memory.
-//! - [`Run`] is one audit of a static log, from its checkpoint to what is wrong with it, if anything is.
-//! - [`retags`] has the history of every retagged tag, for a policy to judge.
-//! - [`evidence`] puts what convicts a log into the files that anyone can check.
+//! - [`auditor`] takes entries in log order, batch by batch, and keeps the state of the log: the tag index ([`index`], over
+//!   a [`trie`]), the tree of entries ([`tree`]) and every checkpoint seen so far. Each commit makes that state durable
+//!   ([`store`]); an interrupted audit resumes from the last commit.
+//! - [`batch`] defines the input and output of the auditor, [`rows`] the stored form, [`record_state`] the form in memory.
+//! - [`Run`] is one audit of a static log: it compares and replays one checkpoint and returns findings.
+//! - [`retags`] builds the history of every retagged tag, for evaluation by a policy.
+//! - [`evidence`] builds evidence files, which anyone can check with the log's key alone.
 
 pub mod auditor;
 pub mod batch;
@@ -14,7 +14,7 @@ mod codec;
 mod download;
 mod error;
 pub mod evidence;
-mod full;
+mod full_replay;
 mod index;
 mod outcome;
 mod record_state;
@@ -29,11 +29,11 @@ mod tree;
 mod trie;
 
 pub use auditor::{Auditor, Consistency};
-pub use batch::{BatchReport, Change, Counts, Prepared, admit_rosters};
+pub use batch::{BatchReport, Counts, ParsedEntries, TagChange, admit_rosters};
 pub use error::{AuditorError, PushError};
-pub use full::Anew;
+pub use full_replay::FullReplay;
 pub use index::{Current, Index, TagView};
-pub use outcome::{Finding, FindingKind, Outcome, RunError};
+pub use outcome::{AuditFinding, AuditFindingKind, AuditOutcome, AuditRunError};
 pub use run::{Follower, Run, SharedFollower};
 pub use signatures::WitnessKeys;
-pub use store::{Found, Searched, search};
+pub use store::{DigestSearchResult, SearchMatch, search};

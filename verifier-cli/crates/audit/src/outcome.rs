@@ -1,78 +1,76 @@
-//! How an audit ended.
+//! The result of an audit.
 
 use taglog_proto::{entry::EntryError, evidence::Evidence};
 use thiserror::Error;
 
 use super::error::AuditorError;
 
-/// What kind of thing is wrong with a log.
+/// The kind of a misbehaviour that an audit found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FindingKind {
-    /// An entry breaks a rule.
+pub enum AuditFindingKind {
+    /// An entry breaks a rule of SPEC.md section 8.
     Violation,
-    /// The last entry of a checkpoint is no seal.
+    /// The last entry of a checkpoint is not a seal.
     NoSeal,
-    /// Two roots for one size.
+    /// The log signed two different roots for one tree size.
     Fork,
-    /// A checkpoint is no prefix of a larger one.
+    /// A signed checkpoint is not a prefix of a larger signed one.
     Inconsistency,
-    /// Entries and tiles do not have the root that the log signed.
+    /// The served entries and tiles do not have the root that the log signed.
     FalseData,
 }
 
-impl FindingKind {
-    /// The word for programs.
+impl AuditFindingKind {
+    /// The name in JSON output and in the names of evidence files.
     pub fn word(self) -> &'static str {
         match self {
-            FindingKind::Violation => "violation",
-            FindingKind::NoSeal => "no-seal",
-            FindingKind::Fork => "fork",
-            FindingKind::Inconsistency => "inconsistency",
-            FindingKind::FalseData => "false-data",
+            AuditFindingKind::Violation => "violation",
+            AuditFindingKind::NoSeal => "no-seal",
+            AuditFindingKind::Fork => "fork",
+            AuditFindingKind::Inconsistency => "inconsistency",
+            AuditFindingKind::FalseData => "false-data",
         }
     }
 }
 
-/// Something that an honest log does not do.
+/// One misbehaviour of the log.
 #[derive(Clone, Debug)]
-pub struct Finding {
-    /// What kind of thing.
-    pub kind: FindingKind,
-    /// The log index where it shows, if it shows in one entry.
+pub struct AuditFinding {
+    pub kind: AuditFindingKind,
+    /// The log index of the entry concerned, if it is a single entry.
     pub index: Option<u64>,
-    /// What is wrong.
+    /// A sentence for users, without the log index.
     pub reason: String,
-    /// What convicts the log to others, if something can.
+    /// Evidence that proves the misbehaviour to third parties, if it can be proven.
     pub evidence: Option<Evidence>,
 }
 
-/// How an audit ended.
+/// The result of an audit.
 #[derive(Debug, Default)]
-pub struct Outcome {
-    /// What is wrong with the log.
-    pub findings: Vec<Finding>,
-    /// An entry of a kind that a later version knows stopped the audit. No misbehaviour.
+pub struct AuditOutcome {
+    pub findings: Vec<AuditFinding>,
+    /// The log index of an entry of an unknown kind, at which the audit stopped. It needs a newer version of taglog; this is
+    /// not misbehaviour.
     pub upgrade: Option<(u64, EntryError)>,
-    /// Something could not be had, which stopped the audit. No evidence.
+    /// Why data could not be fetched, which stopped the audit. This is unavailability, not misbehaviour.
     pub unavailable: Option<String>,
-    /// The greatest size that was seen before, when the checkpoint has less.
+    /// The largest tree size seen before, if the checkpoint is smaller.
     pub behind: Option<u64>,
-    /// Entries audited in this run.
+    /// The number of entries audited in this run.
     pub audited: u64,
-    /// Whether every entry of the checkpoint was audited, and all is as the log signed it.
+    /// Whether every entry of the checkpoint was audited and nothing is wrong.
     pub complete: bool,
 }
 
-/// Why an audit could not be made at all.
+/// Why an audit could not be run to a result.
 #[derive(Debug, Error)]
-pub enum RunError {
-    /// The auditor's own trouble.
+pub enum AuditRunError {
     #[error(transparent)]
     Auditor(#[from] AuditorError),
-    /// A thread of the auditor ended early.
+    /// The auditor's thread panicked.
     #[error("the audit ended early: {0}")]
     Thread(String),
-    /// Who follows the audit cannot go on.
+    /// The [`super::Follower`] failed.
     #[error("{0}")]
     Follower(String),
 }

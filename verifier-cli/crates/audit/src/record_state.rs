@@ -1,4 +1,4 @@
-//! Records as they are held in memory: names by their numbers, digests as short as they are.
+//! Compact records in memory: numbers in place of names, and digests without unused bytes.
 
 use taglog_proto::{
     entry::Seen,
@@ -8,7 +8,7 @@ use taglog_proto::{
     time::Timestamp,
 };
 
-/// What one witness has reported of one tag.
+/// The line of one witness in the record of a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LineState {
     pub witness: u32,
@@ -17,13 +17,13 @@ pub(crate) struct LineState {
     pub index: u64,
     pub observed: Timestamp,
     pub seen: StoredSeen,
-    /// The right edge of its list of sightings.
+    /// The right edge of the tree over the witness's sightings.
     pub edge: Box<[Hash]>,
-    /// The root over it, which every look at the record wants.
+    /// The root of that tree, kept because every read of the record needs it.
     pub root: Hash,
 }
 
-/// A [`Seen`] in less memory, as digests are.
+/// A [`Seen`] that takes less memory for SHA-256, the usual digest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum StoredSeen {
     Sha256([u8; 32]),
@@ -51,17 +51,17 @@ impl StoredSeen {
     }
 }
 
-/// What witnesses have reported of one tag.
+/// The record of one tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TagState {
     pub repository: u32,
     pub tag: Tag,
-    /// A hash of the first digest that any witness has sighted.
+    /// The first digest that any witness sighted, as 32 bytes: a SHA-512 digest is hashed.
     pub first: Option<Hash>,
-    /// The log index of the sighting that was the first of a second digest.
+    /// The log index of the first sighting of a different digest.
     pub retagged: Option<u64>,
     pub lines: Vec<LineState>,
-    /// Whether it is on the list of what the next commit writes.
+    /// Whether the next commit writes it.
     pub dirty: bool,
 }
 
@@ -75,7 +75,7 @@ impl TagState {
     }
 }
 
-/// What one witness has reported of one repository.
+/// The line of one witness in the record of a repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RepositoryLineState {
     pub witness: u32,
@@ -83,7 +83,7 @@ pub(crate) struct RepositoryLineState {
     pub confirmed: Option<Confirmed>,
 }
 
-/// Who has reported tags of one repository.
+/// The record of one repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RepositoryState {
     pub name: Repository,

@@ -1,5 +1,5 @@
-//! The retagged tags of a log that was audited, each with all that witnesses have said of it, as a look-up would report
-//! it: what a policy judges.
+//! The retagged tags of an audited log, each with its complete history in the form that a look-up reports: the input for the
+//! evaluation by a policy.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -15,37 +15,35 @@ use taglog_proto::{
 
 use super::{auditor::Auditor, error::AuditorError, index::Index, rows::StoredSighting};
 
-/// The most sightings of one tag that are held in memory. The lists of a tag that has more are reported as incomplete.
+/// The maximum number of sightings of one tag that are held in memory. The lists of a tag with more sightings are reported as
+/// incomplete.
 const MOST_SIGHTINGS: usize = 100_000;
 
-/// About so many sightings are judged by one thread at a time; tests are to meet the borders between chunks.
+/// The approximate number of sightings in one unit of work for a thread. Small in tests, so that they cross chunk borders.
 const CHUNK: usize = if cfg!(test) { 3 } else { 10_000 };
-/// More threads than this do not help: SQLite reads with one.
+/// More threads do not help, because a single thread reads from SQLite.
 const MOST_THREADS: usize = 8;
 
-/// All sightings of some tags, tag by tag.
+/// The sightings of several tags, grouped by tag.
 type Tags = Vec<Vec<StoredSighting>>;
 
-/// What `judge` makes of the history of every retagged tag, as of the last commit, with the log index of the retag, in no
-/// order. Few tags at a time are in memory, so there may be any number of them; all cores judge.
-///
-/// # Errors
-/// [`AuditorError`] when the state cannot be read, or the system gives no threads.
+/// Calls `evaluate` with the history of every retagged tag as of the last commit. Returns each result with the log index of
+/// the retag, in no particular order. Runs on up to 8 threads and holds only a few tags in memory at a time.
 pub fn retagged<T: Send>(
     auditor: &Auditor,
-    judge: impl Fn(&ImageReport) -> T + Sync,
+    evaluate: impl Fn(&ImageReport) -> T + Sync,
 ) -> Result<Vec<(u64, T)>, AuditorError> {
     let roster: BTreeSet<WitnessId> = auditor.roster().map(|(_, roster)| roster.ids().collect()).unwrap_or_default();
     let (index, threads) = (auditor.index(), thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS));
-    let judged = |tag: &Vec<StoredSighting>| {
+    let evaluated = |tag: &Vec<StoredSighting>| {
         let (at, report) = reported(index, &roster, tag)?;
-        Some((at, judge(&report)))
+        Some((at, evaluate(&report)))
     };
     let (sender, receiver) = mpsc::sync_channel::<Tags>(1);
     let receiver = Arc::new(Mutex::new(receiver));
     let work = &|receiver: Arc<Mutex<mpsc::Receiver<Tags>>>| -> Vec<(u64, T)> {
         let next = || receiver.lock().unwrap_or_else(PoisonError::into_inner).recv().ok();
-        std::iter::from_fn(next).flat_map(|tags| tags.iter().filter_map(judged).collect::<Vec<_>>()).collect()
+        std::iter::from_fn(next).flat_map(|tags| tags.iter().filter_map(evaluated).collect::<Vec<_>>()).collect()
     };
     thread::scope(|scope| {
         let spawn = |_| {
@@ -55,20 +53,20 @@ pub fn retagged<T: Send>(
         let workers: Vec<_> = (0..threads).map(spawn).collect::<Result<_, _>>().map_err(AuditorError::Thread)?;
         drop(receiver);
         let read = read_tags(auditor, |tags| {
-            // There is nobody to take it only if every worker has panicked, which is told below.
+            // Fails only if every worker has panicked; the panic is resumed below.
             let _ = sender.send(tags);
         });
-        // Without a sender they end.
+        // The workers end when the sender is gone.
         drop(sender);
-        let judged = workers.into_iter().flat_map(|worker| -> Vec<(u64, T)> {
+        let evaluated = workers.into_iter().flat_map(|worker| -> Vec<(u64, T)> {
             worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
-        let judged = judged.collect();
-        read.map(|()| judged)
+        let evaluated = evaluated.collect();
+        read.map(|()| evaluated)
     })
 }
 
-/// Reads the sightings of all retagged tags and gives them to `hand_on` in chunks.
+/// Reads the sightings of all retagged tags and passes them to `hand_on` in chunks.
 fn read_tags(auditor: &Auditor, mut hand_on: impl FnMut(Tags)) -> Result<(), AuditorError> {
     let (mut tags, mut count) = (Tags::new(), 0);
     auditor.each_retagged_sighting(|sighting| {
@@ -90,7 +88,7 @@ fn read_tags(auditor: &Auditor, mut hand_on: impl FnMut(Tags)) -> Result<(), Aud
     Ok(())
 }
 
-/// What all these sightings of one tag, in log order, are the history of.
+/// The report on one tag, from all of its sightings in log order, and the log index of the retag.
 fn reported(index: &Index, roster: &BTreeSet<WitnessId>, sightings: &[StoredSighting]) -> Option<(u64, ImageReport)> {
     let state = index.tags.get(sightings.first()?.tag as usize)?;
     let (record, repository) = (index.record(state), index.repository(&index.repositories[state.repository as usize]));

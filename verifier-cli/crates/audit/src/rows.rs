@@ -1,4 +1,4 @@
-//! What the auditor's file holds, row by row.
+//! The rows of the auditor's database.
 
 use taglog_proto::{
     checkpoint::SignedCheckpoint,
@@ -10,7 +10,7 @@ use taglog_proto::{
 
 use super::batch::Counts;
 
-/// All that one commit writes.
+/// Everything that one commit writes.
 #[derive(Debug)]
 pub(crate) struct Rows {
     pub seal: Option<Seal>,
@@ -24,10 +24,10 @@ pub(crate) struct Rows {
     pub checkpoints: Vec<SignedCheckpoint>,
 }
 
-/// What is new or has changed in the tag index.
+/// The records of the tag index that were added or changed since the last commit.
 #[derive(Debug)]
 pub(crate) struct IndexRows {
-    /// New ones, by their numbers.
+    /// New witnesses, by number.
     pub witnesses: Vec<(u32, WitnessId)>,
     pub repositories: Vec<RepositoryRow>,
     pub tags: Vec<TagRow>,
@@ -50,7 +50,7 @@ pub(crate) struct TagRow {
     pub lines: Vec<u8>,
 }
 
-/// Leaf hashes of one tile; the root only if it is full.
+/// The leaf hashes of one tile, and its root if it is full.
 #[derive(Debug)]
 pub(crate) struct TileRow {
     pub index: u64,
@@ -58,7 +58,7 @@ pub(crate) struct TileRow {
     pub root: Option<Hash>,
 }
 
-/// One sighting, as it is stored.
+/// A sighting with the numbers of its tag and its witness in place of their names.
 #[derive(Clone, Debug)]
 pub(crate) struct StoredSighting {
     pub index: u64,

@@ -1,5 +1,4 @@
-//! Parses entries and checks their signatures, many at once: in batches, which take a fraction of the time that single
-//! checks take, with the verdicts of single checks.
+//! Parses entries and checks their signatures in batches: faster than one by one, with the same verdicts.
 
 use std::{collections::HashMap, sync::OnceLock};
 
@@ -18,13 +17,12 @@ use taglog_proto::{
     rules::{SignatureVerdict, check_signature},
 };
 
-/// The keys of witnesses by their ids, as the rosters of a log name them.
+/// The keys of the witnesses in the rosters of a log, by witness id.
 #[derive(Clone, Debug, Default)]
 pub struct WitnessKeys(HashMap<WitnessId, VerifierKey>);
 
 impl WitnessKeys {
-    /// Adds the witnesses of a roster. A key that an id had before stays: the audit of the roster
-    /// refuses a second one.
+    /// Adds the witnesses of a roster. An id keeps its first key: the audit rejects a roster with another key for it.
     pub fn admit(&mut self, roster: &Roster) {
         for (id, key) in roster.ids().zip(roster.witnesses()) {
             self.0.entry(id).or_insert_with(|| key.clone());
@@ -32,8 +30,8 @@ impl WitnessKeys {
     }
 }
 
-/// Parses entries and checks their signatures. `keys` should have the witnesses of every roster up to these entries; a
-/// signature by a key that is not there is checked by [`taglog_proto::audit::audit_parsed`].
+/// Parses entries and checks their signatures. `keys` should have the witnesses of every roster up to these entries; signatures
+/// by other witnesses are left to [`taglog_proto::audit::audit_parsed`].
 pub(crate) fn parse_entries(entries: &[&[u8]], keys: &WitnessKeys) -> Vec<ParsedEntry> {
     let mut parsed: Vec<ParsedEntry> = entries.iter().map(|bytes| ParsedEntry::parse(bytes)).collect();
     let signed = parsed.iter().zip(entries).enumerate().filter_map(|(place, (parsed, bytes))| {
@@ -49,14 +47,14 @@ pub(crate) fn parse_entries(entries: &[&[u8]], keys: &WitnessKeys) -> Vec<Parsed
     parsed
 }
 
-/// The signed text of a statement that parses: all before the empty line and the signature line.
+/// The signed text of a valid statement: everything before its signature line.
 fn signed_text(statement: &[u8]) -> Option<&str> {
     let text = std::str::from_utf8(statement).ok()?;
     let (before, _signature) = text.strip_suffix('\n')?.rsplit_once('\n')?;
     Some(before)
 }
 
-/// A signature to be checked with others.
+/// A signature that is to be checked.
 struct SignedText<'a> {
     key: &'a VerifierKey,
     text: &'a str,
@@ -71,17 +69,16 @@ impl SignedText<'_> {
     }
 }
 
-/// Checks many signatures: in batches, and one by one only where a batch fails. Returns the
-/// verdicts in order.
+/// Checks signatures in batches, and one by one only if a batch fails. Returns the verdicts in order.
 fn check_signatures(signed: &[SignedText<'_>]) -> Vec<SignatureVerdict> {
-    /// Larger batches gain little more.
+    /// Larger batches are hardly faster per signature.
     const BATCH: usize = 4096;
     let mut verdicts = Vec::with_capacity(signed.len());
     signed.chunks(BATCH).for_each(|batch| check_batch(batch, &mut verdicts));
     verdicts
 }
 
-/// Checks a batch; one that fails is halved until it is small enough to be checked one by one.
+/// Checks a batch. A batch that fails is halved until it is small enough to be checked one by one.
 fn check_batch(signed: &[SignedText<'_>], verdicts: &mut Vec<SignatureVerdict>) {
     const ONE_BY_ONE: usize = 16;
     let alone = |s: &SignedText<'_>| check_signature(s.key, s.text.as_bytes(), s.signature);
@@ -97,11 +94,11 @@ fn check_batch(signed: &[SignedText<'_>], verdicts: &mut Vec<SignatureVerdict>) 
     }
 }
 
-/// Whether Σ zᵢ·(Sᵢ·B − Rᵢ − kᵢ·Aᵢ) = 0 with kᵢ = SHA-512(Rᵢ || Aᵢ || messageᵢ) and factors zᵢ that
-/// nobody can choose, since they follow from all that is summed (Bernstein and others, "High-speed
-/// high-security signatures", section 5). `None` when a signature is malformed.
+/// Whether Σ zᵢ·(Sᵢ·B − Rᵢ − kᵢ·Aᵢ) = 0 with kᵢ = SHA-512(Rᵢ || Aᵢ || messageᵢ) and factors zᵢ that are derived from all
+/// signatures of the batch, so that a signer cannot choose them (Bernstein et al., "High-speed high-security signatures",
+/// section 5). `None` if a signature is malformed.
 ///
-/// The few keys that sign many texts are each multiplied once, by their sum of zᵢ·kᵢ.
+/// Each key is multiplied only once, by its sum of zᵢ·kᵢ, since few keys sign many texts.
 fn batch_holds(signed: &[SignedText<'_>]) -> Option<bool> {
     let challenges: Vec<[u8; 64]> = signed.iter().map(SignedText::challenge).collect();
     let factors = factors(signed, &challenges);
@@ -126,8 +123,8 @@ fn batch_holds(signed: &[SignedText<'_>]) -> Option<bool> {
     Some(EdwardsPoint::vartime_multiscalar_mul(&scalars, &points).is_identity())
 }
 
-/// For each signature an odd number of 128 bits, from a hash over all of them. Odd, so that a lone R
-/// with a torsion part never vanishes.
+/// For each signature an odd number of 128 bits, derived from a hash over all of them. Odd, so that the torsion component of a
+/// single R is never cancelled.
 fn factors(signed: &[SignedText<'_>], challenges: &[[u8; 64]]) -> Vec<Scalar> {
     let mut all = Sha512::new_with_prefix(b"taglog batch verification");
     for (text, challenge) in signed.iter().zip(challenges) {
@@ -149,12 +146,12 @@ fn factors(signed: &[SignedText<'_>], challenges: &[[u8; 64]]) -> Vec<Scalar> {
     factors
 }
 
-/// Whether R is one of the few encodings that batch verification takes and the strict sense does
-/// not: y not below the field's prime 2²⁵⁵ − 19, or a point of small order.
+/// Whether R is one of the few encodings that batch verification accepts and strict verification does not: y not below the
+/// field's prime 2²⁵⁵ − 19, or a point of small order.
 fn has_unusual_r(signature: &[u8; 64]) -> bool {
     let mut y = [0; 32];
     y.copy_from_slice(&signature[..32]);
-    // The top bit is the sign of x, with which the points of small order come in pairs.
+    // The top bit is the sign of x; points of small order have both signs.
     y[31] &= 0x7f;
     let not_below_prime = y[31] == 0x7f && y[1..31].iter().all(|byte| *byte == 0xff) && y[0] >= 0xed;
     not_below_prime || small_order_y().contains(&y)
@@ -202,7 +199,7 @@ mod tests {
         Scalar::from_bytes_mod_order(clamp_integer(hash[..32].try_into().unwrap()))
     }
 
-    /// An R with a torsion part: a batch lets one in eight of these pass unseen, but refuses none.
+    /// R with a torsion component: batch verification accepts one in eight of these as strict, but must reject none.
     #[test]
     fn signatures_valid_only_with_the_cofactor_are_never_invalid() {
         let key = SigningKey::from_seed("w.example", &[5; 32]).unwrap();

@@ -1,4 +1,4 @@
-//! The tree of entries: its right edge, and the tiles of leaf hashes from which every other node follows.
+//! The Merkle tree of entries: its right edge, and the tiles of leaf hashes from which every other node is computed.
 
 use taglog_proto::{
     merkle::{Frontier, Hash},
@@ -11,7 +11,7 @@ use taglog_log_client::tile_nodes::perfect_root;
 /// Levels of the tree within one tile.
 const TILE_LEVELS: u8 = 8;
 
-/// The tree of entries, without the leaf hashes of full tiles, which are in the store.
+/// The tree of entries. The leaf hashes of full tiles are in the store, not in memory.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tree {
     frontier: Frontier,
@@ -19,12 +19,13 @@ pub(super) struct Tree {
     roots: Vec<Hash>,
     /// The leaf hashes after the last full tile.
     open: Vec<Hash>,
-    /// Full tiles that the next commit writes, by index.
+    /// Index and leaf hashes of the full tiles that the next commit writes.
     pending: Vec<(u64, Vec<Hash>)>,
 }
 
 impl Tree {
-    /// A tree from its stored parts: the roots of all full tiles and the leaf hashes after them.
+    /// Restores a tree from the roots of all full tiles and the leaf hashes after them; `None` if there are too many of the
+    /// latter.
     pub fn from_parts(roots: Vec<Hash>, open: Vec<Hash>) -> Option<Tree> {
         if open.len() as u64 >= FULL_WIDTH {
             return None;
@@ -86,7 +87,7 @@ impl Tree {
         self.roots.get(usize::try_from(index).ok()?).copied()
     }
 
-    /// A node of level 8 or above; `None` when the tree does not have it.
+    /// A node of level 8 or above; `None` if the tree does not have it.
     pub fn high_node(&self, level: u8, index: u64) -> Option<Hash> {
         let span = 1_u64.checked_shl(u32::from(level.checked_sub(TILE_LEVELS)?))?;
         let start = usize::try_from(index.checked_mul(span)?).ok()?;
@@ -94,7 +95,7 @@ impl Tree {
         Some(perfect_root(self.roots.get(start..end)?))
     }
 
-    /// The leaf hashes of a tile that is not on disk.
+    /// The leaf hashes of a tile that no commit has written yet.
     pub fn recent_tile(&self, index: u64) -> Option<&[Hash]> {
         if index == self.roots.len() as u64 {
             return Some(&self.open);

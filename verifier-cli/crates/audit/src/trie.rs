@@ -1,12 +1,11 @@
-//! The prefix tree of the tag index in memory, node by node, with every value kept: what an auditor rebuilds for
-//! each seal. The definition is [`taglog_proto::prefix_tree`]'s, and tests hold the two against each other.
+//! The prefix tree of the tag index in memory, with the value of every node, which an auditor updates for each seal.
+//! [`taglog_proto::prefix_tree`] defines the tree; tests compare the two implementations.
 
 use taglog_proto::{
     merkle::Hash,
     prefix_tree::{KEY_BITS, Key, Leaf, PrefixProof, SearchResult, bit, empty_root, parent_value},
 };
 
-/// A child of a parent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Child {
     Missing,
@@ -14,15 +13,14 @@ enum Child {
     Parent(u32),
 }
 
-/// A parent, with what would otherwise be looked for in two more places of memory.
+/// An inner node. It has the values of its children itself, which saves two memory accesses per step.
 #[derive(Clone, Copy, Debug)]
 struct Parent {
     children: [Child; 2],
-    /// The values of the children.
     values: [Hash; 2],
 }
 
-/// More nodes than fit the address of one: over two billion names.
+/// The tree has more nodes than a 32-bit number can address.
 #[derive(Clone, Copy, Debug, thiserror::Error, PartialEq, Eq)]
 #[error("the tag index has more names than this auditor can hold")]
 pub struct TooLarge;
@@ -31,7 +29,7 @@ pub struct TooLarge;
 #[derive(Clone, Debug)]
 pub struct Trie {
     root: Hash,
-    /// The first is the root.
+    /// The first one is the root.
     parents: Vec<Parent>,
     leaves: Vec<Leaf>,
 }
@@ -44,16 +42,14 @@ impl Default for Trie {
 }
 
 impl Trie {
-    /// The root.
     pub fn root(&self) -> Hash {
         self.root
     }
 
-    /// Adds keys, or gives them new commitments, all at once and each at most once: each parent on the way is
-    /// hashed once.
+    /// Adds keys or changes their commitments; `leaves` must not have a key twice. Hashes each affected parent once.
     ///
     /// # Errors
-    /// [`TooLarge`]; nothing is changed then.
+    /// The tree is unchanged.
     pub fn update(&mut self, mut leaves: Vec<Leaf>) -> Result<(), TooLarge> {
         if u32::try_from(self.parents.len() + KEY_BITS * leaves.len()).is_err() {
             return Err(TooLarge);
@@ -65,7 +61,7 @@ impl Trie {
         Ok(())
     }
 
-    /// Updates the parent at this place and depth, through which all of `leaves` (sorted, not empty) go. Returns its value.
+    /// Updates the parent at this place and depth with `leaves`, which are sorted, not empty and all below it. Returns its value.
     fn update_parent(&mut self, place: u32, depth: usize, leaves: &[Leaf]) -> Hash {
         let (left, right) = leaves.split_at(leaves.partition_point(|leaf| !bit(&leaf.key, depth)));
         for (side, group) in [left, right].into_iter().enumerate() {
@@ -80,7 +76,7 @@ impl Trie {
         parent_value(left, right)
     }
 
-    /// Updates what stands at this depth with this value, on the way of all of `leaves`. Returns what stands there now.
+    /// Updates the child with this value at this depth with `leaves`, which are all below it. Returns the new child and value.
     fn update_child(&mut self, child: Child, value: Hash, depth: usize, leaves: &[Leaf]) -> (Child, Hash) {
         match (child, leaves) {
             (Child::Parent(place), _) => (child, self.update_parent(place, depth, leaves)),
@@ -95,11 +91,11 @@ impl Trie {
 
     fn add_leaf(&mut self, leaf: Leaf) -> Child {
         self.leaves.push(leaf);
-        // `update` has seen to it that the numbers fit.
+        // Fits: checked by `update`.
         Child::Leaf((self.leaves.len() - 1) as u32)
     }
 
-    /// A parent in the place of a leaf or of nothing, with the leaf below it, one level down.
+    /// Puts a parent in the place of a leaf or of a missing child, and the leaf one level below it.
     fn add_parent(&mut self, child: Child, value: Hash, depth: usize, leaves: &[Leaf]) -> (Child, Hash) {
         let mut parent = Parent { children: [Child::Missing; 2], values: [Hash::ZERO; 2] };
         if let Child::Leaf(place) = child {
@@ -112,7 +108,7 @@ impl Trie {
         (Child::Parent(place), value)
     }
 
-    /// Searches for `key` and proves what is there.
+    /// Searches for `key` and proves the result.
     pub fn prove(&self, key: &Key) -> PrefixProof {
         let (mut place, mut depth, mut copath) = (0_u32, 0, Vec::new());
         let result = loop {
@@ -168,7 +164,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_is_the_tree_that_the_log_keeps(
+        fn trie_and_stored_tree_have_the_same_roots_and_proofs(
             batches in prop::collection::vec(prop::collection::btree_map(keys(), any::<[u8; 32]>().prop_map(Hash), 0..12), 1..6),
             absent in prop::collection::vec(keys(), 0..8),
         ) {

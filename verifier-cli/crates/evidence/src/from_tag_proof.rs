@@ -1,7 +1,7 @@
-//! What a saved tag proof tells otherwise than the log's entries: phantoms and omissions.
+//! Compares a saved tag proof with the log's entries and finds phantoms (the proof cites entries that say something else) and
+//! omissions (the proof leaves out an observation).
 //!
-//! The entries are read from tiles and believed as little as the proof: a finding is one only when its evidence
-//! convicts by itself.
+//! Neither the entries nor the proof are trusted: a finding is reported only if its evidence proves misbehaviour by itself.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,42 +27,41 @@ use taglog_log_client::{
     tile_nodes::TileNodes,
 };
 
-/// How many bundles are read at once.
+/// How many entry bundles are fetched concurrently.
 const PARALLEL: usize = 16;
 
 /// Why a tag proof could not be compared with the log. None of these is proof of misbehaviour.
 #[derive(Debug, Error)]
 pub enum FromProofError {
-    /// A checkpoint that the log did not sign.
+    /// The proof's checkpoint is malformed or not signed by the log.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
     /// The entries could not be read.
     #[error(transparent)]
     Static(#[from] StaticError),
-    /// The tiles are damaged or of another tree.
+    /// The tiles are damaged or belong to another tree.
     #[error("entry {index} at {location} is not what the log has signed")]
     Untrue {
         /// The entry's log index.
         index: u64,
-        /// Where the tiles are.
+        /// Where the tiles were read.
         location: String,
     },
 }
 
-/// Evidence that convicts, and what it says.
+/// A misbehaviour that a tag proof and the log's entries prove together.
 #[derive(Clone, Debug)]
-pub struct Finding {
-    /// The evidence.
+pub struct ProofFinding {
     pub evidence: Evidence,
-    /// One sentence.
+    /// What the evidence proves, in one sentence.
     pub accusation: String,
 }
 
-/// A tag proof and the entries that it is about.
+/// Compares one tag proof with the entries of its log.
 pub struct Comparer<'a> {
     log: &'a VerifierKey,
     proof: &'a TagProof,
-    /// Other proofs under the same checkpoint: they have the further pages of long lists.
+    /// Other saved proofs. Those under the same checkpoint may have further pages of long lists.
     pages: &'a [TagProof],
     tiles: &'a StaticLog,
     nodes: TileNodes,
@@ -70,18 +69,18 @@ pub struct Comparer<'a> {
     size: u64,
 }
 
-/// What a record says of an entry that it cites.
+/// A log index that a record cites.
 struct Citation {
     index: u64,
-    /// The list that cites it; the latest observation of the line otherwise.
+    /// The list of sightings that cites it; `None` if it is the latest observation in the line.
     list: Option<Vec<String>>,
 }
 
 impl<'a> Comparer<'a> {
-    /// Compares a tag proof with the entries of a static log. Sends nothing.
+    /// Prepares the comparison of a tag proof with the entries that `tiles` serves. Sends no request.
     ///
     /// # Errors
-    /// [`FromProofError::Checkpoint`].
+    /// Only [`FromProofError::Checkpoint`].
     pub fn new(
         log: &'a VerifierKey,
         proof: &'a TagProof,
@@ -93,12 +92,9 @@ impl<'a> Comparer<'a> {
         Ok(Comparer { log, proof, pages, tiles, nodes: TileNodes::new(tiles, size), checkpoint, size })
     }
 
-    /// Finds records of the tag proof that cite entries which say otherwise. A proof that verifies has none: it
-    /// brings along what it cites.
-    ///
-    /// # Errors
-    /// [`FromProofError`].
-    pub async fn phantoms(&mut self) -> Result<Vec<Finding>, FromProofError> {
+    /// Finds records of the tag proof that cite entries which say something else. A proof that verifies has none, because it
+    /// includes the entries that it cites.
+    pub async fn phantoms(&mut self) -> Result<Vec<ProofFinding>, FromProofError> {
         if self.proof.verify(self.log).is_ok() {
             return Ok(Vec::new());
         }
@@ -129,7 +125,7 @@ impl<'a> Comparer<'a> {
         cited.chain([Citation { index: line.index, list: None }]).collect()
     }
 
-    /// The list of a line, joined from the pages that are here.
+    /// The list of sightings of a line, joined from all available pages.
     fn list(&self, answer: &ImageAnswer, line: &TagLine) -> Vec<String> {
         let witness = line.witness.to_string();
         let proofs = [self.proof].into_iter().chain(self.pages).filter(|page| page.checkpoint == self.proof.checkpoint);
@@ -144,7 +140,7 @@ impl<'a> Comparer<'a> {
         answer: &ImageAnswer,
         line: &TagLine,
         citation: Citation,
-    ) -> Result<Option<Finding>, FromProofError> {
+    ) -> Result<Option<ProofFinding>, FromProofError> {
         let seal = self.size - 1;
         let indices: BTreeSet<u64> = [citation.index, seal].into_iter().filter(|index| *index <= seal).collect();
         let mut entries = Vec::new();
@@ -168,7 +164,7 @@ impl<'a> Comparer<'a> {
         Ok(self.finding(Evidence::Phantom(phantom)))
     }
 
-    /// An entry, proven to be where it is.
+    /// Reads an entry and verifies its inclusion proof.
     async fn entry(&mut self, index: u64) -> Result<String, FromProofError> {
         let start = index - index % FULL_WIDTH;
         let width = (self.size - start).min(FULL_WIDTH) as u16;
@@ -182,7 +178,7 @@ impl<'a> Comparer<'a> {
         Ok(entry)
     }
 
-    /// The inclusion proof of an entry, checked.
+    /// Builds the inclusion proof of an entry and verifies it.
     async fn prove(&mut self, index: u64, entry: &str) -> Result<Vec<taglog_proto::merkle::Hash>, FromProofError> {
         let (size, root) = (self.size, self.checkpoint.unverified().root);
         let proof = self.nodes.run(|tiles| OperationError::unless_refused(inclusion_proof(tiles, index, size))).await?;
@@ -192,13 +188,10 @@ impl<'a> Comparer<'a> {
         Ok(proof)
     }
 
-    /// Reads all entries up to the proof's checkpoint, and finds observations that the proof leaves out: one for each
-    /// image and witness. `progress` counts entries.
-    ///
-    /// # Errors
-    /// [`FromProofError`].
-    pub async fn omissions(&mut self, progress: &dyn Progress) -> Result<Vec<Finding>, FromProofError> {
-        // What does not verify cannot show that something is missing in it.
+    /// Reads all entries up to the proof's checkpoint and finds observations that the proof leaves out, at most one per image
+    /// and witness. `progress` counts entries.
+    pub async fn omissions(&mut self, progress: &dyn Progress) -> Result<Vec<ProofFinding>, FromProofError> {
+        // Evidence of an omission needs a tag proof that verifies.
         if self.proof.verify(self.log).is_err() {
             return Ok(Vec::new());
         }
@@ -228,7 +221,7 @@ impl<'a> Comparer<'a> {
         Ok(findings)
     }
 
-    /// Cheap: whether the record itself makes it worth while to build the evidence.
+    /// A cheap check of whether the record may leave out the observation, before evidence is built.
     fn may_be_left_out(&self, index: u64, observation: &Observation) -> bool {
         let name = observation.image.to_string();
         let Some(answer) = self.proof.images.iter().find(|answer| answer.image == name) else { return false };
@@ -240,13 +233,13 @@ impl<'a> Comparer<'a> {
         line.index < index || line.observed < observation.observed || !listed
     }
 
-    fn finding(&self, evidence: Evidence) -> Option<Finding> {
+    fn finding(&self, evidence: Evidence) -> Option<ProofFinding> {
         let accusation = evidence.proves_misbehaviour(self.log).ok()?;
-        Some(Finding { evidence, accusation })
+        Some(ProofFinding { evidence, accusation })
     }
 }
 
-/// The observations of these images in one bundle.
+/// The observations of these images in one entry bundle.
 async fn observations(
     tiles: &StaticLog,
     bundle: u64,
@@ -256,7 +249,7 @@ async fn observations(
     let start = bundle * FULL_WIDTH;
     let width = (size - start).min(FULL_WIDTH) as u16;
     let bytes = tiles.tile(&TilePath { kind: TileKind::Entries, index: bundle, width }).await?;
-    // A tile that is read has as many entries as it is wide.
+    // [`StaticLog`] has already checked that the bundle parses and has this many entries.
     let entries = decode_bundle(&bytes, usize::from(width)).unwrap_or_default();
     let observations = (start..).zip(entries).filter_map(|(index, bytes)| match Entry::parse(bytes) {
         Ok(Entry::Observation(observation)) if images.contains(&observation.image) => {

@@ -1,4 +1,4 @@
-//! Split views: whether two signed checkpoints can be of one log that only ever appends, and the evidence if not.
+//! Split views: checks whether two signed checkpoints belong to one append-only log, and builds the evidence if not.
 
 use taglog_proto::{
     OperationError,
@@ -9,29 +9,29 @@ use taglog_proto::{
 };
 use thiserror::Error;
 
-use taglog_audit::evidence::{convicting, fork};
+use taglog_audit::evidence::{fork, with_accusation};
 use taglog_log_client::{
     static_log::{StaticError, StaticLog},
     tile_nodes::TileNodes,
 };
 
-/// What two checkpoints of a log are to each other.
+/// How two checkpoints of a log relate to each other.
 #[derive(Debug)]
 pub enum Comparison {
-    /// One size, one root.
+    /// The same size and root.
     Same,
     /// The smaller one is a prefix of the larger.
     Consistent,
-    /// The log has signed two histories.
+    /// The log signed two different histories.
     Split(Box<Split>),
 }
 
-/// Two histories under one key.
+/// Proof that the log signed two different histories.
 #[derive(Debug)]
 pub struct Split {
-    /// It convicts: that was checked.
+    /// Evidence that was checked to prove misbehaviour.
     pub evidence: Evidence,
-    /// What it says, in one sentence.
+    /// What the evidence proves, in one sentence.
     pub accusation: String,
 }
 
@@ -41,23 +41,20 @@ pub enum CompareError {
     /// A checkpoint that the log did not sign.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
-    /// The tiles of the larger one could not be read.
+    /// The tiles of the larger checkpoint could not be read.
     #[error(transparent)]
     Static(#[from] StaticError),
-    /// The tiles are damaged or of another tree, so they show nothing.
+    /// The tiles are damaged or belong to another tree, so they prove nothing.
     #[error("the tiles at {location} do not lead to the root that the log signed for {size} entries")]
     Untrue {
-        /// Where the tiles are.
+        /// Where the tiles were read.
         location: String,
         /// The size of the larger checkpoint.
         size: u64,
     },
 }
 
-/// Compares two checkpoints under the log's key. `tiles` has the tree of the larger one.
-///
-/// # Errors
-/// [`CompareError`].
+/// Verifies two checkpoints with the log's key and compares them. `tiles` serves the tree of the larger one.
 pub async fn compare(
     log: &VerifierKey,
     a: &SignedCheckpoint,
@@ -82,8 +79,8 @@ pub async fn compare(
     split(Evidence::Inconsistency(inconsistency), log).ok_or_else(untrue)
 }
 
-/// Only what convicts is evidence.
+/// A split, if the evidence proves misbehaviour.
 fn split(evidence: Evidence, log: &VerifierKey) -> Option<Comparison> {
-    let (evidence, accusation) = convicting(evidence, log)?;
+    let (evidence, accusation) = with_accusation(evidence, log)?;
     Some(Comparison::Split(Box::new(Split { evidence, accusation })))
 }

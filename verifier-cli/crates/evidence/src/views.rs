@@ -1,4 +1,4 @@
-//! What different people are shown of one log: its own checkpoint, and those that mirrors and cosigners have.
+//! Views of one log: the checkpoints that the log itself, its mirrors and its cosigners serve.
 
 use std::time::Duration;
 
@@ -12,44 +12,40 @@ use thiserror::Error;
 use super::split_view::{CompareError, Comparison, compare};
 use taglog_log_client::static_log::{StaticError, StaticLog};
 
-/// A checkpoint and whoever gave it.
+/// A checkpoint and its source.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// Who, in words for people: an address, or where it was remembered.
+    /// The source as text for users: an address or a file.
     pub source: String,
-    /// What the log signed for them.
     pub checkpoint: SignedCheckpoint,
-    /// Where they have the tree, if they do: cosigners have none.
+    /// The tree of the checkpoint; `None` if the source serves none, like a cosigner.
     pub tiles: Option<StaticLog>,
 }
 
-/// Why somebody's view could not be had.
+/// Why a view could not be fetched.
 #[derive(Debug, Error)]
 pub enum ViewError {
-    /// They did not answer, or not with a checkpoint.
+    /// The address is unreachable or serves no checkpoint.
     #[error(transparent)]
     Static(#[from] StaticError),
-    /// They have no checkpoint that this log signed.
+    /// The checkpoint is malformed or not signed by this log.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
 }
 
-/// What was found out about one other view.
+/// The result of comparing one other view with one's own.
 #[derive(Debug)]
-pub struct Compared {
-    /// Whose view it is.
+pub struct ComparedView {
+    /// The source of the other view.
     pub source: String,
-    /// The size of its checkpoint, if there is one.
+    /// The size of its checkpoint; `None` if it could not be fetched.
     pub size: Option<u64>,
-    /// What it is to the view that one has oneself.
+    /// How it relates to one's own view, or why that could not be determined.
     pub outcome: Result<Comparison, String>,
 }
 
-/// Fetches the view at an address: of a log or mirror, or else, by the monitoring endpoint of c2sp.org/tlog-witness,
-/// of a cosigner.
-///
-/// # Errors
-/// [`ViewError`].
+/// Fetches the view of a log or mirror at an address. If that has no checkpoint, the address is taken as that of a cosigner,
+/// with the monitoring endpoint of c2sp.org/tlog-witness.
 pub async fn fetch(location: &str, log: &VerifierKey, timeout: Duration) -> Result<View, ViewError> {
     let tiles = StaticLog::open(location, timeout)?;
     let (bytes, tiles) = match tiles.checkpoint().await {
@@ -64,20 +60,20 @@ pub async fn fetch(location: &str, log: &VerifierKey, timeout: Duration) -> Resu
     Ok(View { source: location.to_owned(), checkpoint, tiles })
 }
 
-/// Where a cosigner shows what it last cosigned of a log.
+/// The address prefix under which a cosigner serves the last checkpoint of a log that it cosigned.
 pub fn monitoring_prefix(location: &str, log: &VerifierKey) -> String {
     let hash = Digest::sha256(log.name().as_bytes()).to_string();
     format!("{}/{}", location.trim_end_matches('/'), hash.trim_start_matches("sha256:"))
 }
 
-/// Compares one's own view with those given, and with those at other addresses, which are asked at once.
+/// Compares one's own view with the given views and with those at other addresses, which are fetched concurrently.
 pub async fn compare_with(
     own: &View,
     given: Vec<View>,
     locations: &[String],
     log: &VerifierKey,
     timeout: Duration,
-) -> Vec<Compared> {
+) -> Vec<ComparedView> {
     let views = locations.iter().map(|location| fetch(location, log, timeout));
     let views = futures_util::future::join_all(views).await;
     let tiles: Vec<StaticLog> = views.iter().flatten().chain([own]).filter_map(|view| view.tiles.clone()).collect();
@@ -89,15 +85,15 @@ pub async fn compare_with(
             Ok(view) => compare_views(own, &view, &tiles, log).await.map_err(|error| error.to_string()),
             Err(error) => Err(error.to_string()),
         };
-        compared.push(Compared { source, size, outcome });
+        compared.push(ComparedView { source, size, outcome });
     }
     compared
 }
 
-/// Compares two views; the tree of the larger one may be had from whoever has it, whoever's view it is.
+/// Compares two views. The tree of the larger one is read from its source, or from any of `everybody`.
 ///
 /// # Errors
-/// [`CompareError`] of the last one asked, when nobody has the tree.
+/// That of the last source tried, if none serves the tree.
 pub async fn compare_views(
     own: &View,
     other: &View,

@@ -1,4 +1,4 @@
-//! Verifies a whole copy on disk, without the log.
+//! Verifies a copy on disk without contacting the log.
 
 use std::{path::Path, thread::available_parallelism};
 
@@ -13,7 +13,7 @@ use super::{
     MirrorError,
     directory::own_checkpoint,
     edge::{Edge, leaf_hashes, nodes},
-    pass::{copy_in, full},
+    update::{copy_in, full},
 };
 use taglog_log_client::{
     static_log::StaticLog,
@@ -21,13 +21,13 @@ use taglog_log_client::{
     trust::Trust,
 };
 
-/// What was found.
+/// The result of the verification of a copy.
 #[derive(Debug)]
-pub struct Checked {
-    /// The size of the copy.
+pub struct CopyCheck {
+    /// The number of entries of the copy.
     pub size: u64,
-    /// Tiles that are missing or damaged, by their names in the directory. What a damaged tile of a higher level
-    /// should prove could not be checked.
+    /// The names of missing or damaged tiles, relative to the directory. Tiles below a damaged hash tile are not listed: without
+    /// it they cannot be checked.
     pub damaged: Vec<String>,
 }
 
@@ -36,12 +36,16 @@ struct Check {
     progress: SharedProgress,
 }
 
-/// Verifies every tile and every entry of the copy in a directory, up to the root that the log signed.
+/// Verifies every tile and every entry of the copy in a directory against the signed root. `None` if the directory has no copy.
 /// `progress` counts entries.
 ///
 /// # Errors
-/// [`MirrorError::OwnCheckpoint`], [`MirrorError::InsufficientTrust`], [`MirrorError::File`]; `None` when there is no copy.
-pub async fn check(directory: &Path, trust: &Trust, progress: SharedProgress) -> Result<Option<Checked>, MirrorError> {
+/// [`MirrorError::OwnCheckpoint`], [`MirrorError::InsufficientTrust`], [`MirrorError::File`].
+pub async fn check(
+    directory: &Path,
+    trust: &Trust,
+    progress: SharedProgress,
+) -> Result<Option<CopyCheck>, MirrorError> {
     let Some(checkpoint) = own_checkpoint(directory, &trust.log)? else { return Ok(None) };
     trust.check(&checkpoint.signed)?;
     let checkpoint = checkpoint.signed.unverified();
@@ -53,14 +57,14 @@ pub async fn check(directory: &Path, trust: &Trust, progress: SharedProgress) ->
         Err(error) => return Err(error),
     };
     check.progress.finish();
-    Ok(Some(Checked { size: checkpoint.size, damaged }))
+    Ok(Some(CopyCheck { size: checkpoint.size, damaged }))
 }
 
 impl Check {
-    /// What is proven by the edge, from the top down.
+    /// Checks everything that the edge proves, from the top level down. Returns the damaged tiles.
     async fn below(&self, edge: &Edge) -> Vec<String> {
         let mut damaged = self.edge_tiles(edge).await;
-        // Nodes whose tile is damaged are unknown, and so is what they prove.
+        // Nodes of a damaged tile are unknown (`None`), so what is below them cannot be checked.
         let mut roots: Vec<Option<Hash>> = edge.level(edge.top()).iter().copied().map(Some).collect();
         for level in (1..edge.top()).rev() {
             let mut below = Vec::new();
@@ -87,7 +91,7 @@ impl Check {
         damaged
     }
 
-    /// The partial tiles as files: the edge may have been cut out of full tiles.
+    /// Checks the files of the partial tiles: the edge itself may have been cut out of full tiles.
     async fn edge_tiles(&self, edge: &Edge) -> Vec<String> {
         let mut damaged = Vec::new();
         for (path, bytes) in edge.tiles() {
@@ -103,7 +107,7 @@ impl Check {
         (perfect_root(&tile) == *root).then_some(tile)
     }
 
-    /// All full bundles and the tiles of their leaf hashes.
+    /// Checks all full entry bundles and the tiles of their leaf hashes.
     async fn bundles(&self, roots: &[Option<Hash>]) -> Vec<String> {
         let known = (0..).zip(roots).filter_map(|(index, root)| Some((index, (*root)?)));
         let bundles = known.map(|(index, root)| self.bundle(index, root));
@@ -126,7 +130,7 @@ impl Check {
         damaged
     }
 
-    /// The edge leads nowhere, so that any part of it may be what is damaged.
+    /// The names of all partial tiles: if the edge does not lead to the root, any of them may be damaged.
     fn partial_tiles(&self, size: u64) -> Vec<String> {
         let width = |level| (nodes(size, level) % FULL_WIDTH) as u16;
         let partial = |kind, level| TilePath { kind, index: nodes(size, level) / FULL_WIDTH, width: width(level) };

@@ -1,4 +1,4 @@
-//! The directory of a copy: files that are whole or not there, and one process at a time.
+//! The directory of a copy: files are written atomically, by one process at a time.
 
 use std::{
     collections::BTreeSet,
@@ -19,29 +19,28 @@ use taglog_proto::{
 use super::{MirrorError, file_error};
 use taglog_log_client::memory::Memory;
 
-/// What is not the log's: the lock, files being written, evidence.
+/// The subdirectory for files that are not part of the log: the lock, temporary files, evidence.
 const OWN: &str = ".taglog-mirror";
 const LOCK: LockFile = LockFile {
     name: ".taglog-mirror/lock",
     program: "'taglog mirror'",
     remedy: "wait for it, or name another directory",
 };
-/// The checkpoint's name.
 const CHECKPOINT: &str = "checkpoint";
-/// A web server that runs as somebody else must be able to read what is written.
+/// The file mode: a web server that runs as another user must be able to read the copy.
 const READABLE: u32 = 0o644;
 
 /// A copy's directory, locked against other processes.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    /// Directories whose entries are not known to be on disk.
+    /// Directories with changed entries that were not synced to disk yet.
     unsynced: Mutex<BTreeSet<PathBuf>>,
     _lock: DirectoryLock,
 }
 
 impl Directory {
-    /// Opens the directory, which is made if need be, and removes what was left half written.
+    /// Opens the directory, creates it if it does not exist, and removes temporary files.
     ///
     /// # Errors
     /// [`MirrorError::Lock`], [`MirrorError::File`].
@@ -56,22 +55,21 @@ impl Directory {
         Ok(Directory { path: path.to_owned(), unsynced: Mutex::default(), _lock: lock })
     }
 
-    /// The directory.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where evidence is kept.
+    /// The store for evidence.
     pub fn memory(&self) -> Memory {
         Memory::new(self.path.join(OWN))
     }
 
-    /// Whether a tile is there, whatever is in it.
+    /// Whether a tile exists; its content is not checked.
     pub fn has(&self, tile: &TilePath) -> bool {
         self.path.join(name(tile)).is_file()
     }
 
-    /// Writes a tile, unless the same is there.
+    /// Writes a tile, unless it exists with the same content.
     ///
     /// # Errors
     /// [`MirrorError::File`].
@@ -83,7 +81,7 @@ impl Directory {
         self.write(&path, bytes)
     }
 
-    /// Makes durable all that was put, and then writes the checkpoint over it.
+    /// Makes all written tiles durable, and then replaces the checkpoint.
     ///
     /// # Errors
     /// [`MirrorError::File`].
@@ -93,7 +91,7 @@ impl Directory {
         self.sync()
     }
 
-    /// To a name of its own, to the disk, and only then to the name that readers know.
+    /// Writes and syncs a temporary file, and then renames it to its final name.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), MirrorError> {
         let parent = path.parent().unwrap_or(&self.path);
         fs::create_dir_all(parent).map_err(file_error(parent))?;
@@ -112,7 +110,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Makes the names of files durable.
+    /// Syncs all directories with changed entries.
     fn sync(&self) -> Result<(), MirrorError> {
         let unsynced = std::mem::take(&mut *self.unsynced.lock().unwrap_or_else(PoisonError::into_inner));
         for directory in unsynced {
@@ -121,7 +119,7 @@ impl Directory {
         Ok(())
     }
 
-    /// Removes the partial tiles of a tile that is there in full.
+    /// Removes the partial tiles at the index of a full tile.
     ///
     /// # Errors
     /// [`MirrorError::File`].
@@ -140,19 +138,19 @@ fn name(tile: &TilePath) -> String {
     format!("tile/{tile}")
 }
 
-/// A checkpoint as it is stored, and what it says.
+/// The checkpoint of a copy.
 #[derive(Clone, Debug)]
 pub struct OwnCheckpoint {
-    /// The bytes that the log served.
+    /// The bytes as served by the log, with all signature lines.
     pub bytes: Vec<u8>,
-    /// The same, signed by the log.
+    /// The parsed checkpoint, whose signature by the log was verified.
     pub signed: SignedCheckpoint,
 }
 
-/// The checkpoint of the copy in a directory; `None` when there is no copy yet.
+/// Reads the checkpoint of the copy in a directory; `None` if there is no copy yet.
 ///
 /// # Errors
-/// [`MirrorError::OwnCheckpoint`] unless the log with this key signed it; [`MirrorError::File`].
+/// [`MirrorError::OwnCheckpoint`] if it is damaged or not signed by this log; [`MirrorError::File`].
 pub fn own_checkpoint(directory: &Path, log: &VerifierKey) -> Result<Option<OwnCheckpoint>, MirrorError> {
     let path = directory.join(CHECKPOINT);
     let bytes = match fs::read(&path) {

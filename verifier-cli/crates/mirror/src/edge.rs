@@ -1,4 +1,4 @@
-//! The right edge of a tree: the partial tile of each level, which together lead to the root.
+//! The right edge of a tree: the partial tiles of all levels, from which the root can be computed.
 
 use taglog_proto::{
     checkpoint::Checkpoint,
@@ -12,21 +12,21 @@ use taglog_log_client::{
     tile_nodes::{hashes, perfect_root},
 };
 
-/// The partial tiles of a tree, proven by its signed root.
+/// The partial tiles of a tree, verified against its signed root.
 #[derive(Debug)]
 pub struct Edge {
     size: u64,
-    /// The hashes of each level's partial tile, from the leaves up; none where all tiles are full.
+    /// The hashes in the partial tile of each level, from the leaves up; empty for a level without partial tile.
     levels: Vec<Vec<Hash>>,
-    /// The partial entry bundle; empty where there is none.
+    /// The partial entry bundle; empty if there is none.
     bundle: Vec<u8>,
 }
 
 impl Edge {
-    /// Fetches the edge of the tree that a checkpoint is of, and proves it.
+    /// Fetches the edge of a checkpoint's tree and verifies it.
     ///
     /// # Errors
-    /// [`MirrorError::Static`]; [`MirrorError::Untrue`] when what is served does not lead to the root.
+    /// [`MirrorError::Static`]; [`MirrorError::Untrue`] if the served tiles do not have the signed root.
     pub async fn fetch(log: &StaticLog, checkpoint: &Checkpoint) -> Result<Edge, MirrorError> {
         let mut edge = Edge { size: checkpoint.size, levels: Vec::new(), bundle: Vec::new() };
         for level in 0..=top_level(checkpoint.size) {
@@ -51,30 +51,30 @@ impl Edge {
         self.size
     }
 
-    /// The highest level that has tiles. All its nodes are in the edge.
+    /// The highest level of tiles. All its nodes are in the edge.
     pub fn top(&self) -> u8 {
         top_level(self.size)
     }
 
-    /// The hashes of a level's partial tile; none above the top.
+    /// The hashes in the partial tile of a level; empty above the top level.
     pub fn level(&self, level: u8) -> &[Hash] {
         self.levels.get(usize::from(level)).map_or(&[], Vec::as_slice)
     }
 
-    /// The partial tiles and their bytes, the entry bundle first.
+    /// Paths and bytes of the partial tiles, the entry bundle first.
     pub fn tiles(&self) -> Vec<(TilePath, Vec<u8>)> {
         let bundle = self.path(0).map(|path| (TilePath { kind: TileKind::Entries, ..path }, self.bundle.clone()));
         let tiles = (0..=self.top()).filter_map(|level| Some((self.path(level)?, bytes(self.level(level)))));
         bundle.into_iter().chain(tiles).collect()
     }
 
-    /// The partial tile of a level, if that has one.
+    /// The path of the partial tile of a level, if it has one.
     fn path(&self, level: u8) -> Option<TilePath> {
         let (index, width) = (nodes(self.size, level) / FULL_WIDTH, (nodes(self.size, level) % FULL_WIDTH) as u16);
         (width > 0).then_some(TilePath { kind: TileKind::Hashes(level), index, width })
     }
 
-    /// The maximal perfect subtrees, the largest first, are what the binary digits of each width say.
+    /// The root. The binary digits of the width of each partial tile give the sizes of the maximal perfect subtrees.
     fn root(&self) -> Option<Hash> {
         let mut subtrees = Vec::new();
         for hashes in self.levels.iter().rev() {
@@ -89,23 +89,23 @@ impl Edge {
     }
 }
 
-/// The number of nodes of a level of tiles.
+/// The number of hashes in a level of tiles (every eighth level of the tree) in a tree of `size` leaves.
 pub fn nodes(size: u64, level: u8) -> u64 {
     size.checked_shr(8 * u32::from(level)).unwrap_or(0)
 }
 
-/// The highest level of tiles that has nodes.
+/// The highest level of tiles that has hashes.
 fn top_level(size: u64) -> u8 {
     (size.max(1).ilog2() / 8) as u8
 }
 
-/// The leaf hashes of the entries of a bundle; none when it is malformed.
+/// The leaf hashes of the entries in a bundle; empty if it is malformed.
 pub fn leaf_hashes(bundle: &[u8]) -> Vec<Hash> {
     let entries = decode_bundle(bundle, FULL_WIDTH as usize).unwrap_or_default();
     entries.into_iter().map(leaf_hash).collect()
 }
 
-/// A tile of these hashes.
+/// The bytes of a tile with these hashes.
 pub fn bytes(hashes: &[Hash]) -> Vec<u8> {
     hashes.iter().flat_map(|hash| hash.0).collect()
 }

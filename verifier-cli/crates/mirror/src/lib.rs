@@ -2,29 +2,29 @@
 //!
 //! ```text
 //! checkpoint ─► consistent with the copy? ─► trusted? ─► edge ─► root ─► upper tiles ─► bundles, run by run ─► checkpoint
-//!               (else evidence)              (all keys,  (partial tiles)  each proven by the one above          last
+//!               (else evidence)              (all keys,  (partial tiles)  each verified by the one above        written last
 //!                                             quorum)
 //! ```
 //!
-//! Two histories under the log's Ed25519 signature are an alarm, whoever else has signed them. But nothing replaces what
-//! is in the copy that the trust file's readers would not believe: a checkpoint without the log's ML-DSA-44 signature, or
-//! without the quorum, where the trust file asks for them.
+//! Two histories under the log's Ed25519 signature are reported as misbehaviour, whether or not the log's ML-DSA-44 key and
+//! cosigners signed them. A checkpoint that lacks a signature or the quorum that the trust file requires never replaces the
+//! copy's.
 //!
-//! Everything is proven by the signed root before it gets its name: the edge leads to the root, and each full tile
-//! hashes to a node that is proven already. Hash tiles of level 0 are not even asked for: they follow from entries.
+//! Every file is verified against the signed root before it gets its final name: the root follows from the edge, and each full
+//! tile hashes to a node that was verified before. Hash tiles of level 0 are not fetched, but computed from the entries.
 //!
-//! - [`directory`] writes files so that they are whole or not there;
-//! - [`edge`] is the right edge of a tree, which leads to its root;
-//! - [`pass`] brings the copy up to the log; [`check`] verifies the copy alone;
-//! - [`serve`] answers for it as tlog-tiles demands.
+//! - [`directory`] writes files atomically.
+//! - [`edge`] is the right edge of a tree, from which its root follows.
+//! - [`update`] updates the copy; [`check`] verifies it without the log.
+//! - [`serve`] serves it over HTTP as c2sp.org/tlog-tiles requires.
 
 pub mod check;
 pub mod directory;
 pub mod edge;
-pub mod pass;
 pub mod serve;
 #[cfg(test)]
 mod tests;
+pub mod update;
 
 use std::path::PathBuf;
 
@@ -40,36 +40,26 @@ use taglog_log_client::{memory::MemoryError, static_log::StaticError, trust::Ins
 pub enum MirrorError {
     /// A file operation failed.
     #[error("{path}: {error}")]
-    File {
-        /// The file.
-        path: PathBuf,
-        /// What the system says.
-        error: std::io::Error,
-    },
-    /// Another process keeps this copy, or its directory cannot be locked.
+    File { path: PathBuf, error: std::io::Error },
+    /// Another process updates this copy, or its directory cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
-    /// The copy's own checkpoint is damaged or another log's.
-    #[error("{path}: {why}; if it shall become the copy of this log, give an empty directory")]
-    OwnCheckpoint {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
+    /// The copy's own checkpoint is damaged or belongs to another log.
+    #[error("{path}: {why}; to make a copy of this log, give an empty directory")]
+    OwnCheckpoint { path: PathBuf, why: String },
     /// The log could not be read.
     #[error(transparent)]
     Static(#[from] StaticError),
-    /// What is served as a checkpoint is none of this log.
-    #[error("what is served as checkpoint is none of this log: {0}")]
+    /// The served checkpoint is malformed or not signed by this log.
+    #[error("what is served as the checkpoint is not a checkpoint of this log: {0}")]
     Checkpoint(#[from] CheckpointError),
-    /// The log has signed it, and the trust file asks for more.
+    /// The log signed the checkpoint, but the trust file requires more signatures.
     #[error(transparent)]
     InsufficientTrust(#[from] InsufficientTrust),
-    /// What is served is not what the log has signed: damaged on the way, or not the log at all.
+    /// Served data does not match the signed root: it was damaged in transit, or comes from another log.
     #[error("{what} is not what the log has signed")]
     Untrue {
-        /// The tile, or the right edge.
+        /// The tile or the right edge, and where it was read.
         what: String,
     },
     /// The checkpoints could not be compared.
@@ -78,26 +68,26 @@ pub enum MirrorError {
     /// The log has shrunk or forked.
     #[error("THE LOG MISBEHAVES: {accusation}; {kept}")]
     Misbehaved {
-        /// Of what, in one sentence.
+        /// What the log did, in one sentence.
         accusation: String,
-        /// Where what shows it is.
+        /// Where the evidence was kept.
         kept: String,
     },
-    /// What shows misbehaviour could not be kept.
+    /// Evidence could not be written.
     #[error(transparent)]
     Memory(#[from] MemoryError),
-    /// A thread has died.
-    #[error("a part of the program has died: {0}")]
+    /// A thread panicked.
+    #[error("an internal task failed: {0}")]
     Died(String),
 }
 
-/// The error of a file operation on this path.
+/// Converts the error of a file operation on this path.
 fn file_error(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> MirrorError {
     let path = path.into();
     move |error| MirrorError::File { path, error }
 }
 
-/// Runs work that waits for the disk or takes the processor for a while.
+/// Runs blocking work, such as disk access or hashing, on a separate thread.
 async fn on_a_thread<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, MirrorError> + Send + 'static,
 ) -> Result<T, MirrorError> {

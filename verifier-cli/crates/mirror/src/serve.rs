@@ -1,4 +1,4 @@
-//! Serves a copy as tlog-tiles demands: every tile at every width up to the copy's size.
+//! Serves a copy as c2sp.org/tlog-tiles requires: every tile at every width up to the copy's size.
 
 use std::path::Path as FilePath;
 
@@ -16,25 +16,22 @@ use taglog_proto::{
 use tokio::sync::watch;
 use tower_http::{compression::CompressionLayer, cors::CorsLayer};
 
-use super::{MirrorError, directory::OwnCheckpoint, edge::nodes, pass::copy_in};
+use super::{MirrorError, directory::OwnCheckpoint, edge::nodes, update::copy_in};
 use taglog_log_client::static_log::{StaticError, StaticLog, cut_tile};
 
-/// Tiles never change.
+/// `Cache-Control` of tiles, which never change.
 const IMMUTABLE: &str = "public, max-age=31536000, immutable";
-/// The checkpoint does, and so does what is not there yet.
+/// `Cache-Control` of the checkpoint, which changes, and of errors, which may be temporary.
 const NO_CACHE: &str = "no-cache";
 
 #[derive(Clone)]
-struct Served {
+struct MirrorState {
     copy: StaticLog,
     checkpoint: watch::Receiver<Option<OwnCheckpoint>>,
     welcome: String,
 }
 
-/// The routes of the copy in a directory, as of the checkpoint that was sent last.
-///
-/// # Errors
-/// When the directory cannot be read.
+/// The HTTP routes of the copy in a directory, under the last checkpoint received from `checkpoint`.
 pub fn router(
     directory: &FilePath,
     log: &VerifierKey,
@@ -45,9 +42,9 @@ pub fn router(
          /checkpoint  the log's signed state\n\
          /tile/...    the log itself (c2sp.org/tlog-tiles)\n"
     );
-    let served = Served { copy: copy_in(directory)?, checkpoint, welcome };
+    let served = MirrorState { copy: copy_in(directory)?, checkpoint, welcome };
     Ok(Router::new()
-        .route("/", get(|State(served): State<Served>| async move { served.welcome }))
+        .route("/", get(|State(served): State<MirrorState>| async move { served.welcome }))
         .route("/checkpoint", get(get_checkpoint))
         .route("/tile/{*path}", get(tile))
         .route("/healthz", get(|| async { "ok\n" }))
@@ -56,14 +53,14 @@ pub fn router(
         .with_state(served))
 }
 
-async fn get_checkpoint(State(served): State<Served>) -> Response {
+async fn get_checkpoint(State(served): State<MirrorState>) -> Response {
     let checkpoint = served.checkpoint.borrow().as_ref().map(|checkpoint| checkpoint.bytes.clone());
     let Some(checkpoint) = checkpoint else { return no_copy_yet() };
     let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8"), (header::CACHE_CONTROL, NO_CACHE)];
     (headers, checkpoint).into_response()
 }
 
-async fn tile(State(served): State<Served>, Path(path): Path<String>) -> Response {
+async fn tile(State(served): State<MirrorState>, Path(path): Path<String>) -> Response {
     let size = served.checkpoint.borrow().as_ref().map(|checkpoint| checkpoint.signed.unverified().size);
     let Some(size) = size else { return no_copy_yet() };
     let path = match TilePath::parse(&path) {
@@ -77,14 +74,14 @@ async fn tile(State(served): State<Served>, Path(path): Path<String>) -> Respons
             (headers, tile).into_response()
         }
         Err(error) => {
-            tracing::error!(%error, "the copy is damaged: 'taglog mirror --check' finds out more");
+            tracing::error!(%error, "cannot serve a tile, because the copy is damaged: run 'taglog mirror --check' to list the damaged files");
             refuse(StatusCode::INTERNAL_SERVER_ERROR, "this tile is damaged here; ask another mirror, or the log")
         }
     }
 }
 
-impl Served {
-    /// Cuts a tile out of the widest one that the copy has.
+impl MirrorState {
+    /// Reads a tile: cuts it out of the widest one that the copy has.
     async fn read(&self, path: &TilePath, size: u64) -> Result<Vec<u8>, StaticError> {
         let level = match path.kind {
             TileKind::Hashes(level) => level,

@@ -1,4 +1,4 @@
-//! Copies of directories: every shape of tree, and every kind of damage.
+//! Copies of logs in directories, for trees of all shapes and with damaged files.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use tempfile::TempDir;
 use super::{
     MirrorError,
     check::check,
-    pass::{Mirror, Pass},
+    update::{Mirror, MirrorUpdate},
 };
 use taglog_log_client::{static_log::StaticLog, trust::Trust};
 
@@ -33,7 +33,7 @@ fn trust() -> Trust {
     Trust::of_log(key().verifier_key().clone(), None)
 }
 
-/// A log as a directory of files, whose entries say what they are; from `fork` on they say something else.
+/// A log as a directory of files. Its entries have their log index as text; those from `fork` on have another text.
 struct Source {
     directory: TempDir,
     fork: u64,
@@ -98,15 +98,15 @@ fn open(source: &Source, copy: &Path) -> Result<Mirror, MirrorError> {
     Mirror::open(trust(), log, copy, Silent::shared())
 }
 
-async fn mirror(source: &Source, copy: &Path) -> Result<Pass, MirrorError> {
-    open(source, copy)?.pass().await
+async fn mirror(source: &Source, copy: &Path) -> Result<MirrorUpdate, MirrorError> {
+    open(source, copy)?.update().await
 }
 
 async fn damaged(copy: &Path) -> Vec<String> {
     check(copy, &trust(), Silent::shared()).await.unwrap().unwrap().damaged
 }
 
-/// The files of a copy or a source, by name.
+/// The content of the files of a copy or a source, by name.
 fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let files = walkdir::WalkDir::new(directory).into_iter().map(Result::unwrap);
     let files = files.filter(|file| file.file_type().is_file());
@@ -115,7 +115,7 @@ fn files(directory: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     of_the_log.map(|(name, path)| (name, std::fs::read(path).unwrap())).collect()
 }
 
-/// Whatever has a name in the copy is as in the source.
+/// Asserts that every file of the copy is the same in the source.
 fn assert_true(source: &Source, copy: &Path) {
     let source = files(source.path());
     for (name, bytes) in files(copy) {
@@ -124,30 +124,30 @@ fn assert_true(source: &Source, copy: &Path) {
 }
 
 #[tokio::test]
-async fn copies_of_all_shapes() {
+async fn trees_of_all_shapes_are_copied() {
     for size in [1, 2, 255, 256, 257, 512, 700, 65_536, 65_537, 65_536 + 300] {
         let (source, copy) = (Source::new(size), tempfile::tempdir().unwrap());
-        let pass = mirror(&source, copy.path()).await.unwrap();
-        assert_eq!((pass.before, pass.checkpoint.signed.unverified().size), (0, size));
+        let update = mirror(&source, copy.path()).await.unwrap();
+        assert_eq!((update.before, update.checkpoint.signed.unverified().size), (0, size));
         assert_eq!(files(copy.path()), files(source.path()), "{size}");
         assert_eq!(damaged(copy.path()).await, [""; 0], "{size}");
     }
 }
 
 #[tokio::test]
-async fn a_copy_grows() {
+async fn a_copy_follows_a_growing_log() {
     let (source, copy) = (Source::new(1), tempfile::tempdir().unwrap());
     let mut mirror = open(&source, copy.path()).unwrap();
     let mut before = 0;
     for size in [1, 5, 5, 256, 300, 600, 65_535, 65_537, 66_000] {
         source.grow(size);
-        let pass = mirror.pass().await.unwrap();
-        assert_eq!((pass.before, pass.checkpoint.signed.unverified().size), (before, size));
+        let update = mirror.update().await.unwrap();
+        assert_eq!((update.before, update.checkpoint.signed.unverified().size), (before, size));
         assert_eq!(damaged(copy.path()).await, [""; 0], "{size}");
         assert_true(&source, copy.path());
         before = size;
     }
-    // Partial tiles of full ones are gone, those of the last tiles are still there.
+    // Partial tiles are removed once their tile is full; those of the last tiles remain.
     let partials: Vec<String> = files(copy.path()).keys().map(|name| name.display().to_string()).collect();
     let partials: Vec<&String> = partials.iter().filter(|name| name.contains(".p/")).collect();
     let widths = ["0/257.p/208", "1/000.p/1", "2/000.p/1", "1/001.p/1", "entries/257.p/208", "0/256.p/1"];
@@ -167,12 +167,12 @@ async fn a_directory_is_for_one_process_and_one_log() {
     assert!(matches!(opened, Err(MirrorError::OwnCheckpoint { .. })));
 }
 
-/// Every file of the source, damaged in turn: either the copy does without it, or it stays as it was.
+/// Damages each file of the source in turn: either the update does not need the file, or it fails and the copy is unchanged.
 #[tokio::test]
-async fn damage_never_gets_into_the_copy() {
+async fn damaged_files_are_not_copied() {
     let (source, start) = (Source::new(66_000), Source::new(300));
     let names: Vec<PathBuf> = files(source.path()).into_keys().collect();
-    // All of the higher levels and the edge; of the many others, one.
+    // All files of the higher levels and of the edge, and one of the many others.
     let interesting = |name: &&PathBuf| {
         let name = name.display().to_string();
         let is_low = name.starts_with("tile/0/") || name.starts_with("tile/entries/");
@@ -205,12 +205,12 @@ async fn damage_never_gets_into_the_copy() {
             assert!(in_old || in_new, "{}", name.display());
         }
     }
-    // Hash tiles of level 0 follow from the entries, and are not asked for.
+    // Hash tiles of level 0 are computed from the entries, not fetched.
     assert!(harmless > 0);
 }
 
 #[tokio::test]
-async fn checks_find_damage_and_passes_mend_it() {
+async fn check_finds_damage_and_updates_repair_it() {
     let (source, copy) = (Source::new(66_000), tempfile::tempdir().unwrap());
     mirror(&source, copy.path()).await.unwrap();
     for name in [
@@ -238,7 +238,7 @@ async fn checks_find_damage_and_passes_mend_it() {
     }
 }
 
-async fn assert_misbehaved(source: &Source, copy: &Path, convicts: Option<&str>) {
+async fn assert_misbehaved(source: &Source, copy: &Path, accusation_part: Option<&str>) {
     let before = files(copy);
     let error = mirror(source, copy).await.unwrap_err();
     assert!(matches!(error, MirrorError::Misbehaved { .. }), "{error}");
@@ -247,7 +247,7 @@ async fn assert_misbehaved(source: &Source, copy: &Path, convicts: Option<&str>)
         std::fs::read_dir(copy.join(".taglog-mirror/evidence")).unwrap().map(|file| file.unwrap().path()).collect();
     assert_eq!(kept.len(), 1, "{kept:?}");
     let evidence = Evidence::from_json(&std::fs::read(&kept[0]).unwrap());
-    match convicts {
+    match accusation_part {
         Some(part) => {
             let accusation = evidence.unwrap().proves_misbehaviour(key().verifier_key()).unwrap();
             assert!(accusation.contains(part), "{accusation}");
@@ -264,9 +264,9 @@ async fn forks_and_rollbacks_change_nothing() {
     for (size, part) in [(700, "two different roots"), (900, "is no prefix of"), (650, "is no prefix of")] {
         assert_misbehaved(&Source::forked(size, 600), copy.path(), Some(part)).await;
     }
-    // An old checkpoint of the same log convicts nobody, and is an alarm.
+    // An old checkpoint of the same log is reported, but proves nothing to others.
     assert_misbehaved(&Source::new(650), copy.path(), None).await;
-    // A signed fork whose tiles are withheld cannot be shown.
+    // A signed fork cannot be proven without its tiles.
     let withheld = Source::new(700);
     let forked = std::fs::read(Source::forked(900, 600).path().join("checkpoint")).unwrap();
     std::fs::write(withheld.path().join("checkpoint"), forked).unwrap();
@@ -284,7 +284,7 @@ async fn cosignatures_are_added_and_never_lost() {
         mirror(&source, copy.path()).await.unwrap();
         assert_eq!(&std::fs::read_to_string(copy.path().join("checkpoint")).unwrap(), kept);
     }
-    // Checkpoints of others, and damaged ones.
+    // Checkpoints of other logs, and damaged ones.
     for bad in ["", "log.example/x\n1\n\n", &bare.replace("300", "301")] {
         std::fs::write(&path, bad).unwrap();
         assert!(matches!(mirror(&source, copy.path()).await, Err(MirrorError::Checkpoint(_))), "{bad}");

@@ -21,7 +21,7 @@ use super::{
     setup::{MonitorError, MonitorSetup},
     tracker::{Baseline, Tracker},
 };
-use taglog_audit::{Auditor, BatchReport, Follower, Index, Outcome, Run};
+use taglog_audit::{AuditOutcome, Auditor, BatchReport, Follower, Index, Run};
 use taglog_base::text::one_line;
 use taglog_evidence::{
     split_view::Comparison,
@@ -244,7 +244,7 @@ impl Monitor {
         Ok(())
     }
 
-    async fn audit(&mut self, checkpoint: &VerifiedCheckpoint) -> Result<Outcome, MonitorError> {
+    async fn audit(&mut self, checkpoint: &VerifiedCheckpoint) -> Result<AuditOutcome, MonitorError> {
         let auditor = match self.auditor.take() {
             Some(auditor) => auditor,
             None => return Err(MonitorError::Ended("the auditor is gone".to_owned())),
@@ -262,7 +262,7 @@ impl Monitor {
     }
 
     /// Raises alerts for the results of an audit. Returns whether the log misbehaves.
-    fn report(&self, outcome: &Outcome) -> Result<bool, MonitorError> {
+    fn report(&self, outcome: &AuditOutcome) -> Result<bool, MonitorError> {
         let mut processor = self.processor();
         let store = &mut processor.store;
         for finding in &outcome.findings {

@@ -13,7 +13,7 @@ use super::{
     sinks::Sink,
     tracker::TrackerError,
 };
-use taglog_audit::{AuditorError, RunError};
+use taglog_audit::{AuditRunError, AuditorError};
 use taglog_base::config_file::ConfigError;
 use taglog_log_client::{
     static_log::{StaticError, StaticLog},
@@ -41,7 +41,7 @@ pub enum MonitorError {
     #[error(transparent)]
     Tracker(#[from] TrackerError),
     #[error(transparent)]
-    Run(#[from] RunError),
+    Run(#[from] AuditRunError),
     #[error("cannot listen at {address}: {error}")]
     Listen { address: std::net::SocketAddr, error: std::io::Error },
     /// A task ended unexpectedly.

@@ -1,4 +1,4 @@
-//! The auditor's file: its tables, and how it is opened.
+//! The auditor's database file: its tables and how it is opened.
 
 use std::{path::Path, time::Duration};
 
@@ -7,7 +7,7 @@ use taglog_base::directory_lock::LockFile;
 use taglog_proto::note::VerifierKey;
 use taglog_state::{IntegrityCheck, OpenError, StateFile};
 
-/// The file in an auditor's directory.
+/// The name of the database in an auditor's directory.
 pub(crate) const FILE: &str = "audit.db";
 
 pub(super) const LOCK: LockFile =
@@ -16,9 +16,9 @@ pub(super) const LOCK: LockFile =
 const STATE: StateFile = StateFile {
     version: 1,
     tables: TABLES,
-    // The auditor compares what it loads with the last seal: the size, and the root of the tag index.
+    // The auditor compares the loaded tree size and tag index with the last seal.
     integrity: IntegrityCheck::ByContent,
-    // How long another process's search may hold up a write.
+    // How long a write waits for a search in another process.
     busy: Duration::from_secs(10),
 };
 
@@ -53,7 +53,7 @@ CREATE TABLE checkpoint (size INTEGER NOT NULL, root BLOB NOT NULL, note TEXT NO
     PRIMARY KEY (size, root)) STRICT, WITHOUT ROWID;
 ";
 
-/// Opens the file, or makes one for this log.
+/// Opens the file, or creates it for this log.
 pub(super) fn open(path: &Path, log: &VerifierKey) -> Result<Connection, OpenError> {
     let claim = |connection: &Connection| {
         connection.execute("INSERT INTO meta VALUES ('log', ?1)", [log.to_string()]).map(drop)
@@ -61,17 +61,17 @@ pub(super) fn open(path: &Path, log: &VerifierKey) -> Result<Connection, OpenErr
     with_large_cache(path, STATE.open_or_create(path, claim)?)
 }
 
-/// A further connection to a file that [`open`] has opened.
+/// Opens another connection to a file that [`open`] has opened.
 pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
     with_large_cache(path, STATE.connect(path)?)
 }
 
-/// Opens the file for reading, while an auditor may be at work.
+/// Opens the file for reading; an auditor may write to it at the same time.
 pub(super) fn open_read_only(path: &Path) -> Result<Connection, OpenError> {
     STATE.open_read_only(path)
 }
 
-/// A cache of 64 MiB.
+/// Sets the page cache to 64 MiB.
 fn with_large_cache(path: &Path, connection: Connection) -> Result<Connection, OpenError> {
     let set = connection.pragma_update(None, "cache_size", -65_536);
     set.map(|()| connection).map_err(|error| OpenError::Sqlite { path: path.to_owned(), reason: error.to_string() })

@@ -1,5 +1,5 @@
-//! What an auditor knows, in one SQLite file. Everything that a commit writes becomes durable at once or not at all, on a
-//! thread of its own ([`write`]); whoever reads waits until it is.
+//! The state of an auditor in one SQLite file. A separate thread ([`write`]) writes each commit in one transaction; reads wait
+//! until it is durable.
 
 mod file;
 mod search;
@@ -32,9 +32,9 @@ use values::{hashes, index, sighting, signed};
 use write::Writer;
 
 pub(super) use file::FILE;
-pub use search::{Found, Searched, search};
+pub use search::{DigestSearchResult, SearchMatch, search};
 
-/// What is on disk besides index and tree.
+/// The stored state of an auditor.
 pub(super) struct Loaded {
     pub seal: Option<Seal>,
     pub rosters: Vec<(u64, Roster)>,
@@ -44,19 +44,19 @@ pub(super) struct Loaded {
     pub tiles_checked: u64,
 }
 
-/// The open file, and the lock that keeps other auditors away.
+/// The open database, locked against other auditors.
 #[derive(Debug)]
 pub(super) struct Store {
-    /// Dropped first: the lock must not be given back while something is written.
+    /// Dropped first, so that the lock is held until the last write has ended.
     writer: Writer,
-    /// Makes the tables; reads only from then on.
+    /// Creates the tables; afterwards only used for reading.
     connection: Connection,
     path: PathBuf,
     _lock: DirectoryLock,
 }
 
 impl Store {
-    /// Opens or makes the file in this directory for one auditor of this log.
+    /// Opens or creates the database in this directory.
     pub fn open(directory: &Path, log: &VerifierKey) -> Result<Store, AuditorError> {
         let lock = LOCK.acquire(directory)?;
         let path = directory.join(FILE);
@@ -69,20 +69,20 @@ impl Store {
         }
     }
 
-    /// Hands on what is to be written, and returns once what was handed on before is written.
+    /// Starts to write rows, and returns once the rows of the previous call are durable.
     ///
     /// # Errors
-    /// [`AuditorError`] when that could not be written; the next commit writes both.
+    /// The previous write failed; the next one writes the rows of both.
     pub fn begin_commit(&self, rows: Rows) -> Result<(), AuditorError> {
         self.writer.begin(rows)
     }
 
-    /// Writes all of it, durably, or nothing.
+    /// Writes rows and waits until they are durable.
     ///
     /// # Errors
-    /// [`AuditorError`]; nothing is on disk then, and the next commit writes it.
+    /// Nothing was written; the next commit writes these rows as well.
     pub fn commit(&self, rows: Rows) -> Result<(), AuditorError> {
-        // If what was handed on before could not be written, this tries it once more.
+        // An error is that of the previous write, which `settle` retries.
         let _ = self.writer.begin(rows);
         self.writer.settle()
     }
@@ -90,12 +90,12 @@ impl Store {
     /// Waits until all commits that were begun are durable.
     ///
     /// # Errors
-    /// [`AuditorError`] when one of them could not be written; the next call tries again.
+    /// A write failed; the next call retries it.
     pub fn settle(&self) -> Result<(), AuditorError> {
         self.writer.settle()
     }
 
-    /// The file as of all commits that were begun.
+    /// The connection for reading, after waiting for all commits that were begun.
     fn settled(&self) -> Result<&Connection, AuditorError> {
         self.settle()?;
         Ok(&self.connection)
@@ -129,7 +129,7 @@ impl Store {
         Ok(all)
     }
 
-    /// Reads everything.
+    /// Reads the complete state.
     pub fn load(&self) -> Result<Loaded, AuditorError> {
         let seal = match self.meta("seal")? {
             Some(text) => match Entry::parse(text.as_bytes()) {
@@ -194,21 +194,21 @@ impl Store {
         Tree::from_parts(roots, open).ok_or_else(|| self.damaged("the tree"))
     }
 
-    /// The leaf hashes of a tile, if it is on disk.
+    /// The leaf hashes of a stored tile.
     pub fn tile(&self, tile: u64) -> Result<Option<Vec<Hash>>, AuditorError> {
         let query = "SELECT hashes FROM tile WHERE idx = ?1";
         let bytes: Option<Vec<u8>> = self.settled()?.query_row(query, [signed(tile)], |row| row.get(0)).optional()?;
         bytes.map(|bytes| hashes(&bytes).ok_or_else(|| self.damaged("a tile"))).transpose()
     }
 
-    /// The checkpoints that were verified, the smallest first.
+    /// All stored checkpoints, the smallest first.
     pub fn checkpoints(&self) -> Result<Vec<SignedCheckpoint>, AuditorError> {
         self.rows("SELECT note FROM checkpoint ORDER BY size, root", |row| {
             Ok(SignedCheckpoint::parse(row.get::<_, String>(0)?.as_bytes()).ok())
         })
     }
 
-    /// The sightings of these tags below a log index, in log order.
+    /// The sightings below a log index, in log order, of the tags whose number satisfies `wanted`.
     pub fn sightings(&self, wanted: &dyn Fn(u32) -> bool, below: u64) -> Result<Vec<StoredSighting>, AuditorError> {
         let mut statement = self
             .settled()?
@@ -223,8 +223,8 @@ impl Store {
         Ok(found)
     }
 
-    /// Tells `each` of every sighting of the retagged tags, tag by tag and in log order. SQLite sorts them in a temporary
-    /// file, however many there are.
+    /// Calls `each` with every sighting of the retagged tags, grouped by tag and in log order. SQLite sorts them in a temporary
+    /// file, so their number is not limited by memory.
     pub fn each_retagged_sighting(&self, mut each: impl FnMut(StoredSighting)) -> Result<(), AuditorError> {
         let mut statement = self.settled()?.prepare(
             "SELECT idx, tag, witness, observed, seen FROM sighting

@@ -1,4 +1,4 @@
-//! Which tags ever had a digest, by the state of an auditor.
+//! Searches the state of an auditor for the tags that ever had a digest.
 
 use std::path::Path;
 
@@ -16,41 +16,36 @@ use super::{
 };
 use crate::{codec, error::AuditorError};
 
-/// A sighting of a digest that was searched for.
+/// A sighting of the digest that was searched for.
 #[derive(Clone, Debug)]
-pub struct Found {
-    /// The tag that had it.
+pub struct SearchMatch {
     pub image: Image,
-    /// Who saw it.
     pub witness: WitnessId,
     /// The log index of the sighting.
     pub index: u64,
-    /// When the witness looked.
+    /// When the witness resolved the tag.
     pub observed: Timestamp,
-    /// Whether it is what this witness saw last.
+    /// Whether the digest is also in the witness's latest observation of the tag.
     pub current: bool,
 }
 
-/// What a search for a digest found.
+/// The result of a search for a digest.
 #[derive(Clone, Debug)]
-pub struct Searched {
-    /// The last seal of what was audited, if anything was.
+pub struct DigestSearchResult {
+    /// The last audited seal, if any.
     pub seal: Option<Seal>,
     /// Every sighting of the digest, in log order.
-    pub found: Vec<Found>,
+    pub found: Vec<SearchMatch>,
 }
 
-/// Every sighting of a digest in the state of an auditor, which may be at work meanwhile.
-///
-/// # Errors
-/// [`AuditorError`].
-pub fn search(directory: &Path, log: &VerifierKey, seen: &Seen) -> Result<Searched, AuditorError> {
+/// Finds every sighting of a digest in the state of an auditor, which may run at the same time.
+pub fn search(directory: &Path, log: &VerifierKey, seen: &Seen) -> Result<DigestSearchResult, AuditorError> {
     let path = directory.join(FILE);
     if !path.exists() {
         return Err(AuditorError::NotAudited(directory.to_owned()));
     }
     let connection = open_read_only(&path)?;
-    // One transaction sees one commit.
+    // All queries of a transaction see the same commit.
     connection.execute_batch("BEGIN")?;
     let meta = |key: &str| {
         let value = connection.query_row("SELECT value FROM meta WHERE key = ?1", [key], |row| row.get::<_, String>(0));
@@ -72,15 +67,15 @@ pub fn search(directory: &Path, log: &VerifierKey, seen: &Seen) -> Result<Search
         let damaged = || AuditorError::Damaged { path: path.clone(), what: "a sighting".to_owned() };
         found.push(found_row(row, seen)?.ok_or_else(damaged)?);
     }
-    Ok(Searched { seal, found })
+    Ok(DigestSearchResult { seal, found })
 }
 
-fn found_row(row: &rusqlite::Row<'_>, seen: &Seen) -> rusqlite::Result<Option<Found>> {
+fn found_row(row: &rusqlite::Row<'_>, seen: &Seen) -> rusqlite::Result<Option<SearchMatch>> {
     let (observed, witness): (i64, u32) = (row.get(1)?, row.get(2)?);
     let (name, repository, tag): (String, String, String) = (row.get(3)?, row.get(4)?, row.get(5)?);
     let (index, lines) = (index(row, 0)?, codec::tag_lines_from(&row.get::<_, Vec<u8>>(6)?));
     let found = || {
-        Some(Found {
+        Some(SearchMatch {
             image: Image::parse(&format!("{repository}:{tag}")).ok()?,
             witness: WitnessId::parse(&name).ok()?,
             index: index?,

@@ -1,10 +1,10 @@
-//! Values as SQLite keeps them.
+//! Conversion between values and SQLite columns.
 
 use taglog_proto::{merkle::Hash, time::Timestamp};
 
 use crate::{codec, rows::StoredSighting};
 
-/// Indices are below 2⁵³, so this changes none.
+/// A log index as SQLite integer. Log indices are below 2⁵³, so none is changed.
 pub(super) fn signed(index: u64) -> i64 {
     i64::try_from(index).unwrap_or(i64::MAX)
 }

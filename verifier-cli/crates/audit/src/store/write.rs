@@ -1,4 +1,4 @@
-//! The thread that writes commits while the audit goes on.
+//! The thread that writes commits while the audit continues.
 
 use std::{
     cell::Cell,
@@ -17,7 +17,7 @@ use crate::{
     rows::{IndexRows, RepositoryRow, Rows, StoredSighting, TagRow, TileRow},
 };
 
-/// How the last write ended.
+/// The state of the last write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Written,
@@ -25,11 +25,11 @@ enum State {
     Failed,
 }
 
-/// A thread with a connection of its own. What it was given is durable at once or not at all, and in the order in which it
-/// was given; it keeps what it could not write, and writes it with what comes next. Dropped, it ends what it is at.
+/// A thread with its own database connection. Writes the rows of each commit in one transaction and in order. If a write fails,
+/// it keeps the rows and writes them together with the next ones. Dropping it waits for the current write.
 #[derive(Debug)]
 pub(super) struct Writer {
-    /// Rows, or nothing but to try again. Taken only to end the thread.
+    /// Sends rows, or `None` to retry a failed write. `None` once the thread has to end.
     rows: Option<SyncSender<Option<Rows>>>,
     written: Receiver<rusqlite::Result<()>>,
     state: Cell<State>,
@@ -37,10 +37,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread, which alone writes to the file of this connection.
-    ///
-    /// # Errors
-    /// When the system gives no thread.
+    /// Starts the thread, which must be the only writer to the database.
     pub fn start(connection: Connection) -> io::Result<Writer> {
         let (sender, rows) = sync_channel(1);
         let (done, written) = sync_channel(1);
@@ -49,21 +46,21 @@ impl Writer {
         Ok(Writer { rows: Some(sender), written, state: Cell::new(State::Written), thread: Some(thread) })
     }
 
-    /// Hands rows on to be written, once those before are.
+    /// Waits for the previous write and starts the next one.
     ///
     /// # Errors
-    /// [`AuditorError`] when those before could not be written; what comes next is written with them and with these. After
-    /// [`AuditorError::Writer`] nothing is written any more.
+    /// The previous write failed; its rows are written together with these. After [`AuditorError::Writer`] nothing is written any
+    /// more.
     pub fn begin(&self, rows: Rows) -> Result<(), AuditorError> {
         let before = self.wait();
         self.send(Some(rows))?;
         before
     }
 
-    /// Waits until all that was handed on is durable.
+    /// Waits until all rows are durable. Retries a failed write once.
     ///
     /// # Errors
-    /// [`AuditorError`] when it could not be written; the next call tries again.
+    /// The write failed; the next call retries it.
     pub fn settle(&self) -> Result<(), AuditorError> {
         if self.state.get() == State::Failed {
             self.send(None)?;
@@ -73,12 +70,12 @@ impl Writer {
 
     fn send(&self, rows: Option<Rows>) -> Result<(), AuditorError> {
         let sender = self.rows.as_ref().ok_or(AuditorError::Writer)?;
-        // Before anything can go wrong: nothing counts as written until the thread has said so.
+        // Set before sending: if that fails, the rows must not count as written.
         self.state.set(State::Writing);
         sender.send(rows).map_err(|_| AuditorError::Writer)
     }
 
-    /// Waits for the write that is under way, if one is.
+    /// Waits for the current write, if any.
     fn wait(&self) -> Result<(), AuditorError> {
         if self.state.get() != State::Writing {
             return Ok(());
@@ -93,7 +90,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.rows = None;
         if let Some(thread) = self.thread.take() {
-            // One that has panicked has written nothing of its last commit, as after a crash.
+            // If the thread panicked, its last transaction was rolled back, as after a crash.
             let _ = thread.join();
         }
     }
@@ -113,7 +110,7 @@ fn serve(mut connection: Connection, rows: &Receiver<Option<Rows>>, done: &SyncS
     }
 }
 
-/// Writes all of it, durably, or nothing.
+/// Writes all rows in one transaction.
 fn commit(connection: &mut Connection, all: &[Rows]) -> rusqlite::Result<()> {
     let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
     all.iter().try_for_each(|rows| write(&transaction, rows))?;
@@ -138,8 +135,8 @@ fn write(transaction: &Transaction<'_>, rows: &Rows) -> rusqlite::Result<()> {
     }
     let mut put = transaction.prepare_cached("INSERT OR REPLACE INTO checkpoint VALUES (?1, ?2, ?3)")?;
     for checkpoint in &rows.checkpoints {
-        let says = checkpoint.unverified();
-        put.execute(params![signed(says.size), says.root.0, checkpoint.to_string()])?;
+        let claimed = checkpoint.unverified();
+        put.execute(params![signed(claimed.size), claimed.root.0, checkpoint.to_string()])?;
     }
     Ok(())
 }
@@ -167,7 +164,7 @@ fn write_progress(transaction: &Transaction<'_>, rows: &Rows) -> rusqlite::Resul
     Ok(())
 }
 
-/// Rows in the order of the tables, which are then written from one end to the other.
+/// Writes the rows ordered by primary key, so that each table is written sequentially.
 fn write_index(transaction: &Transaction<'_>, rows: &IndexRows) -> rusqlite::Result<()> {
     let mut put = transaction.prepare_cached("INSERT INTO witness VALUES (?1, ?2)")?;
     for (id, witness) in &rows.witnesses {

@@ -1,7 +1,6 @@
-//! The auditor against the log in memory of `taglog-proto`, and against logs that lie.
+//! Compares the auditor with the reference log in memory, and runs it against dishonest logs.
 
-// The small log of the library's own tests.
-mod lies;
+mod dishonest_log;
 
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
@@ -26,7 +25,9 @@ use taglog_proto::{
 };
 use tempfile::TempDir;
 
-use super::{Auditor, AuditorError, FindingKind, Outcome, PushError, Run, download::tile_path, retags::retagged};
+use super::{
+    AuditFindingKind, AuditOutcome, Auditor, AuditorError, PushError, Run, download::tile_path, retags::retagged,
+};
 use taglog_log_client::static_log::StaticLog;
 
 const TEAM: &str = "registry.example/team/app";
@@ -50,7 +51,7 @@ fn honest() -> Log {
     log
 }
 
-/// Everything that an auditor knows is what the log in memory has.
+/// Asserts that the auditor's state equals that of the log in memory.
 fn assert_same(auditor: &Auditor, log: &Log, size: u64) {
     assert_eq!((auditor.size(), auditor.seal()), (size, log.memory.state().seal.as_ref()));
     assert_eq!(auditor.root(), log.memory.checkpoint("").root);
@@ -83,7 +84,7 @@ fn assert_same(auditor: &Auditor, log: &Log, size: u64) {
     }
 }
 
-/// By the definition: where in the log a second digest is sighted first, gone aside.
+/// The log index of the first sighting of a second digest, by definition; `gone` is not a digest.
 fn retag(log: &Log, record: &TagRecord) -> Option<u64> {
     let lists = record.lines().iter().map(|line| log.memory.all_sightings(&record.image, &line.witness));
     let digests = lists.flatten().filter(|sighting| sighting.seen != common::seen('-'));
@@ -92,7 +93,7 @@ fn retag(log: &Log, record: &TagRecord) -> Option<u64> {
     by_index.iter().find(|(_, seen)| *seen != first).map(|(index, _)| *index)
 }
 
-/// Every retagged tag is reported once, with all that the log has of it.
+/// Asserts that every retagged tag is reported once with its complete history.
 fn assert_retags(auditor: &Auditor, log: &Log) {
     let mut reported = retagged(auditor, |report: &ImageReport| report.clone()).unwrap();
     reported.sort_by_key(|(index, _)| *index);
@@ -110,7 +111,7 @@ fn assert_retags(auditor: &Auditor, log: &Log) {
     }
 }
 
-/// One statement: witness, image, what is seen (a confirmation if nothing).
+/// One statement: witness, image, observed digest (`None` for a confirmation).
 type Step = (u8, u8, Option<u8>);
 
 fn random_log(batches: &[Vec<Step>]) -> Log {
@@ -121,7 +122,7 @@ fn random_log(batches: &[Vec<Step>]) -> Log {
         let mut statements = Vec::new();
         let now = 10 * at;
         for (who, image, seen) in steps {
-            // The third is in the roster from the third batch on.
+            // The third witness is in the roster from the third batch on.
             let who = if at < 3 { who % 2 } else { who % 3 };
             let (repository, key) = (image % 3, &keys[usize::from(who)]);
             let name = format!("registry.example/r{repository}");
@@ -143,9 +144,9 @@ fn random_log(batches: &[Vec<Step>]) -> Log {
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
-    /// Whatever the chunks in which entries come, and wherever a crash cuts the audit off.
+    /// For any split of the entries into chunks, and with crashes at any of them.
     #[test]
-    fn an_auditor_knows_what_the_log_has(
+    fn auditor_state_equals_the_log_for_any_chunks_and_crashes(
         batches in prop::collection::vec(prop::collection::vec(any::<Step>(), 0..40), 1..12),
         cuts in prop::collection::vec((0usize..60, 0..3, any::<bool>()), 0..30),
     ) {
@@ -183,9 +184,9 @@ proptest! {
 }
 
 #[test]
-fn a_batch_says_what_changed() {
+fn batch_reports_have_all_sightings() {
     let (mut log, directory) = (honest(), tempfile::tempdir().unwrap());
-    // Two witnesses disagree from the first batch of a tag on.
+    // Two witnesses disagree in the first batch of a tag.
     let (first, second) = (witness(1), witness(2));
     log.batch(30, None, vec![observe(&first, NEW, 'A', 25), observe(&second, NEW, 'B', 26)]);
     let mut auditor = open(&directory);
@@ -220,7 +221,7 @@ fn a_batch_says_what_changed() {
 }
 
 #[test]
-fn one_auditor_for_a_directory_and_one_log_for_an_auditor() {
+fn a_state_directory_is_for_one_process_and_one_log() {
     let directory = tempfile::tempdir().unwrap();
     let first = open(&directory);
     let second = Auditor::open(directory.path(), &log_vkey());
@@ -231,9 +232,9 @@ fn one_auditor_for_a_directory_and_one_log_for_an_auditor() {
     assert!(matches!(second, Err(AuditorError::OtherLog { .. })));
 }
 
-/// What a commit should have written is read and written as soon as that is possible again, together with what came after.
+/// The rows of a failed commit are written together with later rows once writing is possible again.
 #[test]
-fn a_commit_that_failed_loses_nothing() {
+fn a_failed_commit_is_retried() {
     let (log, directory) = (honest(), tempfile::tempdir().unwrap());
     let (all, mut auditor) = (entries(&log), open(&directory));
     let other = rusqlite::Connection::open(directory.path().join(super::store::FILE)).unwrap();
@@ -245,9 +246,9 @@ fn a_commit_that_failed_loses_nothing() {
     auditor.push(&all[6..], |_| {}).unwrap();
     let is_database = |outcome: Result<(), AuditorError>| matches!(outcome, Err(AuditorError::Database(_)));
     assert!(is_database(auditor.begin_commit()), "the commit before has failed");
-    assert!(is_database(auditor.sighting(2).map(|_| ())), "what was not written is not read as if it were not there");
+    assert!(is_database(auditor.sighting(2).map(|_| ())), "rows that were not written are not reported as missing");
     assert!(is_database(auditor.commit()));
-    // Nothing of the failed ones is in the file.
+    // No row of the failed commits is in the file.
     let stored: String = other.query_row("SELECT value FROM meta WHERE key = 'seal'", [], |row| row.get(0)).unwrap();
     assert_eq!(stored.as_bytes(), all[1]);
     other.execute_batch("ALTER TABLE away RENAME TO sighting").unwrap();
@@ -257,7 +258,7 @@ fn a_commit_that_failed_loses_nothing() {
 }
 
 #[test]
-fn a_state_that_was_changed_is_refused() {
+fn a_damaged_state_is_refused() {
     let (log, directory) = (honest(), tempfile::tempdir().unwrap());
     let mut auditor = open(&directory);
     auditor.push(&entries(&log), |_| {}).unwrap();

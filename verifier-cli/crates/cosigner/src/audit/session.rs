@@ -10,8 +10,8 @@ use taglog_proto::{
 };
 
 use taglog_audit::{
-    Auditor, AuditorError, Prepared, PushError, WitnessKeys, admit_rosters,
-    evidence::{broken_rule, convicting, fork, inconsistency, no_seal},
+    Auditor, AuditorError, ParsedEntries, PushError, WitnessKeys, admit_rosters,
+    evidence::{broken_rule, fork, inconsistency, no_seal, with_accusation},
 };
 
 /// How many sizes at which batches ended are remembered, for checkpoints that are requested late.
@@ -63,7 +63,7 @@ pub enum PrefixProof {
 #[derive(Debug)]
 pub struct AuditSession {
     auditor: Auditor,
-    rest: Prepared,
+    rest: ParsedEntries,
     /// The bytes of the entries in `rest`, for evidence.
     raw: Vec<Vec<u8>>,
     recent: VecDeque<u64>,
@@ -98,7 +98,7 @@ impl NodeReader for Tree<'_> {
 impl AuditSession {
     pub fn new(auditor: Auditor) -> AuditSession {
         let recent = VecDeque::from([auditor.size()]);
-        AuditSession { recent, auditor, rest: Prepared::default(), raw: Vec::new(), reached: None }
+        AuditSession { recent, auditor, rest: ParsedEntries::default(), raw: Vec::new(), reached: None }
     }
 
     /// The number of audited entries.
@@ -141,13 +141,13 @@ impl AuditSession {
         let borrowed: Vec<&[u8]> = entries.iter().map(Vec::as_slice).collect();
         let mut keys = self.auditor.keys().clone();
         admit_rosters(&mut keys, &borrowed);
-        for prepared in prepare(&borrowed, &keys) {
-            self.rest.append(prepared);
+        for parsed in prepare(&borrowed, &keys) {
+            self.rest.append(parsed);
         }
         self.raw.extend(entries);
         if let Err(stop) = self.authenticate(proof_of_entries) {
             // The log did not sign these entries, so it must not be blamed for them.
-            self.rest = Prepared::default();
+            self.rest = ParsedEntries::default();
             self.raw.clear();
             return Err(stop);
         }
@@ -232,7 +232,7 @@ impl AuditSession {
             tracing::error!(%error, "evidence could not be collected");
             None
         });
-        let evidence = evidence.and_then(|evidence| convicting(evidence, self.auditor.log()));
+        let evidence = evidence.and_then(|evidence| with_accusation(evidence, self.auditor.log()));
         AuditError::Violation { reason, evidence: evidence.map(|(evidence, _)| Box::new(evidence)) }
     }
 
@@ -256,11 +256,12 @@ pub fn not_signed_entries(up_to: u64) -> AuditError {
 }
 
 /// Parses, hashes and verifies entries on all cores.
-fn prepare(entries: &[&[u8]], keys: &WitnessKeys) -> Vec<Prepared> {
+fn prepare(entries: &[&[u8]], keys: &WitnessKeys) -> Vec<ParsedEntries> {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let share = entries.len().div_ceil(cores).max(MIN_PER_THREAD);
     std::thread::scope(|scope| {
-        let parts: Vec<_> = entries.chunks(share).map(|part| scope.spawn(move || Prepared::new(part, keys))).collect();
+        let parts: Vec<_> =
+            entries.chunks(share).map(|part| scope.spawn(move || ParsedEntries::new(part, keys))).collect();
         // The entries of a thread that panicked are missing; then the root differs from the signed one.
         parts.into_iter().filter_map(|part| part.join().ok()).collect()
     })

@@ -27,7 +27,7 @@ use super::{
     config::Config,
     watches::{Wanted, wanted},
 };
-use taglog_audit::{BatchReport, Change, Index};
+use taglog_audit::{BatchReport, Index, TagChange};
 
 /// Why a batch could not be processed.
 #[derive(Clone, Debug, Error)]
@@ -322,7 +322,7 @@ impl Tracker {
     fn process_change(
         &mut self,
         store: &mut AlertStore,
-        change: &Change,
+        change: &TagChange,
         time: Timestamp,
         wanted: Wanted,
         before: &disagreement::RecordsBefore<'_, impl TagRecords>,
@@ -363,7 +363,7 @@ impl Tracker {
     fn process_arrival(
         &self,
         store: &mut AlertStore,
-        change: &Change,
+        change: &TagChange,
         time: Timestamp,
         wanted: Wanted,
         digest: Digest,
@@ -390,8 +390,8 @@ impl Tracker {
         }
     }
 
-    fn new_tag(&self, change: &Change, time: Timestamp, digest: &Digest) -> Alert {
-        let Change { image, witness, observed, .. } = change;
+    fn new_tag(&self, change: &TagChange, time: Timestamp, digest: &Digest) -> Alert {
+        let TagChange { image, witness, observed, .. } = change;
         let message = format!("new tag {image}: {witness} saw {digest} at {observed}");
         let about = [image.to_string(), change.index.to_string()];
         let alert = Alert::event(&self.log, AlertKind::NewTag, &about.each_ref().map(String::as_str), time, message);
@@ -404,13 +404,13 @@ impl Tracker {
 
     fn retag(
         &self,
-        change: &Change,
+        change: &TagChange,
         time: Timestamp,
         digest: &Digest,
         tag_states: &[WitnessTagState],
         rollback: bool,
     ) -> Alert {
-        let Change { image, witness, observed, .. } = change;
+        let TagChange { image, witness, observed, .. } = change;
         let own = tag_states.iter().find(|tag_state| tag_state.witness == *witness).and_then(|own| own.digest);
         let others = tag_states.iter().filter_map(|other| other.digest);
         // The witness's own last digest, or else those of the other witnesses.

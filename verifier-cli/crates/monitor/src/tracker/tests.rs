@@ -99,7 +99,7 @@ impl Log {
             if old != Some(seen) {
                 let new_tag = !known.contains(&image);
                 let (image, witness) = (image.clone(), witness(number));
-                changes.push(Change { index, image, witness, observed: at(time), old, new: seen, new_tag });
+                changes.push(TagChange { index, image, witness, observed: at(time), old, new: seen, new_tag });
             }
             self.tags.insert(image.clone());
             let signature = signature(number);
@@ -108,7 +108,7 @@ impl Log {
         self.close(time, entries, changes);
     }
 
-    fn close(&mut self, time: i64, mut entries: Vec<Entry>, changes: Vec<Change>) {
+    fn close(&mut self, time: i64, mut entries: Vec<Entry>, changes: Vec<TagChange>) {
         let size = self.size + entries.len() as u64;
         let seal = Seal { time: at(time), size, roster: 0, tags: self.tags.len() as u64, index: Hash::of(b"") };
         entries.push(Entry::Seal(seal));

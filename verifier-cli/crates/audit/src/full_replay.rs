@@ -1,4 +1,4 @@
-//! An audit from the first entry on, beside the state of earlier ones, which it takes the place of once it is done.
+//! A full replay: an audit from the first entry on, in a second state that replaces the existing one when it is complete.
 
 use std::path::{Path, PathBuf};
 
@@ -6,35 +6,32 @@ use taglog_proto::note::VerifierKey;
 
 use super::{auditor::Auditor, error::AuditorError, store::FILE};
 
-/// An audit from the first entry on.
+/// A full replay whose state has not yet replaced the existing one.
 #[derive(Debug)]
-pub struct Anew {
+pub struct FullReplay {
     directory: PathBuf,
 }
 
-impl Anew {
-    /// A new auditor beside the state in this directory. It remembers every checkpoint that the old one has seen; a
-    /// state that cannot be read is as none.
-    ///
-    /// # Errors
-    /// [`AuditorError`].
-    pub fn open(directory: &Path, log: &VerifierKey) -> Result<(Anew, Auditor), AuditorError> {
+impl FullReplay {
+    /// Opens an auditor with an empty state in a subdirectory. It keeps every checkpoint of the existing state; if that
+    /// cannot be read, it starts without checkpoints and logs a warning.
+    pub fn open(directory: &Path, log: &VerifierKey) -> Result<(FullReplay, Auditor), AuditorError> {
         let seen = match Auditor::open(directory, log) {
             Ok(old) => old.checkpoints()?,
             Err(error @ (AuditorError::Lock(_) | AuditorError::File { .. } | AuditorError::Thread(_))) => {
                 return Err(error);
             }
             Err(error) => {
-                tracing::warn!(%error, "the earlier audits cannot be read, and their checkpoints not be compared");
+                tracing::warn!(%error, "cannot read the existing state: its checkpoints are not compared");
                 Vec::new()
             }
         };
-        let anew = Anew { directory: directory.to_owned() };
-        // What an interrupted one has left.
-        anew.remove_new()?;
-        let mut auditor = Auditor::open(&anew.new_directory(), log)?;
+        let full_replay = FullReplay { directory: directory.to_owned() };
+        // An interrupted full replay may have left files.
+        full_replay.remove_new()?;
+        let mut auditor = Auditor::open(&full_replay.new_directory(), log)?;
         seen.into_iter().for_each(|checkpoint| auditor.remember_checkpoint(checkpoint));
-        Ok((anew, auditor))
+        Ok((full_replay, auditor))
     }
 
     fn new_directory(&self) -> PathBuf {
@@ -51,17 +48,17 @@ impl Anew {
         }
     }
 
-    /// Puts the new state in the place of the old one, and opens it.
+    /// Replaces the existing state with the new one and opens it.
     ///
     /// # Errors
-    /// [`AuditorError`]; the old state is still there then.
+    /// If renaming the file fails, the existing state stays in place.
     pub fn replace(self, auditor: Auditor) -> Result<Auditor, AuditorError> {
         let log = auditor.log().clone();
-        // Closed files have no write-ahead log beside them, which would not fit the new file.
+        // Closing both databases removes their write-ahead logs: a leftover one would be applied to the new file.
         drop(auditor);
         match Auditor::open(&self.directory, &log) {
             Err(error @ AuditorError::Lock(_)) => return Err(error),
-            // One that cannot be read is replaced all the more.
+            // A state that cannot be read is replaced as well.
             old => drop(old),
         }
         for suffix in ["-wal", "-shm"] {

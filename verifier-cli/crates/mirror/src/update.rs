@@ -1,4 +1,4 @@
-//! One pass: brings the copy up to what the log has published.
+//! Updates the copy to the checkpoint that the log has published.
 
 use std::{path::Path, sync::Arc};
 
@@ -28,37 +28,37 @@ use taglog_log_client::{
     trust::Trust,
 };
 
-/// How many bundles are fetched at once. Each is at most 16 MiB; those of an honest log are a hundredth of that.
+/// How many bundles are fetched concurrently. Each is at most 16 MiB; those of an honest log are about a hundredth of that.
 const PARALLEL: usize = 16;
 
-/// A copy and the log that it is of.
+/// A copy and the log that it is updated from.
 #[derive(Debug)]
 pub struct Mirror {
     trust: Trust,
     log: StaticLog,
-    /// The copy, as its readers see it.
+    /// Read access to the copy.
     copy: StaticLog,
     directory: Arc<Directory>,
     progress: SharedProgress,
-    /// Whether all files that the copy must have were seen by this process.
-    looked_over: bool,
+    /// Whether this process has checked the existence of every file of the copy.
+    all_files_checked: bool,
 }
 
-/// What a pass has come to.
+/// The result of an update.
 #[derive(Clone, Debug)]
-pub struct Pass {
-    /// The checkpoint of the copy.
+pub struct MirrorUpdate {
+    /// The checkpoint of the copy after the update.
     pub checkpoint: OwnCheckpoint,
-    /// The size of the copy before.
+    /// The number of entries of the copy before the update.
     pub before: u64,
 }
 
 impl Mirror {
-    /// The copy in `directory` of the log that is trusted so far, which is read from `log`. `progress` counts entries.
+    /// Opens the copy in `directory` of the log that `trust` names; its data is read from `log`. `progress` counts entries.
     ///
     /// # Errors
-    /// [`MirrorError::Lock`], [`MirrorError::File`]; [`MirrorError::OwnCheckpoint`] when the directory has a copy of
-    /// another log.
+    /// [`MirrorError::Lock`], [`MirrorError::File`]; [`MirrorError::OwnCheckpoint`] if the directory has a copy of another
+    /// log.
     pub fn open(
         trust: Trust,
         log: StaticLog,
@@ -68,10 +68,10 @@ impl Mirror {
         let directory = Arc::new(Directory::open(directory)?);
         own_checkpoint(directory.path(), &trust.log)?;
         let copy = copy_in(directory.path())?;
-        Ok(Mirror { trust, log, copy, directory, progress, looked_over: false })
+        Ok(Mirror { trust, log, copy, directory, progress, all_files_checked: false })
     }
 
-    /// The checkpoint of the copy; `None` when there is no copy yet.
+    /// The checkpoint of the copy; `None` if there is no copy yet.
     ///
     /// # Errors
     /// [`MirrorError::OwnCheckpoint`], [`MirrorError::File`].
@@ -79,11 +79,11 @@ impl Mirror {
         own_checkpoint(self.directory.path(), &self.trust.log)
     }
 
-    /// Fetches, proves and writes what is new. After an interruption, what is there is used.
+    /// Fetches, verifies and writes new entries and tiles, and then the checkpoint. Files of an interrupted update are reused.
     ///
     /// # Errors
-    /// [`MirrorError`]; what the copy's readers see has not changed then.
-    pub async fn pass(&mut self) -> Result<Pass, MirrorError> {
+    /// The checkpoint of the copy is unchanged.
+    pub async fn update(&mut self) -> Result<MirrorUpdate, MirrorError> {
         let before = self.checkpoint()?;
         let new = self.fetch_checkpoint().await?;
         let size_before = before.as_ref().map_or(0, |before| before.signed.unverified().size);
@@ -92,8 +92,8 @@ impl Mirror {
         }
         let quorate = self.trust.check(&new.signed)?;
         let edge = Edge::fetch(&self.log, new.signed.unverified()).await?;
-        // The first pass looks at every tile: files may have been lost, or be there from a pass that was cut short.
-        let from = if self.looked_over { size_before } else { 0 };
+        // The first update checks every tile: files may be missing, or left over from an interrupted update.
+        let from = if self.all_files_checked { size_before } else { 0 };
         self.progress.start(from, edge.size());
         self.copy_full_tiles(&edge, from).await?;
         let (directory, published) = (Arc::clone(&self.directory), new.clone());
@@ -107,9 +107,9 @@ impl Mirror {
         })
         .await?;
         self.progress.finish();
-        self.looked_over = true;
+        self.all_files_checked = true;
         let checkpoint = before.filter(|_| !changed).unwrap_or(new);
-        Ok(Pass { checkpoint, before: size_before })
+        Ok(MirrorUpdate { checkpoint, before: size_before })
     }
 
     async fn fetch_checkpoint(&self) -> Result<OwnCheckpoint, MirrorError> {
@@ -119,14 +119,14 @@ impl Mirror {
         Ok(OwnCheckpoint { bytes, signed })
     }
 
-    /// Whether a trusted checkpoint takes the place of the copy's: a larger one does. One of the same size does when it
-    /// only adds signatures, since readers may need each of them, and when no cosignature that the trust file's keys can
-    /// check is older than before: what is replayed or damaged must not make the copy staler.
+    /// Whether a trusted checkpoint replaces the copy's. A larger one does. One of the same size does only if it keeps all
+    /// signatures, since readers may need each of them, and if no cosignature that the trust file's keys can verify is older
+    /// than before: a replayed or damaged checkpoint must not make the copy older.
     fn replaces(&self, before: &OwnCheckpoint, new: &OwnCheckpoint, quorate: &Quorate) -> bool {
         if before.signed.unverified().size < new.signed.unverified().size {
             return true;
         }
-        // The trust file may ask for more than when the copy was made.
+        // The trust file may require more signatures now than when the copy was made.
         let Ok(old) = self.trust.check(&before.signed) else { return true };
         let is_kept = |(name, time): &(String, Timestamp)| {
             quorate.cosignatures.iter().any(|(other, newer)| other == name && newer >= time)
@@ -136,7 +136,7 @@ impl Mirror {
             && old.cosignatures.iter().all(is_kept)
     }
 
-    /// The copy's checkpoint must be a prefix of the new one.
+    /// Checks that the copy's checkpoint is a prefix of the new one. If not, keeps evidence.
     async fn check_growth(&self, before: &OwnCheckpoint, new: &OwnCheckpoint) -> Result<(), MirrorError> {
         let (old_size, new_size) = (before.signed.unverified().size, new.signed.unverified().size);
         let larger = if new_size > old_size { &self.log } else { &self.copy };
@@ -161,8 +161,8 @@ impl Mirror {
         Ok(MirrorError::Misbehaved { accusation, kept: format!("what shows it is kept in {}", path.display()) })
     }
 
-    /// From the top down, so that each tile is proven by a node that is proven already. Of level 1 and below, only
-    /// one run is in memory: a tile of level 1 and the bundles under it.
+    /// Copies full tiles from the top level down, so that each tile is verified against a node that was verified before. Of
+    /// levels 1 and 0, only one run is in memory: a tile of level 1 and the bundles below it.
     async fn copy_full_tiles(&self, edge: &Edge, from: u64) -> Result<(), MirrorError> {
         let mut roots = if edge.top() >= 2 { edge.level(edge.top()).to_vec() } else { Vec::new() };
         for level in (2..edge.top()).rev() {
@@ -181,7 +181,7 @@ impl Mirror {
         self.copy_run(roots.len() as u64 * FULL_WIDTH, edge.level(1), from).await
     }
 
-    /// A full tile of hashes that has this root: the one there is, or else the log's.
+    /// The full hash tile with this root: from the copy if it is intact there, otherwise from the log.
     async fn hash_tile(&self, level: u8, index: u64, root: &Hash) -> Result<Vec<Hash>, MirrorError> {
         let path = full(TileKind::Hashes(level), index);
         if let Ok(tile) = self.copy.tile(&path).await
@@ -199,14 +199,14 @@ impl Mirror {
         Ok(hashes)
     }
 
-    /// Full bundles from the index `first` on, with the roots that they must have.
+    /// Copies full bundles from the index `first` on. `roots` are the roots that they must have.
     async fn copy_run(&self, first: u64, roots: &[Hash], from: u64) -> Result<(), MirrorError> {
         let bundles = (first..).zip(roots).filter(|(index, _)| *index >= nodes(from, 1));
         let bundles = bundles.map(|(index, root)| self.copy_bundle(index, *root));
         stream::iter(bundles).buffer_unordered(PARALLEL).try_collect::<()>().await
     }
 
-    /// A full bundle, and the tile of its leaf hashes, which is written after it.
+    /// Copies a full bundle, and then writes the tile of its leaf hashes, whose presence shows that the bundle was verified.
     async fn copy_bundle(&self, index: u64, root: Hash) -> Result<(), MirrorError> {
         let (path, leaves) = (full(TileKind::Entries, index), full(TileKind::Hashes(0), index));
         let is_there = match self.copy.tile(&leaves).await {
@@ -235,26 +235,26 @@ impl Mirror {
     }
 }
 
-/// The copy in a directory, as its readers see it.
+/// Read access to the copy in a directory.
 pub(super) fn copy_in(directory: &Path) -> Result<StaticLog, MirrorError> {
     let location = directory.to_str().ok_or(StaticError::Location(directory.display().to_string()))?;
-    // A relative path that looks like an address is no address.
+    // An absolute path cannot be mistaken for a URL.
     let absolute = std::path::absolute(location).map_err(file_error(directory))?;
     let timeout = std::time::Duration::ZERO;
     Ok(StaticLog::open(&absolute.display().to_string(), timeout)?)
 }
 
-/// The full tile of a kind at an index.
+/// The path of a full tile.
 pub(super) fn full(kind: TileKind, index: u64) -> TilePath {
     TilePath { kind, index, width: FULL_WIDTH as u16 }
 }
 
-/// Whose signature lines a checkpoint has.
+/// Key names and ids of the signature lines of a checkpoint.
 fn signers(checkpoint: &OwnCheckpoint) -> Vec<(&str, KeyId)> {
     checkpoint.signed.note().signatures.iter().map(|line| (line.name.as_str(), line.key_id)).collect()
 }
 
-/// Removes the partial tiles of the size before whose full tiles are there now.
+/// Removes the partial tiles of the previous size for which the copy now has full tiles.
 fn remove_old_edge(directory: &Directory, before: u64, size: u64) -> Result<(), MirrorError> {
     for level in (0..8).filter(|_| before > 0) {
         let index = nodes(before, level) / FULL_WIDTH;

@@ -1,4 +1,4 @@
-//! Logs that lie.
+//! Audits of dishonest logs.
 
 use super::*;
 
@@ -33,8 +33,8 @@ fn write_files_at(log: &Log, directory: &Path, size: u64) -> SignedCheckpoint {
     checkpoint
 }
 
-/// Audits static files with the state in a directory.
-fn run(files: &Path, state: &TempDir, checkpoint: &SignedCheckpoint, seen: &[SignedCheckpoint]) -> (u64, Outcome) {
+/// Audits static files with the auditor's state in `state`.
+fn run(files: &Path, state: &TempDir, checkpoint: &SignedCheckpoint, seen: &[SignedCheckpoint]) -> (u64, AuditOutcome) {
     let log = StaticLog::open(files.to_str().unwrap(), Duration::from_secs(5)).unwrap();
     let run = Run { log: &log, checkpoint, seen: seen.to_vec(), progress: Silent::shared(), follower: None };
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -42,39 +42,38 @@ fn run(files: &Path, state: &TempDir, checkpoint: &SignedCheckpoint, seen: &[Sig
     (auditor.size(), outcome)
 }
 
-/// A log that has gone wrong, audited from its beginning.
-fn audit(log: &Log) -> (u64, Outcome) {
+/// Audits a log from its first entry.
+fn audit(log: &Log) -> (u64, AuditOutcome) {
     let (files, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let checkpoint = write_files(log, files.path());
     run(files.path(), &state, &checkpoint, &[])
 }
 
-/// The one thing that is wrong, and whether evidence convicts.
-fn finding(outcome: &Outcome) -> (FindingKind, Option<u64>, bool) {
+/// The kind and the log index of the only finding, and whether it has evidence that proves misbehaviour.
+fn finding(outcome: &AuditOutcome) -> (AuditFindingKind, Option<u64>, bool) {
     let [finding] = &outcome.findings[..] else { panic!("want one finding: {outcome:?}") };
     assert!(!outcome.complete, "{outcome:?}");
-    let convicts = finding.evidence.as_ref().map(|evidence| {
+    let proven = finding.evidence.as_ref().map(|evidence| {
         let file = Evidence::from_json(evidence.to_json().as_bytes()).unwrap();
         file.proves_misbehaviour(&log_vkey()).unwrap();
     });
-    (finding.kind, finding.index, convicts.is_some())
+    (finding.kind, finding.index, proven.is_some())
 }
 
-/// Statements that nothing is wrong with.
+/// Valid statements for the next batch.
 fn next() -> Vec<Entry> {
     let (a, b) = (witness(1), witness(2));
     vec![observe(&a, APP, 'C', 25), observe(&b, OTHER, 'C', 26), confirm(&a, TEAM, 27), observe(&b, APP, '-', 28)]
 }
 
-/// Honest batches after a false one, which must not hide it.
+/// Writes an invalid batch and then a valid one, which must not hide it.
 fn write_false(log: &mut Log, draft: Draft) {
     log.write(draft);
     let draft = log.draft(40, None, vec![]);
     log.write(draft);
 }
 
-/// A draft that is wrong in one way, the index at which that shows, the violation. Evidence can say so of
-/// each.
+/// A draft with one violation that evidence can prove, the log index of the violation, the violation.
 type Wrong = (Draft, u64, Violation);
 
 fn with_seal(log: &Log, change: impl Fn(&mut Draft)) -> Draft {
@@ -133,7 +132,7 @@ fn wrong_rosters(log: &Log) -> Vec<Wrong> {
 }
 
 #[test]
-fn every_violation_is_found_where_it_is() {
+fn every_violation_is_found_at_its_index() {
     let honest = honest();
     let wrong = wrong_seals(&honest).into_iter().chain(wrong_statements(&honest)).chain(wrong_rosters(&honest));
     for (draft, index, violation) in wrong {
@@ -142,37 +141,37 @@ fn every_violation_is_found_where_it_is() {
         let mut log = honest.clone();
         write_false(&mut log, draft);
         let (size, outcome) = audit(&log);
-        assert_eq!(finding(&outcome), (FindingKind::Violation, Some(index), true), "{violation}");
+        assert_eq!(finding(&outcome), (AuditFindingKind::Violation, Some(index), true), "{violation}");
         assert_eq!(outcome.findings[0].reason, violation.to_string());
         assert_eq!(size, honest.size(), "nothing of the batch is taken");
     }
 }
 
 #[test]
-fn a_seal_from_before_the_last_one() {
+fn a_seal_older_than_the_previous_one_is_a_violation() {
     let honest = honest();
-    // With nothing in the batch whose time could be wrong as well.
+    // Without statements, whose times would be wrong as well.
     let mut draft = honest.draft(30, None, vec![]);
     draft.seal.time = time(19);
     let mut log = honest.clone();
     write_false(&mut log, draft);
-    assert_eq!(finding(&audit(&log).1), (FindingKind::Violation, Some(honest.size()), true));
+    assert_eq!(finding(&audit(&log).1), (AuditFindingKind::Violation, Some(honest.size()), true));
 }
 
 #[test]
-fn entries_that_cannot_be_read() {
+fn malformed_entries_are_violations() {
     for (text, evidence) in [(&b"taglog/seal@v1\ntime x\n"[..], true), (b"nothing\n", true), (b"\xff", false)] {
         let mut log = honest();
         let index = log.size() + 1;
         log.write_raw(&[observe(&witness(1), APP, 'C', 25).to_string().into_bytes(), text.to_vec()]);
         let last = log.draft(30, None, vec![]);
         log.write(last);
-        assert_eq!(finding(&audit(&log).1), (FindingKind::Violation, Some(index), evidence), "{text:?}");
+        assert_eq!(finding(&audit(&log).1), (AuditFindingKind::Violation, Some(index), evidence), "{text:?}");
     }
 }
 
 #[test]
-fn entries_of_a_later_version_are_no_misbehaviour() {
+fn entries_of_an_unknown_kind_are_not_misbehaviour() {
     let mut log = honest();
     let (size, index) = (log.size(), log.size() + 1);
     log.write_raw(&[observe(&witness(1), APP, 'C', 25).to_string().into_bytes(), b"taglog/owner@v1\n".to_vec()]);
@@ -184,7 +183,7 @@ fn entries_of_a_later_version_are_no_misbehaviour() {
 }
 
 #[test]
-fn a_log_that_does_not_begin_as_it_must() {
+fn a_log_must_begin_with_a_roster_and_a_seal() {
     let a = witness(1);
     let text = |entry: Entry| entry.to_string().into_bytes();
     for (entries, index) in [
@@ -198,19 +197,19 @@ fn a_log_that_does_not_begin_as_it_must() {
 }
 
 #[test]
-fn a_checkpoint_that_ends_in_no_seal() {
+fn a_checkpoint_must_end_in_a_seal() {
     let mut log = honest();
     log.write_raw(&[observe(&witness(1), APP, 'C', 25).to_string().into_bytes()]);
     let (size, outcome) = audit(&log);
-    assert_eq!(finding(&outcome), (FindingKind::NoSeal, Some(log.size() - 1), true));
+    assert_eq!(finding(&outcome), (AuditFindingKind::NoSeal, Some(log.size() - 1), true));
     assert_eq!(size, log.size() - 1);
-    // Which is not yet wrong for entries that no checkpoint covers.
+    // Entries that no checkpoint covers need not end in a seal.
     let directory = tempfile::tempdir().unwrap();
     assert_eq!(open(&directory).push(&entries(&log), |_| {}).unwrap(), log.size() as usize - 1);
 }
 
 #[test]
-fn only_what_is_new_is_audited() {
+fn only_new_entries_are_audited() {
     let (files, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let mut log = honest();
     let mut before = 0;
@@ -225,7 +224,7 @@ fn only_what_is_new_is_audited() {
     }
 }
 
-/// Two logs with one key that part after a common beginning of some batches.
+/// Two logs with the same key that share their first batches and then differ.
 fn forked(common: usize, one: usize, other: usize) -> (Log, Log) {
     let mut log = honest();
     let grow = |log: &mut Log, batches: usize, letter: char, from: i64| {
@@ -242,7 +241,7 @@ fn forked(common: usize, one: usize, other: usize) -> (Log, Log) {
 }
 
 #[test]
-fn forks_are_caught_by_what_was_seen_before() {
+fn forks_are_found_with_the_auditors_own_state() {
     for (common, one, other) in [(3, 1, 1), (3, 1, 4), (3, 6, 2), (0, 5, 9), (8, 3, 3)] {
         let (log, fork) = forked(common, one, other);
         let (files, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -251,24 +250,24 @@ fn forks_are_caught_by_what_was_seen_before() {
         let files = tempfile::tempdir().unwrap();
         let second = write_files(&fork, files.path());
         let (size, outcome) = run(files.path(), &state, &second, &[]);
-        let kind = if one == other { FindingKind::Fork } else { FindingKind::Inconsistency };
+        let kind = if one == other { AuditFindingKind::Fork } else { AuditFindingKind::Inconsistency };
         assert_eq!(finding(&outcome), (kind, None, true), "{common} {one} {other}");
         assert_eq!(size, log.size(), "the audited history stays");
     }
 }
 
 #[test]
-fn a_fork_from_a_checkpoint_that_somebody_else_has_seen() {
+fn forks_are_found_with_a_checkpoint_from_elsewhere() {
     let (log, fork) = forked(3, 2, 4);
     let seen = log.checkpoint();
     let (files, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let checkpoint = write_files(&fork, files.path());
     let (_, outcome) = run(files.path(), &state, &checkpoint, &[seen]);
-    assert_eq!(finding(&outcome), (FindingKind::Inconsistency, None, true));
+    assert_eq!(finding(&outcome), (AuditFindingKind::Inconsistency, None, true));
 }
 
 #[test]
-fn a_log_that_has_less_than_before() {
+fn a_smaller_checkpoint_is_reported_as_behind() {
     let (log, _) = forked(4, 3, 0);
     let (files, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let checkpoint = write_files(&log, files.path());
@@ -280,7 +279,7 @@ fn a_log_that_has_less_than_before() {
 }
 
 #[test]
-fn files_that_are_not_what_the_log_signed() {
+fn damaged_files_are_found_without_evidence() {
     let (log, _) = forked(9, 0, 0);
     assert!(log.size() > 512);
     for name in ["tile/entries/000", "tile/0/001", "tile/1/000.p/2"] {
@@ -294,11 +293,15 @@ fn files_that_are_not_what_the_log_signed() {
         bad[place] = if bad[place] == b'0' { b'1' } else { b'0' };
         std::fs::write(&path, bad).unwrap();
         let (_, outcome) = run(files.path(), &state, &checkpoint, &[]);
-        let (kind, _, convicts) = finding(&outcome);
-        assert_eq!((kind, convicts), (FindingKind::FalseData, false), "{name}: nobody is framed by a bad copy");
+        let (kind, _, proven) = finding(&outcome);
+        assert_eq!(
+            (kind, proven),
+            (AuditFindingKind::FalseData, false),
+            "{name}: a damaged copy is no evidence against the log"
+        );
         let (_, outcome) = run(files.path(), &state, &checkpoint, &[]);
-        assert_eq!(finding(&outcome).0, FindingKind::FalseData, "{name}: and it stays bad");
-        // And once the copy is good again, so is the audit.
+        assert_eq!(finding(&outcome).0, AuditFindingKind::FalseData, "{name}: found again by the next audit");
+        // The audit succeeds once the copy is repaired.
         std::fs::write(&path, good).unwrap();
         let (size, outcome) = run(files.path(), &state, &checkpoint, &[]);
         assert!(outcome.complete && size == log.size(), "{name}: {outcome:?}");
@@ -306,7 +309,7 @@ fn files_that_are_not_what_the_log_signed() {
 }
 
 #[test]
-fn what_is_withheld_is_no_evidence() {
+fn missing_files_are_unavailability_not_misbehaviour() {
     let (log, _) = forked(9, 0, 0);
     for name in ["tile/entries/001", "tile/0/000", "tile/1/000.p/2"] {
         let (files, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
@@ -320,9 +323,9 @@ fn what_is_withheld_is_no_evidence() {
     }
 }
 
-/// Evidence needs the old lists, also of tags that were sighted often and long ago.
+/// The evidence includes the previous lists of sightings, also of tags with many old ones.
 #[test]
-fn evidence_of_a_false_seal_over_an_old_tag() {
+fn evidence_of_a_false_seal_includes_old_sightings() {
     let (a, b) = (witness(1), witness(2));
     let mut log = Log::new(&[&a, &b]);
     for round in 0..300_i64 {
@@ -333,11 +336,11 @@ fn evidence_of_a_false_seal_over_an_old_tag() {
     draft.seal.index = log.memory.state().seal.unwrap().index;
     let index = draft.seal.size;
     write_false(&mut log, draft);
-    assert_eq!(finding(&audit(&log).1), (FindingKind::Violation, Some(index), true));
+    assert_eq!(finding(&audit(&log).1), (AuditFindingKind::Violation, Some(index), true));
 }
 
 #[test]
-fn a_push_after_a_violation_says_the_same_again() {
+fn a_push_after_a_violation_fails_in_the_same_way() {
     let (honest, directory) = (honest(), tempfile::tempdir().unwrap());
     let mut log = honest.clone();
     let draft = wrong_seals(&honest).remove(3).0;
@@ -350,7 +353,7 @@ fn a_push_after_a_violation_says_the_same_again() {
         assert_eq!(auditor.size(), honest.size());
         auditor.commit().unwrap();
     }
-    // What was proposed has left no trace.
+    // The changes of the invalid batch were undone.
     assert_same(&auditor, &honest, honest.size());
     let proofs: BTreeMap<_, _> = [APP, OTHER].map(|name| (name, common::image(name))).into();
     for image in proofs.values() {
