@@ -141,7 +141,7 @@ mod tests {
         let mut hostile = alert(1);
         hostile.alert.message = "</title>\u{1}<script>".to_owned();
         feed.write(&[hostile]).unwrap();
-        assert_eq!(parsed(&feed).entries[0].title.as_ref().unwrap().content, "</title>?<script>");
+        assert_eq!(parsed(&feed).entries[0].title.as_ref().unwrap().content, r"</title>\u0001<script>");
         assert_eq!(std::fs::read_dir(home.path()).unwrap().count(), 1);
     }
 

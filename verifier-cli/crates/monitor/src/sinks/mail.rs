@@ -203,7 +203,7 @@ mod tests {
         let mut mail = sendmail(&home);
         std::fs::write(home.path().join("fail"), "").unwrap();
         let error = mail.send(&[alert(1)]).await.unwrap_err();
-        assert!(error.reason().contains("no [31mqueue") && error.reason().contains("75"), "{error:?}");
+        assert!(error.reason().contains(r"no \u001b[31mqueue") && error.reason().contains("75"), "{error:?}");
         mail.command = vec![home.path().join("absent").display().to_string()];
         assert!(matches!(mail.send(&[alert(1)]).await, Err(SinkError::Unavailable(why)) if why.contains("absent")));
     }
