@@ -7,6 +7,7 @@ use std::{
 };
 
 use serde::Deserialize;
+use taglog_base::config_file::TomlError;
 use taglog_proto::{
     entry::Limits,
     note::{NoteError, VerifierKey},
@@ -19,7 +20,7 @@ pub enum ConfigError {
     #[error("cannot read {path}: {error}; 'taglog-server init' creates a data directory")]
     Read { path: PathBuf, error: std::io::Error },
     #[error("{path}: {error}")]
-    Toml { path: PathBuf, error: Box<toml::de::Error> },
+    Toml { path: PathBuf, error: TomlError },
     /// A malformed vkey.
     #[error("witnesses: {0}")]
     Witness(NoteError),
@@ -120,7 +121,7 @@ impl Config {
     /// Reads the file.
     pub fn read(path: &Path) -> Result<Config, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Read { path: path.to_owned(), error })?;
-        toml::from_str(&text).map_err(|error| ConfigError::Toml { path: path.to_owned(), error: Box::new(error) })
+        toml::from_str(&text).map_err(|error| ConfigError::Toml { path: path.to_owned(), error: error.into() })
     }
 
     /// Checks ranges.

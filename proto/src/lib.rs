@@ -6,10 +6,10 @@
 //! `repository:tag`; the log records every report in an append-only Merkle tree; anyone can check
 //! what a tag has ever pointed to. `SPEC.md` beside this crate specifies every byte.
 //!
-//! The modules lie on four floors, one folder each. A module imports from its own floor and from
-//! the floors below it (further up in this table), never the other way round.
+//! The modules are in four layers, one folder each. A module imports from its own layer and from
+//! those above it in this table, never the other way round.
 //!
-//! | floor | what it holds | modules |
+//! | layer | what it holds | modules |
 //! |---|---|---|
 //! | `c2sp` | published formats, which know nothing of tags: C2SP, RFC 6962 and RFC 9162 | [`encoding`], [`time`], [`note`], [`checkpoint`], [`cosignature`], [`policy`], [`add_checkpoint`], [`merkle`], [`subtree`], [`tile`], [`receipt`] |
 //! | `formats` | taglog's own texts | [`name`], [`entry`], [`record`] |

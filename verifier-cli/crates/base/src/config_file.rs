@@ -2,6 +2,7 @@
 //! the place, and what a path and a duration in them mean.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -12,7 +13,7 @@ use serde::{
 };
 use thiserror::Error;
 
-use crate::duration::parse_duration;
+use crate::{duration::parse_duration, text::whole_line};
 
 /// Why a configuration was refused.
 #[derive(Debug, Error)]
@@ -27,13 +28,13 @@ pub enum ConfigError {
         /// What to do.
         remedy: &'static str,
     },
-    /// The file is no TOML of this shape; the message names line and column.
+    /// The file is not TOML of this shape.
     #[error("{path}: {error}")]
     Toml {
         /// The file.
         path: PathBuf,
         /// Where and what.
-        error: Box<toml::de::Error>,
+        error: TomlError,
     },
     /// A value that cannot be meant.
     #[error("{path}: {at}: {why}")]
@@ -46,6 +47,30 @@ pub enum ConfigError {
         why: String,
     },
 }
+
+/// Why a text is not TOML of the wanted shape, with line, column and the line itself.
+#[derive(Debug)]
+pub struct TomlError(Box<toml::de::Error>);
+
+impl From<toml::de::Error> for TomlError {
+    fn from(error: toml::de::Error) -> TomlError {
+        TomlError(Box::new(error))
+    }
+}
+
+impl fmt::Display for TomlError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (text, message) = (self.0.to_string(), self.0.message());
+        let text = text.trim_end();
+        // The message quotes keys of the file, in which an escaped line end would begin a line of its own.
+        match text.strip_suffix(message) {
+            Some(place) => write!(f, "{place}{}", whole_line(message)),
+            None => f.write_str(&whole_line(text)),
+        }
+    }
+}
+
+impl std::error::Error for TomlError {}
 
 /// The text of a file; `remedy` says what to do when there is none.
 ///
@@ -60,7 +85,7 @@ pub fn read_text(path: &Path, remedy: &'static str) -> Result<String, ConfigErro
 /// # Errors
 /// [`ConfigError::Toml`].
 pub fn parse_toml<T: DeserializeOwned>(text: &str, path: &Path) -> Result<T, ConfigError> {
-    toml::from_str(text).map_err(|error| ConfigError::Toml { path: path.to_owned(), error: Box::new(error) })
+    toml::from_str(text).map_err(|error| ConfigError::Toml { path: path.to_owned(), error: error.into() })
 }
 
 /// The error for a value at `at` in the file at `path`.
@@ -81,5 +106,20 @@ impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
         parse_duration(&text).map(Seconds).map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_with_a_line_end_cannot_add_a_line_to_the_message() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Nothing {}
+        let error = parse_toml::<Nothing>("\n\"a\\nFORGED\" = 1\n", Path::new("x.toml")).unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains(r"`a\nFORGED`"), "{error}");
+        assert!(!error.lines().any(|line| line.starts_with("FORGED")), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Runs the monitor: polls the log repeatedly, and runs a courier for each sink.
+//! Runs the monitor: polls the log repeatedly, and runs a dispatcher for each sink.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -137,7 +137,7 @@ async fn a_failing_sink_does_not_block_other_sinks() {
     assert_eq!((good.taken().len(), bad.taken().len()), (2, 0));
     stop.cancel();
     for task in tasks {
-        tokio::time::timeout(TIMEOUT, task).await.expect("a courier does not end").unwrap();
+        tokio::time::timeout(TIMEOUT, task).await.expect("a dispatcher does not end").unwrap();
     }
     assert_eq!(scene.outbox.pending_count("bad").unwrap(), 2, "nothing is given up");
 }
