@@ -121,7 +121,7 @@ fn invalid_trust_files_are_refused() {
         (format!("log {} {url}\nquorum none\n", &vkey[..vkey.len() - 4]), &["line 1"]),
         ("log\nquorum none\n".to_owned(), &["line 1"]),
         (format!("Log {vkey}\nquorum none\n"), &["line 1", "want 'log"]),
-        (format!("log {vkey} ftp://x\nquorum none\n"), &["ftp://x", "no http or https address"]),
+        (format!("log {vkey} ftp://x\nquorum none\n"), &["ftp://x", "not the http or https address"]),
     ] {
         user.write("trust", &text);
         for command in ["verify", "observe", "history"] {
