@@ -211,7 +211,7 @@ fn an_answer_about_another_image() {
         false => body,
     });
     fixture.is_detected(&asked_for_other.url);
-    fixture.verify(&asked_for_other.url).prints(&[APP, "does not answer"]);
+    fixture.verify(&asked_for_other.url).prints(&[APP, "left it out of its response"]);
 
     let renamed = relay_of_another_image(&fixture.server);
     fixture.is_detected(&renamed.url);

@@ -66,7 +66,7 @@ fn every_kind_of_change_reaches_every_sink() {
 
     // The first observation by the third witness.
     wait_for("the feed to name the third", TIMEOUT, || {
-        read(&fixture, "alerts.xml").contains(&format!("witness {} says nothing any more", third.id())).then_some(())
+        read(&fixture, "alerts.xml").contains(&format!("witness {} is silent", third.id())).then_some(())
     });
     add(&server, &[third.observe(IMAGE, "old", start + 6)]);
     loop {
