@@ -94,7 +94,7 @@ fn a_remembered_checkpoint_that_is_damaged() {
     assert_eq!(status.exit_code(), 3);
     assert_eq!(pending(&status, &log.fixture.server), 1);
     let message = log.wait_webhook("memory")["message"].to_string();
-    assert!(message.contains(path.to_str().unwrap()) && message.contains("remove"), "{message}");
+    assert!(message.contains(path.to_str().unwrap()) && message.contains("delete"), "{message}");
     log.wait_logged(&["one"]);
     std::fs::write(path, checkpoint).unwrap();
     log.wait_logged(&["one", "two"]);
