@@ -15,7 +15,11 @@ once='' bin='' rocksdb=()
 while [ $# -gt 0 ]; do
   case "$1" in
     --once) once=1 ;;
-    --programs) bin="$(cd "${2:?$usage}" && pwd)" && shift ;;
+    --programs)
+      [ -x "${2:-}/taglog" ] && [ -x "$2/taglog-server" ] || fail "--programs wants a directory with taglog and taglog-server; $usage"
+      bin="$(cd "$2" && pwd)"
+      shift
+      ;;
     --prebuilt | --from-source) rocksdb=("$1") ;;
     *) fail "$usage" ;;
   esac
