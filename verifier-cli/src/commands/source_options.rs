@@ -14,12 +14,19 @@ pub struct SourceOptions {
     /// argoproj.io/Rollout:spec.template.spec; may be repeated
     #[arg(long, value_name = "[GROUP/]KIND:PATH")]
     crd: Vec<CrdPath>,
+    /// Also check the images that Compose services build and name themselves (build and image in one service)
+    #[arg(long)]
+    check_built: bool,
 }
 
 impl SourceOptions {
     /// For [`taglog_image_sources::read_with`].
     pub fn options(&self) -> Options {
-        Options { build_args: self.build_arg.iter().cloned().collect(), crd_paths: self.crd.clone() }
+        Options {
+            build_args: self.build_arg.iter().cloned().collect(),
+            crd_paths: self.crd.clone(),
+            check_built: self.check_built,
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where files name images, and what of it cannot be told.
+//! Where files name images, what of it cannot be told, and what is deliberately not checked.
 
 use std::fmt;
 
@@ -25,5 +25,17 @@ pub struct LeftOut {
     /// Where it is.
     pub place: Place,
     /// Why it is left out; one line of safe text.
+    pub reason: String,
+}
+
+/// Something in a file that is deliberately not checked. It is listed in every report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Excluded {
+    /// Where it is.
+    pub place: Place,
+    /// What stands there: the name of an image as it is written, or the reason why none could be read. One line of
+    /// safe text.
+    pub what: String,
+    /// Why it is not checked; one line of safe text.
     pub reason: String,
 }

@@ -29,7 +29,7 @@ use std::{
 
 pub use self::{
     crd::{CrdPath, CrdPathError},
-    model::{DigestOnly, FoundImage, LeftOut, Place, ScanResult, SourceError, SourceProblem},
+    model::{DigestOnly, Excluded, FoundImage, LeftOut, Place, ScanResult, SourceError, SourceProblem},
 };
 use self::{model::unreadable, scan::FileScan, walk::FileFormat};
 use taglog_base::text::one_line;
@@ -45,6 +45,8 @@ pub struct Options {
     pub build_args: BTreeMap<String, String>,
     /// Where custom kinds of Kubernetes objects name images.
     pub crd_paths: Vec<CrdPath>,
+    /// Whether the names that Compose services give to their own builds count as images to check.
+    pub check_built: bool,
 }
 
 /// A file as it was read.

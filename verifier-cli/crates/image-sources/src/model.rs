@@ -5,7 +5,7 @@ use std::{fmt, ops::Range, path::Path};
 use taglog_proto::name::{Image, Reference, Tag};
 use thiserror::Error;
 
-pub use taglog_base::place::{LeftOut, Place};
+pub use taglog_base::place::{Excluded, LeftOut, Place};
 use taglog_base::text::one_line;
 
 /// An image that a file names.
@@ -47,12 +47,15 @@ pub struct ScanResult {
     pub images: Vec<FoundImage>,
     /// What was left out. A caller that promises to cover every image must not ignore it.
     pub left_out: Vec<LeftOut>,
+    /// Images that are not asked about, since the files themselves say so: the name that a build gives to its result.
+    pub excluded: Vec<Excluded>,
 }
 
 impl ScanResult {
     pub(crate) fn add(&mut self, other: ScanResult) {
         self.images.extend(other.images);
         self.left_out.extend(other.left_out);
+        self.excluded.extend(other.excluded);
     }
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashSet, ops::Range};
 use taglog_proto::name::Reference;
 
 use super::{
-    model::{FoundImage, LeftOut, Place, ScanResult, SourceError, SourceProblem, SyntaxError},
+    model::{Excluded, FoundImage, LeftOut, Place, ScanResult, SourceError, SourceProblem, SyntaxError},
     variables::Unresolved,
     yaml::Node,
 };
@@ -45,6 +45,8 @@ impl<'t> FileScan<'t> {
         let mut seen = HashSet::new();
         self.found.images.retain(|image| seen.insert(identity(image)));
         self.found.left_out.dedup();
+        self.found.excluded.sort_by_key(|excluded| excluded.place.line);
+        self.found.excluded.dedup();
         self.found
     }
 
@@ -111,6 +113,12 @@ impl<'t> FileScan<'t> {
     pub fn leave_out(&mut self, line: usize, reason: &str) {
         let place = self.place(line);
         self.found.left_out.push(LeftOut { place, reason: one_line(reason) });
+    }
+
+    /// Records an image that is not checked, for a reason that the file gives.
+    pub fn exclude(&mut self, line: usize, written: &str, reason: &str) {
+        let place = self.place(line);
+        self.found.excluded.push(Excluded { place, what: one_line(written), reason: one_line(reason) });
     }
 
     /// An error at a line of this file.
