@@ -149,7 +149,6 @@ enum StoreChange {
     RecordViolation { origin: String, violation: Violation },
 }
 
-/// The result of a change.
 enum ChangeResult {
     Changed,
     /// The record is not the expected one but this one; nothing was changed.
