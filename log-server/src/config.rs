@@ -8,6 +8,7 @@ use std::{
 
 use serde::Deserialize;
 use taglog_base::config_file::TomlError;
+use taglog_base::text::path_line;
 use taglog_proto::{
     entry::Limits,
     note::{NoteError, VerifierKey},
@@ -17,9 +18,9 @@ use thiserror::Error;
 /// Why a configuration is not valid.
 #[derive(Debug, Error)]
 pub enum ConfigError {
-    #[error("cannot read {path}: {error}; 'taglog-server init' creates a data directory")]
+    #[error("cannot read {path}: {error}; 'taglog-server init' creates a data directory", path = path_line(.path))]
     Read { path: PathBuf, error: std::io::Error },
-    #[error("{path}: {error}")]
+    #[error("{path}: {error}", path = path_line(.path))]
     Toml { path: PathBuf, error: TomlError },
     /// A malformed vkey.
     #[error("witnesses: {0}")]
@@ -29,7 +30,7 @@ pub enum ConfigError {
          one of them"
     )]
     SameKey(String, String),
-    #[error("the policy file {path} is not valid: {why}")]
+    #[error("the policy file {path} is not valid: {why}", path = path_line(.path))]
     Policy { path: PathBuf, why: String },
     /// A key whose value is out of range, and the range.
     #[error("{0}: want {1}")]

@@ -9,7 +9,7 @@ use std::{
 
 use anstream::{AutoStream, ColorChoice, stream::RawStream};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use taglog_base::text::{LogWriter, for_terminal, whole_line};
+use taglog_base::text::{LogWriter, for_terminal, path_line, whole_line};
 use taglog_server::{
     config::Config,
     run::{RunError, StartOverrides, run},
@@ -151,7 +151,7 @@ fn init(args: &InitArgs) -> Result<(), RunError> {
         "Created {0}. The log's verifier key is above (two with --ml-dsa): give it to all who are to trust this log.\n\
          Keep a copy of {0}/key* where nobody else can read it.\n\
          Next: add witnesses to {0}/{1}, then run 'taglog-server run --data {0}'.",
-        args.data.display(),
+        path_line(&args.data),
         startup::CONFIG_FILE
     );
     eprintln!("{}", for_terminal(&made, false));

@@ -27,6 +27,7 @@ use crate::{
     snapshot::Snapshot,
     store::{Store, StoreError, View},
 };
+use taglog_base::text::path_line;
 
 /// The configuration file within a data directory.
 pub const CONFIG_FILE: &str = "taglog-server.toml";
@@ -42,7 +43,7 @@ const STORE_DIRECTORY: &str = "db";
 /// Why a data directory cannot be used.
 #[derive(Debug, Error)]
 pub enum StartupError {
-    #[error("{path}: {error}")]
+    #[error("{path}: {error}", path = path_line(.path))]
     File { path: PathBuf, error: std::io::Error },
     #[error("{0} exists already; 'taglog-server init' only creates new data directories; choose another directory")]
     Exists(PathBuf),
@@ -51,7 +52,7 @@ pub enum StartupError {
     Lock(#[from] LockError),
     #[error("{0} can be read by others; a secret key must be readable by its owner only; run 'chmod 600' on it")]
     KeyExposed(PathBuf),
-    #[error("{path}: {error}")]
+    #[error("{path}: {error}", path = path_line(.path))]
     Key { path: PathBuf, error: NoteError },
     /// The ML-DSA-44 key file has a key of another algorithm, or of another name.
     #[error("{0} must hold an ML-DSA-44 key whose name is the log's origin")]

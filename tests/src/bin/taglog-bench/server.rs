@@ -19,7 +19,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
 /// How to start a server.
 pub struct Settings<'a> {
-    /// The program.
     pub program: &'a Path,
     /// Where its data directory is, or is made.
     pub directory: &'a Path,

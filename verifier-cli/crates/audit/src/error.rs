@@ -8,12 +8,13 @@ use taglog_state::OpenError;
 use thiserror::Error;
 
 use super::{batch::MAX_BATCH, trie::TooLarge};
+use taglog_base::text::path_line;
 
 /// A local failure of the auditor. None of these is misbehaviour of the log.
 #[derive(Debug, Error)]
 pub enum AuditorError {
     /// A file operation failed.
-    #[error("{path}: {reason}")]
+    #[error("{path}: {reason}", path = path_line(.path))]
     File {
         path: PathBuf,
         /// The system's error message.
@@ -34,14 +35,14 @@ pub enum AuditorError {
     #[error("{0}; 'taglog audit --full' replaces a state that cannot be opened")]
     Open(OpenError),
     /// The state cannot be read or contradicts itself.
-    #[error("{path} is damaged ({what}): move it away, and the next audit starts from the first entry")]
+    #[error("{path} is damaged ({what}): move it away, and the next audit starts from the first entry", path = path_line(.path))]
     Damaged {
         path: PathBuf,
         /// The part that is damaged.
         what: String,
     },
     /// The state belongs to another log.
-    #[error("{path} is the state of another log, {of}: give another --state")]
+    #[error("{path} is the state of another log, {of}: give another --state", path = path_line(.path))]
     OtherLog {
         path: PathBuf,
         /// The vkey of the log that the state belongs to.

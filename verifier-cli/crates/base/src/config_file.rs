@@ -13,13 +13,14 @@ use serde::{
 };
 use thiserror::Error;
 
+use crate::text::path_line;
 use crate::{duration::parse_duration, text::whole_line};
 
 /// Why a configuration was refused.
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file is not there or cannot be read.
-    #[error("cannot read {path}: {error}; {remedy}")]
+    #[error("cannot read {path}: {error}; {remedy}", path = path_line(.path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -29,7 +30,7 @@ pub enum ConfigError {
         remedy: &'static str,
     },
     /// The file is not TOML of this shape.
-    #[error("{path}: {error}")]
+    #[error("{path}: {error}", path = path_line(.path))]
     Toml {
         /// The file.
         path: PathBuf,
@@ -37,7 +38,7 @@ pub enum ConfigError {
         error: TomlError,
     },
     /// A value that cannot be meant.
-    #[error("{path}: {at}: {why}")]
+    #[error("{path}: {at}: {why}", path = path_line(.path))]
     Value {
         /// The file.
         path: PathBuf,

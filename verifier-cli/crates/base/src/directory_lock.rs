@@ -9,13 +9,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use crate::text::path_line;
 use thiserror::Error;
 
 /// Why a directory cannot be locked.
 #[derive(Clone, Debug, Error)]
 pub enum LockError {
     /// Another process, or another part of this one, holds the lock.
-    #[error("{directory} is in use by another {program}: {remedy}")]
+    #[error("{directory} is in use by another {program}: {remedy}", directory = path_line(.directory))]
     InUse {
         /// The directory.
         directory: PathBuf,
@@ -25,7 +26,7 @@ pub enum LockError {
         remedy: &'static str,
     },
     /// The directory or the lock file cannot be made or opened.
-    #[error("{path}: {reason}")]
+    #[error("{path}: {reason}", path = path_line(.path))]
     File {
         /// The directory or file.
         path: PathBuf,

@@ -8,7 +8,7 @@
 //! There are two lines of defence. Messages are made with [`one_line`] and its relatives, so that nobody can add a line
 //! to them; and whatever leaves a program as text goes through [`for_terminal`] or [`LogWriter`] in any case.
 
-use std::{borrow::Cow, io};
+use std::{borrow::Cow, io, path::Path};
 
 use icu_properties::{
     CodePointMapData, CodePointSetData,
@@ -64,6 +64,11 @@ pub fn line_within(text: &str, limit: usize) -> String {
 /// One line, however long.
 pub fn whole_line(text: &str) -> String {
     clean(text, Rules::ONE_LINE)
+}
+
+/// A path in a message: one line, however long. Its line ends and what is not UTF-8 are escaped or replaced.
+pub fn path_line(path: &Path) -> String {
+    whole_line(&path.display().to_string())
 }
 
 /// The whole text with its line ends and tabs.

@@ -23,6 +23,7 @@ use thiserror::Error;
 use tokio::sync::oneshot;
 
 use super::evidence::Violation;
+use taglog_base::text::path_line;
 
 /// The database in the state directory.
 const FILE: &str = "cosigner.sqlite";
@@ -63,7 +64,7 @@ pub enum StoreError {
     /// The state directory is in use, or the file cannot be opened.
     #[error(transparent)]
     Open(OpenError),
-    #[error("{path}: {reason}")]
+    #[error("{path}: {reason}", path = path_line(.path))]
     File { path: PathBuf, reason: String },
     /// There was a database, and it is missing.
     #[error(
@@ -75,7 +76,8 @@ pub enum StoreError {
     #[error(
         "{path} is damaged ({why}); this key must not cosign without the record of what was cosigned, because it could \
          cosign a second history; put back an intact copy of exactly this state, or make a new key and a new state \
-         directory"
+         directory",
+        path = path_line(.path)
     )]
     Damaged { path: PathBuf, why: String },
     /// A key whose cosignatures stated something else before.
@@ -149,7 +151,6 @@ enum StoreChange {
     RecordViolation { origin: String, violation: Violation },
 }
 
-/// The result of a change.
 enum ChangeResult {
     Changed,
     /// The record is not the expected one but this one; nothing was changed.

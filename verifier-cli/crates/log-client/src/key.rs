@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use taglog_base::text::path_line;
 use taglog_proto::{
     name::{NameError, WitnessName},
     note::{NoteError, SigningKey},
@@ -10,7 +11,7 @@ use thiserror::Error;
 
 /// Why a key cannot be used.
 #[derive(Debug, Error)]
-#[error("{path}: {why}; 'taglog keygen NAME --key FILE' makes a witness's key")]
+#[error("{path}: {why}; 'taglog keygen NAME --key FILE' makes a witness's key", path = path_line(.path))]
 pub struct KeyError {
     path: PathBuf,
     why: KeyErrorReason,

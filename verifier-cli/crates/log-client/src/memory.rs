@@ -10,6 +10,7 @@ use std::{
 };
 
 use taglog_base::directory_lock::{DirectoryLock, LockError};
+use taglog_base::text::path_line;
 use taglog_proto::{checkpoint::SignedCheckpoint, merkle::Hash, name::Digest, note::VerifierKey};
 use thiserror::Error;
 
@@ -23,7 +24,7 @@ const MAX_EVIDENCE_BYTES: u64 = 512 << 20;
 #[derive(Debug, Error)]
 pub enum MemoryError {
     /// A file operation failed.
-    #[error("{path}: {error}")]
+    #[error("{path}: {error}", path = path_line(.path))]
     File {
         /// The file.
         path: PathBuf,
@@ -35,7 +36,8 @@ pub enum MemoryError {
     Lock(#[from] LockError),
     /// A remembered checkpoint that is damaged or belongs to another log.
     #[error(
-        "{path} is damaged ({why}): find out why; only then delete it, and taglog will trust the log's next checkpoint"
+        "{path} is damaged ({why}): find out why; only then delete it, and taglog will trust the log's next checkpoint",
+        path = path_line(.path)
     )]
     Damaged {
         /// The file.
@@ -136,7 +138,7 @@ impl Memory {
     /// Stores the evidence of misbehaviour, and returns the message about it.
     pub fn alarm(&self, log: &VerifierKey, error: impl fmt::Display, evidence: &str) -> String {
         let kept = match self.keep_evidence("misbehaviour", evidence.as_bytes()) {
-            Ok(path) => format!("its response is kept in {}", path.display()),
+            Ok(path) => format!("its response is kept in {}", path_line(&path)),
             Err(error) => format!("its response could not be kept: {error}"),
         };
         format!("THE LOG MISBEHAVES: {}: {error}; {kept}", log.name())

@@ -27,6 +27,7 @@ mod tests;
 pub mod update;
 
 use std::path::PathBuf;
+use taglog_base::text::path_line;
 
 use taglog_base::directory_lock::LockError;
 use taglog_proto::checkpoint::CheckpointError;
@@ -39,13 +40,13 @@ use taglog_log_client::{memory::MemoryError, static_log::StaticError, trust::Ins
 #[derive(Debug, Error)]
 pub enum MirrorError {
     /// A file operation failed.
-    #[error("{path}: {error}")]
+    #[error("{path}: {error}", path = path_line(.path))]
     File { path: PathBuf, error: std::io::Error },
     /// Another process updates this copy, or its directory cannot be locked.
     #[error(transparent)]
     Lock(#[from] LockError),
     /// The copy's own checkpoint is damaged or belongs to another log.
-    #[error("{path}: {why}; to make a copy of this log, give an empty directory")]
+    #[error("{path}: {why}; to make a copy of this log, give an empty directory", path = path_line(.path))]
     OwnCheckpoint { path: PathBuf, why: String },
     /// The log could not be read.
     #[error(transparent)]

@@ -20,6 +20,7 @@ use super::{
     edge::{Edge, bytes, leaf_hashes, nodes},
     file_error, on_a_thread,
 };
+use taglog_base::text::path_line;
 use taglog_evidence::split_view::{Comparison, compare};
 use taglog_log_client::{
     lookup::MISBEHAVIOUR,
@@ -158,7 +159,7 @@ impl Mirror {
 
     fn misbehaved(&self, accusation: String, evidence: &str) -> Result<MirrorError, MirrorError> {
         let path = self.directory.memory().keep_evidence("misbehaviour", evidence.as_bytes())?;
-        Ok(MirrorError::Misbehaved { accusation, kept: format!("what shows it is kept in {}", path.display()) })
+        Ok(MirrorError::Misbehaved { accusation, kept: format!("what shows it is kept in {}", path_line(&path)) })
     }
 
     /// Copies full tiles from the top level down, so that each tile is verified against a node that was verified before. Of

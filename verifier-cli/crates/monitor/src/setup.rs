@@ -15,6 +15,7 @@ use super::{
 };
 use taglog_audit::{AuditRunError, AuditorError};
 use taglog_base::config_file::ConfigError;
+use taglog_base::text::path_line;
 use taglog_log_client::{
     static_log::{StaticError, StaticLog},
     trust::{Trust, TrustError, TrustFile},
@@ -25,7 +26,7 @@ use taglog_log_client::{
 pub enum MonitorError {
     #[error(transparent)]
     Config(#[from] ConfigError),
-    #[error("{path}: {error}")]
+    #[error("{path}: {error}", path = path_line(.path))]
     Trust { path: PathBuf, error: TrustError },
     #[error("{0}: the trust file has no address for the log; add log = \"https://…\" to the configuration")]
     NoAddress(PathBuf),

@@ -12,7 +12,7 @@ use std::{
 
 use docker_credential::{CredentialRetrievalError, DockerCredential};
 use serde_json::Value;
-use taglog_base::text::excerpt;
+use taglog_base::text::{excerpt, path_line};
 use tokio::sync::oneshot;
 
 /// What every credential helper prints, by Docker's protocol, when it has no entry for a registry.
@@ -70,10 +70,10 @@ fn read_config(path: &Path) -> Result<Option<Value>, String> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("{}: {error}", path.display())),
+        Err(error) => return Err(format!("{}: {error}", path_line(&path))),
     };
     let mut config = serde_json::from_slice(&bytes)
-        .map_err(|error| format!("{} is not JSON, line {}", path.display(), error.line()))?;
+        .map_err(|error| format!("{} is not JSON, line {}", path_line(&path), error.line()))?;
     drop_empty_settings(&mut config);
     Ok(Some(config))
 }
@@ -108,12 +108,12 @@ fn describe(error: &CredentialRetrievalError, path: &Path) -> String {
             format!("{} failed: {}", excerpt(helper), excerpt(output))
         }
         CredentialRetrievalError::HelperCommunicationError => {
-            format!("the credential helper named in {} cannot be run", path.display())
+            format!("the credential helper named in {} cannot be run", path_line(&path))
         }
         CredentialRetrievalError::ConfigReadError => {
-            format!("{} has fields of the wrong kind", path.display())
+            format!("{} has fields of the wrong kind", path_line(&path))
         }
-        other => format!("{}: {}", path.display(), excerpt(&other.to_string())),
+        other => format!("{}: {}", path_line(&path), excerpt(&other.to_string())),
     }
 }
 

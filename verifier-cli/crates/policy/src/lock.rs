@@ -26,6 +26,7 @@ use thiserror::Error;
 
 use super::{Policy, file::one_line};
 use taglog_base::config_file::{ConfigError, parse_toml, wrong_value};
+use taglog_base::text::path_line;
 
 /// The name of the file, in the directory of the policy.
 pub const FILE_NAME: &str = "taglog.lock";
@@ -44,7 +45,7 @@ pub enum LockError {
     #[error(transparent)]
     Read(#[from] ConfigError),
     /// A file operation failed.
-    #[error("cannot write {path}: {error}")]
+    #[error("cannot write {path}: {error}", path = path_line(.path))]
     Write {
         /// The lock file.
         path: PathBuf,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::ErrorCode;
 use taglog_base::directory_lock::LockError;
+use taglog_base::text::path_line;
 use thiserror::Error;
 
 /// Why state cannot be opened. Nothing was changed.
@@ -15,7 +16,8 @@ pub enum OpenError {
     /// A later version of taglog wrote the file.
     #[error(
         "{path} was written by a newer version of taglog (its tables are of version {version}, this program knows \
-         {known}): use that version"
+         {known}): use that version",
+        path = path_line(.path)
     )]
     NewerVersion {
         /// The file.
@@ -26,7 +28,7 @@ pub enum OpenError {
         known: i64,
     },
     /// A sound SQLite file with other tables.
-    #[error("{path} does not belong here ({why}): move it away, or name another directory")]
+    #[error("{path} does not belong here ({why}): move it away, or name another directory", path = path_line(.path))]
     OtherFile {
         /// The file.
         path: PathBuf,
@@ -34,7 +36,7 @@ pub enum OpenError {
         why: String,
     },
     /// The file is no SQLite database, or its parts contradict each other.
-    #[error("{path} is damaged: {why}")]
+    #[error("{path} is damaged: {why}", path = path_line(.path))]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -42,13 +44,13 @@ pub enum OpenError {
         why: String,
     },
     /// There is no room for the file.
-    #[error("no room for {path}: free disk space")]
+    #[error("no room for {path}: free disk space", path = path_line(.path))]
     Full {
         /// The file.
         path: PathBuf,
     },
     /// SQLite failed in another way.
-    #[error("{path} cannot be opened: {reason}")]
+    #[error("{path} cannot be opened: {reason}", path = path_line(.path))]
     Sqlite {
         /// The file.
         path: PathBuf,

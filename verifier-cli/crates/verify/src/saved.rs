@@ -26,7 +26,7 @@ use super::{
     log_source::{LogSource, Recorder},
     options::{EvaluationTime, VerificationOptions},
 };
-use taglog_base::text::one_line;
+use taglog_base::text::{one_line, path_line};
 use taglog_log_client::{
     lookup::{LogLookup, SavedProofError, SavedProofFault, verify_saved},
     trust::{InsufficientTrust, Trust},
@@ -41,7 +41,7 @@ const ATTACHMENTS_TYPE: &str = "taglog/beside-proofs@v1";
 pub enum ProofFileError {
     /// The file cannot be read, is too large or has no proofs, or a document in it has another digest, which is no
     /// fault of the log.
-    #[error("{path}: {why}")]
+    #[error("{path}: {why}", path = path_line(.path))]
     Unusable {
         /// The proof file.
         path: PathBuf,
@@ -52,7 +52,7 @@ pub enum ProofFileError {
     #[error(transparent)]
     Policy(#[from] AmbiguousUntil),
     /// The file has no proof of an image by one of the logs.
-    #[error("{path} has no proof of {image} by the log {log}")]
+    #[error("{path} has no proof of {image} by the log {log}", path = path_line(.path))]
     Missing {
         /// The proof file.
         path: PathBuf,
@@ -62,7 +62,7 @@ pub enum ProofFileError {
         log: String,
     },
     /// The file has no proof by one of the logs.
-    #[error("{path} has no proof by the log {log}")]
+    #[error("{path} has no proof by the log {log}", path = path_line(.path))]
     NoProof {
         /// The proof file.
         path: PathBuf,
@@ -70,7 +70,7 @@ pub enum ProofFileError {
         log: String,
     },
     /// The proofs are valid, but a checkpoint lacks the quorum of cosignatures.
-    #[error("{path}: log {log}: {error}")]
+    #[error("{path}: log {log}: {error}", path = path_line(.path))]
     InsufficientTrust {
         /// The proof file.
         path: PathBuf,
@@ -108,7 +108,7 @@ pub async fn verify(
         }
         Err(SavedProofError { log, why: SavedProofFault::Proof(error) }) => {
             let queries = if queries.is_empty() { saved_queries(claimed, &attachments.asked) } else { queries };
-            let alarm = format!("{} does not verify: log {log}: {error}", path.display());
+            let alarm = format!("{} does not verify: log {log}: {error}", path_line(&path));
             return Ok(Verification::misbehaved(options, queries, vec![alarm]));
         }
     };

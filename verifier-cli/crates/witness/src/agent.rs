@@ -42,6 +42,7 @@ use super::{
 };
 use taglog_base::config_file::ConfigError;
 use taglog_base::progress::SharedProgress;
+use taglog_base::text::path_line;
 use taglog_log_client::key::{KeyError, read_key};
 use taglog_log_client::{
     ClientError, LogClient,
@@ -75,7 +76,7 @@ pub enum AgentError {
     #[error(transparent)]
     Key(#[from] KeyError),
     /// A trust file.
-    #[error("{path}: {error}")]
+    #[error("{path}: {error}", path = path_line(.path))]
     Trust {
         /// The file.
         path: PathBuf,

@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::spool::{Alarm, Spool};
 
-/// The timeout of the webhook.
 const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The interval at which an active alarm is logged and counted again: a wrong clock concerns every tag.

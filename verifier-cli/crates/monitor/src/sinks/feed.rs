@@ -7,7 +7,7 @@ use std::{
 };
 
 use atom_syndication::{Category, Content, Entry, Feed as Atom, FixedDateTime, Generator, Person, Text};
-use taglog_base::text::lines;
+use taglog_base::text::{lines, path_line};
 use tempfile::NamedTempFile;
 
 use super::SinkError;
@@ -44,7 +44,7 @@ impl Feed {
         let newest = &newest[..newest.len().min(self.entries)];
         let text = self.atom(newest).to_string();
         self.replace(text.as_bytes())
-            .map_err(|error| SinkError::Unavailable(format!("feed {}: {error}", self.path.display())))
+            .map_err(|error| SinkError::Unavailable(format!("feed {}: {error}", path_line(&self.path))))
     }
 
     fn replace(&self, bytes: &[u8]) -> std::io::Result<()> {

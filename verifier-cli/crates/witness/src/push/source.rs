@@ -29,7 +29,6 @@ pub enum PushKind {
 }
 
 impl PushKind {
-    /// The default path.
     pub fn default_path(self) -> &'static str {
         match self {
             PushKind::Distribution => "/push/distribution",

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use taglog_base::directory_lock::LockError;
+use taglog_base::text::path_line;
 use taglog_state::{FailureKind, OpenError};
 use thiserror::Error;
 
@@ -10,7 +11,7 @@ use thiserror::Error;
 #[derive(Clone, Debug, Error)]
 pub enum SpoolError {
     /// A file operation failed.
-    #[error("{path}: {reason}")]
+    #[error("{path}: {reason}", path = path_line(.path))]
     File {
         /// The file.
         path: PathBuf,

@@ -40,7 +40,6 @@ const JITTER: f64 = 0.1;
 /// The end of the message about a job that panicked.
 const PANICKED: &str = "ended unexpectedly: this is a fault of taglog, please report it with the log of the agent";
 
-/// The result of a job.
 enum JobResult {
     /// The list and when it was requested.
     Listed(Result<Vec<Tag>, RegistryError>, Instant),
