@@ -12,7 +12,6 @@ mod crd;
 mod dockerfile;
 mod github;
 mod gitlab;
-mod heredoc;
 mod kubernetes;
 mod model;
 mod scan;

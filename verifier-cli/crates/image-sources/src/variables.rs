@@ -1,4 +1,4 @@
-//! Variables in the names of images, as Dockerfiles and Compose files write them.
+//! Variables in the names of images, as Compose files write them, and why a name with variables cannot be told.
 
 use std::{iter::Peekable, str::Chars};
 
@@ -13,21 +13,28 @@ const MAX_DEPTH: usize = 8;
 /// Whose rules a text follows.
 #[derive(Clone, Copy, Debug)]
 pub enum Syntax {
-    /// Dockerfiles: quotes are taken off, and this character takes its meaning from the one after it.
-    Dockerfile {
-        /// `\`, or what the escape directive says.
-        escape: char,
-    },
     /// Compose files: `$$` is a dollar.
     Compose,
 }
 
 /// Why it cannot be told what a text with variables means.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Debug, Error, PartialEq, Eq, Hash)]
 pub enum Unresolved {
     /// The variable has no value in the file.
     #[error("variable {0} has no default in this file, so that only a build or a deploy knows which image it is")]
     Unknown(String),
+    /// The variable of a Dockerfile has no value, or depends on the platform.
+    #[error(
+        "variable {0} has no value in this file: name the one that the build takes with --build-arg {0}=VALUE, or \
+         --build-arg {0}= for none"
+    )]
+    BuildArgument(String),
+    /// The variable of a Dockerfile is set by ENV in another stage, or by ENV and ARG.
+    #[error("variable {0} may have a value from ENV, which builders treat differently: write the name without it")]
+    Environment(String),
+    /// A substitution that the tool refuses, too.
+    #[error("{0}")]
+    Syntax(String),
     /// A form of substitution beyond `:-`, `-`, `:+`, `+`, `:?` and `?`, or one that does not end.
     #[error("a substitution is not understood: want ${{NAME}}, ${{NAME:-default}} or ${{NAME:+alternative}}")]
     NotUnderstood,
@@ -94,32 +101,15 @@ impl Expander<'_> {
     /// Reads up to `end`, or to the end of the text.
     fn text(&mut self, end: Option<char>, depth: usize) -> Value {
         let mut value = Value::default();
-        let mut quoted = false;
         while let Some(c) = self.rest.next() {
-            match (c, self.syntax) {
-                ('$', _) => value.append(self.dollar(depth)),
-                ('"', Syntax::Dockerfile { .. }) => quoted = !quoted,
-                ('\'', Syntax::Dockerfile { .. }) if !quoted => self.single_quoted(&mut value),
-                (c, Syntax::Dockerfile { escape }) if c == escape => self.literal(&mut value),
-                (c, _) if Some(c) == end && !quoted => return value,
-                (c, _) => value.push(c.encode_utf8(&mut [0; 4])),
+            match c {
+                '$' => value.append(self.dollar(depth)),
+                c if Some(c) == end => return value,
+                c => value.push(c.encode_utf8(&mut [0; 4])),
             }
         }
         self.broken |= end.is_some();
         value
-    }
-
-    fn single_quoted(&mut self, value: &mut Value) {
-        while let Some(c) = self.rest.next_if(|c| *c != '\'') {
-            value.push(c.encode_utf8(&mut [0; 4]));
-        }
-        self.rest.next();
-    }
-
-    fn literal(&mut self, value: &mut Value) {
-        if let Some(c) = self.rest.next() {
-            value.push(c.encode_utf8(&mut [0; 4]));
-        }
     }
 
     /// What a `$` begins.
@@ -188,31 +178,6 @@ fn is_name_start(c: char) -> bool {
     c == '_' || c.is_ascii_alphabetic()
 }
 
-/// Splits a line of a Dockerfile at white space that is not in quotes, quotes kept; `None` if a quote stays open.
-pub fn words(text: &str, escape: char) -> Option<Vec<String>> {
-    let mut words = Vec::new();
-    let mut word = String::new();
-    let mut quote = None;
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        if c.is_whitespace() && quote.is_none() {
-            words.push(std::mem::take(&mut word));
-            continue;
-        }
-        word.push(c);
-        if c == escape && quote != Some('\'') {
-            word.extend(chars.next());
-        } else if quote == Some(c) {
-            quote = None;
-        } else if quote.is_none() && matches!(c, '"' | '\'') {
-            quote = Some(c);
-        }
-    }
-    words.push(word);
-    words.retain(|word| !word.is_empty());
-    quote.is_none().then_some(words)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,16 +191,12 @@ mod tests {
         }
     }
 
-    fn dockerfile(text: &str) -> Result<String, Unresolved> {
-        expand(text, Syntax::Dockerfile { escape: '\\' }, &value_of)
-    }
-
     fn compose(text: &str) -> Result<String, Unresolved> {
         expand(text, Syntax::Compose, &value_of)
     }
 
     #[test]
-    fn both_know_these_forms() {
+    fn forms_of_substitution() {
         for (text, want) in [
             ("a$SET-b${SET}c", "av-bvc"),
             ("${SET:-d}${SET-d}", "vv"),
@@ -248,44 +209,31 @@ mod tests {
             ("a$", "a$"),
             ("$1", "$1"),
         ] {
-            assert_eq!(dockerfile(text).as_deref(), Ok(want), "{text}");
             assert_eq!(compose(text).as_deref(), Ok(want), "{text}");
         }
         let unknown = Err(Unresolved::Unknown("NO".to_owned()));
         for text in ["$NO", "a${NO}b", "${NO:?m}", "${EMPTY:-$NO}", "${NO:-${NO}}", "${SET:+$NO}"] {
-            assert_eq!((dockerfile(text), compose(text)), (unknown.clone(), unknown.clone()), "{text}");
+            assert_eq!(compose(text), unknown, "{text}");
         }
         for text in
             ["${", "${SET", "${SET:-a", "${}", "${1}", "${SET#a}", "${SET/a/b}", "${SET:=a}", "${SET:}", "${-a}"]
         {
-            assert_eq!(dockerfile(text), Err(Unresolved::NotUnderstood), "{text}");
             assert_eq!(compose(text), Err(Unresolved::NotUnderstood), "{text}");
         }
     }
 
     #[test]
-    fn each_has_its_own_escapes() {
+    fn dollars_are_escaped_and_quotes_stay() {
         assert_eq!(compose("a$$SET$${SET}").as_deref(), Ok("a$SET${SET}"));
         assert_eq!(compose(r#""a'\"#).as_deref(), Ok(r#""a'\"#));
-        assert_eq!(dockerfile(r#""a b"'$SET'"$SET"\$SET\"#).as_deref(), Ok("a b$SETv$SET"));
-        assert_eq!(dockerfile(r#"${NO:-"}"}x"#).as_deref(), Ok("}x"));
     }
 
     #[test]
     fn values_stay_small() {
-        assert_eq!(dockerfile("$LONG").map(|value| value.len()), Ok(MAX_VALUE));
-        assert_eq!(dockerfile("$LONG$SET"), Err(Unresolved::TooLong));
+        assert_eq!(compose("$LONG").map(|value| value.len()), Ok(MAX_VALUE));
+        assert_eq!(compose("$LONG$SET"), Err(Unresolved::TooLong));
         let deep = format!("{}x{}", "${NO:-".repeat(100_000), "}".repeat(100_000));
-        assert_eq!(dockerfile(&deep), Err(Unresolved::NotUnderstood));
-        assert!(dockerfile(&"$LONG".repeat(100_000)).is_err());
-    }
-
-    #[test]
-    fn words_keep_their_quotes() {
-        let split = |text| words(text, '\\');
-        let want = |words: &[&str]| Some(words.iter().map(ToString::to_string).collect());
-        assert_eq!(split(r#" A="x y"  B='z "'	C=\"d e\ f "#), want(&[r#"A="x y""#, r#"B='z "'"#, r#"C=\"d"#, r"e\ f"]));
-        assert_eq!(split(""), want(&[]));
-        assert_eq!((split("it's"), split(r#"'a' ""#)), (None, None));
+        assert_eq!(compose(&deep), Err(Unresolved::NotUnderstood));
+        assert!(compose(&"$LONG".repeat(100_000)).is_err());
     }
 }
