@@ -18,6 +18,7 @@ mod scan;
 mod variables;
 mod walk;
 mod yaml;
+mod yaml_number;
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -175,7 +176,7 @@ fn read_yaml(text: &str, named: FileFormat, options: &Options, scan: &mut FileSc
         if kubernetes::is_manifest(document) {
             kubernetes::read(document, &options.crd_paths, scan)?;
         } else if compose::is_compose(document) || (named == FileFormat::Compose && document.is_mapping()) {
-            compose::read(document, scan)?;
+            compose::read(document, options, scan)?;
         } else if github::is_workflow(document) {
             github::read_workflow(document, scan)?;
         } else if github::is_action(document) {

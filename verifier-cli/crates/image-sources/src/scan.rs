@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, ops::Range};
 
-use taglog_proto::name::Reference;
+use taglog_proto::name::{NameError, Reference};
 
 use super::{
     model::{Excluded, FoundImage, LeftOut, Place, ScanResult, SourceError, SourceProblem, SyntaxError},
@@ -28,8 +28,8 @@ pub struct WrittenName<'a> {
     pub text: &'a str,
     /// The bytes of the text that hold it, with quotes, properties and comments around it.
     pub within: Range<usize>,
-    /// What stands before the name and belongs to it no more.
-    pub prefix: &'static str,
+    /// What stands before the name in the same value and is not part of it.
+    pub prefix: &'a str,
 }
 
 impl<'t> FileScan<'t> {
@@ -59,10 +59,22 @@ impl<'t> FileScan<'t> {
         written: &WrittenName<'_>,
         resolved: Result<String, Unresolved>,
     ) -> Result<(), SourceError> {
-        if written.text.contains("{{") {
+        self.image_or_reason(written, resolved.map_err(|unresolved| unresolved.to_string()))
+    }
+
+    /// As [`FileScan::image`]; a name that could not be resolved comes with the reason.
+    ///
+    /// # Errors
+    /// As [`FileScan::image`].
+    pub fn image_or_reason(
+        &mut self,
+        written: &WrittenName<'_>,
+        resolved: Result<String, String>,
+    ) -> Result<(), SourceError> {
+        if written.text.contains("{{") && !written.text.contains("${{") {
             return Err(self.error(written.line, SourceProblem::Template));
         }
-        match resolved.map_err(|unresolved| unresolved.to_string()).and_then(|name| self.found_image(written, &name)) {
+        match resolved.and_then(|name| self.found_image(written, &name)) {
             Ok(image) => self.found.images.push(image),
             Err(reason) => self.leave_out(written.line, &reason),
         }
@@ -76,7 +88,10 @@ impl<'t> FileScan<'t> {
         if is_image_id(name) {
             return Err("an image by its ID, which only one machine knows: name it by repository and tag".to_owned());
         }
-        let reference = Reference::parse(name).map_err(|error| error.to_string())?;
+        if let Some((scheme, rest)) = name.split_once("://") {
+            return Err(format!("{scheme}:// does not belong to the name of an image here: write {rest:?}"));
+        }
+        let reference = Reference::parse(name).map_err(|error| invalid_name(written.text, &error))?;
         let span = self.literal(written, name).map(|span| self.offset + span.start..self.offset + span.end);
         Ok(FoundImage { place: self.place(written.line), written: written.text.to_owned(), reference, span })
     }
@@ -109,6 +124,42 @@ impl<'t> FileScan<'t> {
         Ok(())
     }
 
+    /// The path of the file as it was given; `-` for standard input.
+    pub fn path(&self) -> &str {
+        &self.file
+    }
+
+    /// What stands in the file for a YAML scalar, without the anchor, the tag and the comments before it.
+    pub fn scalar_source(&self, node: &Node) -> &str {
+        self.text.get(node.span()).map(without_properties).unwrap_or_default()
+    }
+
+    /// The line from which on the file has the lines of this text, apart from their indentation; `None` if that is not
+    /// where the value stands, as with a text that is folded or has escapes.
+    pub fn first_line_of(&self, node: &Node, text: &str) -> Option<usize> {
+        // The value begins in the line of its indicator (`|`) or in the one after, whichever the parser says.
+        (node.line..node.line + 3).find(|first| {
+            let lines = self.text.lines().skip(first - 1).map(str::trim);
+            text.lines().map(str::trim).zip(lines.chain(std::iter::repeat("\n"))).all(|(text, line)| text == line)
+        })
+    }
+
+    /// Starts an empty scan of the same file for a text that is only a part of it or derived from it.
+    pub fn part<'p>(&self, text: &'p str) -> FileScan<'p> {
+        FileScan::new(self.file.clone(), text, 0)
+    }
+
+    /// Adds what was found in such a part, each at the line that `line_of` gives for its line in the part. None of it
+    /// can be edited in place: its spans are positions in the part.
+    pub fn add_part(&mut self, part: FileScan<'_>, line_of: impl Fn(usize) -> usize) {
+        let ScanResult { images, left_out, excluded } = part.finish();
+        let moved = |place: Place| Place { line: line_of(place.line), ..place };
+        let image = |image: FoundImage| FoundImage { place: moved(image.place), span: None, ..image };
+        self.found.images.extend(images.into_iter().map(image));
+        self.found.left_out.extend(left_out.into_iter().map(|note| LeftOut { place: moved(note.place), ..note }));
+        self.found.excluded.extend(excluded.into_iter().map(|note| Excluded { place: moved(note.place), ..note }));
+    }
+
     /// Notes what is left out.
     pub fn leave_out(&mut self, line: usize, reason: &str) {
         let place = self.place(line);
@@ -134,6 +185,13 @@ impl<'t> FileScan<'t> {
     fn place(&self, line: usize) -> Place {
         Place { file: self.file.clone(), line }
     }
+}
+
+/// Why a text is not the name of an image, with the text as it stands in the file where the error shows another.
+fn invalid_name(written: &str, error: &NameError) -> String {
+    let reason = error.to_string();
+    let shown = reason.split('"').nth(1).unwrap_or_default();
+    if written.contains(shown) { reason } else { format!("{reason} (written as {written:?})") }
 }
 
 /// Where an image stands in its file, and what it means there.
