@@ -1,17 +1,19 @@
-//! Finds the images that files name: Dockerfiles, Compose files, Kubernetes manifests, GitHub Actions workflows and
-//! actions, GitLab CI pipelines.
+//! Finds the images that files name: Dockerfiles, Compose files, Kubernetes manifests, and the files of CI systems and
+//! tools (verifier-cli/docs/FILES.md).
 //!
-//! Nothing is run, fetched or looked up in the environment: the answer follows from the files alone. What
-//! cannot be told from them (a variable without a default, a name that breaks the rules) is left out with a
-//! note that says where and why, never guessed.
+//! Nothing is run, fetched or looked up in the environment: the result follows from the files alone. What cannot be
+//! told from them (a variable without a default, a file of a kind that is not read) is left out with a note that says
+//! where and why. It is never guessed, and never passed over.
 
 #![warn(missing_docs)]
 
 mod compose;
 mod crd;
 mod dockerfile;
+mod formats;
 mod github;
 mod gitlab;
+mod kind;
 mod kubernetes;
 mod model;
 mod scan;
@@ -29,16 +31,21 @@ use std::{
 
 pub use self::{
     crd::{CrdPath, CrdPathError},
-    model::{DigestOnly, Excluded, FoundImage, LeftOut, Place, ScanResult, SourceError, SourceProblem},
+    model::{DigestOnly, Excluded, FoundImage, LeftOut, Place, ScanResult, Skipped, SourceError, SourceProblem},
 };
-use self::{model::unreadable, scan::FileScan, walk::FileFormat};
+use self::{
+    formats::Tool,
+    kind::{FileFormat, NameKind},
+    model::unreadable,
+    scan::FileScan,
+};
 use taglog_base::text::one_line;
 
 /// The largest file that is read, in bytes.
-pub const MAX_FILE: u64 = 4 << 20;
+pub const MAX_FILE: u64 = 32 << 20;
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// What the reader of the files says, beyond what is in them.
+/// What is known about the files beyond what is in them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Values for the variables (`ARG`) of Dockerfiles, as `docker build --build-arg` takes them.
@@ -47,6 +54,8 @@ pub struct Options {
     pub crd_paths: Vec<CrdPath>,
     /// Whether the names that Compose services give to their own builds count as images to check.
     pub check_built: bool,
+    /// Whether it is accepted that a directory or an input names no image.
+    pub allow_empty: bool,
 }
 
 /// A file as it was read.
@@ -62,13 +71,15 @@ pub struct SourceFile {
 
 /// Reads the images that `paths` name: files, directories, and `-` for standard input.
 ///
-/// A file named here must be of one of the kinds, told apart by name, then by content. A directory is walked without
-/// its hidden directories (but `.github` and `.gitlab`), `node_modules` and symbolic links; of its files those are
-/// taken whose names look like one of the kinds. There, YAML that is something else is passed over, and a file that
-/// cannot be used is a note in [`ScanResult::left_out`].
+/// A file named here must be of one of the kinds, told apart by name, then by content. Of a directory, those files are
+/// read whose names stand for one of the kinds, hidden ones and those of symbolic links included, but not what is in
+/// `.git`, `node_modules` and `vendor`, nor what a `.gitignore` names and git does not track ([`ScanResult::skipped`]).
+/// There, YAML and JSON that is something else is passed over, and a file that cannot be used is a note in
+/// [`ScanResult::left_out`].
 ///
 /// # Errors
-/// The first file that was named and cannot be used.
+/// The first file that was named and cannot be used, and the first directory that has no file of the kinds. If there
+/// are directories and no image at all was found, that is an error too.
 pub fn read(paths: &[PathBuf]) -> Result<ScanResult, SourceError> {
     read_with(paths, &Options::default())
 }
@@ -79,55 +90,93 @@ pub fn read(paths: &[PathBuf]) -> Result<ScanResult, SourceError> {
 /// As [`read`].
 pub fn read_with(paths: &[PathBuf], options: &Options) -> Result<ScanResult, SourceError> {
     let mut found = ScanResult::default();
-    let left_out = read_each(paths, options, |file| found.add(file.found))?;
-    found.left_out.extend(left_out);
+    let besides = read_each(paths, options, |file| found.add(file.found))?;
+    found.add(besides);
     Ok(found)
 }
 
 /// As [`read_with`], but file by file, with the bytes of each: what is found in a file is given to `each` at once. A file
-/// that is named twice, or as itself and within a directory, is one file. What was left out because a file in a directory
-/// cannot be used comes back at the end.
+/// that is named twice, or as itself and within a directory, is one file. What belongs to no file that was read comes back
+/// at the end: what was left out because a file in a directory cannot be used, and what was skipped.
 ///
 /// # Errors
 /// As [`read`].
 pub fn read_each(
     paths: &[PathBuf],
     options: &Options,
-    mut each: impl FnMut(SourceFile),
-) -> Result<Vec<LeftOut>, SourceError> {
-    let mut left_out = Vec::new();
-    let mut seen = HashSet::new();
-    let mut each = |file: SourceFile| {
-        if seen.insert(same_file(&file.path)) {
-            each(file);
-        }
-    };
+    each: impl FnMut(SourceFile),
+) -> Result<ScanResult, SourceError> {
+    let mut input = Input { options, each, seen: HashSet::new(), is_empty: true, besides: ScanResult::default() };
     for path in paths {
+        input.read(path)?;
+    }
+    let is_empty = input.is_empty && input.besides.is_empty();
+    match paths.iter().find(|path| path.is_dir()) {
+        Some(directory) if is_empty && !options.allow_empty => Err(nothing_found(directory)),
+        _ => Ok(input.besides),
+    }
+}
+
+fn nothing_found(path: &Path) -> SourceError {
+    let place = Place { file: path.display().to_string(), line: 1 };
+    SourceError { place, problem: SourceProblem::NothingFound }
+}
+
+/// What is read, and what was found so far.
+struct Input<'o, F> {
+    options: &'o Options,
+    each: F,
+    /// The files that were read, however they are named.
+    seen: HashSet<PathBuf>,
+    /// Whether nothing was found in any file.
+    is_empty: bool,
+    /// What belongs to no file that was read.
+    besides: ScanResult,
+}
+
+impl<F: FnMut(SourceFile)> Input<'_, F> {
+    fn read(&mut self, path: &Path) -> Result<(), SourceError> {
         if path == Path::new("-") {
-            each(read_from(&mut io::stdin().lock(), path, options)?);
+            self.add(read_from(&mut io::stdin().lock(), path, self.options)?);
         } else if path.is_dir() {
-            read_directory(path, options, &mut each, &mut left_out);
+            self.read_directory(path)?;
         } else {
-            each(read_file(path, options)?);
+            self.add(read_file(path, self.options)?);
+        }
+        Ok(())
+    }
+
+    /// Gives a file to the caller, once.
+    fn add(&mut self, file: SourceFile) {
+        let real = std::fs::canonicalize(&file.path).unwrap_or_else(|_| file.path.clone());
+        if self.seen.insert(real) {
+            self.is_empty &= file.found.is_empty();
+            (self.each)(file);
         }
     }
-    Ok(left_out)
-}
 
-/// By which a file is known however it is named.
-fn same_file(path: &Path) -> PathBuf {
-    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
-}
-
-fn read_directory(directory: &Path, options: &Options, each: &mut impl FnMut(SourceFile), left_out: &mut Vec<LeftOut>) {
-    for entry in walk::candidates(directory) {
-        match entry.and_then(|path| read_file(&path, options)) {
-            Ok(file) => each(file),
-            Err(SourceError { problem: SourceProblem::UnknownKind, .. }) => {}
-            Err(SourceError { place, problem }) => {
-                left_out.push(LeftOut { place, reason: one_line(&problem.to_string()) });
+    fn read_directory(&mut self, directory: &Path) -> Result<(), SourceError> {
+        let walk::Listing { files, left_out, skipped } = walk::list(directory);
+        let mut is_empty = left_out.is_empty();
+        self.besides.left_out.extend(left_out);
+        self.besides.skipped.extend(skipped);
+        for path in files {
+            match read_file(&path, self.options) {
+                Ok(file) => {
+                    is_empty = false;
+                    self.add(file);
+                }
+                Err(SourceError { place, problem: SourceProblem::UnknownKind | SourceProblem::NotRead(_) }) => {
+                    let reason = "no kind of file that is read, and nothing in it looks like an image";
+                    self.besides.skipped.push(Skipped { path: place.file, reason });
+                }
+                Err(SourceError { place, problem }) => {
+                    is_empty = false;
+                    self.besides.left_out.push(LeftOut { place, reason: one_line(&problem.to_string()) });
+                }
             }
         }
+        if is_empty && !self.options.allow_empty { Err(nothing_found(directory)) } else { Ok(()) }
     }
 }
 
@@ -154,14 +203,45 @@ pub fn read_bytes(path: &Path, bytes: &[u8], options: &Options) -> Result<ScanRe
     if bytes.len() as u64 > MAX_FILE {
         return Err(whole(SourceProblem::TooLarge));
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| whole(SourceProblem::NotText))?;
-    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    let named = kind::kind_of_name(path);
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text),
+        // A picture or an archive, not a Dockerfile.
+        Err(_) if named == NameKind::PerhapsDockerfile => return Err(whole(SourceProblem::UnknownKind)),
+        Err(_) => return Err(whole(SourceProblem::NotText)),
+    };
     let mut scan = FileScan::new(file.clone(), text, bytes.len() - text.len());
-    match walk::format_by_name(path).unwrap_or_else(|| walk::format_by_content(text)) {
-        FileFormat::Dockerfile => dockerfile::read(text, &options.build_args, &mut scan)?,
-        kind => read_yaml(text, kind, options, &mut scan)?,
+    let format = match named {
+        NameKind::Format(format) => format,
+        NameKind::PerhapsDockerfile if !kind::begins_as_dockerfile(text) && !is_yaml(path) => {
+            return Err(whole(SourceProblem::UnknownKind));
+        }
+        NameKind::PerhapsDockerfile | NameKind::Unknown => kind::format_by_content(text),
+    };
+    match format {
+        FileFormat::Dockerfile => {
+            dockerfile::read(text, &options.build_args, &mut scan).map_err(|error| error.read_as("a Dockerfile"))?
+        }
+        FileFormat::Quadlet => formats::quadlet::read(text, &mut scan)?,
+        FileFormat::NotRead(kind) => formats::read_not_read(kind, text, &mut scan)?,
+        FileFormat::Json if !formats::may_name_images(text) => return Err(whole(SourceProblem::UnknownKind)),
+        FileFormat::Tool(Tool::DevContainer) => {
+            read_yaml(&formats::without_comments(text), format, options, &mut scan)
+                .map_err(|error| error.read_as("a devcontainer.json"))?;
+        }
+        format => {
+            let is_empty = text.lines().all(|line| line.trim().is_empty() || line.starts_with('#'));
+            if !(is_empty && options.allow_empty) {
+                read_yaml(text, format, options, &mut scan).map_err(|error| error.read_as("YAML"))?;
+            }
+        }
     }
     Ok(scan.finish())
+}
+
+/// Whether a file is YAML or JSON by its name.
+fn is_yaml(path: &Path) -> bool {
+    kind::FileName::of(path).is_some_and(|name| name.is_yaml() || name.extension() == "json")
 }
 
 /// Reads every document of a YAML stream that is one of ours. A document says itself which it is; that the file has the
@@ -171,9 +251,13 @@ fn read_yaml(text: &str, named: FileFormat, options: &Options, scan: &mut FileSc
         Some(line) => scan.error(line, SourceProblem::Template),
         None => scan.broken(broken),
     })?;
+    let named_tool = if let FileFormat::Tool(tool) = named { Some(tool) } else { None };
     let mut understood = false;
     for document in &documents {
-        if kubernetes::is_manifest(document) {
+        let tool = Tool::of_document(document, named_tool.filter(|_| !kubernetes::is_manifest(document)));
+        if let Some(tool) = tool {
+            tool.read(document, scan)?;
+        } else if kubernetes::is_manifest(document) {
             kubernetes::read(document, &options.crd_paths, scan)?;
         } else if compose::is_compose(document) || (named == FileFormat::Compose && document.is_mapping()) {
             compose::read(document, options, scan)?;
@@ -183,7 +267,7 @@ fn read_yaml(text: &str, named: FileFormat, options: &Options, scan: &mut FileSc
             github::read_action(document, scan)?;
         } else if gitlab::is_pipeline(document) || (named == FileFormat::Pipeline && document.is_mapping()) {
             gitlab::read(document, scan)?;
-        } else {
+        } else if !formats::note_unknown(document, scan) {
             continue;
         }
         understood = true;

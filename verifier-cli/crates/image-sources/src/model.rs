@@ -49,13 +49,36 @@ pub struct ScanResult {
     pub left_out: Vec<LeftOut>,
     /// Images that are not asked about, since the files themselves say so: the name that a build gives to its result.
     pub excluded: Vec<Excluded>,
+    /// What the walk of a directory passed over.
+    pub skipped: Vec<Skipped>,
+}
+
+/// A file or a directory that the walk of a directory passed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skipped {
+    /// The path as the walk found it.
+    pub path: String,
+    /// Why.
+    pub reason: &'static str,
+}
+
+impl fmt::Display for Skipped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: skipped: {}", one_line(&self.path), self.reason)
+    }
 }
 
 impl ScanResult {
+    /// Whether nothing at all was found.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.images.is_empty() && self.left_out.is_empty() && self.excluded.is_empty()
+    }
+
     pub(crate) fn add(&mut self, other: ScanResult) {
         self.images.extend(other.images);
         self.left_out.extend(other.left_out);
         self.excluded.extend(other.excluded);
+        self.skipped.extend(other.skipped);
     }
 }
 
@@ -76,10 +99,12 @@ pub enum SourceProblem {
     #[error("the file cannot be read: {0}")]
     Unreadable(String),
     /// Over [`MAX_FILE`](crate::MAX_FILE).
-    #[error("the file is over the limit of 4 MiB: split it, and name the parts that name images")]
+    #[error("the file is over the limit of {} MiB: split it, and name the parts that name images", crate::MAX_FILE >> 20)]
     TooLarge,
     /// Not UTF-8.
-    #[error("the file is not UTF-8 text: convert it first")]
+    #[error(
+        "the file is not UTF-8 text: convert it first, as with 'iconv -f latin1 -t utf-8 FILE > NEW' if it is Latin-1"
+    )]
     NotText,
     /// The syntax is broken, or the file goes beyond a limit that bounds memory and time.
     #[error("the file is not understood: {0}")]
@@ -89,10 +114,28 @@ pub enum SourceProblem {
     Template,
     /// None of the kinds of files that are understood.
     #[error(
-        "no kind of file that is understood: want a Dockerfile, a Compose file, Kubernetes manifests, a GitHub \
-         Actions workflow or a GitLab CI pipeline"
+        "no kind of file that is read: want a Dockerfile, a Compose file, Kubernetes manifests, or the file of a CI system \
+         or a tool that verifier-cli/docs/FILES.md lists"
     )]
     UnknownKind,
+    /// A kind that is recognised and not read, and no line of the file seems to name an image.
+    #[error("{0}, a kind that is not read: no image was found in it")]
+    NotRead(&'static str),
+    /// There is no file of a kind that is read, or none of the files names an image.
+    #[error("no image was found: correct the path, or accept that with --allow-empty")]
+    NothingFound,
+}
+
+impl SourceError {
+    /// The same, saying what kind of file it was taken for where its syntax is not that of the kind.
+    pub(crate) fn read_as(self, kind: &str) -> SourceError {
+        match self.problem {
+            SourceProblem::SyntaxError(reason) => {
+                SourceError { problem: SourceProblem::SyntaxError(format!("read as {kind}: {reason}")), ..self }
+            }
+            problem => SourceError { problem, ..self },
+        }
+    }
 }
 
 /// Where and how the syntax of a file is broken.

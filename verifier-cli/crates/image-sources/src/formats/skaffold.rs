@@ -1,0 +1,62 @@
+//! skaffold: the images that it runs and builds on (skaffold.dev/docs/references/yaml). What it builds is named in it, and
+//! comes from no registry; manifests and Dockerfiles that it uses are read as such.
+
+use super::literal;
+use crate::{model::SourceError, scan::FileScan, yaml::Node};
+
+const WHO: &str = "skaffold";
+/// Where an artifact names the images that it is built with.
+const BUILT_WITH: [&[&str]; 6] = [
+    &["buildpacks", "builder"],
+    &["buildpacks", "runImage"],
+    &["jib", "fromImage"],
+    &["ko", "fromImage"],
+    &["kaniko", "image"],
+    &["kaniko", "initImage"],
+];
+
+/// A document with skaffold's own version.
+pub fn is(document: &Node) -> bool {
+    document.get("apiVersion").and_then(Node::text).is_some_and(|version| version.starts_with("skaffold/"))
+}
+
+/// Finds the images of the file and of its profiles.
+pub fn read(document: &Node, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
+    let profiles = document.get("profiles").into_iter().flat_map(Node::items);
+    std::iter::once(document).chain(profiles).try_for_each(|pipeline| read_pipeline(pipeline, scan))
+}
+
+fn read_pipeline(pipeline: &Node, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
+    for artifact in pipeline.at(&["build", "artifacts"]).into_iter().flat_map(Node::items) {
+        read_artifact(artifact, scan)?;
+    }
+    let verified = listed(pipeline, "verify").filter_map(|test| test.get("container"));
+    let actions = listed(pipeline, "customActions").flat_map(|action| listed(action, "containers"));
+    for container in verified.chain(actions) {
+        super::literal_at(container, "image", WHO, scan)?;
+    }
+    for patch in
+        listed(pipeline, "patches").filter(|patch| patch.get("path").and_then(Node::text).is_some_and(is_image_path))
+    {
+        scan.leave_out(
+            patch.line,
+            "a profile that changes an image: give the result of 'skaffold diagnose --yaml-only'",
+        );
+    }
+    Ok(())
+}
+
+fn read_artifact(artifact: &Node, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
+    if let Some((image, name)) = artifact.get("image").and_then(|image| Some((image, image.text()?))) {
+        scan.exclude(image.line, name, "the name that skaffold gives to what it builds");
+    }
+    BUILT_WITH.iter().filter_map(|path| artifact.at(path)).try_for_each(|image| literal(image, WHO, scan))
+}
+
+fn listed<'a>(holder: &'a Node, key: &str) -> impl Iterator<Item = &'a Node> {
+    holder.get(key).into_iter().flat_map(Node::items)
+}
+
+fn is_image_path(path: &str) -> bool {
+    path.to_ascii_lowercase().contains("image") || path.ends_with("/builder")
+}
