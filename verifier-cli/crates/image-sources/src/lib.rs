@@ -159,22 +159,34 @@ pub fn read_bytes(path: &Path, bytes: &[u8], options: &Options) -> Result<ScanRe
     let mut scan = FileScan::new(file.clone(), text, bytes.len() - text.len());
     match walk::format_by_name(path).unwrap_or_else(|| walk::format_by_content(text)) {
         FileFormat::Dockerfile => dockerfile::read(text, &options.build_args, &mut scan)?,
-        kind => read_yaml(text, kind, options, &mut scan)?,
+        kind => read_yaml(path, text, kind, options, &mut scan)?,
     }
     Ok(scan.finish())
 }
 
 /// Reads every document of a YAML stream that is one of ours. A document says itself which it is; that the file has the
 /// name of a Compose file or of a pipeline only decides about what says nothing.
-fn read_yaml(text: &str, named: FileFormat, options: &Options, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
+fn read_yaml(
+    path: &Path,
+    text: &str,
+    named: FileFormat,
+    options: &Options,
+    scan: &mut FileScan<'_>,
+) -> Result<(), SourceError> {
     let documents = yaml::parse(text).map_err(|broken| match yaml::template_line(text) {
         Some(line) => scan.error(line, SourceProblem::Template),
         None => scan.broken(broken),
     })?;
     let mut understood = false;
     for document in &documents {
-        if kubernetes::is_manifest(document) {
+        if kubernetes::is_kustomization(path, document) {
+            kubernetes::read_kustomization(path, document, scan)?;
+        } else if kubernetes::is_manifest(document) {
             kubernetes::read(document, &options.crd_paths, scan)?;
+        } else if kubernetes::is_json_patch(document) {
+            kubernetes::read_json_patch(document, scan)?;
+        } else if kubernetes::is_helm_values(path, document) {
+            kubernetes::read_values(path, document, scan)?;
         } else if compose::is_compose(document) || (named == FileFormat::Compose && document.is_mapping()) {
             compose::read(document, scan)?;
         } else if github::is_workflow(document) {
