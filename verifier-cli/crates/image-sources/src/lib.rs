@@ -226,13 +226,13 @@ pub fn read_bytes(path: &Path, bytes: &[u8], options: &Options) -> Result<ScanRe
         FileFormat::NotRead(kind) => formats::read_not_read(kind, text, &mut scan)?,
         FileFormat::Json if !formats::may_name_images(text) => return Err(whole(SourceProblem::UnknownKind)),
         FileFormat::Tool(Tool::DevContainer) => {
-            read_yaml(&formats::without_comments(text), format, options, &mut scan)
+            read_yaml(path, &formats::without_comments(text), format, options, &mut scan)
                 .map_err(|error| error.read_as("a devcontainer.json"))?;
         }
         format => {
             let is_empty = text.lines().all(|line| line.trim().is_empty() || line.starts_with('#'));
             if !(is_empty && options.allow_empty) {
-                read_yaml(text, format, options, &mut scan).map_err(|error| error.read_as("YAML"))?;
+                read_yaml(path, text, format, options, &mut scan).map_err(|error| error.read_as("YAML"))?;
             }
         }
     }
@@ -246,7 +246,13 @@ fn is_yaml(path: &Path) -> bool {
 
 /// Reads every document of a YAML stream that is one of ours. A document says itself which it is; that the file has the
 /// name of a Compose file or of a pipeline only decides about what says nothing.
-fn read_yaml(text: &str, named: FileFormat, options: &Options, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
+fn read_yaml(
+    path: &Path,
+    text: &str,
+    named: FileFormat,
+    options: &Options,
+    scan: &mut FileScan<'_>,
+) -> Result<(), SourceError> {
     let documents = yaml::parse(text).map_err(|broken| match yaml::template_line(text) {
         Some(line) => scan.error(line, SourceProblem::Template),
         None => scan.broken(broken),
@@ -255,10 +261,16 @@ fn read_yaml(text: &str, named: FileFormat, options: &Options, scan: &mut FileSc
     let mut understood = false;
     for document in &documents {
         let tool = Tool::of_document(document, named_tool.filter(|_| !kubernetes::is_manifest(document)));
-        if let Some(tool) = tool {
+        if kubernetes::is_kustomization(path, document) {
+            kubernetes::read_kustomization(path, document, scan)?;
+        } else if let Some(tool) = tool {
             tool.read(document, scan)?;
         } else if kubernetes::is_manifest(document) {
             kubernetes::read(document, &options.crd_paths, scan)?;
+        } else if kubernetes::is_json_patch(document) {
+            kubernetes::read_json_patch(document, scan)?;
+        } else if kubernetes::is_helm_values(path, document) {
+            kubernetes::read_values(path, document, scan)?;
         } else if compose::is_compose(document) || (named == FileFormat::Compose && document.is_mapping()) {
             compose::read(document, options, scan)?;
         } else if github::is_workflow(document) {

@@ -74,11 +74,17 @@ impl<'t> FileScan<'t> {
         if written.text.contains("{{") && !written.text.contains("${{") {
             return Err(self.error(written.line, SourceProblem::Template));
         }
+        self.image_of_parameters(written, resolved);
+        Ok(())
+    }
+
+    /// Adds an image whose name, parameters and all, is `written`; leaves it out, with the reason, if it is not resolved or
+    /// is not the name of one.
+    pub fn image_of_parameters(&mut self, written: &WrittenName<'_>, resolved: Result<String, String>) {
         match resolved.and_then(|name| self.found_image(written, &name)) {
             Ok(image) => self.found.images.push(image),
             Err(reason) => self.leave_out(written.line, &reason),
         }
-        Ok(())
     }
 
     fn found_image(&self, written: &WrittenName<'_>, name: &str) -> Result<FoundImage, String> {
