@@ -278,7 +278,8 @@ fn read_yaml(
         } else if github::is_action(document) {
             github::read_action(document, scan)?;
         } else if gitlab::is_pipeline(document) || (named == FileFormat::Pipeline && document.is_mapping()) {
-            gitlab::read(document, scan)?;
+            let inputs = gitlab::declared_inputs(documents.iter().map(AsRef::as_ref));
+            gitlab::read(document, inputs, scan)?;
         } else if !formats::note_unknown(document, scan) {
             continue;
         }

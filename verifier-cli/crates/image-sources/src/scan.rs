@@ -44,7 +44,8 @@ impl<'t> FileScan<'t> {
         self.found.left_out.sort_by_key(|left_out| left_out.place.line);
         let mut seen = HashSet::new();
         self.found.images.retain(|image| seen.insert(identity(image)));
-        self.found.left_out.dedup();
+        let mut noted = HashSet::new();
+        self.found.left_out.retain(|note| noted.insert((note.place.line, note.reason.clone())));
         self.found.excluded.sort_by_key(|excluded| excluded.place.line);
         self.found.excluded.dedup();
         self.found
