@@ -10,6 +10,7 @@
 mod compose;
 mod crd;
 mod dockerfile;
+mod exceptions;
 mod formats;
 mod github;
 mod gitlab;
@@ -27,13 +28,16 @@ use std::{
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 pub use self::{
     crd::{CrdPath, CrdPathError},
+    exceptions::Exceptions,
     model::{DigestOnly, Excluded, FoundImage, LeftOut, Place, ScanResult, Skipped, SourceError, SourceProblem},
 };
 use self::{
+    exceptions::{exclude, excluded_file},
     formats::Tool,
     kind::{FileFormat, NameKind},
     model::unreadable,
@@ -46,7 +50,7 @@ pub const MAX_FILE: u64 = 32 << 20;
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// What is known about the files beyond what is in them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Values for the variables (`ARG`) of Dockerfiles, as `docker build --build-arg` takes them.
     pub build_args: BTreeMap<String, String>,
@@ -56,6 +60,8 @@ pub struct Options {
     pub check_built: bool,
     /// Whether it is accepted that a directory or an input names no image.
     pub allow_empty: bool,
+    /// What is deliberately not checked.
+    pub exceptions: Option<Arc<dyn Exceptions>>,
 }
 
 /// A file as it was read.
@@ -63,7 +69,7 @@ pub struct Options {
 pub struct SourceFile {
     /// Where it is; `-` is standard input.
     pub path: PathBuf,
-    /// All of it.
+    /// All of it; nothing if an exception says that it is not read.
     pub bytes: Vec<u8>,
     /// What it names.
     pub found: ScanResult,
@@ -110,6 +116,7 @@ pub fn read_each(
     for path in paths {
         input.read(path)?;
     }
+    exclude(&mut input.besides, options.exceptions.as_deref());
     let is_empty = input.is_empty && input.besides.is_empty();
     match paths.iter().find(|path| path.is_dir()) {
         Some(directory) if is_empty && !options.allow_empty => Err(nothing_found(directory)),
@@ -181,6 +188,9 @@ impl<F: FnMut(SourceFile)> Input<'_, F> {
 }
 
 fn read_file(path: &Path, options: &Options) -> Result<SourceFile, SourceError> {
+    if let Some(found) = excluded_file(path, options.exceptions.as_deref()) {
+        return Ok(SourceFile { path: path.to_owned(), bytes: Vec::new(), found });
+    }
     let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
     read_from(&mut file, path, options)
 }
@@ -198,6 +208,9 @@ fn read_from(input: &mut impl Read, path: &Path, options: &Options) -> Result<So
 /// # Errors
 /// A file that cannot be used.
 pub fn read_bytes(path: &Path, bytes: &[u8], options: &Options) -> Result<ScanResult, SourceError> {
+    if let Some(found) = excluded_file(path, options.exceptions.as_deref()) {
+        return Ok(found);
+    }
     let file = path.display().to_string();
     let whole = |problem| SourceError { place: Place { file: file.clone(), line: 1 }, problem };
     if bytes.len() as u64 > MAX_FILE {
@@ -236,7 +249,9 @@ pub fn read_bytes(path: &Path, bytes: &[u8], options: &Options) -> Result<ScanRe
             }
         }
     }
-    Ok(scan.finish())
+    let mut found = scan.finish();
+    exclude(&mut found, options.exceptions.as_deref());
+    Ok(found)
 }
 
 /// Whether a file is YAML or JSON by its name.

@@ -1,7 +1,4 @@
-use crate::{
-    SourceProblem,
-    tests::{refusal, summary},
-};
+use crate::tests::summary;
 
 #[test]
 fn defaults_jobs_and_templates() {
