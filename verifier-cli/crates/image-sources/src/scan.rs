@@ -159,7 +159,8 @@ impl<'t> FileScan<'t> {
     /// Adds what was found in such a part, each at the line that `line_of` gives for its line in the part. None of it
     /// can be edited in place: its spans are positions in the part.
     pub fn add_part(&mut self, part: FileScan<'_>, line_of: impl Fn(usize) -> usize) {
-        let ScanResult { images, left_out, excluded } = part.finish();
+        // Only a walk skips files.
+        let ScanResult { images, left_out, excluded, skipped: _ } = part.finish();
         let moved = |place: Place| Place { line: line_of(place.line), ..place };
         let image = |image: FoundImage| FoundImage { place: moved(image.place), span: None, ..image };
         self.found.images.extend(images.into_iter().map(image));
