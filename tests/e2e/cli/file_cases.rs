@@ -88,8 +88,8 @@ impl Fixture {
         };
         Run {
             verify: run(&["verify"], &["-f", &case.file]),
-            import: run(&["witness", "import"], &[&case.file]),
-            pin: run(&["pin"], &[&case.file]),
+            import: run(&["witness", "import"], &["-f", &case.file]),
+            pin: run(&["pin", "--dry-run"], &["-f", &case.file]),
             host: self.registry.host.clone(),
         }
     }
