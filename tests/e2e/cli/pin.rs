@@ -196,19 +196,19 @@ fn standard_input_is_rewritten_to_standard_output() {
     let fixture = PinFixture::new();
     let (app, digest) = fixture.push("1.0", "app", 3);
     let rollout = format!(
-        "apiVersion: argoproj.io/v1alpha1\nkind: Rollout\nspec:\n  template:\n    spec:\n      containers:\n      - image: {app}\n"
+        "apiVersion: deploy.example/v1alpha1\nkind: Rollout\nspec:\n  template:\n    spec:\n      containers:\n      - image: {app}\n"
     );
     let filter = |arguments: &[&str], text: &str| {
         fixture.user.run_with_input(&[&["pin", "-f", "-"], arguments].concat(), text.as_bytes())
     };
-    let ran = filter(&["--crd", "argoproj.io/Rollout:spec.template.spec"], &rollout).exits(0);
+    let ran = filter(&["--crd", "deploy.example/Rollout:spec.template.spec"], &rollout).exits(0);
     assert_eq!(ran.stdout, rollout.replace(&app, &format!("{app}@{digest}")));
     assert!(ran.stderr.contains("-:7: pinned: "), "{ran:?}");
     // Nothing that is not pinned as a whole goes on to the next program.
     filter(&[], &rollout)
         .exits(2)
         .has_empty_stdout()
-        .prints(&["-:7: ", "--crd argoproj.io/Rollout:spec.template.spec"]);
+        .prints(&["-:7: ", "--crd deploy.example/Rollout:spec.template.spec"]);
     filter(&[], &format!("FROM {app}0\n")).exits(3).has_empty_stdout();
     filter(&[], "a: [\n").exits(2).has_empty_stdout();
     filter(&["--output", "json"], "FROM a\n").exits(2).has_empty_stdout();

@@ -57,6 +57,12 @@ impl<'n> ObjectKind<'n> {
         ObjectKind { group: group.unwrap_or(in_list.group), kind: text("kind").unwrap_or(in_list.kind) }
     }
 
+    /// Whether it is `List`, or a list of one of Kubernetes' own kinds, which has nothing but its items.
+    fn is_builtin_list(self) -> bool {
+        let ObjectKind { group, kind } = self.of_items();
+        (group.is_empty() && kind.is_empty()) || builtin::find(group, kind).is_some()
+    }
+
     /// The kind of the items of a list that do not say theirs, as those of a `PodList`.
     fn of_items(self) -> ObjectKind<'n> {
         ObjectKind { kind: self.kind.strip_suffix("List").unwrap_or(""), ..self }
@@ -82,7 +88,8 @@ impl<'r, 'n, 't> Reader<'r, 'n, 't> {
 
     fn object(&mut self, object: &'n Node, in_list: ObjectKind<'n>) -> Result<(), SourceError> {
         let own = ObjectKind::of(object, in_list);
-        if let Some(items) = list_items(object, own.kind) {
+        let items = list_items(object, own.kind);
+        if let Some(items) = items {
             items.items().try_for_each(|item| self.object(item, own.of_items()))?;
             self.mark(items);
         }
@@ -93,7 +100,7 @@ impl<'r, 'n, 't> Reader<'r, 'n, 't> {
         match builtin::find(own.group, own.kind) {
             Some(BuiltIn::Pods(template)) => self.pods(object, own, template),
             Some(BuiltIn::NoImage) => Ok(()),
-            None if own.group.is_empty() && own.kind.ends_with("List") => Ok(()),
+            None if items.is_some() && own.is_builtin_list() => Ok(()),
             None => self.custom_object(object, own),
         }
     }
@@ -138,9 +145,15 @@ impl<'r, 'n, 't> Reader<'r, 'n, 't> {
 
     /// What stands where a user says that there is an image.
     fn asked_place(&mut self, place: &'n Node) -> Result<(), SourceError> {
-        let is_done = self.done.contains(&ptr::from_ref(place));
-        let in_parts = !is_done && place.is_mapping() && self.split_image(place)?;
-        if is_done || self.place(place)? || in_parts {
+        // With a tag beside it, `image` is only a part of the name.
+        let parts = split::parts_of(place);
+        let is_part =
+            |image: &Node| parts.as_ref().is_some_and(|parts| parts.parts.iter().any(|part| ptr::eq(*part, image)));
+        let image = place.get("image").filter(|image| !is_part(image));
+        if let Some(parts) = &parts {
+            self.image_in_parts(parts, &parts.name)?;
+        }
+        if self.place_with(place, image)? || parts.is_some() {
             return Ok(());
         }
         let want = "a pod's specification, a container, or the name of an image";
@@ -150,18 +163,18 @@ impl<'r, 'n, 't> Reader<'r, 'n, 't> {
 
     /// What stands where there can be a pod, a container, an image, or a reference to one. Whether there was any.
     fn place(&mut self, place: &'n Node) -> Result<bool, SourceError> {
+        self.place_with(place, place.get("image"))
+    }
+
+    fn place_with(&mut self, place: &'n Node, image: Option<&'n Node>) -> Result<bool, SourceError> {
         if !place.is_mapping() {
             return self.image(place).map(|()| true);
         }
         let listed = |key: &str| place.get(key).into_iter().flat_map(Node::items);
         let containers = CONTAINERS.into_iter().flat_map(listed).filter_map(|container| container.get("image"));
         let volumes = listed("volumes").filter_map(|volume| volume.at(&["image", "reference"]));
-        let images: Vec<&'n Node> = containers.chain(volumes).chain(place.get("image")).collect();
-        for image in &images {
-            if !self.done.contains(&ptr::from_ref(*image)) {
-                self.image(image)?;
-            }
-        }
+        let images: Vec<&'n Node> = containers.chain(volumes).chain(image).collect();
+        images.iter().try_for_each(|image| self.image(image))?;
         let lists = CONTAINERS.into_iter().any(|key| place.get(key).is_some());
         Ok(self.object_reference(place)? || lists || !images.is_empty())
     }
@@ -180,10 +193,7 @@ impl<'r, 'n, 't> Reader<'r, 'n, 't> {
             return Ok(());
         }
         let written = WrittenName { line: node.line, text: name, within: node.span(), prefix: scheme };
-        if !self.within_custom || !parameters::has_parameters(name) {
-            return self.scan.image(&written, Ok(name.to_owned()));
-        }
-        if is_helm_template(name) {
+        if name.contains("{{") && (!self.within_custom || is_helm_template(name)) {
             return Err(self.scan.error(node.line, SourceProblem::Template));
         }
         let made = self.parameters.substitute(name);
@@ -206,12 +216,13 @@ fn list_items<'n>(object: &'n Node, kind: &str) -> Option<&'n Node> {
 
 /// Whether `{{…}}` is for Helm, which renders it before anything is deployed, and not for the cluster.
 fn is_helm_template(text: &str) -> bool {
-    let inner = text.split("{{").skip(1);
-    inner.map(|inner| inner.trim_start_matches('-').trim_start()).any(|inner| {
-        [".Values", ".Release", ".Chart", "$.Values", "include ", "tpl ", "template ", "printf ", "if ", "default "]
-            .iter()
-            .any(|start| inner.starts_with(start))
-    })
+    let is_helm = |inner: &str| {
+        let inner = inner.split("}}").next().unwrap_or(inner);
+        let start = inner.trim_start_matches('-').trim_start();
+        [".Values", ".Release", ".Chart", ".Capabilities"].iter().any(|name| inner.contains(name))
+            || ["include ", "template ", "tpl "].iter().any(|function| start.starts_with(function))
+    };
+    text.split("{{").skip(1).any(is_helm)
 }
 
 #[cfg(test)]

@@ -14,6 +14,9 @@ use super::{
 use crate::{model::SourceError, scan::FileScan, yaml::Node};
 use taglog_proto::name::Reference;
 
+const REGISTRY: &str = "this registry may replace those of the images: give the rendered chart, \
+    helm template … | taglog verify -f -";
+
 /// Whether a document of a file is the values for a chart: the name of the file says so (`values.yaml`,
 /// `values-prod.yaml`, `prod.values.yaml`), and the document is a mapping.
 pub fn is_helm_values(path: &Path, document: &Node) -> bool {
@@ -51,7 +54,7 @@ impl<'n> Reader<'_, 'n, '_> {
         for (key, child) in node.children() {
             if key == Some("imageRegistry") && child.text().is_some_and(|text| !text.is_empty()) {
                 self.mark(child);
-                self.scan.leave_out(child.line, "this registry may replace those of the images: give the rendered chart, helm template … | taglog verify -f -");
+                self.scan.leave_out(child.line, REGISTRY);
             }
             let is_image = key.is_some_and(|key| key.to_ascii_lowercase().ends_with("image"));
             if is_image && child.text().is_some_and(is_whole_name) && !self.done.contains(&std::ptr::from_ref(child)) {

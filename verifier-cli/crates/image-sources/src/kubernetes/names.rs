@@ -149,14 +149,13 @@ fn is_plain_value(text: &str) -> bool {
     matches!(lower.as_str(), "true" | "false" | "yes" | "no" | "on" | "off" | "none") || text.parse::<f64>().is_ok()
 }
 
-/// Whether a text that holds YAML or JSON names an image in it.
+/// Whether a text that holds YAML or JSON names an image in it: under a key, or at the end of the path of a JSON patch.
 pub fn text_names_image(text: &str) -> bool {
-    static KEY: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        Regex::new(
-            r#"(?im)(?:^|[\s{,"'/.])[\w-]*images?["']?\s*:\s*["']?[^\s"',}]|^\s*-?\s*repository:\s*\S|/image["']?\s*$"#,
-        )
-        .ok()
+    static NAMES_IMAGE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+        let key = r#"(?:^|[\s{,"'/.])[\w-]*images?["']?\s*:\s*["']?[^\s"',}]"#;
+        let (repository, path) = (r"^\s*-?\s*repository:\s*\S", r#"/image["']?\s*(?:[,}]|$)"#);
+        Regex::new(&format!("(?im){key}|{repository}|{path}")).ok()
     });
     let structured = text.contains('\n') || text.trim_start().starts_with(['{', '[']);
-    structured && KEY.as_ref().is_some_and(|key| key.is_match(text))
+    structured && NAMES_IMAGE.as_ref().is_none_or(|names_image| names_image.is_match(text))
 }

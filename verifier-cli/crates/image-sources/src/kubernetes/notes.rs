@@ -12,6 +12,8 @@ use taglog_base::text::line_within;
 
 /// Characters of a value that a note shows.
 const MAX_SHOWN: usize = 80;
+const TEXT: &str =
+    "images that this text names are not read: give it as a file of its own, or what is deployed in the end";
 /// Keys of texts and lists that are given to a program, that describe, or that name no image.
 const NOT_READ: [&str; 8] =
     ["args", "command", "script", "source", "description", "kind", "apiVersion", "imagePullSecrets"];
@@ -128,7 +130,7 @@ impl<'n> Reader<'_, 'n, '_> {
         let kind = if in_images && text.contains([':', '/']) { KeyKind::LikeImage } else { own };
         if text_names_image(text) {
             self.mark(node);
-            self.scan.leave_out(node.line, "a text within this value names images, which are not read: give it as a file of its own, or what is deployed in the end");
+            self.scan.leave_out(node.line, TEXT);
         } else if may_name_image(kind, text) {
             self.note(notes, node, text, suggested_path(&notes.path));
         }

@@ -6,7 +6,7 @@ use super::{Reader, names::has_registry};
 use crate::{model::SourceError, scan::WrittenName, yaml::Node};
 
 /// Keys for the name without tag and digest, the surest first.
-const REPOSITORY: [&str; 4] = ["repository", "repo", "newName", "name"];
+const REPOSITORY: [&str; 5] = ["repository", "repo", "newName", "image", "name"];
 /// Keys for the tag.
 const TAG: [&str; 4] = ["tag", "newTag", "imageTag", "image_tag"];
 /// Keys for the digest; `sha` is one without `sha256:` before it.
@@ -38,10 +38,12 @@ pub fn parts_of(mapping: &Node) -> Option<SplitImage<'_>> {
     let tag = TAG.iter().find_map(part).or_else(version);
     let digest = DIGEST.iter().find_map(part);
     let is_complete = tag.is_some() || digest.is_some();
-    // With a tag beside it, `image` is the name without one.
-    let alone = ["image"];
-    let keys = REPOSITORY.iter().chain(alone.iter().filter(|_| is_complete));
-    let repository = keys.filter(|key| is_complete || registry.is_some() || **key == "repository").find_map(part)?;
+    let is_whole = |node: &Node| node.text().is_some_and(|text| has_tag(text));
+    if last.is_none() && image.is_some_and(is_whole) {
+        return None;
+    }
+    let usable = |key: &&&str| is_complete || registry.is_some() || **key == "repository";
+    let repository = REPOSITORY.iter().filter(usable).find_map(part)?;
     let text = |node: Option<&Node>| node.and_then(Node::text).map(str::to_owned);
     let with_registry = text(registry).map(|registry| registry.trim_end_matches('/').to_owned());
     let name: Vec<String> = [with_registry, text(Some(repository)), text(last)].into_iter().flatten().collect();
@@ -55,7 +57,8 @@ pub fn parts_of(mapping: &Node) -> Option<SplitImage<'_>> {
     }
     let parts: Vec<&Node> = [Some(repository), registry, last, tag, digest].into_iter().flatten().collect();
     let known = ["repository", "image"].iter().filter_map(part).any(|node| ptr::eq(node, repository));
-    let is_certain = known && (is_complete || has_registry);
+    let replaced = mapping.get("newTag").is_some() || mapping.get("newName").is_some();
+    let is_certain = replaced || (known && (is_complete || has_registry));
     Some(SplitImage { repository, name, has_registry, is_complete, is_certain, parts })
 }
 
@@ -71,11 +74,13 @@ impl<'n> Reader<'_, 'n, '_> {
     pub fn image_in_parts(&mut self, image: &SplitImage<'n>, name: &str) -> Result<(), SourceError> {
         image.parts.iter().for_each(|part| self.mark(part));
         let written = WrittenName { line: image.repository.line, text: name, within: 0..0, prefix: "" };
-        if self.within_custom {
-            let made = self.parameters.substitute(name).map(|made| made.text);
-            self.scan.image_of_parameters(&written, made);
-            return Ok(());
-        }
-        self.scan.image(&written, Ok(name.to_owned()))
+        let made = self.parameters.substitute(name).map(|made| made.text);
+        self.scan.image_of_parameters(&written, made);
+        Ok(())
     }
+}
+
+/// Whether a name has a tag or a digest already.
+fn has_tag(name: &str) -> bool {
+    name.rsplit('/').next().unwrap_or(name).contains([':', '@'])
 }

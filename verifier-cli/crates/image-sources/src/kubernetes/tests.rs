@@ -169,6 +169,8 @@ fn lists_and_kinds_that_are_called_list() {
     assert_eq!(found(&named("spec: {containers: [{image: a:1}]}")), (vec![], vec![1]));
     assert_eq!(found(&named(&format!("items: [{item}], spec: {{image: 'b:1'}}"))), (vec![], vec![1, 1]));
     assert_eq!(found(&named("items: {a: {image: b}}")), (vec![], vec![1]));
+    assert_eq!(found(&format!("{{apiVersion: v1, kind: List, items: {item}}}")), (vec![], vec![1]));
+    assert_eq!(found("{apiVersion: v1, kind: List, items: []}"), (vec![], vec![]));
 }
 
 #[test]
@@ -190,11 +192,16 @@ fn keys_and_values_that_may_name_an_image() {
         "image: {repository: r.example/a}",
         "any: {repository: a, tag: '1'}",
         "image: {tag: '1', name: a}",
+        "any: {repository: nvcr.io/nvidia, image: driver, version: '1'}",
+        "any: {image: a, tag: '1'}",
+        "imageTag: {name: a, newTag: '1'}",
+        "image: {image: 'a:1', tag: '2'}",
         "image: '{{inputs.parameters.image}}'",
         "image: Registry.example/A:1",
         "volumes: [{image: {reference: a:1}}]",
         "text: \"containers:\\n- image: a\\n\"",
         "patch: '[{\"image\": \"a\"}]'",
+        "patch: '[{\"op\": \"replace\", \"path\": \"/spec/image\", \"value\": \"a\"}]'",
         "source: {image: a}",
     ] {
         assert_eq!(of(spec), 1, "{spec}");
@@ -543,4 +550,37 @@ spec:
     let (images, notes) = summary("x.yaml", text);
     assert_eq!(images, ["5 docker.io/library/a:1"]);
     assert!(notes.len() == 1 && notes[0].ends_with("--crd x.example/Tool:spec"), "{notes:?}");
+}
+
+#[test]
+fn names_in_parts_where_an_option_points() {
+    let of = |parts: &str| {
+        let text = format!("{{apiVersion: x.example/v1, kind: Tool, spec: {parts}}}");
+        let crd_paths = vec!["Tool:spec".parse().unwrap()];
+        let options = crate::Options { crd_paths, ..Default::default() };
+        let found = crate::tests::read_text_with("x.yaml", &text, &options).unwrap();
+        assert!(found.left_out.is_empty(), "{found:?}");
+        found.images.into_iter().map(|image| image.written).collect::<Vec<_>>()
+    };
+    assert_eq!(of("{repository: nvcr.io/nvidia, image: driver, version: '1'}"), ["nvcr.io/nvidia/driver:1"]);
+    assert_eq!(of("{image: a, tag: '1', initContainers: [{image: b}]}"), ["a:1", "b"]);
+    assert_eq!(of("{image: 'a:1', tag: '2'}"), ["a:1"]);
+}
+
+#[test]
+fn an_alias_does_not_hide_an_image() {
+    let connect = "\
+apiVersion: kafka.strimzi.io/v1
+kind: KafkaConnect
+spec:
+  build: {output: {image: &name 'r.example/a:1'}}
+  image: *name
+";
+    assert_eq!(found(connect).0, ["4 r.example/a:1"]);
+    let prometheus = "\
+apiVersion: monitoring.coreos.com/v1
+kind: Prometheus
+spec: {baseImage: &name 'r.example/a:1', image: *name}
+";
+    assert_eq!(found(prometheus).0, ["3 r.example/a:1"]);
 }

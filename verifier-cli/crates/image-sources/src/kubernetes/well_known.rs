@@ -244,6 +244,17 @@ const WELL_KNOWN: &[WellKnown] = &[
     ),
     // open-telemetry/opentelemetry-operator (catalog, v1beta1)
     known("opentelemetry.io", &["OpenTelemetryCollector"], SPEC, &["", "additionalContainers", "targetAllocator"]),
+    // operator-framework/api, pkg/operators/v1alpha1 (catalog)
+    known("operators.coreos.com", &["CatalogSource"], SPEC, &["image"]),
+    known(
+        "operators.coreos.com",
+        &["ClusterServiceVersion"],
+        SPEC,
+        &["install.spec.deployments.spec.template.spec", "relatedImages"],
+    ),
+    // grafana/k6-operator, minio/operator (catalog)
+    known("k6.io", &["K6", "TestRun"], SPEC, &["initializer", "runner", "starter"]),
+    known("minio.min.io", &["Tenant"], SPEC, &["", "kes", "sideCars"]),
     // rook/rook, zalando/postgres-operator, rabbitmq/cluster-operator, grafana/grafana-operator (catalog)
     known("ceph.rook.io", &["CephCluster"], SPEC, &["cephVersion"]),
     known("acid.zalan.do", &["postgresql"], SPEC, &["", "dockerImage", "connectionPooler.dockerImage", "sidecars"]),
