@@ -1,9 +1,9 @@
 //! Finds the images that files name: Dockerfiles, Compose files, Kubernetes manifests, GitHub Actions workflows and
 //! actions, GitLab CI pipelines.
 //!
-//! Nothing is run, fetched or looked up in the environment: the answer follows from the files alone. What
-//! cannot be told from them (a variable without a default, a name that breaks the rules) is left out with a
-//! note that says where and why, never guessed.
+//! Nothing is run, fetched or looked up in the environment: the answer follows from the files alone, and for Compose files
+//! also from `.env` and from the Dockerfiles of builds with arguments, where they name them. What cannot be told (a variable
+//! without a default, a name that breaks the rules) is left out with a note that says where and why, never guessed.
 
 #![warn(missing_docs)]
 
