@@ -1,9 +1,10 @@
 //! Finds the images that files name: Dockerfiles, Compose files, Kubernetes manifests, and the files of CI systems and
 //! tools (verifier-cli/docs/FILES.md).
 //!
-//! Nothing is run, fetched or looked up in the environment: the result follows from the files alone. What cannot be
-//! told from them (a variable without a default, a file of a kind that is not read) is left out with a note that says
-//! where and why. It is never guessed, and never passed over.
+//! Nothing is run, fetched or looked up in the environment: the result follows from the files alone, and for Compose files
+//! also from `.env` and from the Dockerfiles of builds with arguments, where they name them. What cannot be told from them
+//! (a variable without a default, a file of a kind that is not read) is left out with a note that says where and why. It is
+//! never guessed, and never passed over.
 
 #![warn(missing_docs)]
 

@@ -11,6 +11,9 @@ use super::{
 };
 use taglog_base::text::one_line;
 
+/// How far before a text of several lines its line may begin, in bytes.
+const MAX_KEY: usize = 1000;
+
 /// One file, and what was found in it so far.
 pub struct FileScan<'t> {
     file: String,
@@ -144,11 +147,15 @@ impl<'t> FileScan<'t> {
     /// The line from which on the file has the lines of this text, apart from their indentation; `None` if that is not
     /// where the value stands, as with a text that is folded or has escapes.
     pub fn first_line_of(&self, node: &Node, text: &str) -> Option<usize> {
+        let before = self.text.as_bytes().get(..node.span().start)?;
+        let indent = before.iter().rev().take(MAX_KEY).position(|byte| *byte == b'\n')?;
+        let lines = self.text.get(before.len() - indent..)?;
         // The value begins in the line of its indicator (`|`) or in the one after, whichever the parser says.
-        (node.line..node.line + 3).find(|first| {
-            let lines = self.text.lines().skip(first - 1).map(str::trim);
+        let matches = |skipped: &usize| {
+            let lines = lines.lines().skip(*skipped).map(str::trim);
             text.lines().map(str::trim).zip(lines.chain(std::iter::repeat("\n"))).all(|(text, line)| text == line)
-        })
+        };
+        (0..3).find(matches).map(|skipped| node.line + skipped)
     }
 
     /// Starts an empty scan of the same file for a text that is only a part of it or derived from it.
@@ -158,14 +165,12 @@ impl<'t> FileScan<'t> {
 
     /// Adds what was found in such a part, each at the line that `line_of` gives for its line in the part. None of it
     /// can be edited in place: its spans are positions in the part.
-    pub fn add_part(&mut self, part: FileScan<'_>, line_of: impl Fn(usize) -> usize) {
-        // Only a walk skips files.
-        let ScanResult { images, left_out, excluded, skipped: _ } = part.finish();
+    pub fn add_part(&mut self, part: ScanResult, line_of: impl Fn(usize) -> usize) {
         let moved = |place: Place| Place { line: line_of(place.line), ..place };
         let image = |image: FoundImage| FoundImage { place: moved(image.place), span: None, ..image };
-        self.found.images.extend(images.into_iter().map(image));
-        self.found.left_out.extend(left_out.into_iter().map(|note| LeftOut { place: moved(note.place), ..note }));
-        self.found.excluded.extend(excluded.into_iter().map(|note| Excluded { place: moved(note.place), ..note }));
+        self.found.images.extend(part.images.into_iter().map(image));
+        self.found.left_out.extend(part.left_out.into_iter().map(|note| LeftOut { place: moved(note.place), ..note }));
+        self.found.excluded.extend(part.excluded.into_iter().map(|note| Excluded { place: moved(note.place), ..note }));
     }
 
     /// Notes what is left out.

@@ -1,8 +1,9 @@
 //! The `build` of a Compose service: additional contexts, a Dockerfile within the file, the frontend and the generator of
 //! the SBOM. Caches (`cache_from`, `cache_to`) are left alone: what a cache holds is used under the digests that the build
-//! computes, and is never run under its name. A Dockerfile in the context is a file of its own.
+//! computes, and is never run under its name. A Dockerfile in the context is a file of its own; what only the arguments
+//! of this build make of it is found here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Values, WHOLE, written};
 use crate::{
@@ -33,7 +34,10 @@ pub fn read(build: &Node, values: &Values, scan: &mut FileScan) -> Result<(), So
     }
     match inline {
         Some(inline) => read_inline(build, inline, values, scan),
-        None => settings(build, "args").into_iter().try_for_each(|setting| setting.read_frontend(values, scan)),
+        None => {
+            read_context(build, context, values, scan);
+            settings(build, "args").into_iter().try_for_each(|setting| setting.read_frontend(values, scan))
+        }
     }
 }
 
@@ -44,6 +48,59 @@ fn note_remote(context: &Node, values: &Values, scan: &mut FileScan) {
         let reason = "the Dockerfile of this build is not here: get its source, and check that";
         scan.leave_out(context.line, reason);
     }
+}
+
+/// Adds the images that a Dockerfile in the context names with the arguments of this build, and not without them.
+fn read_context(build: &Node, context: Option<&Node>, values: &Values, scan: &mut FileScan) {
+    let (args, unknown) = known_args(build, values, scan);
+    let Some(list) = written(build, "args").filter(|_| !args.is_empty()) else { return };
+    let resolved = |node: Option<&Node>, default: &str| match node.and_then(Node::text) {
+        Some(text) => values.resolve(text).ok(),
+        None => Some(default.to_owned()),
+    };
+    let Some(context) = resolved(context, ".") else { return };
+    let Some(name) = resolved(written(build, "dockerfile"), "Dockerfile") else { return };
+    let line = list.children().first().map_or(list.line, |(_, first)| first.line);
+    let text = match values.beside.read(&context, &name) {
+        Ok(Some(text)) => text,
+        Ok(None) => return,
+        Err(reason) => return scan.leave_out(line, &reason),
+    };
+    let images = |args: &BTreeMap<String, String>| {
+        let mut part = scan.part(&text);
+        dockerfile::read(&text, args, &mut part).ok().map(|()| part.finish())
+    };
+    // A file that is broken is an error where it is read itself.
+    let (Some(mut with), Some(without)) = (images(&args), images(&BTreeMap::new())) else { return };
+    with.images.retain(|image| !without.images.iter().any(|other| other.reference == image.reference));
+    with.left_out.retain(|note| !without.left_out.contains(note));
+    if !unknown.is_empty() && !with.left_out.is_empty() {
+        let names = unknown.into_iter().collect::<Vec<_>>().join(", ");
+        scan.leave_out(
+            line,
+            &format!("images of the Dockerfile depend on build arguments without a value here ({names}): {WHOLE}"),
+        );
+        with.left_out.clear();
+    }
+    scan.add_part(with, |_| line);
+}
+
+/// The arguments of a build, and the names of those without a known value. They get one that no image can have, so that
+/// it shows where they are used.
+fn known_args(build: &Node, values: &Values, scan: &FileScan) -> (BTreeMap<String, String>, BTreeSet<String>) {
+    let (mut args, mut unknown) = (BTreeMap::new(), BTreeSet::new());
+    for setting in settings(build, "args") {
+        let name = setting.name.to_owned();
+        match setting.argument(values, scan) {
+            Ok(Some(value)) => drop(args.insert(name, value)),
+            Ok(None) => {}
+            Err(_) => {
+                args.insert(name.clone(), "\u{1}".to_owned());
+                unknown.insert(name);
+            }
+        }
+    }
+    (args, unknown)
 }
 
 /// One of a list of settings: `NAME: VALUE` in a mapping, `NAME=VALUE` in a list, or the name alone.
@@ -70,6 +127,18 @@ fn settings<'a>(build: &'a Node, key: &str) -> Vec<Setting<'a>> {
 }
 
 impl Setting<'_> {
+    /// The value as a build argument. One without a value comes from the environment, and is none if that has none.
+    fn argument(&self, values: &Values, scan: &FileScan) -> Result<Option<String>, String> {
+        match self.value {
+            Some(_) if self.prefix.is_empty() => values.resolve(scalar_text(self.node, scan)?).map(Some),
+            Some(value) => values.resolve(value).map(Some),
+            None if values.dotenv.sets(self.name) => {
+                Err(format!("the file .env may set the build argument {}: {WHOLE}", self.name))
+            }
+            None => Ok(None),
+        }
+    }
+
     /// A context that is an image. Others are directories, repositories and services of the project.
     fn read_context(&self, values: &Values, scan: &mut FileScan) -> Result<(), SourceError> {
         let Some(text) = self.value else { return Ok(()) };
@@ -134,7 +203,7 @@ fn read_inline(build: &Node, inline: &Node, values: &Values, scan: &mut FileScan
         place: Place { line: line_of(place.line), ..place },
         problem,
     })?;
-    scan.add_part(part, line_of);
+    scan.add_part(part.finish(), line_of);
     Ok(())
 }
 
@@ -145,21 +214,12 @@ impl Values {
     }
 }
 
-/// The arguments of a build. One without a value comes from the environment, and is none if that does not have it.
+/// The arguments of a build, or the line of the first whose value is not known and why.
 fn build_args(build: &Node, values: &Values, scan: &FileScan) -> Result<BTreeMap<String, String>, (usize, String)> {
     let mut args = BTreeMap::new();
-    for Setting { name, node, value, .. } in settings(build, "args") {
-        let failed = |reason| (node.line, reason);
-        match value {
-            Some(_) if value == node.text() => {
-                let text = scalar_text(node, scan).map_err(failed)?;
-                args.insert(name.to_owned(), values.resolve(text).map_err(failed)?);
-            }
-            Some(value) => drop(args.insert(name.to_owned(), values.resolve(value).map_err(failed)?)),
-            None if values.dotenv.sets(name) => {
-                return Err(failed(format!("the file .env may set the build argument {name}: {WHOLE}")));
-            }
-            None => {}
+    for setting in settings(build, "args") {
+        if let Some(value) = setting.argument(values, scan).map_err(|reason| (setting.node.line, reason))? {
+            args.insert(setting.name.to_owned(), value);
         }
     }
     Ok(args)

@@ -4,6 +4,7 @@
 //! (docs.docker.com, "Interpolation"). Its values are not read: what it sets is not known here.
 
 use std::{
+    collections::HashSet,
     fs::File,
     io::{ErrorKind, Read as _},
     path::Path,
@@ -16,8 +17,8 @@ const MAX_DOTENV: u64 = 1 << 20;
 pub enum DotEnv {
     /// There is none.
     Absent,
-    /// What is in it.
-    Content(String),
+    /// The variables that it may set.
+    Names(HashSet<String>),
     /// It may set any variable.
     Unreadable,
 }
@@ -38,31 +39,43 @@ impl DotEnv {
         };
         let mut content = String::new();
         match file.read_to_string(&mut content) {
-            Ok(_) if content.len() as u64 <= MAX_DOTENV => DotEnv::Content(content),
+            Ok(_) if content.len() as u64 <= MAX_DOTENV => DotEnv::Names(names_in(&content)),
             _ => DotEnv::Unreadable,
         }
     }
 
-    /// Whether the file may set this variable. Where a value begins and ends is not followed (quotes may span lines), so
-    /// that a name counts wherever `=` or `:` follows it, but not in a comment; a name alone in its line takes its value
-    /// from the environment (compose-go, dotenv/parser.go).
+    /// Whether the file may set this variable.
     pub fn sets(&self, name: &str) -> bool {
         match self {
             DotEnv::Absent => false,
             DotEnv::Unreadable => true,
-            DotEnv::Content(content) => content.lines().any(|line| sets(line, name)),
+            DotEnv::Names(names) => names.contains(name),
         }
     }
 }
 
-fn sets(line: &str, name: &str) -> bool {
-    let is_comment = line.trim_start().starts_with('#') && !line.contains(['"', '\'']);
-    let in_name = |c: char| c == '_' || c.is_alphanumeric();
-    !is_comment
-        && line.match_indices(name).any(|(at, _)| {
-            let (before, after) = (&line[..at], line[at + name.len()..].trim_start());
-            !before.ends_with(in_name) && (after.is_empty() || after.starts_with(['=', ':']))
-        })
+/// Where a value begins and ends is not followed (quotes may span lines), so that a word counts wherever `=` or `:` follows
+/// it, but not in a comment. A name alone in its line takes its value from the environment (compose-go, dotenv/parser.go).
+fn names_in(content: &str) -> HashSet<String> {
+    let is_comment = |line: &&str| line.trim_start().starts_with('#') && !line.contains(['"', '\'']);
+    let mut names = HashSet::new();
+    for line in content.lines().filter(|line| !is_comment(line)) {
+        let mut rest = line;
+        while let Some(start) = rest.find(in_name) {
+            let word = &rest[start..];
+            let end = word.find(|c| !in_name(c)).unwrap_or(word.len());
+            let after = word[end..].trim_start();
+            if after.is_empty() || after.starts_with(['=', ':']) {
+                names.insert(word[..end].to_owned());
+            }
+            rest = &word[end..];
+        }
+    }
+    names
+}
+
+fn in_name(c: char) -> bool {
+    c == '_' || c.is_alphanumeric()
 }
 
 #[cfg(test)]
@@ -71,11 +84,11 @@ mod tests {
 
     #[test]
     fn assignments_are_told_from_comments_and_values() {
-        let file = DotEnv::Content("# A=1\nB=2\nexport C = 3\nD: 4\nX='\n# ' E=5\nF\nG=H I\n".to_owned());
+        let file = DotEnv::Names(names_in("# A=1\nB=2\nexport C = 3\nD: 4\nX='\n# ' E=5\nF\nG=H I\n"));
         for name in ["B", "C", "D", "X", "E", "F", "G"] {
             assert!(file.sets(name), "{name}");
         }
-        for name in ["A", "H", "exp", "port"] {
+        for name in ["A", "H", "export", "port"] {
             assert!(!file.sets(name), "{name}");
         }
         assert!(!DotEnv::Absent.sets("A") && DotEnv::Unreadable.sets("A"));

@@ -1,6 +1,7 @@
 //! Compose files: what services, jobs, their hooks, volumes and builds name, and models (compose-spec/compose-go v2.16.2,
 //! schema/compose-spec.json; docker/compose v5, pkg/compose/pull.go).
 
+mod beside;
 mod build;
 mod dotenv;
 #[cfg(test)]
@@ -11,7 +12,7 @@ use std::{
     collections::{BTreeMap, HashMap},
 };
 
-use self::dotenv::DotEnv;
+use self::{beside::Beside, dotenv::DotEnv};
 use super::{
     Options,
     model::SourceError,
@@ -79,6 +80,7 @@ enum Pinnable {
 /// The values of variables. The environment is not looked at; what `.env` sets is unknown.
 struct Values {
     dotenv: DotEnv,
+    beside: Beside,
 }
 
 impl Values {
@@ -131,7 +133,7 @@ impl<'a> Project<'a> {
             .chain(listed("jobs"))
             .chain(document.entries().filter(|entry| first_format && is_service(entry)))
             .collect();
-        let values = Values { dotenv: DotEnv::beside(scan.path()) };
+        let values = Values { dotenv: DotEnv::beside(scan.path()), beside: Beside::new(scan.path()) };
         let mut project = Project { services, values, built: HashMap::new(), check_built: options.check_built };
         project.built = project.built_names();
         project
@@ -202,7 +204,7 @@ impl<'a> Project<'a> {
             }
             Pulling::IfMissing => {
                 let reason = format!(
-                    "{builder} builds it; until then Compose may pull this name: exclude that with pull_policy: build"
+                    "{builder} builds it; before the first build Compose tries to pull it, unless pull_policy: build is set"
                 );
                 scan.exclude(image.line, text, &reason);
                 Ok(())

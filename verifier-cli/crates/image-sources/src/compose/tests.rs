@@ -288,3 +288,27 @@ fn names_are_shown_as_they_are_written() {
     assert!(notes[1].contains("docker:// does not belong") && notes[1].contains("\"c:1\""), "{notes:?}");
     assert!(notes[2].starts_with("1 tag \"*t\"") && !notes[2].contains("written as"), "{notes:?}");
 }
+
+#[test]
+fn arguments_of_a_build_change_the_images_of_its_dockerfile() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("app")).unwrap();
+    std::fs::write(
+        directory.path().join("app/Dockerfile"),
+        "ARG BASE=a:1\nARG SHA\nFROM $BASE\nFROM b:2\nRUN x $SHA\n",
+    )
+    .unwrap();
+    let file = directory.path().join("compose.yaml");
+    let of = |args: &str| {
+        let text = format!("services:\n  a:\n    build:\n      context: ./app\n      args: {args}\n");
+        std::fs::write(&file, &text).unwrap();
+        summary(file.to_str().unwrap(), &text)
+    };
+    assert_eq!(of("{BASE: 'c:3'}"), (library(&["5 c:3"]), vec![]));
+    assert_eq!(of("['BASE=c:3', SHA]"), (library(&["5 c:3"]), vec![]));
+    for same in ["{BASE: 'a:1'}", "[BASE]", "{SHA: \"${SHA}\"}", "{OTHER: x}"] {
+        assert_eq!(of(same), (vec![], vec![]), "{same}");
+    }
+    let (images, notes) = of("{BASE: \"${BASE}\"}");
+    assert!(images.is_empty() && notes.len() == 1 && notes[0].starts_with("5 images of the Dockerfile"), "{notes:?}");
+}

@@ -15,6 +15,9 @@ use crate::{scan::FileScan, yaml::Node, yaml_number::scalar_text};
 const MAX_ENVIRONMENTS: usize = 1000;
 /// Rules, values and combinations that are looked at in one file: what bounds the time for many jobs with many of them.
 const MAX_STEPS: usize = 1_000_000;
+/// Jobs, and variables, of one matrix.
+const MAX_MATRIX: usize = 2000;
+const MAX_MATRIX_VARIABLES: usize = 64;
 const TOO_MANY: &str = "too many combinations of variables: write the name of the image without them";
 
 /// What is left of [`MAX_STEPS`].
@@ -72,7 +75,8 @@ impl<'a> Choices<'a> {
     ) -> Choices<'a> {
         let collector = Collector { merged, steps, scan };
         let globals = merged.global("variables");
-        let mut incomplete = None;
+        let variables: usize = globals.iter().map(|layer| layer.children().len()).sum();
+        let mut incomplete = steps.take(variables).err();
         let mut or_none = |scopes: Result<Vec<Scope<'a>>, String>| {
             scopes.unwrap_or_else(|reason| {
                 incomplete.get_or_insert(reason);
@@ -98,7 +102,10 @@ impl<'a> Choices<'a> {
 
     /// Every name that the text can become, and why it may also become another.
     pub fn results(&self, text: &'a str, steps: &Steps) -> BTreeSet<Result<String, String>> {
-        let names = self.names_in(text);
+        let names = match self.names_in(text, steps) {
+            Ok(names) => names,
+            Err(reason) => return BTreeSet::from([Err(reason)]),
+        };
         let mut results = BTreeSet::new();
         if let Some(reason) = self.incomplete.as_ref().filter(|_| !names.is_empty()) {
             results.insert(Err(reason.clone()));
@@ -120,12 +127,13 @@ impl<'a> Choices<'a> {
     }
 
     /// The variables that decide what a text becomes: those in it, and those in their values.
-    fn names_in(&self, text: &'a str) -> BTreeSet<Name<'a>> {
+    fn names_in(&self, text: &'a str, steps: &Steps) -> Result<BTreeSet<Name<'a>>, String> {
         let mut names = BTreeSet::new();
         let mut texts = vec![text];
         while let Some(text) = texts.pop() {
             for name in pieces(text).iter().filter_map(name_of) {
                 if names.insert(name) {
+                    steps.take(self.dimensions.iter().map(Vec::len).sum())?;
                     let values = self.dimensions.iter().flatten().filter_map(|scope| scope.get(&name));
                     texts.extend(values.filter_map(|value| match value {
                         Variable::Known { text, expanded: true } => Some(*text),
@@ -134,7 +142,7 @@ impl<'a> Choices<'a> {
                 }
             }
         }
-        names
+        Ok(names)
     }
 
     /// One scope of each dimension, in all combinations; what none of these names needs is left away.
@@ -151,7 +159,7 @@ impl<'a> Choices<'a> {
             if count > MAX_ENVIRONMENTS {
                 return Err(TOO_MANY.to_owned());
             }
-            steps.take(count)?;
+            steps.take(count.saturating_mul(names.len()))?;
             let with = |environment: &Vec<Scope<'a>>, scope: &Scope<'a>| {
                 environment.iter().chain([scope]).cloned().collect::<Vec<_>>()
             };
@@ -316,6 +324,9 @@ impl<'a> Collector<'_, 'a, '_> {
     fn products(&self, entry: &[&'a Node]) -> Result<Vec<Scope<'a>>, String> {
         let mut products = vec![Scope::new()];
         let names: BTreeSet<&str> = entry.iter().flat_map(|layer| layer.entries()).map(|(name, _)| name).collect();
+        if names.len() > MAX_MATRIX_VARIABLES {
+            return Err(TOO_MANY.to_owned());
+        }
         for name in names {
             let unknown = |_| format!("the values of {name} in the matrix are not in this file");
             let value = self.merged.get(entry, name).map_err(unknown)?.unwrap_or_default();
@@ -328,7 +339,11 @@ impl<'a> Collector<'_, 'a, '_> {
                     values.push(node);
                 }
             }
-            self.steps.take(products.len().saturating_mul(values.len()))?;
+            let count = products.len().saturating_mul(values.len());
+            if count > MAX_MATRIX {
+                return Err(TOO_MANY.to_owned());
+            }
+            self.steps.take(count)?;
             let with = |scope: &Scope<'a>, node: &'a Node| {
                 let mut scope = scope.clone();
                 scope.insert(Name::Variable(name), self.variable(node, true));

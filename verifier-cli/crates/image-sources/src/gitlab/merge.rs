@@ -8,7 +8,7 @@ const MAX_REFERENCES: usize = 10;
 /// How deep `extends` may be nested; GitLab allows as much.
 const MAX_EXTENDS: usize = 11;
 /// Jobs that one job is made of; beyond what any pipeline has.
-const MAX_LAYERS: usize = 200;
+const MAX_LAYERS: usize = 100;
 
 /// A value of one pipeline: the layers of a mapping, the strongest first, or a single node of another type.
 pub type Value<'a> = Vec<&'a Node>;

@@ -65,7 +65,7 @@ pub fn read(document: &Node, inputs: Option<&Node>, scan: &mut FileScan) -> Resu
     let mut reader = Reader {
         merged: Merged::new(document),
         inputs,
-        included: include.is_some(),
+        incomplete: include.is_some(),
         read: HashSet::new(),
         steps: Steps::default(),
     };
@@ -93,7 +93,8 @@ enum Unused {
 struct Reader<'a> {
     merged: Merged<'a>,
     inputs: Option<&'a Node>,
-    included: bool,
+    /// Whether a note says already that more is needed than this file.
+    incomplete: bool,
     /// The names of images that were read, by their address in the tree.
     read: HashSet<*const Node>,
     steps: Steps,
@@ -102,7 +103,8 @@ struct Reader<'a> {
 impl<'a> Reader<'a> {
     fn read_job(&mut self, job: &'a Node, unused: Unused, scan: &mut FileScan) -> Result<(), SourceError> {
         let layers = self.merged.layers(job);
-        if let Some(base) = layers.incomplete.filter(|_| !self.included) {
+        if let Some(base) = layers.incomplete.filter(|_| !self.incomplete) {
+            self.incomplete = true;
             let reason =
                 format!("extends what is not in this file, so that its images and variables are unknown: {MERGED}");
             scan.leave_out(base.line, &reason);

@@ -13,6 +13,8 @@ const IMAGES: &str = "\
 .github/workflows/build.yml:11 docker.io/library/golang:1.23-bookworm
 .github/workflows/build.yml:14 docker.io/library/postgres:16.4
 .github/workflows/build.yml:19 registry.example/tools/licences:v3
+.github/workflows/build.yml:26 docker.io/library/alpine:3.19
+.github/workflows/build.yml:26 docker.io/library/alpine:3.20
 .gitlab-ci.yml:10 docker.io/library/golang:1.23-bookworm
 .gitlab-ci.yml:15 docker.io/library/docker:27-dind
 .gitlab-ci.yml:23 registry.example/tools/trace:7
@@ -39,7 +41,6 @@ deploy/list.yml:21 docker.io/fluent/fluent-bit:3.1
 ";
 
 const LEFT_OUT: &str = "\
-.github/workflows/build.yml:26 an expression
 .gitlab-ci.yml:30 variable CI_REGISTRY_IMAGE
 app/compose.yaml:17 variable REPORT_TAG
 app/tools.Dockerfile:2 variable BASE
