@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cosigner_quorum;
+mod directories;
 mod file_cases;
 mod inspect;
 mod ml_dsa_keys;

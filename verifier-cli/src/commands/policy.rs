@@ -17,7 +17,7 @@ use super::{
 use taglog_base::duration::exactly;
 use taglog_base::text::one_line;
 use taglog_policy::{
-    Demands, FILE_NAME, Policy, TrustedWitness, WARN_AGE,
+    Demands, Exclusion, FILE_NAME, Policy, TrustedWitness, WARN_AGE,
     check::{Diagnostic, Severity, diagnostics, unlisted_witnesses},
     lock::{Approval, Lock},
 };
@@ -44,8 +44,8 @@ Examples:
   taglog policy check deploy/taglog.toml
   taglog policy check --online
 
-Reads the policy, the trust file that it names and the lock beside it. Problems are rules without effect, and an 'ignore' that \
-has ended. An 'ignore' that ends within 14 days is a note.
+Reads the policy, the trust file that it names and the lock beside it. Problems are rules without effect, and an 'ignore' or \
+an 'exclude' that has ended. One that ends within 14 days is a note.
 
 Works without network, unless --online is given: then the log is asked for its roster (GET /api/v1/log, without a proof), \
 and a witness that the policy names and the roster does not have is a problem too.
@@ -140,13 +140,14 @@ fn check_text(
 ) -> String {
     let (path, rules, approvals) = (path.display(), policy.rules().len(), lock.approvals().len());
     let diagnostics: String = diagnostics.iter().map(|diagnostic| format!("{path}: {diagnostic}\n")).collect();
-    let trusted = policy.trusted().len();
+    let (trusted, exclusions) = (policy.trusted().len(), policy.exclusions().len());
+    let exclusions = if exclusions == 0 { String::new() } else { format!(", {exclusions} exceptions for files") };
     let witnesses = match roster {
         _ if trusted == 0 => String::new(),
         Some(roster) => format!(", {trusted} witnesses (the log's roster has {})", roster.len()),
         None => format!(", {trusted} witnesses (--online compares them with the log's roster)"),
     };
-    format!("{diagnostics}{path}: {rules} rules, {approvals} approved digests{witnesses}\n")
+    format!("{diagnostics}{path}: {rules} rules, {approvals} approved digests{exclusions}{witnesses}\n")
 }
 
 fn check_json(
@@ -163,6 +164,7 @@ fn check_json(
     json!({
         "policy": path.display().to_string(),
         "rules": policy.rules().len(),
+        "exclusions": policy.exclusions().len(),
         "approved": lock.approvals().len(),
         "trusted": policy.trusted().len(),
         "roster": roster.map(|roster| roster.iter().map(WitnessId::to_string).collect::<Vec<_>>()),
@@ -189,14 +191,31 @@ fn explain(global: &Global, args: &ExplainArgs) -> Result<Report, Failure> {
         images.push(ImagePolicy { image, logged, demands, approvals });
     }
     let output = match global.output {
-        Format::Text => images.iter().map(image_policy_text).collect(),
+        Format::Text => images.iter().map(image_policy_text).collect::<String>() + &exclusions_text(&policy),
         Format::Json => {
             let images: Vec<Value> = images.iter().map(image_policy_json).collect();
             let path = policy.path().map(|path| path.display().to_string());
-            format!("{}\n", json!({ "policy": path, "images": images }))
+            let exclusions: Vec<Value> = policy.exclusions().iter().map(exclusion_json).collect();
+            format!("{}\n", json!({ "policy": path, "images": images, "exclusions": exclusions }))
         }
     };
     Ok(Report::done(output))
+}
+
+fn exclusion_json(exclusion: &Exclusion) -> Value {
+    let Exclusion { ignore, line, .. } = exclusion;
+    let applies = exclusion.applies(now());
+    json!({ "line": line, "reason": ignore.reason, "until": ignore.until.to_string(), "applies": applies })
+}
+
+/// The exceptions for files, which can also be about these images.
+fn exclusions_text(policy: &Policy) -> String {
+    let exclusions = policy.exclusions().iter().map(|exclusion| {
+        let Exclusion { ignore, line, .. } = exclusion;
+        let over = if exclusion.applies(now()) { "" } else { " (which has ended)" };
+        format!("exception for files, line {line}, until {}{over}: {}\n", ignore.until, ignore.reason)
+    });
+    exclusions.collect()
 }
 
 fn image_policy_text(policy: &ImagePolicy) -> String {

@@ -9,6 +9,7 @@ use std::{
 use clap::Args;
 
 use super::{context::Failure, session::now};
+use taglog_base::text::one_line;
 use taglog_image_sources::{CrdPath, Exceptions, FoundImage, LeftOut, Options, Skipped};
 use taglog_policy::{Exclusion, Policy};
 
@@ -55,7 +56,7 @@ impl SourceOptions {
     /// Lines for standard error: exceptions that have ended and, with --verbose, what was skipped.
     pub fn notes(&self, policy: &Policy, skipped: &[Skipped]) -> Vec<String> {
         let ended = policy.exclusions().iter().filter(|exclusion| !exclusion.applies(now()));
-        let file = policy.path().map(|path| path.display().to_string()).unwrap_or_default();
+        let file = policy.path().map(|path| one_line(&path.display().to_string())).unwrap_or_default();
         let ended = ended.map(|exclusion| {
             let Exclusion { ignore, line, .. } = exclusion;
             format!("{file}:{line}: this exception ended on {}: remove it or set a later day", ignore.until)

@@ -21,7 +21,7 @@ fn json_is_complete_and_matches_the_schema() {
     let fixture = OutputFixture::new();
     let answer = check_json(&run(&fixture, "json"));
     assert_eq!((&answer["passes"], &answer["exit"]), (&false.into(), &1.into()));
-    let totals = json!({ "passed": 3, "warnings": 1, "ignored": 0, "failed": 1, "problems": 2 });
+    let totals = json!({ "passed": 3, "warnings": 1, "ignored": 0, "failed": 1, "problems": 2, "excluded": 0 });
     assert_eq!(answer["totals"], totals);
     let rows = answer["images"].as_array().unwrap();
     let told: Vec<(&str, &str)> =

@@ -137,6 +137,11 @@ pub fn begins_as_dockerfile(text: &str) -> bool {
     let Some(first) = text.lines().map(str::trim).find(significant) else { return false };
     let mut words = first.split_whitespace();
     let instruction = words.next().unwrap_or_default();
+    // The instruction itself may go on in the next line.
+    let begun = instruction.strip_suffix(['\\', '`']).unwrap_or("-").to_ascii_lowercase();
+    if "from".starts_with(&begun) || "arg".starts_with(&begun) {
+        return true;
+    }
     let arguments: Vec<&str> = words.skip_while(|word| word.starts_with("--")).collect();
     if instruction.eq_ignore_ascii_case("arg") {
         return !arguments.is_empty();
@@ -221,7 +226,16 @@ mod tests {
 
     #[test]
     fn dockerfiles_by_content() {
-        for text in ["FROM a", "# c\n\nfrom a as b\n", "ARG A=1\n", "FROM --platform=x a AS b", "FROM \\\n a", ""] {
+        for text in [
+            "FROM a",
+            "# c\n\nfrom a as b\n",
+            "ARG A=1\n",
+            "FROM --platform=x a AS b",
+            "FROM \\\n a",
+            "FR\\\nOM a",
+            "\\\nFROM a",
+            "",
+        ] {
             assert_eq!(begins_as_dockerfile(text), !text.is_empty(), "{text}");
         }
         for text in

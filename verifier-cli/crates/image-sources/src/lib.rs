@@ -120,14 +120,19 @@ pub fn read_each(
     exclude(&mut input.besides, options.exceptions.as_deref());
     let is_empty = input.is_empty && input.besides.is_empty();
     match paths.iter().find(|path| path.is_dir()) {
-        Some(directory) if is_empty && !options.allow_empty => Err(nothing_found(directory)),
+        Some(directory) if is_empty && !options.allow_empty => Err(nothing_found(directory, &input.besides.skipped)),
         _ => Ok(input.besides),
     }
 }
 
-fn nothing_found(path: &Path) -> SourceError {
+fn nothing_found(path: &Path, skipped: &[Skipped]) -> SourceError {
     let place = Place { file: path.display().to_string(), line: 1 };
-    SourceError { place, problem: SourceProblem::NothingFound }
+    let example = skipped.iter().find(|skipped| skipped.reason != walk::VERSION_CONTROL_DATA);
+    let example = example.map(|example| match skipped.len() {
+        1 => example.to_string(),
+        count => format!("{example}; {count} skipped in all"),
+    });
+    SourceError { place, problem: SourceProblem::NothingFound(example) }
 }
 
 /// What is read, and what was found so far.
@@ -165,6 +170,7 @@ impl<F: FnMut(SourceFile)> Input<'_, F> {
 
     fn read_directory(&mut self, directory: &Path) -> Result<(), SourceError> {
         let walk::Listing { files, left_out, skipped } = walk::list(directory);
+        let skipped_before = self.besides.skipped.len();
         let mut is_empty = left_out.is_empty();
         self.besides.left_out.extend(left_out);
         self.besides.skipped.extend(skipped);
@@ -184,7 +190,10 @@ impl<F: FnMut(SourceFile)> Input<'_, F> {
                 }
             }
         }
-        if is_empty && !self.options.allow_empty { Err(nothing_found(directory)) } else { Ok(()) }
+        if is_empty && !self.options.allow_empty {
+            return Err(nothing_found(directory, self.besides.skipped.get(skipped_before..).unwrap_or_default()));
+        }
+        Ok(())
     }
 }
 
@@ -214,14 +223,15 @@ pub fn read_bytes(path: &Path, bytes: &[u8], options: &Options) -> Result<ScanRe
     }
     let file = path.display().to_string();
     let whole = |problem| SourceError { place: Place { file: file.clone(), line: 1 }, problem };
-    if bytes.len() as u64 > MAX_FILE {
-        return Err(whole(SourceProblem::TooLarge));
-    }
     let named = kind::kind_of_name(path);
+    // A picture, an archive or a disk that only has such a name.
+    let by_chance = matches!(named, NameKind::PerhapsDockerfile | NameKind::Format(FileFormat::Quadlet));
+    if bytes.len() as u64 > MAX_FILE {
+        return Err(whole(if by_chance { SourceProblem::UnknownKind } else { SourceProblem::TooLarge }));
+    }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text),
-        // A picture or an archive, not a Dockerfile.
-        Err(_) if named == NameKind::PerhapsDockerfile => return Err(whole(SourceProblem::UnknownKind)),
+        Err(_) if by_chance => return Err(whole(SourceProblem::UnknownKind)),
         Err(_) => return Err(whole(SourceProblem::NotText)),
     };
     let mut scan = FileScan::new(file.clone(), text, bytes.len() - text.len());

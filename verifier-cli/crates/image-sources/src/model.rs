@@ -121,9 +121,12 @@ pub enum SourceProblem {
     /// A kind that is recognised and not read, and no line of the file seems to name an image.
     #[error("{0}, a kind that is not read: no image was found in it")]
     NotRead(&'static str),
-    /// There is no file of a kind that is read, or none of the files names an image.
-    #[error("no image was found: correct the path, or accept that with --allow-empty")]
-    NothingFound,
+    /// There is no file of a kind that is read, or none of the files names an image. With an example of what was skipped.
+    #[error(
+        "no image was found: correct the path, or accept that with --allow-empty{}",
+        .0.as_ref().map(|skipped| format!(" ({skipped})")).unwrap_or_default()
+    )]
+    NothingFound(Option<String>),
 }
 
 impl SourceError {

@@ -42,11 +42,13 @@ pub fn is_image_key(key: &str) -> bool {
     plain == "container" || KEYS.iter().any(|ending| plain.ends_with(ending))
 }
 
-/// Whether a text, that is no variable, could be the name of an image beyond doubt: with a tag, a digest or a registry.
+/// Whether a text without variables is the name of an image beyond doubt: with a tag, a digest or a path. The ID of an image
+/// is none.
 pub fn is_image_name(text: &str) -> bool {
     let name = text.strip_prefix("docker://").unwrap_or(text);
     let lower = name.to_ascii_lowercase();
-    let other = OTHER_FILES.iter().any(|ending| lower.ends_with(ending))
+    let other = name.starts_with("sha256:")
+        || OTHER_FILES.iter().any(|ending| lower.ends_with(ending))
         || OTHER_DIRECTORIES.iter().any(|directory| lower.starts_with(directory));
     let Ok(reference) = Reference::parse(name) else { return false };
     !other && (reference.digest.is_some() || reference.tag.is_some() || name.contains('/'))

@@ -1,10 +1,35 @@
 //! JSON, which is read as YAML: all that is kept of it has the same meaning there.
 
+use super::guess::is_image_key;
+
+/// Keys of documents that can name an image under other keys than those for images.
+const DOCUMENT_KEYS: [&str; 2] = ["services", "target"];
+/// The same in YAML, which tools also read from a file with the name of JSON.
+const YAML_KEYS: [&str; 5] = ["apiVersion", "mage:", "services:", "ontainer:", "? "];
+
 /// Whether JSON can name an image. Most files of a tree are the data of other programs, and are not parsed.
 pub fn may_name_images(text: &str) -> bool {
-    let has = |word: &str| text.contains(word);
-    // A name may be written with escapes.
-    has("apiVersion") || has("mage") || has("MAGE") || has("\\u") || (has("\"target\"") && has("\"context"))
+    let is_json = text.trim_start().starts_with(['{', '[']);
+    if !is_json || YAML_KEYS.iter().any(|key| text.contains(key)) {
+        return true;
+    }
+    // A key may be written with escapes.
+    keys(text).any(|key| DOCUMENT_KEYS.contains(&key) || key.contains('\\') || is_image_key(key))
+}
+
+/// The texts in quotes before a colon.
+fn keys(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        loop {
+            let string = rest.get(rest.find('"')?..)?;
+            let (quoted, after) = string.split_at_checked(string_length(string.as_bytes()))?;
+            rest = after;
+            if after.trim_start().starts_with(':') {
+                return Some(quoted.trim_matches('"'));
+            }
+        }
+    })
 }
 
 /// JSON with comments and with commas before a closing bracket, as `devcontainer.json` has them, with blanks in their place:

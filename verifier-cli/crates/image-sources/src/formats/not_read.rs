@@ -70,7 +70,7 @@ impl NotRead {
             NotRead::Bake => {
                 line.contains("docker-image://")
                     || line.contains("dockerfile-inline")
-                    || literals(line).any(|literal| literal.is_assigned_image())
+                    || (!line.starts_with("tags") && literals(line).any(|literal| literal.is_assigned_image()))
             }
             NotRead::Jenkinsfile => literals(line).any(|literal| literal.is_image() || literal.is_docker_argument()),
             NotRead::Terraform => {
@@ -142,7 +142,7 @@ impl Literal<'_> {
 
     /// Whether any key has the full name of an image.
     fn is_assigned_image(&self) -> bool {
-        self.is_assigned && self.text.contains(':') && is_image_name(self.text)
+        self.is_assigned && self.text.contains(':') && !self.text.starts_with("target:") && is_image_name(self.text)
     }
 
     /// `agent { docker 'x' }`, `docker.image('x')`.

@@ -3,7 +3,7 @@
 
 use super::guess::has_variable;
 use crate::{
-    model::SourceError,
+    model::{SourceError, SourceProblem},
     scan::{FileScan, WrittenName},
 };
 
@@ -15,8 +15,11 @@ const DOCKER: &str = "docker://";
 /// Finds the images of a unit.
 ///
 /// # Errors
-/// None that a unit can cause; the type is what all kinds of files share.
+/// It has none of the sections: other files have such names too.
 pub fn read(text: &str, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
+    if !text.lines().any(|line| SECTIONS.contains(&line.trim())) {
+        return Err(scan.error(1, SourceProblem::UnknownKind));
+    }
     let (mut section, mut start) = ("", 0);
     for (number, line) in (1..).zip(text.split_inclusive('\n')) {
         let trimmed = line.trim();

@@ -165,7 +165,7 @@ fn kinds_that_are_not_read() {
         ("vm.tf", "image = \"ubuntu-22-04-x64\"\nx = data.image.id\n"),
         (
             "docker-bake.hcl",
-            "target \"a\" {\n  dockerfile = \"Dockerfile\"\n  tags = [\"a/b:1\"]\n  args = { V = \"1.2\" }\n}\n",
+            "target \"a\" {\n  dockerfile = \"Dockerfile\"\n  tags = [\"a/b:1\"]\n  contexts = { b = \"target:b\" }\n  args = { V = \"1.2\" }\n}\n",
         ),
         ("Earthfile", "x:\n  FROM +base\n  FROM DOCKERFILE .\n"),
         ("Jenkinsfile", "sh 'make image'\n"),
@@ -195,6 +195,7 @@ fn unknown_kinds_with_images_are_noted() {
         "image: assets/logo\n",
         "og_image: https://x.example/a.jpg\n",
         "image: Image\nimages: [a, b]\n",
+        "image: sha256:3fbc632167424a6d997e74f52b878d7cc478225cffac6bc977eedfe51c7f4e79\n",
         "image: \"{{count}} images\"\n",
         "image: ubuntu-22.04\n",
         "image: postgres\n",
@@ -208,6 +209,24 @@ fn unknown_kinds_with_images_are_noted() {
     check("x.yaml", pod, &["3 a"], &[5]);
     check("x.json", "{\"x\": {\"image\": \"b/c:1\"}}", &[], &[1]);
     assert_eq!(refusal("package.json", "{\"a\": [1, 2}"), (1, SourceProblem::UnknownKind));
+}
+
+#[test]
+fn json_is_told_apart_by_its_keys() {
+    for text in
+        ["{\"image\" : 1}", "[{\"a\": \"\\\"\", \"baseImage\":\n1}]", "{\"apiVersion\": 1}", "{\"\\u0069mage\": 1}"]
+    {
+        assert!(json::may_name_images(text), "{text}");
+    }
+    for text in ["{\"a\": \"image\"}", "{\"imagemin\": \"x\", \"b\": [\"image\", 1]}", "[\"image"] {
+        assert!(!json::may_name_images(text), "{text}");
+    }
+}
+
+#[test]
+fn other_files_have_names_of_units_too() {
+    assert_eq!(refusal("disk.image", "\u{0}binary"), (1, SourceProblem::UnknownKind));
+    assert_eq!(refusal("app.container", "FROM x\n"), (1, SourceProblem::UnknownKind));
 }
 
 #[test]

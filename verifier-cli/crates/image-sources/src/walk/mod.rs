@@ -13,7 +13,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use self::repository::IgnoreRules;
+use self::repository::{IgnoreRules, Repositories};
 use super::{
     kind::is_candidate,
     model::{LeftOut, Place, Skipped, unreadable},
@@ -22,6 +22,8 @@ use taglog_base::text::one_line;
 
 /// Directories of version control systems.
 const VERSION_CONTROL: [&str; 5] = [".git", ".hg", ".svn", ".jj", ".bzr"];
+/// Why those are skipped.
+pub const VERSION_CONTROL_DATA: &str = "the data of a version control system";
 /// Directories that hold other projects' files.
 const DEPENDENCIES: [&str; 2] = ["node_modules", "vendor"];
 
@@ -46,8 +48,15 @@ pub fn list(root: &Path) -> Listing {
             return listing;
         }
     };
-    let mut walk = Walk { root: real.clone(), listing, links: VecDeque::new(), visited: HashSet::new() };
-    walk.directory(root, &real, &IgnoreRules::at(&real));
+    let mut walk = Walk {
+        root: real.clone(),
+        listing,
+        links: VecDeque::new(),
+        visited: HashSet::new(),
+        repositories: Repositories::default(),
+    };
+    let rules = walk.repositories.rules_at(&real);
+    walk.directory(root, &real, &rules);
     // Links come last, so that a file has its own name where it has one.
     while let Some(link) = walk.links.pop_front() {
         walk.link(&link);
@@ -78,6 +87,7 @@ struct Walk {
     links: VecDeque<PathBuf>,
     /// Directories that were walked, without symbolic links: none is walked twice, so that no link makes a loop.
     visited: HashSet<PathBuf>,
+    repositories: Repositories,
 }
 
 impl Walk {
@@ -114,7 +124,7 @@ impl Walk {
             return self.listing.skip(shown, "a .gitignore names it, and git does not track it");
         }
         if is_directory {
-            let rules = rules.within(real);
+            let rules = self.repositories.rules_within(rules, real);
             self.directory(shown, real, &if ignored { rules.ignored() } else { rules });
         } else if kind.is_symlink() {
             self.links.push_back(shown.to_owned());
@@ -140,7 +150,11 @@ impl Walk {
 
     fn linked_directory(&mut self, shown: &Path) {
         match fs::canonicalize(shown) {
-            Ok(real) if real.starts_with(&self.root) => self.directory(shown, &real, &IgnoreRules::at(&real)),
+            Ok(real) if self.visited.contains(&real) => {}
+            Ok(real) if real.starts_with(&self.root) => {
+                let rules = self.repositories.rules_at(&real);
+                self.directory(shown, &real, &rules);
+            }
             Ok(real) => {
                 let reason = format!(
                     "a symbolic link to a directory outside of the one that was named: it is not followed; name {} too",
@@ -157,7 +171,7 @@ impl Walk {
 fn skipped_by_name(name: &OsStr) -> Option<&'static str> {
     let name = name.to_str()?;
     if VERSION_CONTROL.contains(&name) {
-        Some("the data of a version control system")
+        Some(VERSION_CONTROL_DATA)
     } else if DEPENDENCIES.contains(&name) {
         Some("a directory of other projects' files")
     } else {

@@ -1,7 +1,7 @@
 //! What `.gitignore` files hide from a walk.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fs,
     path::{Path, PathBuf},
     rc::Rc,
@@ -36,29 +36,42 @@ struct Layer {
     outer: Option<Rc<Layer>>,
 }
 
-impl IgnoreRules {
+/// The working trees that a walk has met, so that each index is read once.
+#[derive(Default)]
+pub struct Repositories {
+    by_root: HashMap<PathBuf, Option<Rc<Repository>>>,
+}
+
+impl Repositories {
     /// What applies in a directory by itself and all directories above it, up to the root of its working tree.
-    pub fn at(directory: &Path) -> IgnoreRules {
+    pub fn rules_at(&mut self, directory: &Path) -> IgnoreRules {
         let Some(root) = directory.ancestors().find(|above| is_root(above)) else { return IgnoreRules::default() };
         let mut between: Vec<&Path> = directory.ancestors().take_while(|above| *above != root).collect();
         between.push(root);
-        between.into_iter().rev().fold(IgnoreRules::default(), |rules, directory| rules.within(directory))
+        between.into_iter().rev().fold(IgnoreRules::default(), |rules, directory| self.rules_within(&rules, directory))
     }
 
-    /// What applies in a directory that is directly below.
-    pub fn within(&self, directory: &Path) -> IgnoreRules {
-        let mut rules = self.clone();
-        if is_root(directory) {
-            let repository = git_index::tracked(directory)
-                .map(|tracked| Rc::new(Repository { root: directory.to_owned(), tracked }));
-            rules = IgnoreRules { repository, ..IgnoreRules::default() };
-        }
+    /// What applies in a directory that is directly below one with these rules.
+    pub fn rules_within(&mut self, outer: &IgnoreRules, directory: &Path) -> IgnoreRules {
+        let mut rules = if is_root(directory) {
+            IgnoreRules { repository: self.repository(directory), ..IgnoreRules::default() }
+        } else {
+            outer.clone()
+        };
         if let Some(patterns) = rules.repository.as_ref().and_then(|_| patterns(directory)) {
             rules.innermost = Some(Rc::new(Layer { patterns, outer: rules.innermost.take() }));
         }
         rules
     }
 
+    /// The working tree with this root, if it is known what git tracks there.
+    fn repository(&mut self, root: &Path) -> Option<Rc<Repository>> {
+        let open = || git_index::tracked(root).map(|tracked| Rc::new(Repository { root: root.to_owned(), tracked }));
+        self.by_root.entry(root.to_owned()).or_insert_with(open).clone()
+    }
+}
+
+impl IgnoreRules {
     /// The same rules in an ignored directory, of which only tracked files count.
     pub fn ignored(self) -> IgnoreRules {
         IgnoreRules { only_tracked: true, ..self }

@@ -155,7 +155,7 @@ fn nothing_found_is_no_success() {
     for tree in
         [empty("", "readme.txt"), empty("{\"a\": 1}", "x.json"), empty("a: 1\n", "x.yaml"), empty(config_map, "x.yaml")]
     {
-        assert_eq!(problem(tree.path()), SourceProblem::NothingFound);
+        assert!(matches!(problem(tree.path()), SourceProblem::NothingFound(_)));
         let options = Options { allow_empty: true, ..Options::default() };
         assert!(read_with(&[tree.path().to_owned()], &options).unwrap().images.is_empty());
     }
@@ -168,7 +168,10 @@ fn nothing_found_is_no_success() {
     ]);
     let at = |name: &str| tree.path().join(name);
     assert!(read(&[at("Dockerfile")]).unwrap().images.is_empty());
-    assert_eq!(read(&[at("app"), at("docs")]).unwrap_err().problem, SourceProblem::NothingFound);
+    assert_eq!(read(&[at("app"), at("docs")]).unwrap_err().problem, SourceProblem::NothingFound(None));
+    std::fs::create_dir_all(at("docs/vendor")).unwrap();
+    let message = read(&[at("docs")]).unwrap_err().to_string();
+    assert!(message.contains("vendor: skipped: a directory of other"), "{message}");
     assert_eq!(read(&[at("app"), at("maps")]).unwrap().images.len(), 1);
     // What is left out is not nothing.
     let broken = tree_with_broken();
