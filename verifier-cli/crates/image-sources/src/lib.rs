@@ -245,15 +245,15 @@ fn is_yaml(path: &Path) -> bool {
 }
 
 /// Reads every document of a YAML stream that is one of ours. A document says itself which it is; that the file has the
-/// name of a Compose file or of a pipeline only decides about what says nothing.
+/// name of a Compose file or of a pipeline only decides about what says nothing. Every way to read it counts.
 fn read_yaml(text: &str, named: FileFormat, options: &Options, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
-    let documents = yaml::parse(text).map_err(|broken| match yaml::template_line(text) {
+    let readings = yaml::parse(text).map_err(|broken| match yaml::template_line(text) {
         Some(line) => scan.error(line, SourceProblem::Template),
         None => scan.broken(broken),
     })?;
     let named_tool = if let FileFormat::Tool(tool) = named { Some(tool) } else { None };
     let mut understood = false;
-    for document in &documents {
+    for document in readings.iter().flatten() {
         let tool = Tool::of_document(document, named_tool.filter(|_| !kubernetes::is_manifest(document)));
         if let Some(tool) = tool {
             tool.read(document, scan)?;
