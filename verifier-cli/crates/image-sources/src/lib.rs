@@ -271,7 +271,7 @@ fn is_yaml(path: &Path) -> bool {
 }
 
 /// Reads every document of a YAML stream that is one of ours. A document says itself which it is; that the file has the
-/// name of a Compose file or of a pipeline only decides about what says nothing.
+/// name of a Compose file or of a pipeline only decides about what says nothing. Every way to read it counts.
 fn read_yaml(
     path: &Path,
     text: &str,
@@ -279,13 +279,13 @@ fn read_yaml(
     options: &Options,
     scan: &mut FileScan<'_>,
 ) -> Result<(), SourceError> {
-    let documents = yaml::parse(text).map_err(|broken| match yaml::template_line(text) {
+    let readings = yaml::parse(text).map_err(|broken| match yaml::template_line(text) {
         Some(line) => scan.error(line, SourceProblem::Template),
         None => scan.broken(broken),
     })?;
     let named_tool = if let FileFormat::Tool(tool) = named { Some(tool) } else { None };
     let mut understood = false;
-    for document in &documents {
+    for document in readings.iter().flatten() {
         let tool = Tool::of_document(document, named_tool.filter(|_| !kubernetes::is_manifest(document)));
         if kubernetes::is_kustomization(path, document) {
             kubernetes::read_kustomization(path, document, scan)?;
@@ -304,7 +304,7 @@ fn read_yaml(
         } else if github::is_action(document) {
             github::read_action(document, scan)?;
         } else if gitlab::is_pipeline(document) || (named == FileFormat::Pipeline && document.is_mapping()) {
-            let inputs = gitlab::declared_inputs(documents.iter().map(AsRef::as_ref));
+            let inputs = gitlab::declared_inputs(readings.iter().flatten().map(AsRef::as_ref));
             gitlab::read(document, inputs, scan)?;
         } else if !formats::note_unknown(document, scan) {
             continue;
