@@ -184,30 +184,45 @@ func sources(command instructions.Command, lex *shell.Lex, names map[string]bool
 			}
 		}
 		return all, nil
+	case *instructions.ArgCommand:
+		for _, arg := range c.Args {
+			if arg.Value != nil {
+				if _, err := lex.ProcessWordWithMatches(*arg.Value, shell.EnvsFromSlice(nil)); err != nil {
+					return nil, err
+				}
+			}
+		}
+	case *instructions.EnvCommand:
+		for _, pair := range c.Env {
+			if _, err := lex.ProcessWordWithMatches(pair.Value, shell.EnvsFromSlice(nil)); err != nil {
+				return nil, err
+			}
+		}
 	case *instructions.OnbuildCommand:
-		return later(c.Expression, lex, names, stages), nil
+		return later(c.Expression, lex, names, stages)
 	}
 	return nil, nil
 }
 
 // later lists the images of an instruction after ONBUILD, as a build reads it for which it is run.
-func later(expression string, lex *shell.Lex, names map[string]bool, stages int) []string {
+func later(expression string, lex *shell.Lex, names map[string]bool, stages int) ([]string, error) {
 	result, err := parser.Parse(strings.NewReader(expression))
-	if err != nil || len(result.AST.Children) != 1 {
-		return nil
+	if err != nil {
+		return nil, err
+	}
+	if len(result.AST.Children) != 1 {
+		return nil, errors.New("not one instruction in ONBUILD")
 	}
 	command, err := instructions.ParseCommand(result.AST.Children[0])
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	if _, again := command.(*instructions.OnbuildCommand); again {
-		return nil
+		// Go's lower case of "İ" is "i", which the pattern that takes ONBUILD off does not know: it never ends.
+		_, rest, _ := strings.Cut(strings.TrimSpace(expression), " ")
+		return later(rest, lex, names, stages)
 	}
-	found, err := sources(command, lex, names, stages)
-	if err != nil {
-		return nil
-	}
-	return found
+	return sources(command, lex, names, stages)
 }
 
 func named(name string, names map[string]bool) []string {

@@ -350,7 +350,8 @@ impl Build<'_> {
         }
         let nothing = Variables::new();
         let scope = self.stage.as_ref().filter(|_| !on_build).unwrap_or(&nothing);
-        let name = match expand(&written.text, self.escape, &|name| self.lookup(name, scope, None)) {
+        let escape = if on_build { '\\' } else { self.escape };
+        let name = match expand(&written.text, escape, &|name| self.lookup(name, scope, None)) {
             Err(error) => Err(Unresolved::Syntax(error.to_string())),
             Ok(value) => value.map(|value| value.text),
         };

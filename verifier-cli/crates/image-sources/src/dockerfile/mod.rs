@@ -11,7 +11,11 @@ mod mount;
 mod parser;
 mod pattern;
 mod platform;
+#[cfg(test)]
+mod reading_tests;
 mod shell;
+#[cfg(test)]
+mod shell_tests;
 #[cfg(test)]
 mod tests;
 mod text;
