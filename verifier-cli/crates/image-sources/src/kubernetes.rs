@@ -28,6 +28,9 @@ use super::{
 /// Where a pod lists its containers.
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
 
+const SCHEME: &str = "remove what stands before the registry";
+const KO: &str = "ko builds it; check what is deployed, ko resolve -f … | taglog verify -f -";
+
 /// Whether a document says of itself that it is a Kubernetes object.
 pub fn is_manifest(document: &Node) -> bool {
     let says = |key: &str| document.get(key).is_some_and(|node| node.text().is_some());
@@ -188,11 +191,14 @@ impl<'r, 'n, 't> Reader<'r, 'n, 't> {
         let Some(text) = node.text() else { return self.scan.yaml_image(node, |text| Ok(text.to_owned())) };
         let (scheme, name) = names::without_scheme(text);
         if name.contains("://") || (!scheme.is_empty() && !self.within_custom) {
-            let reason = format!("{text:?} is not the name of an image: remove what stands before the registry");
-            self.scan.leave_out(node.line, &reason);
+            let reason = if name.starts_with("ko://") { KO } else { SCHEME };
+            self.scan.leave_out(node.line, &format!("{text:?} is not the name of an image: {reason}"));
             return Ok(());
         }
-        let written = WrittenName { line: node.line, text: name, within: node.span(), prefix: scheme };
+        // Behind a transport such as docker:// a name may not have both a tag and a digest (containers/image), so that
+        // it cannot be pinned in place.
+        let within = if scheme.is_empty() { node.span() } else { 0..0 };
+        let written = WrittenName { line: node.line, text: name, within, prefix: "" };
         if name.contains("{{") && (!self.within_custom || is_helm_template(name)) {
             return Err(self.scan.error(node.line, SourceProblem::Template));
         }

@@ -48,7 +48,10 @@ pub fn read_kustomization(path: &Path, document: &Node, scan: &mut FileScan) -> 
     for key in ["images", "imageTags"] {
         if entries(key).next().is_some() {
             let line = entries(key).next().map_or(1, |first| first.line);
-            reader.scan.leave_out(line, &format!("images of the manifests are replaced here: {render}"));
+            reader.scan.leave_out(
+                line,
+                &format!("other images are put in the place of those of the manifests here: {render}"),
+            );
         }
         entries(key).try_for_each(|entry| reader.kustomize_image(entry))?;
     }
@@ -63,11 +66,12 @@ pub fn read_kustomization(path: &Path, document: &Node, scan: &mut FileScan) -> 
             .scan
             .leave_out(generated.line, &format!("this adds or changes objects, whose images are not read: {render}"));
     }
-    for listed in LISTED.into_iter().flat_map(entries) {
-        if let Some(text) = listed.text().filter(|text| is_elsewhere(text)) {
-            let shown = line_within(text, MAX_SHOWN);
-            reader.scan.leave_out(listed.line, &format!("{shown:?} is not in this directory: {render}"));
-        }
+    let listed: Vec<&Node> = LISTED.into_iter().flat_map(entries).collect();
+    let elsewhere: Vec<&Node> = listed.into_iter().filter(|listed| listed.text().is_some_and(is_elsewhere)).collect();
+    if let Some((first, others)) = elsewhere.split_first() {
+        let shown = line_within(first.text().unwrap_or(""), MAX_SHOWN);
+        let more = if others.is_empty() { String::new() } else { format!(" (and {} more)", others.len()) };
+        reader.scan.leave_out(first.line, &format!("{shown:?}{more} is not in this directory: {render}"));
     }
     Ok(())
 }

@@ -10,8 +10,10 @@ use super::parameters::has_parameters;
 /// What stands before the name of an image in some kinds: KubeVirt's data volumes, skopeo's transports, Flux.
 const SCHEMES: [&str; 3] = ["docker://", "oci://", "docker-image://"];
 
-/// Keys, in lower case and without `-` and `_`, whose value is an image as surely as that of `image`.
-const OTHER_KEYS: [&str; 8] = [
+/// Ends of keys, in lower case and without `-` and `_`, whose value may be an image.
+const ENDS: [&str; 9] = [
+    "image",
+    "images",
     "imagename",
     "imageref",
     "imagereference",
@@ -19,21 +21,18 @@ const OTHER_KEYS: [&str; 8] = [
     "imageurl",
     "imagepath",
     "imagerepository",
-    "dockerimagerepository",
 ];
 
 /// Keys of a mapping under `image` that have the whole name.
 const PARTS: [&str; 5] = ["name", "reference", "ref", "uri", "url"];
 
 /// Keys that end in `image` and name another kind of image: of a disk, of a machine, or a picture.
-const OTHER_IMAGES: [&str; 22] = [
+const OTHER_IMAGES: [&str; 20] = [
     "osimage",
     "machineimage",
     "vmimage",
     "diskimage",
     "bootimage",
-    "rootimage",
-    "nodeimage",
     "amiimage",
     "coreosimage",
     "cloudimage",
@@ -79,6 +78,8 @@ pub enum KeyKind {
     Image,
     /// Its name says so (`initImage`, `imageName`): what can be the name of an image.
     LikeImage,
+    /// It has `image` in it (`image_web`, `imageRegistry`): what has a path and can be the name of an image.
+    HasImage,
     /// Any other: only a name with a registry, and with a tag or a digest.
     Other,
 }
@@ -87,15 +88,16 @@ pub enum KeyKind {
 pub fn key_kind(key: &str, below: Option<&str>, group: &str) -> KeyKind {
     let normal: String = key.to_ascii_lowercase().chars().filter(|c| !matches!(c, '-' | '_')).collect();
     let machine = MACHINE_GROUPS.iter().any(|end| group.strip_suffix(end).is_some_and(ends_a_label));
+    let is_part = below.is_some_and(|below| below.eq_ignore_ascii_case("image")) && PARTS.contains(&key);
     // The image of a RADOS block device (a volume of Kubernetes) is a disk.
     if machine || below == Some("rbd") || OTHER_IMAGES.contains(&normal.as_str()) {
         KeyKind::Other
     } else if normal == "image" || normal == "images" {
         KeyKind::Image
-    } else if below.is_some_and(|below| below.eq_ignore_ascii_case("image")) && PARTS.contains(&key) {
+    } else if is_part || ENDS.iter().any(|end| normal.ends_with(end)) {
         KeyKind::LikeImage
-    } else if normal.ends_with("image") || normal.ends_with("images") || OTHER_KEYS.contains(&normal.as_str()) {
-        KeyKind::LikeImage
+    } else if normal.contains("image") {
+        KeyKind::HasImage
     } else {
         KeyKind::Other
     }
@@ -120,6 +122,7 @@ pub fn may_name_image(kind: KeyKind, text: &str) -> bool {
     match kind {
         _ if !scheme.is_empty() => has_parameters(name) || Reference::parse(name).is_ok(),
         KeyKind::Other => is_full_name(name),
+        KeyKind::HasImage => name.contains('/') && Reference::parse(name).is_ok(),
         _ if has_parameters(name) => true,
         KeyKind::LikeImage => !is_plain_value(name) && Reference::parse(name).is_ok(),
         // A pattern or a sentence is no name. What breaks the rules of names otherwise may be an attempt at one.

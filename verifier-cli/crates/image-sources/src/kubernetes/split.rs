@@ -38,7 +38,7 @@ pub fn parts_of(mapping: &Node) -> Option<SplitImage<'_>> {
     let tag = TAG.iter().find_map(part).or_else(version);
     let digest = DIGEST.iter().find_map(part);
     let is_complete = tag.is_some() || digest.is_some();
-    let is_whole = |node: &Node| node.text().is_some_and(|text| has_tag(text));
+    let is_whole = |node: &Node| node.text().is_some_and(has_tag);
     if last.is_none() && image.is_some_and(is_whole) {
         return None;
     }

@@ -81,6 +81,13 @@ const WELL_KNOWN: &[WellKnown] = &[
         ],
         ARGO_TEMPLATE,
     ),
+    // The same file: ExecutorPlugin of a workflow
+    known(
+        "argoproj.io",
+        &["Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate"],
+        &["spec.executorPlugins.spec.sidecar"],
+        &["container"],
+    ),
     // argoproj/argo-rollouts (catalog)
     known("argoproj.io", &["Rollout"], SPEC, POD),
     known("argoproj.io", &["Experiment"], &["spec.templates"], POD),
@@ -255,6 +262,8 @@ const WELL_KNOWN: &[WellKnown] = &[
     // grafana/k6-operator, minio/operator (catalog)
     known("k6.io", &["K6", "TestRun"], SPEC, &["initializer", "runner", "starter"]),
     known("minio.min.io", &["Tenant"], SPEC, &["", "kes", "sideCars"]),
+    // kubernetes-sigs/kind, pkg/apis/config/v1alpha4/types.go
+    known("kind.x-k8s.io", &["Cluster"], &[""], &["nodes"]),
     // rook/rook, zalando/postgres-operator, rabbitmq/cluster-operator, grafana/grafana-operator (catalog)
     known("ceph.rook.io", &["CephCluster"], SPEC, &["cephVersion"]),
     known("acid.zalan.do", &["postgresql"], SPEC, &["", "dockerImage", "connectionPooler.dockerImage", "sidecars"]),
@@ -278,6 +287,8 @@ const WITHOUT_IMAGES: &[(&str, &[&str])] = &[
     ("image.toolkit.fluxcd.io", &["*"]),
     ("source.toolkit.fluxcd.io", &["GitRepository", "HelmRepository", "HelmChart", "Bucket"]),
     ("notification.toolkit.fluxcd.io", &["*"]),
+    // Where the kubelet gets credentials for registries: patterns of names.
+    ("kubelet.config.k8s.io", &["*"]),
     // Rules about which images may run.
     ("policy.sigstore.dev", &["*"]),
     ("constraints.gatekeeper.sh", &["*"]),
