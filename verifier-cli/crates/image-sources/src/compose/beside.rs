@@ -10,7 +10,7 @@ use std::{
 /// The largest Dockerfile that is read here, in bytes.
 const MAX_DOCKERFILE: u64 = 1 << 20;
 /// Dockerfiles that are read for one Compose file: what bounds the time for many services with the same.
-const MAX_READS: usize = 200;
+const MAX_READS: usize = 100;
 
 /// The directory of a Compose file.
 pub struct Beside {

@@ -3,12 +3,12 @@
 //! computes, and is never run under its name. A Dockerfile in the context is a file of its own; what only the arguments
 //! of this build make of it is found here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{Values, WHOLE, written};
 use crate::{
     dockerfile,
-    model::{Place, SourceError},
+    model::{FoundImage, Place, SourceError},
     scan::{FileScan, WrittenName},
     yaml::Node,
     yaml_number::scalar_text,
@@ -72,8 +72,11 @@ fn read_context(build: &Node, context: Option<&Node>, values: &Values, scan: &mu
     };
     // A file that is broken is an error where it is read itself.
     let (Some(mut with), Some(without)) = (images(&args), images(&BTreeMap::new())) else { return };
-    with.images.retain(|image| !without.images.iter().any(|other| other.reference == image.reference));
-    with.left_out.retain(|note| !without.left_out.contains(note));
+    let reference = |image: &FoundImage| format!("{:?}", image.reference);
+    let images: HashSet<String> = without.images.iter().map(reference).collect();
+    with.images.retain(|image| !images.contains(&reference(image)));
+    let notes: HashSet<(usize, &str)> = without.left_out.iter().map(|note| (note.place.line, &*note.reason)).collect();
+    with.left_out.retain(|note| !notes.contains(&(note.place.line, &*note.reason)));
     if !unknown.is_empty() && !with.left_out.is_empty() {
         let names = unknown.into_iter().collect::<Vec<_>>().join(", ");
         scan.leave_out(

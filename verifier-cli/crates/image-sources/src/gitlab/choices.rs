@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    MERGED,
     expand::{Name, Piece, pieces, replaced},
     merge::{Merged, Value},
 };
@@ -14,7 +15,7 @@ use crate::{scan::FileScan, yaml::Node, yaml_number::scalar_text};
 /// Combinations of values in which the images of one job are read. GitLab allows 200 jobs of one matrix.
 const MAX_ENVIRONMENTS: usize = 1000;
 /// Rules, values and combinations that are looked at in one file: what bounds the time for many jobs with many of them.
-const MAX_STEPS: usize = 1_000_000;
+const MAX_STEPS: usize = 3_000_000;
 /// Jobs, and variables, of one matrix.
 const MAX_MATRIX: usize = 2000;
 const MAX_MATRIX_VARIABLES: usize = 64;
@@ -75,8 +76,14 @@ impl<'a> Choices<'a> {
     ) -> Choices<'a> {
         let collector = Collector { merged, steps, scan };
         let globals = merged.global("variables");
-        let variables: usize = globals.iter().map(|layer| layer.children().len()).sum();
-        let mut incomplete = steps.take(variables).err();
+        let own = merged.get(layers, "variables").ok().flatten().unwrap_or_default();
+        // The variables of each layer are looked up in all layers.
+        let names = |layers: &[&Node]| layers.iter().map(|layer| layer.children().len()).sum::<usize>();
+        let lookups = names(&globals).saturating_add(names(&own).saturating_mul(own.len()));
+        if let Err(reason) = steps.take(lookups) {
+            return Choices { dimensions: Vec::new(), open_inputs: BTreeSet::new(), incomplete: Some(reason) };
+        }
+        let mut incomplete = None;
         let mut or_none = |scopes: Result<Vec<Scope<'a>>, String>| {
             scopes.unwrap_or_else(|reason| {
                 incomplete.get_or_insert(reason);
@@ -87,7 +94,7 @@ impl<'a> Choices<'a> {
         let mut dimensions = collector.picked(&globals);
         dimensions.push(or_none(collector.rules(layers)));
         dimensions.push(or_none(collector.matrix(layers)));
-        dimensions.push(vec![collector.variables(layers)]);
+        dimensions.push(vec![collector.scope(&own)]);
         let inherited = |mut scope: Scope<'a>| {
             scope.retain(|name, _| matches!(name, Name::Variable(name) if merged.inherits(layers, "variables", name)));
             scope
@@ -116,6 +123,9 @@ impl<'a> Choices<'a> {
                 "input {name} has its default here, and another value where it is given one: check the merged pipeline too"
             );
             results.insert(Err(reason));
+        }
+        if self.dimensions.is_empty() {
+            return results;
         }
         match self.environments(&names, steps) {
             Ok(environments) => {
@@ -181,11 +191,13 @@ struct Environment<'a> {
     scopes: Vec<Scope<'a>>,
     /// The values of variables that were needed already. One that is being worked out has no value: it goes in circles.
     values: HashMap<Name<'a>, Result<String, String>>,
+    /// How many variables are being worked out.
+    depth: usize,
 }
 
 impl<'a> Environment<'a> {
     fn new(scopes: Vec<Scope<'a>>) -> Environment<'a> {
-        Environment { scopes, values: HashMap::new() }
+        Environment { scopes, values: HashMap::new(), depth: 0 }
     }
 
     fn expand(&mut self, text: &'a str) -> Result<String, String> {
@@ -196,7 +208,11 @@ impl<'a> Environment<'a> {
         if let Some(value) = self.values.get(&name) {
             return value.clone();
         }
+        if self.depth == MAX_DEPTH {
+            return Err(CIRCULAR.to_owned());
+        }
         self.values.insert(name, Err(CIRCULAR.to_owned()));
+        self.depth += 1;
         let found = self.scopes.iter().find_map(|scope| scope.get(&name)).cloned();
         let value = match found {
             Some(Variable::Known { text, expanded: true }) => self.expand(text),
@@ -204,12 +220,16 @@ impl<'a> Environment<'a> {
             Some(Variable::Unknown(reason)) => Err(reason),
             None => Err(no_value(name)),
         };
+        self.depth -= 1;
         self.values.insert(name, value.clone());
         value
     }
 }
 
-const CIRCULAR: &str = "a variable that stands for itself, so that only GitLab knows which image it is";
+/// How deep variables may stand in the values of variables.
+const MAX_DEPTH: usize = 64;
+const CIRCULAR: &str =
+    "a variable that stands for itself or for too many others: write the name of the image without it";
 
 fn no_value(name: Name<'_>) -> String {
     match name {
@@ -288,10 +308,12 @@ impl<'a> Collector<'_, 'a, '_> {
 
     /// The variables of each rule that may apply. Without rules there is nothing to choose from.
     fn rules(&self, holder: &[&'a Node]) -> Result<Vec<Scope<'a>>, String> {
-        let rules = self.merged.get(holder, "rules").ok().flatten().unwrap_or_default();
+        let elsewhere = |_| format!("rules that are not in this file may set variables: {MERGED}");
+        let rules = self.merged.get(holder, "rules").map_err(elsewhere)?.unwrap_or_default();
         let mut scopes = Vec::new();
-        for rule in rules.iter().flat_map(|rules| self.merged.items(rules)).flatten() {
+        for rule in rules.iter().flat_map(|rules| self.merged.items(rules)) {
             self.steps.take(1)?;
+            let rule = rule.map_err(elsewhere)?;
             let never = rule.first().and_then(|rule| rule.get("when")).and_then(Node::text) == Some("never");
             if !never {
                 scopes.push(self.variables(&rule));

@@ -70,24 +70,24 @@ pub fn read(document: &Node, inputs: Option<&Node>, scan: &mut FileScan) -> Resu
         steps: Steps::default(),
     };
     let jobs = || document.entries().filter(|(key, job)| !NO_JOBS.contains(key) && job.is_mapping());
-    let is_used = |key: &str| !key.starts_with('.') && key != "default";
-    for (_, job) in jobs().filter(|(key, _)| is_used(key)) {
-        reader.read_job(job, Unused::Read, scan)?;
+    let is_job = |key: &str| !key.starts_with('.') && key != "default";
+    for (_, job) in jobs().filter(|(key, _)| is_job(key)) {
+        reader.read_job(job, Holder::Job, scan)?;
     }
-    reader.read_job(document, Unused::Skipped, scan)?;
-    for (_, job) in jobs().filter(|(key, _)| !is_used(key)) {
-        reader.read_job(job, Unused::Skipped, scan)?;
+    reader.read_job(document, Holder::Template, scan)?;
+    for (_, job) in jobs().filter(|(key, _)| !is_job(key)) {
+        reader.read_job(job, Holder::Template, scan)?;
     }
     Ok(())
 }
 
-/// Whether the defaults of the pipeline are read for a holder of images, and images that were read before once more.
+/// What names images.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Unused {
-    /// A job: each image is read with its variables.
-    Read,
-    /// A template or the defaults: only what no job has used.
-    Skipped,
+enum Holder {
+    /// A job: it takes the defaults of the pipeline, and each image is read with its variables.
+    Job,
+    /// A template, or the defaults: only images that no job has used are read.
+    Template,
 }
 
 struct Reader<'a> {
@@ -101,7 +101,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    fn read_job(&mut self, job: &'a Node, unused: Unused, scan: &mut FileScan) -> Result<(), SourceError> {
+    fn read_job(&mut self, job: &'a Node, holder: Holder, scan: &mut FileScan) -> Result<(), SourceError> {
         let layers = self.merged.layers(job);
         if let Some(base) = layers.incomplete.filter(|_| !self.incomplete) {
             self.incomplete = true;
@@ -114,7 +114,7 @@ impl<'a> Reader<'a> {
         let mut names = Vec::new();
         for key in ["image", "services"] {
             let own = self.merged.get(&layers, key);
-            let inherits = unused == Unused::Read && self.merged.inherits(&layers, "default", key);
+            let inherits = holder == Holder::Job && self.merged.inherits(&layers, "default", key);
             match own {
                 Err(line) => note_reference(line, scan),
                 Ok(Some(value)) => self.image_names(&value, key, &mut names, scan),
@@ -128,7 +128,7 @@ impl<'a> Reader<'a> {
                 Ok(None) => {}
             }
         }
-        if unused == Unused::Skipped {
+        if holder == Holder::Template {
             names.retain(|name| !self.read.contains(&std::ptr::from_ref(*name)));
         }
         self.read_names(&names, &layers, scan)

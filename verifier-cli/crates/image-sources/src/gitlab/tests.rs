@@ -236,11 +236,14 @@ fn the_number_of_combinations_is_bounded() {
 
 #[test]
 fn values_of_values_stay_small() {
-    let doubling: String = (1..1000).map(|n| format!("  A{n}: $A{0}$A{0}\n", n - 1)).collect();
-    let text = format!("variables:\n  A0: \"\"\n  B: x\n{doubling}job:\n  image: a:$A999$B\n  script: x\n");
-    assert_eq!(summary("x.yml", &text).0, library(&["1004 a:x"]));
+    let doubling: String = (1..60).map(|n| format!("  A{n}: $A{0}$A{0}\n", n - 1)).collect();
+    let text = format!("variables:\n  A0: \"\"\n  B: x\n{doubling}job:\n  image: a:$A59$B\n  script: x\n");
+    assert_eq!(summary("x.yml", &text).0, library(&["64 a:x"]));
     let long = text.replace("A0: \"\"", "A0: x");
     assert!(summary("x.yml", &long).1[0].contains("over 1024 bytes"));
+    let chain: String = (0..50_000).map(|n| format!("  A{n}: $A{}\n", n + 1)).collect();
+    let text = format!("variables:\n{chain}job:\n  image: a:$A0\n  script: x\n");
+    assert!(summary("x.yml", &text).1[0].contains("too many others"));
 }
 
 #[test]
@@ -285,6 +288,10 @@ fn what_is_not_in_the_file_is_noted() {
     assert!(notes.len() == 1 && notes[0].starts_with("2 extends what is not in this file"), "{notes:?}");
     let (_, notes) = summary("x.yml", "include: a.yml\njob:\n  extends: .elsewhere\n  script: x\n");
     assert!(notes.len() == 1 && notes[0].starts_with("1 included files"), "{notes:?}");
+    let rules = "job:\n  rules: [!reference [.elsewhere, rules]]\n  image: a:$V\n  services: [b:1]\n  variables: {V: 1}\n  script: x\n";
+    let (images, notes) = summary("x.yml", rules);
+    assert_eq!(images, library(&["3 a:1", "4 b:1"]));
+    assert!(notes.len() == 1 && notes[0].starts_with("3 rules that are not in this file"), "{notes:?}");
     let circle = ".a: {extends: .b, image: a:1}\n.b: {extends: .a}\njob: {extends: .a, script: x}\n";
     let (images, notes) = summary("x.yml", circle);
     assert_eq!((images, notes.is_empty()), (library(&["1 a:1"]), false));
