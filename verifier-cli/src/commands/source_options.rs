@@ -15,10 +15,11 @@ use taglog_policy::{Exclusion, Policy};
 
 /// What a walk reads, for help texts.
 pub const FILE_KINDS: &str = "\
-In a directory every file is read whose name stands for one of the kinds: Dockerfiles, *.yaml, *.yml, *.json and those of
-other tools (verifier-cli/docs/FILES.md). Hidden directories and symbolic links are followed. Skipped are .git,
-node_modules, vendor, and what a .gitignore names unless git tracks it; --verbose lists what is skipped. A directory in
-which no image is found is an error, unless --allow-empty is given.";
+In a directory every file is read whose name stands for one of the kinds: Dockerfiles, *.yaml,
+*.yml, *.json, and files of other tools (verifier-cli/docs/FILES.md). Hidden directories and
+symbolic links are followed. Skipped are .git, node_modules, vendor, and what a .gitignore names
+unless git tracks it; --verbose lists what is skipped. A directory in which no image is found is
+an error, unless --allow-empty is given.";
 
 /// What is known about the files beyond what is in them.
 #[derive(Debug, Args)]

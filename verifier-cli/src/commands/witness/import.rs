@@ -134,7 +134,7 @@ impl WatchList {
         let excluded = self.excluded.iter();
         let excluded = excluded.map(|Excluded { place, what, reason }| format!("{place}: excluded: {what}: {reason}"));
         let part =
-            "this is a part of a configuration: put it into witness.toml, which needs a name, a key and a log too";
+            "this is a part of a configuration: put it into witness.toml, below the key and the logs";
         let part = (!self.watches.is_empty()).then(|| part.to_owned());
         left_out.chain(excluded).chain(nothing).chain(part).collect()
     }
