@@ -9,18 +9,19 @@ use clap::Args;
 
 use super::{
     context::{Failure, Global, Report, ReportFormat, exit},
-    pin_report::{PinReportOptions, PinStatus, ReportRow, report},
+    pin_report::{PinReportOptions, PinStatus, ReportRow, Unchecked, report},
     progress_bar::Bar,
     session::{self, Logs},
     source_options::SourceOptions,
     verification,
 };
-use taglog_image_sources::{self as sources, FoundImage, LeftOut, Options, SourceFile};
+use taglog_image_sources::{self as sources, FoundImage, Options, Skipped, SourceFile};
 use taglog_pin::{
     decide::{NamedImage, PinAction, PinDecisions, PinMode, decide},
     rewrite::rewritten,
     write::{FileChange, replace_all},
 };
+use taglog_policy::Policy;
 use taglog_verify::VerificationOptions;
 
 /// Write the digests of images into the files that name them
@@ -43,7 +44,9 @@ the tag move, or to the digest that a person approved.
 
 Images that contain variables cannot be pinned in place: the digest to write by hand is shown.
 
-{}", super::context::EXIT_CODES))]
+{}
+
+{}", super::source_options::FILE_KINDS, super::context::EXIT_CODES))]
 pub struct PinArgs {
     /// A file, a directory, or '-' for standard input, rewritten to standard output; may be repeated
     #[arg(short, long = "file", required = true, value_name = "FILE")]
@@ -71,10 +74,11 @@ impl PinArgs {
     }
 }
 
-/// The files that name images, and the references in them that cannot be resolved.
+/// The files that name images, and what is neither pinned nor checked in them.
 struct ReadFiles {
     files: Vec<SourceFile>,
-    left_out: Vec<LeftOut>,
+    unchecked: Unchecked,
+    skipped: Vec<Skipped>,
 }
 
 /// Reads the files, decides about every image, and only then writes.
@@ -87,9 +91,11 @@ pub async fn run(global: &Global, args: PinArgs) -> Result<Report, Failure> {
         let remedy = "give no other file and no --output, or use --check or --dry-run";
         return Err(Failure::usage(format!("'-' is rewritten to standard output: {remedy}")));
     }
-    let options = args.sources.options();
-    let ReadFiles { files, left_out } = read(&args.files, &options)?;
-    let decisions = decided(global, args.mode(), &files).await?;
+    let policy = session::policy(global)?;
+    let options = args.sources.options(&policy)?;
+    let ReadFiles { files, unchecked, skipped } = read(&args.files, &options)?;
+    let notes = args.sources.notes(&policy, &skipped);
+    let decisions = decided(global, policy, args.mode(), &files).await?;
     let rows: Vec<ReportRow> =
         files.iter().flat_map(|file| &file.found.images).map(|image| row(image, &decisions)).collect();
     let blocked = !decisions.misbehaviour.is_empty() || rows.iter().any(ReportRow::blocks);
@@ -98,18 +104,22 @@ pub async fn run(global: &Global, args: PinArgs) -> Result<Report, Failure> {
         replace_all(&changes).map_err(Failure::usage)?;
     }
     let report_options = PinReportOptions { format: global.report, dry_run: args.dry_run, check: args.check };
-    let report = report(report_options, &rows, &left_out, &changes, decisions.misbehaviour)?;
+    let mut report = report(report_options, &rows, &unchecked, &changes, decisions.misbehaviour)?;
+    report.notes.extend(notes);
     if piped { filtered(report, files, changes) } else { Ok(report) }
 }
 
 fn read(paths: &[PathBuf], options: &Options) -> Result<ReadFiles, Failure> {
-    let (mut files, mut left_out) = (Vec::new(), Vec::new());
-    let more = sources::read_each(paths, options, |file| {
-        left_out.extend(file.found.left_out.iter().cloned());
+    let (mut files, mut unchecked) = (Vec::new(), Unchecked::default());
+    let besides = sources::read_each(paths, options, |file| {
+        unchecked.left_out.extend(file.found.left_out.iter().cloned());
+        unchecked.excluded.extend(file.found.excluded.iter().cloned());
         files.push(file);
     });
-    left_out.extend(more.map_err(Failure::usage)?);
-    Ok(ReadFiles { files, left_out })
+    let besides = besides.map_err(Failure::usage)?;
+    unchecked.left_out.extend(besides.left_out);
+    unchecked.excluded.extend(besides.excluded);
+    Ok(ReadFiles { files, unchecked, skipped: besides.skipped })
 }
 
 /// The image with its pin; `None` for a digest without a tag.
@@ -117,12 +127,16 @@ fn named(image: &FoundImage) -> Option<NamedImage> {
     Some(NamedImage { image: image.image().ok()?, pin: image.reference.digest })
 }
 
-async fn decided(global: &Global, mode: PinMode, files: &[SourceFile]) -> Result<PinDecisions, Failure> {
+async fn decided(
+    global: &Global,
+    policy: Policy,
+    mode: PinMode,
+    files: &[SourceFile],
+) -> Result<PinDecisions, Failure> {
     let all: BTreeSet<NamedImage> = files.iter().flat_map(|file| &file.found.images).filter_map(named).collect();
     if all.is_empty() {
         return Ok(PinDecisions::default());
     }
-    let policy = session::policy(global)?;
     let (_, lock) = session::lock(&policy)?;
     let logs = Logs::open(global, &policy)?;
     let verification_options = VerificationOptions { policy, lock, locked: false, settled: false, platform: None };

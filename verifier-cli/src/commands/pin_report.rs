@@ -9,7 +9,7 @@ use super::{
     verify_output::{self, Item, Level},
 };
 use taglog_base::text::one_line;
-use taglog_image_sources::{FoundImage, LeftOut};
+use taglog_image_sources::{Excluded, FoundImage, LeftOut};
 use taglog_pin::{decide::PinDecision, rewrite::pinned_name, write::FileChange};
 
 /// Options of the report.
@@ -164,11 +164,18 @@ fn reference_text(found: &FoundImage) -> String {
     }
 }
 
+/// What is neither pinned nor checked in files.
+#[derive(Clone, Debug, Default)]
+pub struct Unchecked {
+    pub left_out: Vec<LeftOut>,
+    pub excluded: Vec<Excluded>,
+}
+
 /// The output of the command, and its exit code: the most severe that applies.
 pub fn report(
     options: PinReportOptions,
     rows: &[ReportRow],
-    left_out: &[LeftOut],
+    unchecked: &Unchecked,
     changes: &[FileChange],
     misbehaviour: Vec<String>,
 ) -> Result<Report, Failure> {
@@ -178,12 +185,14 @@ pub fn report(
     let exit = match &misbehaviour[..] {
         [_, ..] => exit::MISBEHAVED,
         [] if exits.contains(&exit::VERDICT) => exit::VERDICT,
-        [] if !left_out.is_empty() => exit::USAGE,
+        [] if !unchecked.left_out.is_empty() => exit::USAGE,
         [] if exits.contains(&exit::FAILED) => exit::FAILED,
         [] => exit::OK,
     };
     let mut notes = misbehaviour;
-    notes.extend(left_out.iter().map(|LeftOut { place, reason }| format!("{place}: {reason}")));
+    notes.extend(unchecked.left_out.iter().map(|LeftOut { place, reason }| format!("{place}: {reason}")));
+    let excluded = |Excluded { place, what, reason }: &Excluded| format!("{place}: excluded: {what}: {reason}");
+    notes.extend(unchecked.excluded.iter().map(excluded));
     notes.extend(nothing_written(options, blocked, rows));
     let lines: String = rows.iter().map(|row| row.text(written)).collect();
     let output = match (options.format, options.dry_run) {
@@ -192,10 +201,11 @@ pub fn report(
             notes.splice(0..0, lines.lines().map(str::to_owned));
             patch(changes)
         }
-        (ReportFormat::Json, _) => json_report(options, rows, left_out, changes, written),
+        (ReportFormat::Json, _) => json_report(options, rows, unchecked, changes, written),
         (format, _) => {
-            let items: Vec<Item> =
-                rows.iter().map(ReportRow::item).chain(left_out.iter().map(Item::left_out)).collect();
+            let left_out = unchecked.left_out.iter().map(Item::left_out);
+            let excluded = unchecked.excluded.iter().map(Item::excluded);
+            let items: Vec<Item> = rows.iter().map(ReportRow::item).chain(left_out).chain(excluded).collect();
             verify_output::render_items(format, &items, exit, false)?.unwrap_or_default()
         }
     };
@@ -219,12 +229,13 @@ fn nothing_written(options: PinReportOptions, blocked: bool, rows: &[ReportRow])
 fn json_report(
     options: PinReportOptions,
     rows: &[ReportRow],
-    left_out: &[LeftOut],
+    unchecked: &Unchecked,
     changes: &[FileChange],
     written: bool,
 ) -> String {
     let images: Vec<Value> = rows.iter().map(|row| row.json(written)).collect();
     let files: Vec<String> = changes.iter().map(|change| change.path.display().to_string()).collect();
+    let Unchecked { left_out, excluded } = unchecked;
     let left_out: Vec<Value> = left_out
         .iter()
         .map(|LeftOut { place, reason }| json!({ "file": place.file, "line": place.line, "reason": reason }))
@@ -235,6 +246,7 @@ fn json_report(
         "images": images,
         "files": files,
         "leftOut": left_out,
+        "excluded": excluded.iter().map(verify_output::excluded_json).collect::<Vec<_>>(),
         "patch": patch,
     });
     format!("{report}\n")

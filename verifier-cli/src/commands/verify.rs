@@ -54,10 +54,12 @@ Verdicts:
   incomplete  a log did not give complete lists                                       fails
   misbehaved  a proof is false, or the log contradicts itself; the evidence is kept   fails
 
-{}", super::context::EXIT_CODES))]
+{}
+
+{}", super::source_options::FILE_KINDS, super::context::EXIT_CODES))]
 pub struct VerifyArgs {
-    /// Images: repository:tag, with @digest to check that digest without asking the registry
-    #[arg(value_name = "IMAGE[@DIGEST]", required_unless_present_any = ["offline", "file"])]
+    /// Images: repository:tag, with @digest to check that digest without asking the registry; or name files with -f
+    #[arg(value_name = "IMAGE[@DIGEST]")]
     images: Vec<String>,
     /// Check all images that this file names; a directory is walked, - is standard input; may be repeated
     #[arg(short, long, value_name = "FILE")]
@@ -106,11 +108,19 @@ pub struct VerifyArgs {
     reports: ReportArgs,
 }
 
+const NOTHING_TO_VERIFY: &str = "nothing to verify: name images, or files and directories that name them with -f, as in \
+                                 'taglog verify -f .'; --help has examples";
+
 /// One look-up for all images in each log, the registries in parallel, a verdict for each image.
 pub async fn run(global: &Global, args: VerifyArgs) -> Result<Report, Failure> {
+    if args.images.is_empty() && args.file.is_empty() && args.offline.is_none() {
+        return Err(Failure::usage(NOTHING_TO_VERIFY));
+    }
     let options = options(global, &args)?;
     let mut queries = ImageQueries::of_arguments(&args.images)?;
-    let found = sources::read_with(&args.file, &args.sources.options()).map_err(Failure::usage)?;
+    let policy = &options.policy;
+    let found = sources::read_with(&args.file, &args.sources.options(policy)?).map_err(Failure::usage)?;
+    let notes = if args.file.is_empty() { Vec::new() } else { args.sources.notes(policy, &found.skipped) };
     queries.add_found(&found);
     let logs = Logs::open(global, &options.policy)?;
     let output =
@@ -122,7 +132,10 @@ pub async fn run(global: &Global, args: VerifyArgs) -> Result<Report, Failure> {
         Some(path) => offline(&args, &logs, &options, path, queries).await?,
         None => online(global, &args, &logs, options, queries).await?,
     };
-    report(&output, &Verification { left_out: found.left_out, untagged, ..verification })
+    let (left_out, excluded) = (found.left_out, found.excluded);
+    let mut report = report(&output, &Verification { left_out, excluded, untagged, ..verification })?;
+    report.notes.extend(notes);
+    Ok(report)
 }
 
 fn options(global: &Global, args: &VerifyArgs) -> Result<VerificationOptions, Failure> {

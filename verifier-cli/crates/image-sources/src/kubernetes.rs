@@ -1,8 +1,29 @@
-//! Kubernetes manifests: the images of every kind that has a pod template.
+//! Kubernetes objects: the images of Kubernetes' own kinds, of well-known custom kinds, and of the kinds that `--crd`
+//! names. What may name an image elsewhere in an object is noted.
 
-use taglog_proto::name::Reference;
+mod builtin;
+mod helm;
+mod kustomization;
+mod names;
+mod notes;
+mod parameters;
+mod special;
+mod split;
+mod well_known;
 
-use super::{crd::CrdPath, model::SourceError, scan::FileScan, yaml::Node};
+use std::{collections::HashSet, ptr};
+
+use self::{builtin::BuiltIn, parameters::Parameters};
+pub use self::{
+    helm::{is_helm_values, read_values},
+    kustomization::{is_json_patch, is_kustomization, read_json_patch, read_kustomization},
+};
+use super::{
+    crd::{self, CrdPath},
+    model::{SourceError, SourceProblem},
+    scan::{FileScan, WrittenName},
+    yaml::Node,
+};
 
 /// Where a pod lists its containers.
 const CONTAINERS: [&str; 3] = ["containers", "initContainers", "ephemeralContainers"];
@@ -13,218 +34,185 @@ pub fn is_manifest(document: &Node) -> bool {
     says("apiVersion") && says("kind")
 }
 
-/// Finds the images of an object, or of each object in a list; in custom kinds where `custom` says.
+/// Finds the images of an object, or of each object in a list; in custom kinds also where `custom` says.
 ///
 /// # Errors
-/// An image with a template in it.
+/// An image with a template of Helm in it.
 pub fn read(object: &Node, custom: &[CrdPath], scan: &mut FileScan) -> Result<(), SourceError> {
-    let kind = object.get("kind").and_then(Node::text).unwrap_or("");
-    if kind.ends_with("List") {
-        let items = object.get("items").into_iter().flat_map(Node::items);
-        return items.into_iter().try_for_each(|item| read(item, custom, scan));
+    Reader::new(custom, scan).object(object, ObjectKind::default())
+}
+
+/// The API group, empty for the core, and the kind of an object. The version does not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct ObjectKind<'n> {
+    group: &'n str,
+    kind: &'n str,
+}
+
+impl<'n> ObjectKind<'n> {
+    /// What an object says of itself; where it says nothing, it is of the kind of the list that it is in.
+    fn of(object: &'n Node, in_list: ObjectKind<'n>) -> ObjectKind<'n> {
+        let text = |key: &str| object.get(key).and_then(Node::text);
+        let group = text("apiVersion").map(|version| version.split_once('/').map_or("", |(group, _)| group));
+        ObjectKind { group: group.unwrap_or(in_list.group), kind: text("kind").unwrap_or(in_list.kind) }
     }
-    let group = object.get("apiVersion").and_then(Node::text).and_then(|version| version.split_once('/'));
-    let group = group.map_or("", |(group, _)| group);
-    let mut known = false;
-    for path in custom.iter().filter(|path| path.is_for(group, kind)) {
-        known = true;
-        path.places(object).into_iter().try_for_each(|place| read_custom(place, scan))?;
-    }
-    match pod_spec(kind) {
-        Some(path) => object.at(path).map_or(Ok(()), |spec| read_pod(spec, scan)),
-        None if known => Ok(()),
-        None => {
-            note_images(group, kind, object, scan);
-            Ok(())
-        }
+
+    /// The kind of the items of a list that do not say theirs, as those of a `PodList`.
+    fn of_items(self) -> ObjectKind<'n> {
+        ObjectKind { kind: self.kind.strip_suffix("List").unwrap_or(""), ..self }
     }
 }
 
-/// What stands where a [`CrdPath`] ends: a pod, a container, or an image.
-fn read_custom(place: &Node, scan: &mut FileScan) -> Result<(), SourceError> {
-    if CONTAINERS.iter().any(|key| place.get(key).is_some()) {
-        read_pod(place, scan)
-    } else if let Some(image) = place.get("image") {
-        scan.yaml_image(image, |text| Ok(text.to_owned()))
-    } else if place.is_mapping() {
-        let want = "a pod's specification, a container, or the name of an image";
-        scan.leave_out(place.line, &format!("where --crd points there is no image: want {want}"));
+/// Reads objects of one file.
+struct Reader<'r, 'n, 't> {
+    custom: &'r [CrdPath],
+    scan: &'r mut FileScan<'t>,
+    /// The values, by their addresses, that were read or noted, so that they are not noted again.
+    done: HashSet<*const Node>,
+    /// Those of the templates that the object is in.
+    parameters: Parameters<'n>,
+    /// Whether the object is of a custom kind, or within one: there `{{…}}` may be meant for the cluster.
+    within_custom: bool,
+}
+
+impl<'r, 'n, 't> Reader<'r, 'n, 't> {
+    fn new(custom: &'r [CrdPath], scan: &'r mut FileScan<'t>) -> Reader<'r, 'n, 't> {
+        Reader { custom, scan, done: HashSet::new(), parameters: Parameters::default(), within_custom: false }
+    }
+
+    fn object(&mut self, object: &'n Node, in_list: ObjectKind<'n>) -> Result<(), SourceError> {
+        let own = ObjectKind::of(object, in_list);
+        if let Some(items) = list_items(object, own.kind) {
+            items.items().try_for_each(|item| self.object(item, own.of_items()))?;
+            self.mark(items);
+        }
+        let custom = self.custom;
+        for path in custom.iter().filter(|path| path.is_for(own.group, own.kind)) {
+            path.places(object).into_iter().try_for_each(|place| self.asked_place(place))?;
+        }
+        match builtin::find(own.group, own.kind) {
+            Some(BuiltIn::Pods(template)) => self.pods(object, own, template),
+            Some(BuiltIn::NoImage) => Ok(()),
+            None if own.group.is_empty() && own.kind.ends_with("List") => Ok(()),
+            None => self.custom_object(object, own),
+        }
+    }
+
+    /// The pods of one of Kubernetes' own kinds, and the images in the annotations of the pods, such as
+    /// `sidecar.istio.io/proxyImage`.
+    fn pods(&mut self, object: &'n Node, own: ObjectKind<'n>, template: &[&'n str]) -> Result<(), SourceError> {
+        let Some(holder) = object.at(template) else { return Ok(()) };
+        if let Some(spec) = holder.get("spec") {
+            self.place(spec)?;
+        }
+        let path: Vec<&str> = template.iter().copied().chain(["metadata", "annotations"]).collect();
+        if let Some(annotations) = holder.at(&["metadata", "annotations"]) {
+            self.note_annotations(own, annotations, path);
+        }
         Ok(())
-    } else {
-        scan.yaml_image(place, |text| Ok(text.to_owned()))
+    }
+
+    fn custom_object(&mut self, object: &'n Node, own: ObjectKind<'n>) -> Result<(), SourceError> {
+        let was_within = std::mem::replace(&mut self.within_custom, true);
+        let own_parameters = special::parameters(own, object);
+        let has_parameters = own_parameters.is_some();
+        let outer = own_parameters.map(|own| std::mem::replace(&mut self.parameters, own));
+        let read = self.read_custom_object(object, own);
+        if has_parameters {
+            self.parameters = outer.unwrap_or_default();
+        }
+        self.within_custom = was_within;
+        read
+    }
+
+    fn read_custom_object(&mut self, object: &'n Node, own: ObjectKind<'n>) -> Result<(), SourceError> {
+        if well_known::names_none(own.group, own.kind) {
+            return Ok(());
+        }
+        self.special_parts(object, own)?;
+        for path in well_known::find(own.group, own.kind).flat_map(well_known::WellKnown::paths) {
+            crd::places_at(object, &path).into_iter().try_for_each(|place| self.place(place).map(drop))?;
+        }
+        self.note_rest(object, own)
+    }
+
+    /// What stands where a user says that there is an image.
+    fn asked_place(&mut self, place: &'n Node) -> Result<(), SourceError> {
+        let is_done = self.done.contains(&ptr::from_ref(place));
+        let in_parts = !is_done && place.is_mapping() && self.split_image(place)?;
+        if is_done || self.place(place)? || in_parts {
+            return Ok(());
+        }
+        let want = "a pod's specification, a container, or the name of an image";
+        self.scan.leave_out(place.line, &format!("where --crd points there is no image: want {want}"));
+        Ok(())
+    }
+
+    /// What stands where there can be a pod, a container, an image, or a reference to one. Whether there was any.
+    fn place(&mut self, place: &'n Node) -> Result<bool, SourceError> {
+        if !place.is_mapping() {
+            return self.image(place).map(|()| true);
+        }
+        let listed = |key: &str| place.get(key).into_iter().flat_map(Node::items);
+        let containers = CONTAINERS.into_iter().flat_map(listed).filter_map(|container| container.get("image"));
+        let volumes = listed("volumes").filter_map(|volume| volume.at(&["image", "reference"]));
+        let images: Vec<&'n Node> = containers.chain(volumes).chain(place.get("image")).collect();
+        for image in &images {
+            if !self.done.contains(&ptr::from_ref(*image)) {
+                self.image(image)?;
+            }
+        }
+        let lists = CONTAINERS.into_iter().any(|key| place.get(key).is_some());
+        Ok(self.object_reference(place)? || lists || !images.is_empty())
+    }
+
+    /// The image that a value names: as a text, or as a mapping of its parts.
+    fn image(&mut self, node: &'n Node) -> Result<(), SourceError> {
+        if node.is_mapping() && self.split_image(node)? {
+            return Ok(());
+        }
+        self.mark(node);
+        let Some(text) = node.text() else { return self.scan.yaml_image(node, |text| Ok(text.to_owned())) };
+        let (scheme, name) = names::without_scheme(text);
+        if name.contains("://") || (!scheme.is_empty() && !self.within_custom) {
+            let reason = format!("{text:?} is not the name of an image: remove what stands before the registry");
+            self.scan.leave_out(node.line, &reason);
+            return Ok(());
+        }
+        let written = WrittenName { line: node.line, text: name, within: node.span(), prefix: scheme };
+        if !self.within_custom || !parameters::has_parameters(name) {
+            return self.scan.image(&written, Ok(name.to_owned()));
+        }
+        if is_helm_template(name) {
+            return Err(self.scan.error(node.line, SourceProblem::Template));
+        }
+        let made = self.parameters.substitute(name);
+        if let Ok(made) = &made {
+            made.from.iter().for_each(|value| self.mark(value));
+        }
+        self.scan.image_of_parameters(&written, made.map(|made| made.text));
+        Ok(())
+    }
+
+    fn mark(&mut self, node: &Node) {
+        self.done.insert(ptr::from_ref(node));
     }
 }
 
-/// An object of an unknown kind that has containers, or names an image, is not passed over in silence.
-fn note_images(group: &str, kind: &str, object: &Node, scan: &mut FileScan) {
-    let mut path = Vec::new();
-    let found = containers_below(object, &mut path)
-        .or_else(|| is_custom(group).then(|| image_below(object, &mut path)).flatten());
-    if let Some((key, line)) = found {
-        let slash = if group.is_empty() { "" } else { "/" };
-        let at = if path.is_empty() { key.to_owned() } else { path.join(".") };
-        let reason =
-            format!("the images of kind {kind} are not read: say where they are, --crd {group}{slash}{kind}:{at}");
-        scan.leave_out(line, &reason);
-    }
+/// The items of a list of objects. A kind whose name ends in `List` and that has no items is none.
+fn list_items<'n>(object: &'n Node, kind: &str) -> Option<&'n Node> {
+    object.get("items").filter(|items| items.is_sequence() && kind.ends_with("List"))
 }
 
-/// Kubernetes' own groups have no dot, or end like this; what an `image` is in their other kinds is known: none.
-fn is_custom(group: &str) -> bool {
-    group.contains('.') && !group.ends_with(".k8s.io")
-}
-
-fn has_image(container: &Node) -> bool {
-    container.children().iter().any(|(key, value)| *key == Some("image") && value.text().is_some())
-}
-
-/// The key and the line of the first list of containers, and the path of keys to what holds it.
-fn containers_below<'a>(node: &'a Node, path: &mut Vec<&'a str>) -> Option<(&'a str, usize)> {
-    let of_containers = |key: &str, child: &Node| CONTAINERS.contains(&key) && child.items().any(has_image);
-    first_below(node, &of_containers, path)
-}
-
-/// The key and the line of the first name of an image beyond doubt, and the path of keys to what holds it.
-fn image_below<'a>(node: &'a Node, path: &mut Vec<&'a str>) -> Option<(&'a str, usize)> {
-    let names_one = |key: &str, child: &Node| key == "image" && child.text().is_some_and(is_full_name);
-    first_below(node, &names_one, path)
-}
-
-/// Whether a text is the name of an image beyond doubt: with a tag or a digest.
-fn is_full_name(text: &str) -> bool {
-    Reference::parse(text).is_ok_and(|name| name.tag.is_some() || name.digest.is_some())
-}
-
-/// The key and the line of the first value that is wanted, and the path of keys to what holds it.
-fn first_below<'a>(
-    node: &'a Node,
-    wanted: &dyn Fn(&str, &Node) -> bool,
-    path: &mut Vec<&'a str>,
-) -> Option<(&'a str, usize)> {
-    for (key, child) in node.children() {
-        if let Some(key) = key.filter(|key| wanted(key, child)) {
-            return Some((key, child.line));
-        }
-        let depth = path.len();
-        path.extend(key.filter(|key| *key != "<<"));
-        let found = first_below(child, wanted, path);
-        if found.is_some() {
-            return found;
-        }
-        path.truncate(depth);
-    }
-    None
-}
-
-/// Where a kind has the specification of its pods.
-fn pod_spec(kind: &str) -> Option<&'static [&'static str]> {
-    Some(match kind {
-        "Pod" => &["spec"],
-        "PodTemplate" => &["template", "spec"],
-        "CronJob" => &["spec", "jobTemplate", "spec", "template", "spec"],
-        "Deployment" | "StatefulSet" | "DaemonSet" | "ReplicaSet" | "ReplicationController" | "Job" => {
-            &["spec", "template", "spec"]
-        }
-        _ => return None,
+/// Whether `{{…}}` is for Helm, which renders it before anything is deployed, and not for the cluster.
+fn is_helm_template(text: &str) -> bool {
+    let inner = text.split("{{").skip(1);
+    inner.map(|inner| inner.trim_start_matches('-').trim_start()).any(|inner| {
+        [".Values", ".Release", ".Chart", "$.Values", "include ", "tpl ", "template ", "printf ", "if ", "default "]
+            .iter()
+            .any(|start| inner.starts_with(start))
     })
 }
 
-fn read_pod(spec: &Node, scan: &mut FileScan) -> Result<(), SourceError> {
-    let listed = |key: &str| spec.get(key).into_iter().flat_map(Node::items);
-    let containers = CONTAINERS.into_iter().flat_map(listed);
-    let images = containers.filter_map(|container| container.get("image"));
-    let volumes = listed("volumes").filter_map(|volume| volume.at(&["image", "reference"]));
-    images.chain(volumes).try_for_each(|image| scan.yaml_image(image, |text| Ok(text.to_owned())))
-}
-
 #[cfg(test)]
-mod tests {
-    use crate::{
-        SourceProblem,
-        tests::{read_text, refusal, summary},
-    };
-
-    const POD: &str = "{containers: [{image: c:1}, {name: n}], initContainers: [{image: i:1}], \
-        ephemeralContainers: [{image: e:1}], volumes: [{image: {reference: v:1}}, {emptyDir: {}}]}";
-
-    #[test]
-    fn every_kind_with_pods() {
-        for (kind, open, close) in [
-            ("Pod", "spec: ", ""),
-            ("PodTemplate", "template: {spec: ", "}"),
-            ("Deployment", "spec: {template: {spec: ", "}}"),
-            ("StatefulSet", "spec: {template: {spec: ", "}}"),
-            ("DaemonSet", "spec: {template: {spec: ", "}}"),
-            ("ReplicaSet", "spec: {template: {spec: ", "}}"),
-            ("ReplicationController", "spec: {template: {spec: ", "}}"),
-            ("Job", "spec: {template: {spec: ", "}}"),
-            ("CronJob", "spec: {jobTemplate: {spec: {template: {spec: ", "}}}}"),
-        ] {
-            let object = format!("{{apiVersion: v1, kind: {kind}, {open}{POD}{close}}}");
-            let want = ["c", "i", "e", "v"].map(|name| format!("1 docker.io/library/{name}:1"));
-            assert_eq!(summary("x.yaml", &object), (want.to_vec(), vec![]), "{kind}");
-            let list = format!("apiVersion: v1\nkind: List\nitems:\n- {object}\n- {{apiVersion: v1, kind: Secret}}\n");
-            assert_eq!(summary("x.yaml", &list).0.len(), 4, "{kind}");
-            let typed = format!("apiVersion: apps/v1\nkind: {kind}List\nitems: [{object}]\n");
-            assert_eq!(summary("x.yaml", &typed).0.len(), 4, "{kind}");
-        }
-    }
-
-    #[test]
-    fn streams_of_documents() {
-        let text = "\
----
-# Source: app/config.yaml
----
-apiVersion: v1
-kind: ConfigMap
-data:
-  rule: |
-    {{ $labels.instance }} is down
-  image: not:one
----
-apiVersion: v1
-kind: Pod
-spec:
-  containers:
-    - name: a
-      image: registry.example/a@sha256:3fbc632167424a6d997e74f52b878d7cc478225cffac6bc977eedfe51c7f4e79
-    - image: $(VAR)
-";
-        let (images, notes) = summary("x.yaml", text);
-        assert_eq!(
-            images,
-            ["16 registry.example/a@sha256:3fbc632167424a6d997e74f52b878d7cc478225cffac6bc977eedfe51c7f4e79"]
-        );
-        assert!(notes.len() == 1 && notes[0].starts_with("17 "), "{notes:?}");
-        assert!(read_text("x.yaml", "apiVersion: v1\nkind: Secret\n").unwrap().images.is_empty());
-    }
-
-    #[test]
-    fn templates_are_refused_with_their_line() {
-        for (line, text) in [
-            (3, "apiVersion: v1\nkind: Pod\nspec: {{ toYaml .Values.spec | nindent 2 }}\n"),
-            (1, "{{- if .Values.enabled }}\napiVersion: v1\nkind: Pod\n{{- end }}\n"),
-            (
-                5,
-                "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n    - image: \"{{ .Values.image }}:{{ .Values.tag }}\"\n",
-            ),
-            (5, "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n    - image: a:{{ .Values.tag }}\n"),
-            (4, "apiVersion: v1\nkind: Pod\nmetadata:\n  labels: {{- include \"x\" . | nindent 4 }}\n"),
-        ] {
-            assert_eq!(refusal("x.yaml", text), (line, SourceProblem::Template), "{text}");
-        }
-        assert!(matches!(refusal("x.yaml", "a: '{{ x }}'\nb: [\n"), (3, SourceProblem::SyntaxError(_))));
-    }
-
-    #[test]
-    fn nested_lists_are_bounded() {
-        let item = |level: usize| format!("*l{level}, ").repeat(10);
-        let mut text = "x0: &l0 {kind: Pod}\n".to_owned();
-        for level in 1..20 {
-            text += &format!("x{level}: &l{level} {{kind: List, items: [{}]}}\n", item(level - 1));
-        }
-        text += "apiVersion: v1\nkind: List\nitems: [*l19]\n";
-        assert!(matches!(refusal("x.yaml", &text).1, SourceProblem::SyntaxError(_)));
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@
 mod compose;
 mod crd;
 mod dockerfile;
+mod exceptions;
 mod formats;
 mod github;
 mod gitlab;
@@ -22,31 +23,36 @@ mod walk;
 mod yaml;
 mod yaml_number;
 
+use std::rc::Rc;
 use std::{
     collections::{BTreeMap, HashSet},
     fs::File,
     io::{self, Read},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 pub use self::{
     crd::{CrdPath, CrdPathError},
+    exceptions::Exceptions,
     model::{DigestOnly, Excluded, FoundImage, LeftOut, Place, ScanResult, Skipped, SourceError, SourceProblem},
 };
 use self::{
+    exceptions::{exclude, excluded_file},
     formats::Tool,
     kind::{FileFormat, NameKind},
     model::unreadable,
     scan::FileScan,
+    yaml::Node,
 };
 use taglog_base::text::one_line;
 
 /// The largest file that is read, in bytes.
-pub const MAX_FILE: u64 = 32 << 20;
+pub const MAX_FILE: u64 = 64 << 20;
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// What is known about the files beyond what is in them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Values for the variables (`ARG`) of Dockerfiles, as `docker build --build-arg` takes them.
     pub build_args: BTreeMap<String, String>,
@@ -56,6 +62,8 @@ pub struct Options {
     pub check_built: bool,
     /// Whether it is accepted that a directory or an input names no image.
     pub allow_empty: bool,
+    /// What is deliberately not checked.
+    pub exceptions: Option<Arc<dyn Exceptions>>,
 }
 
 /// A file as it was read.
@@ -63,7 +71,7 @@ pub struct Options {
 pub struct SourceFile {
     /// Where it is; `-` is standard input.
     pub path: PathBuf,
-    /// All of it.
+    /// All of it; nothing if an exception says that it is not read.
     pub bytes: Vec<u8>,
     /// What it names.
     pub found: ScanResult,
@@ -110,6 +118,7 @@ pub fn read_each(
     for path in paths {
         input.read(path)?;
     }
+    exclude(&mut input.besides, options.exceptions.as_deref());
     let is_empty = input.is_empty && input.besides.is_empty();
     match paths.iter().find(|path| path.is_dir()) {
         Some(directory) if is_empty && !options.allow_empty => Err(nothing_found(directory)),
@@ -181,6 +190,9 @@ impl<F: FnMut(SourceFile)> Input<'_, F> {
 }
 
 fn read_file(path: &Path, options: &Options) -> Result<SourceFile, SourceError> {
+    if let Some(found) = excluded_file(path, options.exceptions.as_deref()) {
+        return Ok(SourceFile { path: path.to_owned(), bytes: Vec::new(), found });
+    }
     let mut file = File::open(path).map_err(|error| unreadable(path, &error))?;
     read_from(&mut file, path, options)
 }
@@ -198,6 +210,9 @@ fn read_from(input: &mut impl Read, path: &Path, options: &Options) -> Result<So
 /// # Errors
 /// A file that cannot be used.
 pub fn read_bytes(path: &Path, bytes: &[u8], options: &Options) -> Result<ScanResult, SourceError> {
+    if let Some(found) = excluded_file(path, options.exceptions.as_deref()) {
+        return Ok(found);
+    }
     let file = path.display().to_string();
     let whole = |problem| SourceError { place: Place { file: file.clone(), line: 1 }, problem };
     if bytes.len() as u64 > MAX_FILE {
@@ -226,17 +241,19 @@ pub fn read_bytes(path: &Path, bytes: &[u8], options: &Options) -> Result<ScanRe
         FileFormat::NotRead(kind) => formats::read_not_read(kind, text, &mut scan)?,
         FileFormat::Json if !formats::may_name_images(text) => return Err(whole(SourceProblem::UnknownKind)),
         FileFormat::Tool(Tool::DevContainer) => {
-            read_yaml(&formats::without_comments(text), format, options, &mut scan)
+            read_yaml(path, &formats::without_comments(text), format, options, &mut scan)
                 .map_err(|error| error.read_as("a devcontainer.json"))?;
         }
         format => {
             let is_empty = text.lines().all(|line| line.trim().is_empty() || line.starts_with('#'));
             if !(is_empty && options.allow_empty) {
-                read_yaml(text, format, options, &mut scan).map_err(|error| error.read_as("YAML"))?;
+                read_yaml(path, text, format, options, &mut scan).map_err(|error| error.read_as("YAML"))?;
             }
         }
     }
-    Ok(scan.finish())
+    let mut found = scan.finish();
+    exclude(&mut found, options.exceptions.as_deref());
+    Ok(found)
 }
 
 /// Whether a file is YAML or JSON by its name.
@@ -244,21 +261,48 @@ fn is_yaml(path: &Path) -> bool {
     kind::FileName::of(path).is_some_and(|name| name.is_yaml() || name.extension() == "json")
 }
 
-/// Reads every document of a YAML stream that is one of ours. A document says itself which it is; that the file has the
-/// name of a Compose file or of a pipeline only decides about what says nothing. Every way to read it counts.
-fn read_yaml(text: &str, named: FileFormat, options: &Options, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
+/// Reads every document of a YAML stream that is one of ours, in each way in which the stream can be read.
+fn read_yaml(
+    path: &Path,
+    text: &str,
+    named: FileFormat,
+    options: &Options,
+    scan: &mut FileScan<'_>,
+) -> Result<(), SourceError> {
     let readings = yaml::parse(text).map_err(|broken| match yaml::template_line(text) {
         Some(line) => scan.error(line, SourceProblem::Template),
         None => scan.broken(broken),
     })?;
+    let mut understood = false;
+    for documents in &readings {
+        understood |= read_documents(path, documents, named, options, scan)?;
+    }
+    if understood { Ok(()) } else { Err(scan.error(1, SourceProblem::UnknownKind)) }
+}
+
+/// Whether one of the documents is understood. A document says itself which it is; that the file has the name of a
+/// Compose file or of a pipeline only decides about what says nothing.
+fn read_documents(
+    path: &Path,
+    documents: &[Rc<Node>],
+    named: FileFormat,
+    options: &Options,
+    scan: &mut FileScan<'_>,
+) -> Result<bool, SourceError> {
     let named_tool = if let FileFormat::Tool(tool) = named { Some(tool) } else { None };
     let mut understood = false;
-    for document in readings.iter().flatten() {
+    for document in documents {
         let tool = Tool::of_document(document, named_tool.filter(|_| !kubernetes::is_manifest(document)));
-        if let Some(tool) = tool {
+        if kubernetes::is_kustomization(path, document) {
+            kubernetes::read_kustomization(path, document, scan)?;
+        } else if let Some(tool) = tool {
             tool.read(document, scan)?;
         } else if kubernetes::is_manifest(document) {
             kubernetes::read(document, &options.crd_paths, scan)?;
+        } else if kubernetes::is_json_patch(document) {
+            kubernetes::read_json_patch(document, scan)?;
+        } else if kubernetes::is_helm_values(path, document) {
+            kubernetes::read_values(path, document, scan)?;
         } else if compose::is_compose(document) || (named == FileFormat::Compose && document.is_mapping()) {
             compose::read(document, options, scan)?;
         } else if github::is_workflow(document) {
@@ -266,13 +310,14 @@ fn read_yaml(text: &str, named: FileFormat, options: &Options, scan: &mut FileSc
         } else if github::is_action(document) {
             github::read_action(document, scan)?;
         } else if gitlab::is_pipeline(document) || (named == FileFormat::Pipeline && document.is_mapping()) {
-            gitlab::read(document, scan)?;
+            let inputs = gitlab::declared_inputs(documents.iter().map(AsRef::as_ref));
+            gitlab::read(document, inputs, scan)?;
         } else if !formats::note_unknown(document, scan) {
             continue;
         }
         understood = true;
     }
-    if understood { Ok(()) } else { Err(scan.error(1, SourceProblem::UnknownKind)) }
+    Ok(understood)
 }
 
 #[cfg(test)]

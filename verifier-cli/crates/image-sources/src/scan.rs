@@ -44,9 +44,11 @@ impl<'t> FileScan<'t> {
         self.found.left_out.sort_by_key(|left_out| left_out.place.line);
         let mut seen = HashSet::new();
         self.found.images.retain(|image| seen.insert(identity(image)));
-        self.found.left_out.dedup();
+        let mut noted = HashSet::new();
+        self.found.left_out.retain(|note| noted.insert((note.place.line, note.reason.clone())));
         self.found.excluded.sort_by_key(|excluded| excluded.place.line);
-        self.found.excluded.dedup();
+        let mut excluded = HashSet::new();
+        self.found.excluded.retain(|note| excluded.insert((note.place.line, note.what.clone(), note.reason.clone())));
         self.found
     }
 
@@ -74,11 +76,17 @@ impl<'t> FileScan<'t> {
         if written.text.contains("{{") && !written.text.contains("${{") {
             return Err(self.error(written.line, SourceProblem::Template));
         }
+        self.image_of_parameters(written, resolved);
+        Ok(())
+    }
+
+    /// Adds an image whose name, parameters and all, is `written`; leaves it out, with the reason, if it is not resolved or
+    /// is not the name of one.
+    pub fn image_of_parameters(&mut self, written: &WrittenName<'_>, resolved: Result<String, String>) {
         match resolved.and_then(|name| self.found_image(written, &name)) {
             Ok(image) => self.found.images.push(image),
             Err(reason) => self.leave_out(written.line, &reason),
         }
-        Ok(())
     }
 
     fn found_image(&self, written: &WrittenName<'_>, name: &str) -> Result<FoundImage, String> {
@@ -152,7 +160,7 @@ impl<'t> FileScan<'t> {
     /// Adds what was found in such a part, each at the line that `line_of` gives for its line in the part. None of it
     /// can be edited in place: its spans are positions in the part.
     pub fn add_part(&mut self, part: FileScan<'_>, line_of: impl Fn(usize) -> usize) {
-        let ScanResult { images, left_out, excluded } = part.finish();
+        let ScanResult { images, left_out, excluded, skipped: _ } = part.finish();
         let moved = |place: Place| Place { line: line_of(place.line), ..place };
         let image = |image: FoundImage| FoundImage { place: moved(image.place), span: None, ..image };
         self.found.images.extend(images.into_iter().map(image));

@@ -9,7 +9,7 @@ use taglog_proto::{
     time::Timestamp,
 };
 
-use taglog_policy::{Demands, EvaluationInput, Expectation, Verdict, WARN_AGE, newest_settled};
+use taglog_policy::{Demands, EvaluationInput, Expectation, Ignore, Verdict, WARN_AGE, newest_settled};
 use taglog_verify::{ImageQuery, ImageResult, UnresolvedImage, Verification, Verifier, VerifyError};
 
 /// What to do with the files.
@@ -63,7 +63,7 @@ pub struct PinDecision {
 impl PinDecision {
     fn new(action: PinAction, result: &ImageResult) -> PinDecision {
         let evaluation = &result.evaluation;
-        let ignored = result.ignored.iter().map(|ignore| format!("ignored until {}: {}", ignore.until, ignore.reason));
+        let ignored = result.ignored.iter().map(ignored_note);
         PinDecision {
             action,
             verdict: Some(evaluation.verdict),
@@ -80,6 +80,15 @@ impl PinDecision {
     fn without_verdict(action: PinAction, reason: impl Into<String>) -> PinDecision {
         PinDecision { action, verdict: None, reason: reason.into(), notes: Vec::new() }
     }
+
+    /// Policy makes an exception for an image that was not verified.
+    fn ignored(ignore: &Ignore, reason: impl Into<String>) -> PinDecision {
+        PinDecision { notes: vec![ignored_note(ignore)], ..PinDecision::without_verdict(PinAction::Ignored, reason) }
+    }
+}
+
+fn ignored_note(ignore: &Ignore) -> String {
+    format!("ignored until {}: {}", ignore.until, ignore.reason)
 }
 
 /// The decisions for all images.
@@ -102,7 +111,8 @@ pub async fn decide(
     let mut decisions = PinDecisions { by_image: BTreeMap::new(), misbehaviour: results.misbehaviour.clone() };
     let mut to_verify = Vec::new();
     for named in named {
-        match first_step(mode, named, &results) {
+        let ignored = verifier.ignored(&named.image);
+        match first_step(mode, named, ignored, &results) {
             NextStep::Decided(decision) => drop(decisions.by_image.insert(named.clone(), decision)),
             NextStep::Verify(candidate) => to_verify.push((named, candidate)),
         }
@@ -142,7 +152,7 @@ fn distinct(mut queries: Vec<ImageQuery>) -> Vec<ImageQuery> {
 /// The results of a verification by image and digest.
 struct ResultsByQuery {
     results: BTreeMap<(Image, Option<Digest>), ImageResult>,
-    unresolved: BTreeMap<String, String>,
+    unresolved: BTreeMap<String, UnresolvedImage>,
     misbehaviour: Vec<String>,
 }
 
@@ -150,21 +160,18 @@ impl ResultsByQuery {
     fn new(verification: Verification) -> ResultsByQuery {
         let Verification { results, unresolved, misbehaviour, .. } = verification;
         let key = |result: &ImageResult| (result.query.image.clone(), result.query.digest);
-        let problem = |UnresolvedImage { image, problem, .. }: UnresolvedImage| (image, problem);
         ResultsByQuery {
             results: results.into_iter().map(|result| (key(&result), result)).collect(),
-            unresolved: unresolved.into_iter().map(problem).collect(),
+            unresolved: unresolved.into_iter().map(|unresolved| (unresolved.image.clone(), unresolved)).collect(),
             misbehaviour,
         }
     }
 
     fn of(&self, image: &Image, digest: Option<Digest>) -> Result<&ImageResult, PinDecision> {
-        self.results.get(&(image.clone(), digest)).ok_or_else(|| {
-            let problem = self.unresolved.get(&image.to_string()).cloned();
-            PinDecision::without_verdict(
-                PinAction::Unresolved,
-                problem.unwrap_or_else(|| "it was not verified".to_owned()),
-            )
+        self.results.get(&(image.clone(), digest)).ok_or_else(|| match self.unresolved.get(&image.to_string()) {
+            Some(UnresolvedImage { problem, ignored: Some(ignore), .. }) => PinDecision::ignored(ignore, problem),
+            Some(UnresolvedImage { problem, .. }) => PinDecision::without_verdict(PinAction::Unresolved, problem),
+            None => PinDecision::without_verdict(PinAction::Unresolved, "it was not verified"),
         })
     }
 }
@@ -175,9 +182,12 @@ enum NextStep {
     Verify(Digest),
 }
 
-fn first_step(mode: PinMode, named: &NamedImage, results: &ResultsByQuery) -> NextStep {
+fn first_step(mode: PinMode, named: &NamedImage, ignored: Option<Ignore>, results: &ResultsByQuery) -> NextStep {
     let decided = match (mode, named.pin) {
-        (PinMode::Check, None) => Ok(PinDecision::without_verdict(PinAction::Unpinned, "")),
+        (PinMode::Check, None) => Ok(match ignored {
+            Some(ignore) => PinDecision::ignored(&ignore, ""),
+            None => PinDecision::without_verdict(PinAction::Unpinned, ""),
+        }),
         (PinMode::Update, Some(pin)) => return decide_update(pin, named, results).unwrap_or_else(NextStep::Decided),
         (_, None) => results.of(&named.image, None).map(decide_unpinned),
         (_, Some(pin)) => results.of(&named.image, Some(pin)).map(keep_or_refuse),

@@ -5,10 +5,14 @@ use std::{collections::BTreeSet, fmt, time::Duration};
 
 use taglog_proto::{name::WitnessId, time::Timestamp};
 
-use crate::{Policy, demands::TrustedWitness, file::Rule};
+use crate::{
+    Policy,
+    demands::{Ignore, TrustedWitness},
+    file::Rule,
+};
 use taglog_base::duration::in_words;
 
-/// How long before its end an `ignore` is reported.
+/// How long before its end an `ignore` or an `exclude` is reported.
 pub const IGNORE_ENDS_SOON: Duration = Duration::from_secs(14 * 86_400);
 
 /// How severe a diagnostic is.
@@ -55,10 +59,18 @@ pub fn diagnostics(policy: &Policy, now: Timestamp) -> Vec<Diagnostic> {
         if let Some(message) = shadowed(rule, &file.rules[..number]) {
             report(Severity::Problem, message);
         }
-        if let Some((severity, message)) = ignored(rule, now) {
+        let ignore = rule.ignore.as_ref();
+        if let Some((severity, message)) =
+            ignore.and_then(|ignore| end(ignore, "'ignore'", "these images must pass", now))
+        {
             report(severity, message);
         }
     }
+    for exclusion in &file.exclusions {
+        let end = end(&exclusion.ignore, "'exclude'", "what it covers is checked", now);
+        diagnostics.extend(end.map(|(severity, message)| Diagnostic { severity, line: exclusion.line, message }));
+    }
+    diagnostics.sort_by_key(|diagnostic| diagnostic.line);
     diagnostics
 }
 
@@ -111,19 +123,18 @@ fn shadowed(rule: &Rule, before: &[Rule]) -> Option<String> {
     Some(format!("this rule has no effect: rules up to line {line} set {keys} for every image that it matches"))
 }
 
-fn ignored(rule: &Rule, now: Timestamp) -> Option<(Severity, String)> {
-    let ignore = rule.ignore.as_ref()?;
+/// What to say about the end of an exception, if it has ended or soon does.
+fn end(ignore: &Ignore, key: &str, then: &str, now: Timestamp) -> Option<(Severity, String)> {
     let left = ignore.until.unix().saturating_sub(now.unix());
     let until = ignore.until;
     match u64::try_from(left) {
         Err(_) | Ok(0) => {
-            let message =
-                format!("'ignore' ended on {until}: these images must pass again; remove it or set a later day");
+            let message = format!("{key} ended on {until}: {then} again; remove it or set a later day");
             Some((Severity::Problem, message))
         }
         Ok(left) if left <= IGNORE_ENDS_SOON.as_secs() => {
             let left = in_words(left);
-            Some((Severity::Note, format!("'ignore' ends on {until}, in {left}: these images must pass from then on")))
+            Some((Severity::Note, format!("{key} ends on {until}, in {left}: {then} from then on")))
         }
         Ok(_) => None,
     }

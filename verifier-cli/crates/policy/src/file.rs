@@ -23,6 +23,7 @@ use toml::Spanned;
 
 use crate::{
     demands::{Expectation, Ignore, TrustedWitness},
+    exclude::{Exclusion, ExclusionToml},
     mirrors::Mirrors,
     pattern::{RepositoryPattern, TagPattern},
     profiles::line_at,
@@ -46,6 +47,7 @@ pub(super) struct PolicyFile {
     pub(super) trusted_line: usize,
     pub(super) mirrors: Mirrors,
     pub(super) rules: Vec<Rule>,
+    pub(super) exclusions: Vec<Exclusion>,
 }
 
 /// One `[[rule]]`: which images it matches, and what it sets for them.
@@ -111,6 +113,8 @@ struct FileToml {
     mirrors: BTreeMap<String, String>,
     #[serde(default)]
     rule: Vec<Spanned<Rule>>,
+    #[serde(default)]
+    exclude: Vec<Spanned<ExclusionToml>>,
 }
 
 fn yes() -> bool {
@@ -164,10 +168,19 @@ pub(super) fn parse(text: &str, path: &Path) -> Result<PolicyFile, ConfigError> 
         check_rule(&rule, &trusted).map_err(|why| wrong(&format!("line {line}: rule {number}"), why))?;
         rules.push(rule);
     }
+    if file.exclude.len() > MAX_RULES {
+        return Err(wrong("exclude", format!("there are {}, and {MAX_RULES} are allowed", file.exclude.len())));
+    }
+    let mut exclusions = Vec::new();
+    for spanned in file.exclude {
+        let line = line_at(text, spanned.span().start);
+        let exclusion = spanned.into_inner().checked(line);
+        exclusions.push(exclusion.map_err(|why| wrong(&format!("line {line}: exclude"), why))?);
+    }
     let mirrors = Mirrors::parse(file.mirrors).map_err(|why| wrong("mirrors", why))?;
     let trust = file.trust.map(|trust| resolve(path, &trust));
     let path = path.to_owned();
-    Ok(PolicyFile { path, trust, profiles: file.profiles, agree, trusted, trusted_line, mirrors, rules })
+    Ok(PolicyFile { path, trust, profiles: file.profiles, agree, trusted, trusted_line, mirrors, rules, exclusions })
 }
 
 fn check_trusted(trusted: &[TrustedWitness]) -> Result<(), String> {
@@ -247,13 +260,20 @@ impl<'de> Deserialize<'de> for Ignore {
             until: toml::Value,
         }
         let IgnoreToml { reason, until } = IgnoreToml::deserialize(deserializer)?;
-        let until = match &until {
+        Ignore::parse(&reason, &until).map_err(de::Error::custom)
+    }
+}
+
+impl Ignore {
+    /// A reason and a day, as they are written.
+    pub(super) fn parse(reason: &str, until: &toml::Value) -> Result<Ignore, String> {
+        let until = match until {
             toml::Value::String(text) => day(text),
             toml::Value::Datetime(date) => day(&date.to_string()),
             _ => None,
         };
-        let until = until.ok_or_else(|| de::Error::custom("'until' must be a day such as \"2027-03-01\""))?;
-        Ok(Ignore { reason: one_line(&reason).map_err(de::Error::custom)?, until })
+        let until = until.ok_or("'until' must be a day such as \"2027-03-01\"")?;
+        Ok(Ignore { reason: one_line(reason)?, until })
     }
 }
 

@@ -13,6 +13,7 @@
 pub mod check;
 mod demands;
 mod evaluate;
+mod exclude;
 mod file;
 mod history;
 pub mod lock;
@@ -30,11 +31,15 @@ use std::{
     time::Duration,
 };
 
-use taglog_proto::name::{Image, Tag, WitnessId};
+use taglog_proto::{
+    name::{Image, Tag, WitnessId},
+    time::Timestamp,
+};
 use thiserror::Error;
 
 pub use demands::{Demands, Expectation, FRESHNESS, Ignore, MAX_AGE, TrustedWitness, WARN_AGE};
 pub use evaluate::{EvaluationInput, apply_comparisons, evaluate, evaluate_history, newest_settled};
+pub use exclude::Exclusion;
 pub use file::Rule;
 pub use move_comparison::{MoveComparison, UnexplainedReason};
 pub use pattern::{RepositoryPattern, TagPattern};
@@ -159,6 +164,16 @@ impl Policy {
     /// The rules of the file, in its order.
     pub fn rules(&self) -> &[Rule] {
         self.file.as_ref().map_or(&[], |file| &file.rules)
+    }
+
+    /// The exceptions for files, in the order of the file.
+    pub fn exclusions(&self) -> &[Exclusion] {
+        self.file.as_ref().map_or(&[], |file| &file.exclusions)
+    }
+
+    /// The exception for an image, by its name as requested, if one holds at this time.
+    pub fn ignored(&self, image: &Image, now: Timestamp) -> Option<Ignore> {
+        self.demands(&self.logged_name(image)).ignore.filter(|ignore| ignore.applies(now))
     }
 
     /// The same policy with command line options, which take precedence.

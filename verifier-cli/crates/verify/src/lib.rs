@@ -42,7 +42,7 @@ pub use log_source::Documents;
 pub use options::VerificationOptions;
 pub use verifier::{Verifier, VerifyError};
 
-use taglog_base::place::{LeftOut, Place};
+use taglog_base::place::{Excluded, LeftOut, Place};
 use taglog_log_client::lookup::LogLookup;
 use taglog_policy::{Demands, Evaluation, Ignore, Verdict};
 
@@ -121,6 +121,8 @@ pub struct UnresolvedImage {
     pub places: Vec<Place>,
     /// Why the registry gave no digest.
     pub problem: String,
+    /// The exception that lets the image pass without a verdict.
+    pub ignored: Option<Ignore>,
 }
 
 /// An image that files name by its digest alone. It cannot be retagged, so there is nothing to verify.
@@ -147,6 +149,8 @@ pub struct Verification {
     pub unresolved: Vec<UnresolvedImage>,
     /// References in files that cannot be resolved to an image. Filled in by the caller that reads files.
     pub left_out: Vec<LeftOut>,
+    /// What is deliberately not checked in files. Filled in by the caller that reads files.
+    pub excluded: Vec<Excluded>,
     /// Images that files name by digest alone. Filled in by the caller that reads files.
     pub untagged: Vec<UntaggedImage>,
     /// The verified look-up of each log; empty if a log misbehaves or there was no query.
@@ -164,7 +168,7 @@ pub struct Verification {
 pub enum Conclusion {
     /// Every image passes.
     Passes,
-    /// The registry of an image gave no digest.
+    /// The registry of an image that no exception covers gave no digest.
     Unresolved,
     /// A reference in a file could not be resolved to an image.
     LeftOut,
@@ -196,7 +200,7 @@ impl Verification {
             Conclusion::Fails
         } else if !self.left_out.is_empty() {
             Conclusion::LeftOut
-        } else if !self.unresolved.is_empty() {
+        } else if self.unresolved.iter().any(|unresolved| unresolved.ignored.is_none()) {
             Conclusion::Unresolved
         } else {
             Conclusion::Passes

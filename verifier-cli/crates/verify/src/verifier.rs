@@ -33,7 +33,7 @@ use taglog_log_client::{
     memory::{Memory, MemoryError},
     trust::{InsufficientTrust, Trust},
 };
-use taglog_policy::AmbiguousUntil;
+use taglog_policy::{AmbiguousUntil, Ignore};
 
 /// The number of images that are evaluated, and read manifests, at the same time.
 const PARALLEL: usize = 8;
@@ -175,6 +175,11 @@ impl Verifier {
         }
     }
 
+    /// The exception that policy makes for an image at present.
+    pub fn ignored(&self, image: &Image) -> Option<Ignore> {
+        self.dependencies.options.policy.ignored(image, Timestamp::from_system_time(SystemTime::now()))
+    }
+
     /// The images whose registries must be asked, each once.
     fn images_to_resolve(&self, queries: &[ImageQuery]) -> Vec<Image> {
         if self.dependencies.options.settled {
@@ -220,7 +225,10 @@ impl Verifier {
         let Dependencies { logs, options, .. } = &*self.dependencies;
         let digest = match options.settled {
             true => query.digest,
-            false => Some(requested_digest(&query, served)?),
+            false => Some(requested_digest(&query, served).map_err(|problem| {
+                let (image, places) = (query.image.to_string(), query.places.clone());
+                UnresolvedImage { image, places, problem, ignored: options.policy.ignored(&query.image, now) }
+            })?),
         };
         let evaluator = ImageEvaluator::new(options, &query.image, EvaluationTime::Live(now));
         let (logged, requested) = (evaluator.logged.repository.clone(), query.image.repository.clone());
@@ -241,15 +249,14 @@ impl Verifier {
     }
 }
 
-/// The digest of the query, or the one that the registry serves.
-fn requested_digest(query: &ImageQuery, served: &Served) -> Result<Digest, UnresolvedImage> {
-    let problem = match (query.digest, served.get(&query.image)) {
-        (Some(digest), _) => return Ok(digest),
-        (None, Some(Ok(digest))) => return Ok(*digest),
-        (None, Some(Err(error))) => error.to_string(),
-        (None, None) => "the registry was not asked".to_owned(),
-    };
-    Err(UnresolvedImage { image: query.image.to_string(), places: query.places.clone(), problem })
+/// The digest of the query, or the one that the registry serves, or why there is none.
+fn requested_digest(query: &ImageQuery, served: &Served) -> Result<Digest, String> {
+    match (query.digest, served.get(&query.image)) {
+        (Some(digest), _) => Ok(digest),
+        (None, Some(Ok(digest))) => Ok(*digest),
+        (None, Some(Err(error))) => Err(error.to_string()),
+        (None, None) => Err("the registry was not asked".to_owned()),
+    }
 }
 
 /// Adds the log's origin to an error. Evidence of misbehaviour is kept in the memory.

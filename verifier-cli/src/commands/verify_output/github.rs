@@ -14,8 +14,8 @@ pub fn render(items: &[Item], totals: &Totals, quiet: bool) -> String {
         let command = match item.level {
             Level::Failure | Level::Problem => "error",
             Level::Warning if !quiet => "warning",
-            Level::Ignored if !quiet => "notice",
-            Level::Pass | Level::Warning | Level::Ignored => continue,
+            Level::Ignored | Level::Excluded if !quiet => "notice",
+            Level::Pass | Level::Warning | Level::Ignored | Level::Excluded => continue,
         };
         if item.places.is_empty() {
             text += &annotation(command, item, None);

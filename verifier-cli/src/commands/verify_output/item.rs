@@ -4,7 +4,7 @@ use taglog_proto::name::Digest;
 
 use super::rules;
 use taglog_base::text::whole_line;
-use taglog_image_sources::{LeftOut, Place};
+use taglog_image_sources::{Excluded, LeftOut, Place};
 
 /// The level of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub enum Level {
     Warning,
     /// The image would fail, and policy ignores that for now.
     Ignored,
+    /// It is deliberately not checked, and no image in the totals.
+    Excluded,
     /// The image does not pass.
     Failure,
     /// No verdict could be reached.
@@ -48,6 +50,19 @@ impl Item {
             digest: None,
             places: vec![left_out.place.clone()],
             message: left_out.reason.clone(),
+            details: Vec::new(),
+        }
+    }
+
+    /// An item for what is deliberately not checked in a file.
+    pub fn excluded(excluded: &Excluded) -> Item {
+        Item {
+            rule: "excluded",
+            level: Level::Excluded,
+            image: excluded.what.clone(),
+            digest: None,
+            places: vec![excluded.place.clone()],
+            message: excluded.reason.clone(),
             details: Vec::new(),
         }
     }

@@ -7,7 +7,7 @@ use super::{
     rules,
 };
 use crate::commands::output;
-use taglog_policy::{Evaluation, Verdict};
+use taglog_policy::{Evaluation, Ignore, Verdict};
 use taglog_verify::{ImageResult, LogEvaluation, UnresolvedImage, UntaggedImage, Verification};
 
 /// The most sightings in an item, the newest ones.
@@ -15,7 +15,7 @@ const MAX_SIGHTINGS: usize = 20;
 /// The most notes in an item.
 const MAX_NOTES: usize = 5;
 
-/// One item for each image: results, then images without a verdict, then images without a tag. The alarm about a
+/// One item for each image: results, then images without a verdict, then images without a tag, then what is excluded. The alarm about a
 /// misbehaving log is an item of its own if there are no results.
 pub fn items(verification: &Verification) -> Vec<Item> {
     let results = verification.results.iter().map(result);
@@ -23,7 +23,8 @@ pub fn items(verification: &Verification) -> Vec<Item> {
     let unresolved = verification.unresolved.iter().map(unresolved);
     let left_out = verification.left_out.iter().map(Item::left_out);
     let untagged = verification.untagged.iter().map(untagged);
-    results.chain(alarm).chain(unresolved).chain(left_out).chain(untagged).collect()
+    let excluded = verification.excluded.iter().map(Item::excluded);
+    results.chain(alarm).chain(unresolved).chain(left_out).chain(untagged).chain(excluded).collect()
 }
 
 fn result(result: &ImageResult) -> Item {
@@ -51,7 +52,7 @@ fn level(result: &ImageResult) -> Level {
 /// The reason of an `ignore` comes first: SARIF shows it as the justification.
 fn details(result: &ImageResult) -> Vec<String> {
     let ImageResult { query, logged, served, evaluation, ignored, .. } = result;
-    let ignored = ignored.as_ref().map(|ignore| format!("ignored until {}: {}", ignore.until, ignore.reason));
+    let ignored = ignored.as_ref().map(ignored_until);
     let mut details: Vec<String> = ignored.into_iter().collect();
     details.extend(notes(evaluation));
     if *logged != query.image {
@@ -63,6 +64,10 @@ fn details(result: &ImageResult) -> Vec<String> {
     }
     details.extend(remedy(result));
     details
+}
+
+fn ignored_until(ignore: &Ignore) -> String {
+    format!("ignored until {}: {}", ignore.until, ignore.reason)
 }
 
 /// The notes that the reason does not contain already, up to a limit.
@@ -116,12 +121,12 @@ fn alarm(alarm: &str) -> Item {
 fn unresolved(unresolved: &UnresolvedImage) -> Item {
     Item {
         rule: "unanswered",
-        level: Level::Problem,
+        level: if unresolved.ignored.is_some() { Level::Ignored } else { Level::Problem },
         image: unresolved.image.clone(),
         digest: None,
         places: unresolved.places.clone(),
         message: unresolved.problem.clone(),
-        details: Vec::new(),
+        details: unresolved.ignored.iter().map(ignored_until).collect(),
     }
 }
 

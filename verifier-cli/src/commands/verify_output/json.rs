@@ -11,7 +11,7 @@ use crate::commands::{
     context::{exit, exit_code},
     output,
 };
-use taglog_image_sources::{LeftOut, Place};
+use taglog_image_sources::{Excluded, LeftOut, Place};
 use taglog_policy::{Demands, Ignore};
 use taglog_verify::{ImageResult, LogEvaluation, UnresolvedImage, UntaggedImage, Verification};
 
@@ -19,7 +19,7 @@ use taglog_verify::{ImageResult, LogEvaluation, UnresolvedImage, UntaggedImage, 
 const SCHEMA: &str = "taglog/verify@v1";
 
 pub fn render(verification: &Verification, items: &[Item], now: Timestamp) -> String {
-    let Verification { results, unresolved, left_out, untagged, lookups, misbehaviour, .. } = verification;
+    let Verification { results, unresolved, left_out, excluded, untagged, lookups, misbehaviour, .. } = verification;
     let problems = items.iter().filter(|item| item.level == Level::Problem).map(Item::headline_with_places);
     let logs = lookups.iter().filter_map(|lookup| lookup.oldest()).map(|part| output::log_json(part, now));
     let document = json!({
@@ -31,6 +31,7 @@ pub fn render(verification: &Verification, items: &[Item], now: Timestamp) -> St
         "images": results.iter().map(image).collect::<Vec<_>>(),
         "unanswered": unresolved.iter().map(unresolved_json).collect::<Vec<_>>(),
         "leftOut": left_out.iter().map(left_out_json).collect::<Vec<_>>(),
+        "excluded": excluded.iter().map(excluded_json).collect::<Vec<_>>(),
         "untagged": untagged.iter().map(untagged_json).collect::<Vec<_>>(),
         "misbehaviour": misbehaviour,
         "errors": misbehaviour.iter().cloned().chain(problems).collect::<Vec<_>>(),
@@ -83,11 +84,22 @@ fn demands_json(demands: &Demands) -> Value {
 }
 
 fn unresolved_json(unresolved: &UnresolvedImage) -> Value {
-    json!({ "image": unresolved.image, "places": places(&unresolved.places), "problem": unresolved.problem })
+    json!({
+        "image": unresolved.image,
+        "places": places(&unresolved.places),
+        "problem": unresolved.problem,
+        "ignored": unresolved.ignored.as_ref().map(ignored_json),
+    })
 }
 
 fn left_out_json(left_out: &LeftOut) -> Value {
     json!({ "file": left_out.place.file, "line": left_out.place.line, "reason": left_out.reason })
+}
+
+/// What is deliberately not checked in a file.
+pub fn excluded_json(excluded: &Excluded) -> Value {
+    let Excluded { place, what, reason } = excluded;
+    json!({ "file": place.file, "line": place.line, "what": what, "reason": reason })
 }
 
 fn untagged_json(untagged: &UntaggedImage) -> Value {

@@ -59,7 +59,7 @@ fn case(item: &Item, place: Option<&Place>) -> TestCase {
 fn status(item: &Item) -> TestCaseStatus {
     let mut status = match item.level {
         Level::Pass | Level::Warning => return TestCaseStatus::success(),
-        Level::Ignored => TestCaseStatus::skipped(),
+        Level::Ignored | Level::Excluded => TestCaseStatus::skipped(),
         Level::Failure => TestCaseStatus::non_success(NonSuccessKind::Failure),
         Level::Problem => TestCaseStatus::non_success(NonSuccessKind::Error),
     };

@@ -14,6 +14,7 @@ mod json;
 mod junit;
 pub mod rules;
 mod sarif;
+mod source_root;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -28,6 +29,8 @@ use std::{
 
 use clap::{Args, ValueEnum as _};
 pub use item::{Item, Level};
+pub use json::excluded_json;
+use source_root::SourceRoot;
 use taglog_base::text::for_terminal;
 use taglog_proto::time::Timestamp;
 use totals::Totals;
@@ -104,6 +107,8 @@ pub fn report(options: &OutputOptions, verification: &Verification) -> Result<Re
     }
     let exit = exit_code(verification.conclusion());
     if options.print_digest {
+        // An image that policy ignores and its registry does not have passes, but there is no digest to print.
+        let exit = if exit == exit::OK && !verification.unresolved.is_empty() { exit::FAILED } else { exit };
         let output = if exit == exit::OK { digests(verification) } else { String::new() };
         return Ok(Report { output, notes: failure_lines(&items), exit });
     }
@@ -118,11 +123,18 @@ pub fn report(options: &OutputOptions, verification: &Verification) -> Result<Re
 }
 
 /// Renders items in a format for CI systems; `None` for text and JSON, which each command renders itself. `exit` is the
-/// exit code of the command.
+/// exit code of the command. Paths are relative to the repository.
 ///
 /// # Errors
 /// Never in practice: a document in memory can always be written.
 pub fn render_items(format: ReportFormat, items: &[Item], exit: u8, quiet: bool) -> Result<Option<String>, Failure> {
+    let root = SourceRoot::find();
+    let items: Vec<Item> =
+        items.iter().map(|item| root.as_ref().map_or_else(|| item.clone(), |root| root.relative(item))).collect();
+    render_relative(format, &items, exit, quiet)
+}
+
+fn render_relative(format: ReportFormat, items: &[Item], exit: u8, quiet: bool) -> Result<Option<String>, Failure> {
     let totals = Totals::of(items);
     Ok(match format {
         ReportFormat::Text | ReportFormat::Json => None,
@@ -147,7 +159,7 @@ fn digests(verification: &Verification) -> String {
 
 /// One line for each item because of which no digests are printed.
 fn failure_lines(items: &[Item]) -> Vec<String> {
-    let fails = |item: &&Item| matches!(item.level, Level::Failure | Level::Problem);
+    let fails = |item: &&Item| matches!(item.level, Level::Failure | Level::Problem) || item.rule == "unanswered";
     items.iter().filter(fails).map(|item| format!("{}: {}", item.rule, item.headline_with_places())).collect()
 }
 

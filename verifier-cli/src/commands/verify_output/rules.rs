@@ -24,7 +24,7 @@ const fn rule(
 }
 
 /// All rules. The position of a rule is its index in SARIF, so new rules come last.
-pub static RULES: [ReportRule; 19] = [
+pub static RULES: [ReportRule; 20] = [
     rule(
         "ok",
         "Only ever this digest",
@@ -133,8 +133,9 @@ pub static RULES: [ReportRule; 19] = [
     rule(
         "left-out",
         "An image reference that cannot be resolved",
-        "The file names an image in a way that cannot be resolved: a variable without a value, or an invalid name.",
-        "Give the variable a value ('--build-arg'), or write the name out.",
+        "The file names an image in a way that cannot be resolved: a variable without a value, an invalid name, or a kind of \
+         file that is not read.",
+        "Follow what the message says; or exclude it in taglog.toml, with a reason and an end.",
         "5.0",
     ),
     rule(
@@ -157,6 +158,13 @@ pub static RULES: [ReportRule; 19] = [
         "The digest written in the file does not pass.",
         "Check the verdict; then run 'taglog pin --update', or correct the digest.",
         "8.0",
+    ),
+    rule(
+        "excluded",
+        "Deliberately not checked",
+        "An exception in taglog.toml covers it, or the file itself says that the image is built here.",
+        "Review the reason from time to time.",
+        "0.0",
     ),
 ];
 

@@ -74,10 +74,15 @@ fn result(item: &Item, place: Option<&Place>) -> Value {
         result["ruleIndex"] = index.into();
     }
     if item.level == Level::Ignored {
-        let reason = item.details.first().map(|line| clean(line)).unwrap_or_default();
-        result["suppressions"] = json!([{ "kind": "external", "status": "accepted", "justification": reason }]);
+        result["suppressions"] = suppressed(item.details.first().map(String::as_str).unwrap_or_default());
+    } else if item.level == Level::Excluded {
+        result["suppressions"] = suppressed(&item.message);
     }
     result
+}
+
+fn suppressed(reason: &str) -> Value {
+    json!([{ "kind": "external", "status": "accepted", "justification": clean(reason) }])
 }
 
 /// Items without a verdict are notifications about the run, not results about the code.
@@ -103,7 +108,7 @@ fn level(level: Level) -> &'static str {
     match level {
         Level::Failure | Level::Problem => "error",
         Level::Warning => "warning",
-        Level::Ignored => "note",
+        Level::Ignored | Level::Excluded => "note",
         Level::Pass => "none",
     }
 }
@@ -123,7 +128,7 @@ fn location(item: &Item, place: Option<&Place>) -> Value {
     location
 }
 
-/// A relative path is relative to the root of the sources: code is scanned from there.
+/// A relative path is relative to the root of the repository: code is scanned from there.
 fn artifact(file: &str) -> Value {
     let relative = file.strip_prefix("./").unwrap_or(file);
     let path = utf8_percent_encode(relative, NOT_IN_A_PATH).to_string();

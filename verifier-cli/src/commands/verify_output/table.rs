@@ -89,7 +89,7 @@ fn details(item: &Item) -> Vec<String> {
 fn style(level: Level) -> Style {
     let colour = match level {
         Level::Pass => AnsiColor::Green,
-        Level::Warning | Level::Ignored => AnsiColor::Yellow,
+        Level::Warning | Level::Ignored | Level::Excluded => AnsiColor::Yellow,
         Level::Failure | Level::Problem => AnsiColor::Red,
     };
     colour.on_default().bold()

@@ -8,7 +8,7 @@ use taglog_proto::name::Digest;
 
 use super::{
     item::{Item, Level, clean},
-    render_items, rules,
+    render_relative, rules,
     totals::Totals,
 };
 use crate::commands::context::ReportFormat;
@@ -33,11 +33,11 @@ fn item(level: Level, image: &str, places: &[&str], text: &str) -> Item {
 }
 
 fn rendered(format: ReportFormat, items: &[Item]) -> String {
-    render_items(format, items, 1, false).unwrap().unwrap()
+    render_relative(format, items, 1, false).unwrap().unwrap()
 }
 
 fn all_levels(image: &str, places: &[&str], text: &str) -> Vec<Item> {
-    [Level::Pass, Level::Warning, Level::Ignored, Level::Failure, Level::Problem]
+    [Level::Pass, Level::Warning, Level::Ignored, Level::Excluded, Level::Failure, Level::Problem]
         .map(|level| item(level, image, places, text))
         .to_vec()
 }
@@ -167,6 +167,13 @@ fn ignored_images_are_suppressed_not_hidden() {
     assert_eq!(result["level"], "note");
     assert!(rendered(ReportFormat::Junit, &items).contains("<skipped"));
     assert!(rendered(ReportFormat::Github, &items).starts_with("::notice "));
+    let items = [item(Level::Excluded, "app", &["a"], "built here")];
+    let log: Value = serde_json::from_str(&rendered(ReportFormat::Sarif, &items)).unwrap();
+    let result = &log["runs"][0]["results"][0];
+    assert_eq!((&result["suppressions"][0]["justification"], &result["level"]), (&"built here".into(), &"note".into()));
+    assert!(rendered(ReportFormat::Junit, &items).contains("<skipped"));
+    assert!(rendered(ReportFormat::Github, &items).starts_with("::notice "));
+    assert!(table(&items, false).ends_with("0 images: 0 pass; 1 excluded\n"));
 }
 
 #[test]
@@ -227,10 +234,10 @@ fn table_columns_are_aligned_and_fit_80_columns() {
 
 #[test]
 fn totals_as_text() {
-    let totals = |passed, warnings, ignored, failed, problems| {
-        Totals { passed, warnings, ignored, failed, problems }.to_string()
+    let totals = |passed, warnings, ignored, failed, problems, excluded| {
+        Totals { passed, warnings, ignored, failed, problems, excluded }.to_string()
     };
-    assert_eq!(totals(1, 0, 0, 0, 0), "1 image: 1 passes");
-    assert_eq!(totals(3, 1, 0, 0, 0), "3 images: 3 pass (1 with a warning)");
-    assert_eq!(totals(0, 0, 1, 2, 1), "4 images: 0 pass, 1 ignored, 1 without a verdict, 2 fail");
+    assert_eq!(totals(1, 0, 0, 0, 0, 0), "1 image: 1 passes");
+    assert_eq!(totals(3, 1, 0, 0, 0, 2), "3 images: 3 pass (1 with a warning); 2 excluded");
+    assert_eq!(totals(0, 0, 1, 2, 1, 0), "4 images: 0 pass, 1 ignored, 1 without a verdict, 2 fail");
 }

@@ -19,6 +19,8 @@ pub struct Totals {
     pub failed: usize,
     /// Images without a verdict.
     pub problems: usize,
+    /// What is deliberately not checked; no image of the others.
+    pub excluded: usize,
 }
 
 impl Totals {
@@ -29,6 +31,7 @@ impl Totals {
                 Level::Pass => totals.passed += 1,
                 Level::Warning => (totals.passed, totals.warnings) = (totals.passed + 1, totals.warnings + 1),
                 Level::Ignored => totals.ignored += 1,
+                Level::Excluded => totals.excluded += 1,
                 Level::Failure => totals.failed += 1,
                 Level::Problem => totals.problems += 1,
             }
@@ -39,7 +42,7 @@ impl Totals {
 
 impl fmt::Display for Totals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { passed, warnings, ignored, failed, problems } = *self;
+        let Totals { passed, warnings, ignored, failed, problems, excluded } = *self;
         let all = passed + ignored + failed + problems;
         write!(f, "{all} {}: {passed} {}", if all == 1 { "image" } else { "images" }, verb(passed, "pass"))?;
         if warnings > 0 {
@@ -52,6 +55,9 @@ impl fmt::Display for Totals {
         }
         if failed > 0 {
             write!(f, ", {failed} {}", verb(failed, "fail"))?;
+        }
+        if excluded > 0 {
+            write!(f, "; {excluded} excluded")?;
         }
         Ok(())
     }

@@ -11,23 +11,26 @@ use serde_json::json;
 use taglog_proto::name::{Repository, Tag};
 
 use crate::commands::{
-    context::{Failure, Format, Global, Report},
+    context::{Failure, Format, Global, Report, exit},
+    session,
     source_options::SourceOptions,
+    verify_output::excluded_json,
 };
-use taglog_image_sources::{self as sources, FoundImage, LeftOut, Place, ScanResult};
+use taglog_image_sources::{self as sources, Excluded, FoundImage, LeftOut, Place, ScanResult};
 
 /// Make a watch list from the files that name images
 #[derive(Debug, Args)]
-#[command(after_help = "\
+#[command(after_help = format!("\
 Examples:
   taglog witness import -f compose.yaml -f Dockerfile >> witness.toml
   taglog witness import -f deploy/
   helm template ./chart | taglog witness import -f -
 
-Dockerfiles, Compose files, Kubernetes manifests, GitHub Actions and GitLab CI are understood. In
-a directory the files Dockerfile*, *.Dockerfile, Containerfile*, *.yaml and *.yml are read. An image
-without a tag counts as 'latest'. A name that the files alone do not determine, such as one with a
-variable without a default, is left out with a note.")]
+The output is a part of a configuration: the [[watch]] tables of witness.toml. An image without a tag
+counts as 'latest'. A name that the files alone do not determine, such as one with a variable without a
+default, is left out with a note, and the exit code is 2.
+
+{}\n\n{}", crate::commands::source_options::FILE_KINDS, crate::commands::context::EXIT_CODES))]
 pub struct ImportArgs {
     /// A file, a directory, or '-' for standard input; may be repeated
     #[arg(short, long = "file", required = true, value_name = "FILE")]
@@ -38,19 +41,25 @@ pub struct ImportArgs {
 
 /// Prints the watch list: the `[[watch]]` part of `witness.toml`.
 pub fn run(global: &Global, args: &ImportArgs) -> Result<Report, Failure> {
-    let found = sources::read_with(&args.files, &args.sources.options()).map_err(Failure::usage)?;
+    let policy = session::policy(global)?;
+    let found = sources::read_with(&args.files, &args.sources.options(&policy)?).map_err(Failure::usage)?;
+    let notes = args.sources.notes(&policy, &found.skipped);
     let list = WatchList::new(found);
     let output = match global.output {
         Format::Json => list.json(),
         Format::Text => list.toml().map_err(Failure::failed)?,
     };
-    Ok(Report { notes: list.notes(), ..Report::done(output) })
+    let exit = if list.left_out.is_empty() { exit::OK } else { exit::USAGE };
+    Ok(Report { output, notes: list.notes().into_iter().chain(notes).collect(), exit })
 }
 
 /// The images to watch, and the names that were left out.
 struct WatchList {
     watches: BTreeMap<Repository, NamedTags>,
     left_out: Vec<LeftOut>,
+    excluded: Vec<Excluded>,
+    /// Images without a tag, which there is no need to watch.
+    digest_only: Vec<LeftOut>,
 }
 
 /// The tags of one repository, and where they are named.
@@ -74,7 +83,8 @@ struct WatchTables {
 
 impl WatchList {
     fn new(found: ScanResult) -> WatchList {
-        let mut list = WatchList { watches: BTreeMap::new(), left_out: found.left_out };
+        let (left_out, excluded) = (found.left_out, found.excluded);
+        let mut list = WatchList { watches: BTreeMap::new(), left_out, excluded, digest_only: Vec::new() };
         found.images.into_iter().for_each(|image| list.add(image));
         list
     }
@@ -86,7 +96,9 @@ impl WatchList {
                 watch.tags.insert(image.tag);
                 watch.from.insert(found.place);
             }
-            Err(digest_only) => self.left_out.push(LeftOut { place: found.place, reason: digest_only.to_string() }),
+            Err(digest_only) => {
+                self.digest_only.push(LeftOut { place: found.place, reason: digest_only.to_string() });
+            }
         }
     }
 
@@ -105,15 +117,26 @@ impl WatchList {
         let left_out = self
             .left_out
             .iter()
+            .chain(&self.digest_only)
             .map(|LeftOut { place, reason }| json!({ "file": place.file, "line": place.line, "reason": reason }));
-        format!("{}\n", json!({ "watch": Vec::from_iter(watch), "leftOut": Vec::from_iter(left_out) }))
+        let excluded = self.excluded.iter().map(excluded_json);
+        format!(
+            "{}\n",
+            json!({ "watch": Vec::from_iter(watch), "leftOut": Vec::from_iter(left_out), "excluded": Vec::from_iter(excluded) })
+        )
     }
 
     fn notes(&self) -> Vec<String> {
         let nothing =
             self.watches.is_empty().then(|| "nothing to watch: these files name no image with a tag".to_owned());
-        let left_out = self.left_out.iter().map(|LeftOut { place, reason }| format!("{place}: left out: {reason}"));
-        left_out.chain(nothing).collect()
+        let left_out = self.left_out.iter().chain(&self.digest_only);
+        let left_out = left_out.map(|LeftOut { place, reason }| format!("{place}: left out: {reason}"));
+        let excluded = self.excluded.iter();
+        let excluded = excluded.map(|Excluded { place, what, reason }| format!("{place}: excluded: {what}: {reason}"));
+        let part =
+            "this is a part of a configuration: put it into witness.toml, which needs a name, a key and a log too";
+        let part = (!self.watches.is_empty()).then(|| part.to_owned());
+        left_out.chain(excluded).chain(nothing).chain(part).collect()
     }
 }
 

@@ -36,10 +36,10 @@ pub fn has_variable(text: &str) -> bool {
     text.contains('$') || text.contains("{{") || text.contains("<<")
 }
 
-/// Whether a key is one that holds the name of an image.
+/// Whether a key is one that holds the name of an image. CI systems have it under `container`.
 pub fn is_image_key(key: &str) -> bool {
     let plain: String = key.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-    KEYS.iter().any(|ending| plain.ends_with(ending))
+    plain == "container" || KEYS.iter().any(|ending| plain.ends_with(ending))
 }
 
 /// Whether a text, that is no variable, could be the name of an image beyond doubt: with a tag, a digest or a registry.

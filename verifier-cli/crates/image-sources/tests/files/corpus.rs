@@ -16,6 +16,7 @@ const IMAGES: &str = "\
 .gitlab-ci.yml:10 docker.io/library/golang:1.23-bookworm
 .gitlab-ci.yml:15 docker.io/library/docker:27-dind
 .gitlab-ci.yml:23 registry.example/tools/trace:7
+.hidden/Dockerfile:1 docker.io/library/hidden
 app/Containerfile.windows:2 mcr.microsoft.com/windows/nanoserver:ltsc2022
 app/Containerfile.windows:6 mcr.microsoft.com/powershell:lts-nanoserver-ltsc2022
 app/Dockerfile:1 docker.io/docker/dockerfile:1
@@ -42,6 +43,8 @@ const LEFT_OUT: &str = "\
 .gitlab-ci.yml:30 variable CI_REGISTRY_IMAGE
 app/compose.yaml:17 variable REPORT_TAG
 app/tools.Dockerfile:2 variable BASE
+helm/values.yaml:2 the chart decides which image registry.example:5000/shop/web:v42 is
+other/pipeline.yml:3 a kind of file that is not known
 helm/templates/deployment.yaml:4 a template
 other/broken.yaml:3 the file is not understood: broken YAML
 ";
@@ -84,7 +87,7 @@ fn a_directory_is_walked() {
 }
 
 #[test]
-fn a_directory_that_is_named_is_walked_even_if_hidden() {
+fn a_directory_that_is_named_is_walked_whatever_its_name_is() {
     for name in [".hidden", "node_modules"] {
         assert_eq!(read(&[corpus().join(name)]).unwrap().images.len(), 1, "{name}");
     }
@@ -113,20 +116,23 @@ fn a_file_that_is_named_must_be_understood() {
     let problem = |name: &str| read(&[corpus().join(name)]).unwrap_err();
     assert!(matches!(problem("other/broken.yaml").problem, SourceProblem::SyntaxError(_)));
     assert_eq!(problem("other/broken.yaml").place.line, 3);
-    assert_eq!(problem("other/pipeline.yml").problem, SourceProblem::UnknownKind);
-    assert_eq!(problem("helm/values.yaml").problem, SourceProblem::UnknownKind);
+    for noted in ["helm/values.yaml", "other/pipeline.yml"] {
+        assert_eq!(read(&[corpus().join(noted)]).unwrap().left_out.len(), 1, "{noted}");
+    }
     assert_eq!(problem("helm/templates/deployment.yaml").problem, SourceProblem::Template);
     assert!(matches!(problem("no-such-file").problem, SourceProblem::Unreadable(_)));
 }
 
 #[test]
 #[cfg(unix)]
-fn symbolic_links_are_not_followed() {
+fn symbolic_links_to_files_are_followed_and_those_to_other_directories_are_noted() {
     let tree = tempfile::tempdir().unwrap();
     let link = |to: &Path, name: &str| std::os::unix::fs::symlink(to, tree.path().join(name)).unwrap();
     link(&corpus(), "out");
     link(&corpus().join("app/Dockerfile"), "Dockerfile");
     link(tree.path(), "circle");
-    assert_eq!(read(&[tree.path().to_owned()]).unwrap(), ScanResult::default());
+    let found = read(&[tree.path().to_owned()]).unwrap();
+    let places: Vec<_> = found.left_out.iter().map(|note| &note.place.file).collect();
+    assert_eq!((found.images.len(), places), (5, vec![&tree.path().join("out").display().to_string()]));
     assert_eq!(read(&[tree.path().join("out")]).unwrap().images.len(), IMAGES.lines().count());
 }

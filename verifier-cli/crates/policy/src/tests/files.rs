@@ -290,3 +290,71 @@ proptest! {
         }
     }
 }
+
+const EXCLUDE: &str = r#"
+[[exclude]]
+files = ["charts/", "ci/*.yml"]
+reason = "rendered in the pipeline"
+until = "2027-03-01"
+
+[[exclude]]
+files = ["deploy/**"]
+lines = [3, 4]
+images = ["$REGISTRY/*", "docker.io/library/app:*"]
+reason = "built before"
+until = 2027-03-01
+
+[[exclude]]
+files = ["deploy/**"]
+notes = ["*template*"]
+reason = "r"
+until = "2027-03-01"
+"#;
+
+#[test]
+fn files_and_what_stands_in_them_are_excluded() {
+    let at = |text: &str| text.parse().unwrap();
+    let policy = policy(EXCLUDE);
+    let [files, images, notes] = policy.exclusions() else { panic!("{policy:?}") };
+    assert!(files.covers_file("charts/a/b.yaml") && files.covers_file("ci/a.yml") && !files.covers_file("ci/a/b.yml"));
+    assert!(!images.covers_file("deploy/a.yaml") && !notes.covers_file("deploy/a.yaml"));
+    assert!(images.covers_image("deploy/a.yaml", 3, &["$REGISTRY/a:1", "x"]));
+    assert!(images.covers_image("deploy/a.yaml", 4, &["app:1", "docker.io/library/app:1"]));
+    for (path, line, name) in
+        [("deploy/a.yaml", 5, "$REGISTRY/a"), ("a.yaml", 3, "$REGISTRY/a"), ("deploy/a.yaml", 3, "b")]
+    {
+        assert!(!images.covers_image(path, line, &[name]), "{path} {line} {name}");
+    }
+    assert!(
+        !images.covers_note("deploy/a.yaml", 3, "a template") && notes.covers_note("deploy/a.yaml", 9, "a template.")
+    );
+    assert!(!notes.covers_image("deploy/a.yaml", 3, &["b"]));
+    let (before, after) = (at("2027-02-28T23:59:59Z"), at("2027-03-01T00:00:00Z"));
+    assert!(images.applies(before) && !images.applies(after));
+    assert_eq!((files.line, images.line, images.ignore.reason.as_str()), (2, 7, "built before"));
+    let ended = diagnostics(&policy, after);
+    assert!(
+        ended.len() == 3 && ended[0].message.contains("ended") && ended[0].severity == Severity::Problem,
+        "{ended:?}"
+    );
+    assert_eq!(diagnostics(&policy, before).iter().map(|note| note.severity).collect::<Vec<_>>(), [Severity::Note; 3]);
+    assert!(diagnostics(&policy, at("2027-01-01T00:00:00Z")).is_empty());
+}
+
+#[test]
+fn an_exception_names_files_a_reason_and_a_day() {
+    for (wrong, says) in [
+        ("files = []\nreason = 'r'\nuntil = '2027-03-01'", "files"),
+        ("files = ['a']\nuntil = '2027-03-01'", "reason"),
+        ("files = ['a']\nreason = ' '\nuntil = '2027-03-01'", "reason"),
+        ("files = ['a']\nreason = 'r'", "until"),
+        ("files = ['a']\nreason = 'r'\nuntil = 'soon'", "until"),
+        ("files = ['../a']\nreason = 'r'\nuntil = '2027-03-01'", "../a"),
+        ("files = ['a']\nimages = ['']\nreason = 'r'\nuntil = '2027-03-01'", "empty"),
+        ("files = ['a']\nimage = ['a']\nreason = 'r'\nuntil = '2027-03-01'", "image"),
+    ] {
+        let error =
+            Policy::parse(&format!("[[exclude]]\n{wrong}\n"), Path::new("taglog.toml")).unwrap_err().to_string();
+        assert!(error.contains(says), "{wrong}: {error}");
+    }
+}

@@ -1,0 +1,81 @@
+//! Images whose name is in several values: `registry`, `repository`, `tag` and `digest`, as charts of Helm have them.
+
+use std::ptr;
+
+use super::{Reader, names::has_registry};
+use crate::{model::SourceError, scan::WrittenName, yaml::Node};
+
+/// Keys for the name without tag and digest, the surest first.
+const REPOSITORY: [&str; 4] = ["repository", "repo", "newName", "name"];
+/// Keys for the tag.
+const TAG: [&str; 4] = ["tag", "newTag", "imageTag", "image_tag"];
+/// Keys for the digest; `sha` is one without `sha256:` before it.
+const DIGEST: [&str; 2] = ["digest", "sha"];
+
+/// The parts of a name.
+pub struct SplitImage<'n> {
+    /// The value that is the name without tag and digest.
+    pub repository: &'n Node,
+    /// With what is known of tag and digest.
+    pub name: String,
+    /// Whether the registry is told.
+    pub has_registry: bool,
+    /// Whether a tag or a digest is told.
+    pub is_complete: bool,
+    /// Whether the keys are those of an image wherever the mapping stands.
+    pub is_certain: bool,
+    /// All values that belong to it.
+    pub parts: Vec<&'n Node>,
+}
+
+/// The image that a mapping names in parts. A `name` alone is not taken for one.
+pub fn parts_of(mapping: &Node) -> Option<SplitImage<'_>> {
+    let part = |key: &&str| mapping.get(key).filter(|node| node.text().is_some_and(|text| !text.is_empty()));
+    let (registry, image) = (part(&"registry"), part(&"image"));
+    // With a repository beside it, `image` is the last part of the name (the CRDs of nvidia.com).
+    let last = image.filter(|_| mapping.get("repository").is_some());
+    let version = || part(&"version").filter(|_| last.is_some());
+    let tag = TAG.iter().find_map(part).or_else(version);
+    let digest = DIGEST.iter().find_map(part);
+    let is_complete = tag.is_some() || digest.is_some();
+    // With a tag beside it, `image` is the name without one.
+    let alone = ["image"];
+    let keys = REPOSITORY.iter().chain(alone.iter().filter(|_| is_complete));
+    let repository = keys.filter(|key| is_complete || registry.is_some() || **key == "repository").find_map(part)?;
+    let text = |node: Option<&Node>| node.and_then(Node::text).map(str::to_owned);
+    let with_registry = text(registry).map(|registry| registry.trim_end_matches('/').to_owned());
+    let name: Vec<String> = [with_registry, text(Some(repository)), text(last)].into_iter().flatten().collect();
+    let mut name = name.join("/");
+    let has_registry = has_registry(&name);
+    if let Some(tag) = text(tag) {
+        name = format!("{name}:{tag}");
+    }
+    if let Some(digest) = text(digest) {
+        name = format!("{name}@{}{digest}", if digest.contains(':') { "" } else { "sha256:" });
+    }
+    let parts: Vec<&Node> = [Some(repository), registry, last, tag, digest].into_iter().flatten().collect();
+    let known = ["repository", "image"].iter().filter_map(part).any(|node| ptr::eq(node, repository));
+    let is_certain = known && (is_complete || has_registry);
+    Some(SplitImage { repository, name, has_registry, is_complete, is_certain, parts })
+}
+
+impl<'n> Reader<'_, 'n, '_> {
+    /// Reads the image that a mapping names in parts; whether it names one.
+    pub fn split_image(&mut self, mapping: &'n Node) -> Result<bool, SourceError> {
+        let Some(image) = parts_of(mapping) else { return Ok(false) };
+        self.image_in_parts(&image, &image.name)?;
+        Ok(true)
+    }
+
+    /// An image whose name is not one literal of the file.
+    pub fn image_in_parts(&mut self, image: &SplitImage<'n>, name: &str) -> Result<(), SourceError> {
+        image.parts.iter().for_each(|part| self.mark(part));
+        let written = WrittenName { line: image.repository.line, text: name, within: 0..0, prefix: "" };
+        if self.within_custom {
+            let made = self.parameters.substitute(name).map(|made| made.text);
+            self.scan.image_of_parameters(&written, made);
+            return Ok(());
+        }
+        self.scan.image(&written, Ok(name.to_owned()))
+    }
+}
