@@ -24,6 +24,7 @@ mod walk;
 mod yaml;
 mod yaml_number;
 
+use std::rc::Rc;
 use std::{
     collections::{BTreeMap, HashSet},
     fs::File,
@@ -43,11 +44,12 @@ use self::{
     kind::{FileFormat, NameKind},
     model::unreadable,
     scan::FileScan,
+    yaml::Node,
 };
 use taglog_base::text::one_line;
 
 /// The largest file that is read, in bytes.
-pub const MAX_FILE: u64 = 32 << 20;
+pub const MAX_FILE: u64 = 64 << 20;
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// What is known about the files beyond what is in them.
@@ -270,8 +272,7 @@ fn is_yaml(path: &Path) -> bool {
     kind::FileName::of(path).is_some_and(|name| name.is_yaml() || name.extension() == "json")
 }
 
-/// Reads every document of a YAML stream that is one of ours. A document says itself which it is; that the file has the
-/// name of a Compose file or of a pipeline only decides about what says nothing. Every way to read it counts.
+/// Reads every document of a YAML stream that is one of ours, in each way in which the stream can be read.
 fn read_yaml(
     path: &Path,
     text: &str,
@@ -283,9 +284,25 @@ fn read_yaml(
         Some(line) => scan.error(line, SourceProblem::Template),
         None => scan.broken(broken),
     })?;
+    let mut understood = false;
+    for documents in &readings {
+        understood |= read_documents(path, documents, named, options, scan)?;
+    }
+    if understood { Ok(()) } else { Err(scan.error(1, SourceProblem::UnknownKind)) }
+}
+
+/// Whether one of the documents is understood. A document says itself which it is; that the file has the name of a
+/// Compose file or of a pipeline only decides about what says nothing.
+fn read_documents(
+    path: &Path,
+    documents: &[Rc<Node>],
+    named: FileFormat,
+    options: &Options,
+    scan: &mut FileScan<'_>,
+) -> Result<bool, SourceError> {
     let named_tool = if let FileFormat::Tool(tool) = named { Some(tool) } else { None };
     let mut understood = false;
-    for document in readings.iter().flatten() {
+    for document in documents {
         let tool = Tool::of_document(document, named_tool.filter(|_| !kubernetes::is_manifest(document)));
         if kubernetes::is_kustomization(path, document) {
             kubernetes::read_kustomization(path, document, scan)?;
@@ -311,7 +328,7 @@ fn read_yaml(
         }
         understood = true;
     }
-    if understood { Ok(()) } else { Err(scan.error(1, SourceProblem::UnknownKind)) }
+    Ok(understood)
 }
 
 #[cfg(test)]

@@ -50,7 +50,8 @@ impl<'t> FileScan<'t> {
         let mut noted = HashSet::new();
         self.found.left_out.retain(|note| noted.insert((note.place.line, note.reason.clone())));
         self.found.excluded.sort_by_key(|excluded| excluded.place.line);
-        self.found.excluded.dedup();
+        let mut excluded = HashSet::new();
+        self.found.excluded.retain(|note| excluded.insert((note.place.line, note.what.clone(), note.reason.clone())));
         self.found
     }
 

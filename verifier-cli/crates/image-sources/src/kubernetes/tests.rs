@@ -73,7 +73,7 @@ fn templates_are_refused_with_their_line() {
     ] {
         assert_eq!(refusal("x.yaml", text), (line, SourceProblem::Template), "{text}");
     }
-    assert!(matches!(refusal("x.yaml", "a: '{{ x }}'\nb: [\n"), (3, SourceProblem::SyntaxError(_))));
+    assert!(matches!(refusal("x.yaml", "a: '{{ x }}'\nb: [\n"), (2, SourceProblem::SyntaxError(_))));
 }
 
 #[test]

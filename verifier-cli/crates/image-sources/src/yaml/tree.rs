@@ -308,7 +308,19 @@ fn scalar(line: usize, text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Res
 /// Refuses tags that make something else of a sequence or a mapping.
 fn check_collection_tag(line: usize, tag: Option<&Tag>, own: &str) -> Result<(), SyntaxError> {
     const CHANGING: [&str; 14] = [
-        "binary", "bool", "float", "int", "map", "merge", "null", "omap", "pairs", "seq", "set", "str", "timestamp",
+        "binary",
+        "bool",
+        "float",
+        "int",
+        "map",
+        "merge",
+        "null",
+        "omap",
+        "pairs",
+        "seq",
+        "set",
+        "str",
+        "timestamp",
         "value",
     ];
     match core_tag(tag).as_deref() {
@@ -333,7 +345,10 @@ fn check_name(line: usize, name: &str) -> Result<(), SyntaxError> {
     if name.chars().skip(1).all(agreed) {
         return Ok(());
     }
-    error(line, &format!("the name {name:?} of an anchor, which YAML parsers read differently: use letters, digits, - and _"))
+    error(
+        line,
+        &format!("the name {name:?} of an anchor, which YAML parsers read differently: use letters, digits, - and _"),
+    )
 }
 
 fn error<T>(line: usize, reason: &str) -> Result<T, SyntaxError> {
