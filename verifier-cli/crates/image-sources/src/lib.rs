@@ -321,7 +321,7 @@ fn read_documents(
         } else if github::is_action(document) {
             github::read_action(document, scan)?;
         } else if gitlab::is_pipeline(document) || (named == FileFormat::Pipeline && document.is_mapping()) {
-            let inputs = gitlab::declared_inputs(readings.iter().flatten().map(AsRef::as_ref));
+            let inputs = gitlab::declared_inputs(documents.iter().map(AsRef::as_ref));
             gitlab::read(document, inputs, scan)?;
         } else if !formats::note_unknown(document, scan) {
             continue;
