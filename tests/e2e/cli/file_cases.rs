@@ -12,7 +12,7 @@ use std::{
 
 use serde::Deserialize;
 use serde_json::Value;
-use taglog_proto::entry::Seen;
+use taglog_proto::{entry::Seen, note::VerifierKey};
 use taglog_tests::{
     Registry, Server, Witness,
     cli_fixture::{CommandOutput, User, add},
@@ -49,10 +49,17 @@ struct Case {
     answer: Vec<String>,
 }
 
-/// A registry with the images, a log that has seen each of them for three days, and a user who trusts it.
+/// A registry with the images, and a log that has seen each of them for three days.
 struct Fixture {
     registry: Registry,
     server: Server,
+}
+
+/// What a run needs to know of the fixture.
+struct Addresses {
+    registry: String,
+    log: String,
+    vkey: VerifierKey,
 }
 
 impl Fixture {
@@ -70,14 +77,22 @@ impl Fixture {
         Fixture { registry, server }
     }
 
+    fn addresses(&self) -> Addresses {
+        let Fixture { registry, server } = self;
+        Addresses { registry: registry.host.clone(), log: server.url.clone(), vkey: server.vkey.clone() }
+    }
+}
+
+impl Addresses {
     /// Runs the three commands on a copy of the case's files.
     fn run(&self, directory: &Path, case: &Case) -> Run {
-        let user = User::trusting(&self.server);
+        let user = User::new();
+        user.trust(&self.vkey, &self.log);
         let home = user.path("files");
-        copy(&directory.join("in"), &home, &self.registry.host);
+        copy(&directory.join("in"), &home, &self.registry);
         let run = |command: &[&str], more: &[&str]| {
             let options: Vec<String> =
-                case.options.iter().map(|option| option.replace(NAMED_REGISTRY, &self.registry.host)).collect();
+                case.options.iter().map(|option| option.replace(NAMED_REGISTRY, &self.registry)).collect();
             let options: Vec<&str> = options.iter().map(String::as_str).collect();
             let arguments = [command, more, &options, &["--output", "json"]].concat();
             // No other registry is asked: a proxy where nothing listens.
@@ -90,7 +105,7 @@ impl Fixture {
             verify: run(&["verify"], &["-f", &case.file]),
             import: run(&["witness", "import"], &["-f", &case.file]),
             pin: run(&["pin", "--dry-run"], &["-f", &case.file]),
-            host: self.registry.host.clone(),
+            host: self.registry.clone(),
         }
     }
 }
@@ -236,6 +251,7 @@ fn cases() -> Vec<PathBuf> {
 #[test]
 fn every_file_is_read_as_its_tool_reads_it() {
     let fixture = Fixture::new();
+    let addresses = fixture.addresses();
     let faults = Mutex::new(Vec::new());
     let cases = Mutex::new(cases().into_iter());
     let next = || cases.lock().unwrap().next();
@@ -243,7 +259,7 @@ fn every_file_is_read_as_its_tool_reads_it() {
         for _ in 0..4 {
             scope.spawn(|| {
                 while let Some(directory) = next() {
-                    let found = check(&fixture, &directory);
+                    let found = check(&addresses, &directory);
                     faults.lock().unwrap().extend(found);
                 }
             });
@@ -254,10 +270,10 @@ fn every_file_is_read_as_its_tool_reads_it() {
 }
 
 /// What is wrong with the answers to a case.
-fn check(fixture: &Fixture, directory: &Path) -> Option<String> {
+fn check(addresses: &Addresses, directory: &Path) -> Option<String> {
     let name = directory.file_name().unwrap().to_string_lossy().into_owned();
     let case: Case = serde_json::from_slice(&fs::read(directory.join("case.json")).unwrap()).unwrap();
-    let run = fixture.run(directory, &case);
+    let run = addresses.run(directory, &case);
     let lines = run.lines();
     let wrong =
         (lines != case.answer).then(|| format!("want {:#?}\nhave {lines:#?}\n{}", case.answer, run.verify.stderr));
