@@ -75,13 +75,18 @@ impl<'a> Choices<'a> {
         scan: &FileScan,
     ) -> Choices<'a> {
         let collector = Collector { merged, steps, scan };
+        let nothing =
+            |reason| Choices { dimensions: Vec::new(), open_inputs: BTreeSet::new(), incomplete: Some(reason) };
+        if let Err(reason) = steps.take(1) {
+            return nothing(reason);
+        }
         let globals = merged.global("variables");
         let own = merged.get(layers, "variables").ok().flatten().unwrap_or_default();
         // The variables of each layer are looked up in all layers.
         let names = |layers: &[&Node]| layers.iter().map(|layer| layer.children().len()).sum::<usize>();
         let lookups = names(&globals).saturating_add(names(&own).saturating_mul(own.len()));
         if let Err(reason) = steps.take(lookups) {
-            return Choices { dimensions: Vec::new(), open_inputs: BTreeSet::new(), incomplete: Some(reason) };
+            return nothing(reason);
         }
         let mut incomplete = None;
         let mut or_none = |scopes: Result<Vec<Scope<'a>>, String>| {
@@ -95,7 +100,11 @@ impl<'a> Choices<'a> {
         dimensions.push(or_none(collector.rules(layers)));
         dimensions.push(or_none(collector.matrix(layers)));
         dimensions.push(vec![collector.scope(&own)]);
+        let inherits_all = matches!(merged.get(layers, "inherit"), Ok(None));
         let inherited = |mut scope: Scope<'a>| {
+            if inherits_all {
+                return scope;
+            }
             scope.retain(|name, _| matches!(name, Name::Variable(name) if merged.inherits(layers, "variables", name)));
             scope
         };
