@@ -360,7 +360,7 @@ fn services(random: &mut Random) -> String {
     text
 }
 
-/// The images that a document names as another parser reads it.
+/// The images that a document names as another parser reads it; an empty text is none.
 fn images_of(document: &Value) -> Vec<&str> {
     let mut holders: Vec<&Value> = Vec::new();
     if document["kind"] == "Pod" && document["apiVersion"].is_string() {
@@ -371,7 +371,7 @@ fn images_of(document: &Value) -> Vec<&str> {
     if document.get("kind").is_none() {
         holders.extend(document["services"].as_object().into_iter().flat_map(serde_json::Map::values));
     }
-    holders.into_iter().filter_map(|holder| holder["image"].as_str()).collect()
+    holders.into_iter().filter_map(|holder| holder["image"].as_str()).filter(|image| !image.is_empty()).collect()
 }
 
 /// Whether an image that another parser saw is found, noted, or stands in a file that is refused.

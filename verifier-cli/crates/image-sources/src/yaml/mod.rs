@@ -16,7 +16,7 @@ use std::{collections::BTreeMap, ops::Range, rc::Rc};
 
 use super::model::SyntaxError;
 
-/// Nodes in one file, with every alias written out. In memory each is about 100 bytes and its text.
+/// Nodes in one file, with every alias written out. In memory each takes about 120 bytes, and its text.
 const MAX_NODES: usize = 2_000_000;
 /// Collections in collections. Trees are dropped and walked by recursion.
 const MAX_DEPTH: usize = 128;

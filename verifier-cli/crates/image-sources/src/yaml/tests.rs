@@ -134,9 +134,13 @@ fn characters_and_lines_that_parsers_read_differently_are_refused() {
 
 #[test]
 fn tags() {
-    for text in
-        ["!!binary aW1hZ2U=: a", "a: !!binary aW1hZ2U=", "!<tag:yaml.org,2002:binary> aW1hZ2U=: a", "!!merge a: {b: c}"]
-    {
+    for text in [
+        "!!binary aW1hZ2U=: a",
+        "a: !!binary aW1hZ2U=",
+        "!!null image: a",
+        "!<tag:yaml.org,2002:binary> aW1hZ2U=: a",
+        "!!merge a: {b: c}",
+    ] {
         assert!(refused(text).contains("read differently"), "{text}");
     }
     for text in ["a: !!omap [b: c]", "a: !!str {=: b}", "a: !!set {b}", "a: !!map [b]", "a: !!pairs [b: c]"] {

@@ -109,6 +109,7 @@ impl Tree {
         match event {
             Event::Scalar(text, style, anchor, tag) => {
                 let value = scalar(line, &text, style, tag.as_deref())?;
+                self.check_key_tag(line, tag.as_deref())?;
                 let plain = style == ScalarStyle::Plain && tag.is_none();
                 let written = if plain { Written::Plainly } else { Written::Otherwise };
                 self.leaf(line, bytes(span), value, anchor, written)
@@ -132,6 +133,17 @@ impl Tree {
                 Ok(())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Refuses a key with a tag that makes another value of its text (`!!null image` is no key `image` to PyYAML).
+    fn check_key_tag(&self, line: usize, tag: Option<&Tag>) -> Result<(), SyntaxError> {
+        let is_key = matches!(self.open.last(), Some(Open { collection: Collection::Mapping(_, None), .. }));
+        match core_tag(tag).filter(|name| is_key && name != "str") {
+            Some(name) => {
+                error(line, &format!("a key tagged !!{name}, which YAML parsers read differently: remove the tag"))
+            }
+            None => Ok(()),
         }
     }
 
