@@ -108,8 +108,8 @@ pub struct VerifyArgs {
     reports: ReportArgs,
 }
 
-const NOTHING_TO_VERIFY: &str = "nothing to verify: name images, or files and directories that name them with -f, as in \
-                                 'taglog verify -f .'; --help has examples";
+const NOTHING_TO_VERIFY: &str = "nothing to verify: give an IMAGE, or files and directories that name images with -f FILE, \
+                                 as in 'taglog verify -f .'; --help has examples";
 
 /// One look-up for all images in each log, the registries in parallel, a verdict for each image.
 pub async fn run(global: &Global, args: VerifyArgs) -> Result<Report, Failure> {

@@ -133,8 +133,7 @@ impl WatchList {
         let left_out = left_out.map(|LeftOut { place, reason }| format!("{place}: left out: {reason}"));
         let excluded = self.excluded.iter();
         let excluded = excluded.map(|Excluded { place, what, reason }| format!("{place}: excluded: {what}: {reason}"));
-        let part =
-            "this is a part of a configuration: put it into witness.toml, below the key and the logs";
+        let part = "this is a part of a configuration: put it into witness.toml, below the key and the logs";
         let part = (!self.watches.is_empty()).then(|| part.to_owned());
         left_out.chain(excluded).chain(nothing).chain(part).collect()
     }
