@@ -10,13 +10,6 @@ const MAX_VALUE: usize = 1024;
 /// How deep defaults may hold variables with defaults.
 const MAX_DEPTH: usize = 8;
 
-/// Whose rules a text follows.
-#[derive(Clone, Copy, Debug)]
-pub enum Syntax {
-    /// Compose files: `$$` is a dollar.
-    Compose,
-}
-
 /// Why it cannot be told what a text with variables means.
 #[derive(Clone, Debug, Error, PartialEq, Eq, Hash)]
 pub enum Unresolved {
@@ -43,12 +36,12 @@ pub enum Unresolved {
     TooLong,
 }
 
-/// The text with each variable replaced by what `value_of` says.
+/// The text with each variable replaced by what `value_of` says, as Compose does; `$$` is a dollar.
 ///
 /// # Errors
 /// The first variable that has no value but needs one, or a form that is not understood.
-pub fn expand(text: &str, syntax: Syntax, value_of: &dyn Fn(&str) -> Option<String>) -> Result<String, Unresolved> {
-    let mut expander = Expander { rest: text.chars().peekable(), syntax, value_of, broken: false };
+pub fn expand(text: &str, value_of: &dyn Fn(&str) -> Option<String>) -> Result<String, Unresolved> {
+    let mut expander = Expander { rest: text.chars().peekable(), value_of, broken: false };
     let value = expander.text(None, 0);
     if expander.broken { Err(Unresolved::NotUnderstood) } else { value.finish() }
 }
@@ -91,7 +84,6 @@ impl From<Unresolved> for Value {
 
 struct Expander<'a> {
     rest: Peekable<Chars<'a>>,
-    syntax: Syntax,
     value_of: &'a dyn Fn(&str) -> Option<String>,
     /// Whether a form is not understood; that counts even where its value is not used.
     broken: bool,
@@ -114,16 +106,16 @@ impl Expander<'_> {
 
     /// What a `$` begins.
     fn dollar(&mut self, depth: usize) -> Value {
-        match (self.rest.peek(), self.syntax) {
-            (Some('$'), Syntax::Compose) => {
+        match self.rest.peek() {
+            Some('$') => {
                 self.rest.next();
                 Value { text: "$".to_owned(), unresolved: None }
             }
-            (Some('{'), _) => {
+            Some('{') => {
                 self.rest.next();
                 self.braces(depth)
             }
-            (Some(c), _) if is_name_start(*c) => {
+            Some(c) if is_name_start(*c) => {
                 let name = self.name();
                 self.variable(name)
             }
@@ -192,7 +184,7 @@ mod tests {
     }
 
     fn compose(text: &str) -> Result<String, Unresolved> {
-        expand(text, Syntax::Compose, &value_of)
+        expand(text, &value_of)
     }
 
     #[test]

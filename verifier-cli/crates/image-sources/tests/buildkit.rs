@@ -5,11 +5,13 @@
 //! first of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)] // What fails in here fails the test.
 
+mod go_program;
+
 use std::{
     collections::HashSet,
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    path::Path,
+    process::{Command, Stdio},
 };
 
 use taglog_image_sources::{Options, ScanResult, read_bytes};
@@ -22,7 +24,7 @@ const BATCH: usize = 500;
 
 #[test]
 fn no_image_is_missed() {
-    let Some(program) = build() else { return };
+    let Some(program) = go_program::build("dockerfile") else { return };
     let number = |name| std::env::var(name).ok().map(|number| number.parse::<usize>().unwrap());
     let files = number("TAGLOG_DIFFERENTIAL_FILES").unwrap_or(FILES);
     let first = number("TAGLOG_DIFFERENTIAL_SEED").unwrap_or(1);
@@ -81,43 +83,6 @@ fn covers(found: &ScanResult, seen: &Seen) -> bool {
     found.images.iter().any(|image| within(image.place.line) && is_same(&image.reference))
         || found.left_out.iter().any(|note| within(note.place.line))
         || found.excluded.iter().any(|note| within(note.place.line))
-}
-
-/// Builds the program around BuildKit's parser.
-fn build() -> Option<PathBuf> {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../tests/differential/dockerfile");
-    let go = |arguments: &[&str]| Command::new("go").current_dir(&source).args(arguments).output();
-    let Ok(download) = go(&["mod", "download"]) else {
-        println!("SKIPPED: without Go, Dockerfiles are not compared with BuildKit's parser");
-        return None;
-    };
-    if !download.status.success() && is_offline(&download) {
-        println!("SKIPPED: BuildKit's parser cannot be downloaded: {}", text(&download));
-        return None;
-    }
-    assert!(download.status.success(), "{}", text(&download));
-    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("buildkit-dockerfile");
-    let built = go(&["build", "-mod=readonly", "-o", program.to_str().unwrap(), "."]).unwrap();
-    assert!(built.status.success(), "{}", text(&built));
-    Some(program)
-}
-
-fn text(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-/// Whether the network is why something could not be downloaded.
-fn is_offline(output: &Output) -> bool {
-    let reasons = [
-        "dial tcp",
-        "lookup disabled",
-        "no such host",
-        "timeout",
-        "connection refused",
-        "toolchain not available",
-        "Service Unavailable",
-    ];
-    reasons.iter().any(|reason| text(output).contains(reason))
 }
 
 /// What BuildKit sees in each file; `None` where it refuses the file.

@@ -6,10 +6,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // What fails in here fails the test.
 
+mod go_program;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -62,20 +64,13 @@ fn succeeds(command: &mut Command) -> bool {
 }
 
 /// The parsers that can be had here.
-fn parsers(scratch: &Path) -> Vec<Parser> {
-    let programs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../../tests/differential/yaml");
-    let mut parsers = Vec::new();
-    let built = scratch.join("parsers");
-    let go = Command::new("go").arg("build").arg("-o").arg(&built).arg(".").current_dir(&programs).output();
-    match go {
-        Ok(output) if output.status.success() => parsers.push(Parser::start(&mut Command::new(built))),
-        Ok(output) => println!("SKIPPED: Go's parsers: {}", String::from_utf8_lossy(&output.stderr)),
-        Err(error) => println!("SKIPPED: Go's parsers: go: {error}"),
-    }
+fn parsers() -> Vec<Parser> {
+    let go = go_program::build("yaml").map(|program| Parser::start(&mut Command::new(program)));
+    let mut parsers = Vec::from_iter(go);
     if succeeds(Command::new("python3").args(["-c", "import yaml"])) {
-        parsers.push(Parser::start(Command::new("python3").arg(programs.join("read.py"))));
+        parsers.push(Parser::start(Command::new("python3").arg(go_program::programs().join("yaml/read.py"))));
     } else {
-        println!("SKIPPED: PyYAML, which python3 does not have");
+        go_program::skipped("yaml: python3 has no PyYAML");
     }
     parsers
 }
@@ -395,8 +390,7 @@ struct Counts {
 #[test]
 fn no_image_that_another_parser_sees_is_missed() {
     let number = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
-    let scratch = tempfile::tempdir().unwrap();
-    let mut parsers = parsers(scratch.path());
+    let mut parsers = parsers();
     if parsers.is_empty() {
         return;
     }

@@ -17,7 +17,7 @@ use super::{
     Options,
     model::SourceError,
     scan::{FileScan, WrittenName},
-    variables::{Syntax, Unresolved, expand},
+    variables::{Unresolved, expand},
     yaml::Node,
 };
 
@@ -87,7 +87,7 @@ impl Values {
     /// The text with its variables replaced by their defaults.
     fn resolve(&self, text: &str) -> Result<String, String> {
         let asked = RefCell::new(Vec::new());
-        let resolved = expand(text, Syntax::Compose, &|name| {
+        let resolved = expand(text, &|name| {
             asked.borrow_mut().push(name.to_owned());
             None
         });

@@ -47,7 +47,7 @@ app/tools.Dockerfile:2 variable BASE
 helm/values.yaml:2 the chart decides which image registry.example:5000/shop/web:v42 is
 other/pipeline.yml:3 a kind of file that is not known
 helm/templates/deployment.yaml:4 a template
-other/broken.yaml:3 the file is not understood: broken YAML
+other/broken.yaml:3 the file is not understood: read as YAML: broken YAML
 ";
 
 fn corpus() -> PathBuf {
