@@ -277,20 +277,18 @@ impl Scene {
     /// Configuration and policy files: broken ones, and ones with hostile values.
     fn configurations(&self) -> Vec<String> {
         let escaped = "x\\u202e\\u200b\\u001b[31m\\u009b2J\\nFORGED";
-        // What an operator names as a path is quoted with its line ends.
-        let path = "x\\u202e\\u200b\\u001b[31m\\u009b2J";
         let outside = &self.outsiders[0].url;
         let contents = [
             format!("{HOSTILE}{FORGED}"),
             format!("\"{escaped}\" = 1\n"),
             format!(
-                "key = \"{path}\"\ntrust = \"{path}\"\nlog = \"{escaped}\"\nstate = \"{path}\"\nlisten = \"{escaped}\"\n"
+                "key = \"{escaped}\"\ntrust = \"{escaped}\"\nlog = \"{escaped}\"\nstate = \"{escaped}\"\nlisten = \"{escaped}\"\n"
             ),
             format!("[[rule]]\nrepositories = [\"{escaped}\"]\nwitnesses = [\"{escaped}\"]\n"),
             format!("[[rule]]\nrepositories = [\"**\"]\nmin-age = \"{escaped}\"\n"),
             format!("[[rule]]\nrepositories = [\"**\"]\n[[ignore]]\nimage = \"{escaped}\"\nreason = \"{escaped}\"\n"),
             format!(
-                "key = \"key\"\nstate = \"state/w\"\n[[log]]\ntrust = \"{path}\"\n[[watch]]\nrepository = \"{escaped}\"\ntags = [\"{escaped}\"]\n"
+                "key = \"key\"\nstate = \"state/w\"\n[[log]]\ntrust = \"{escaped}\"\n[[watch]]\nrepository = \"{escaped}\"\ntags = [\"{escaped}\"]\n"
             ),
             format!(
                 "trust = \"trust\"\nlog = \"{outside}/{escaped}\"\nstate = \"state/m\"\n[[watch]]\nrepository = \"glob:{escaped}\"\n"

@@ -14,6 +14,7 @@ use super::{
     session::{self, Logs, now, parse_reference},
     verification,
 };
+use taglog_base::text::path_line;
 use taglog_log_client::lookup::LogLookup;
 use taglog_policy::{
     Demands, Evaluation, EvaluationInput, Policy, evaluate,
@@ -73,7 +74,7 @@ pub async fn run(global: &Global, args: ApproveArgs) -> Result<Report, Failure> 
     let output = match global.output {
         Format::Text => {
             let before = before_text(&states, &lock, &logged);
-            format!("{before}approved    {logged}@{digest}\n            recorded in {}\n", path.display())
+            format!("{before}approved    {logged}@{digest}\n            recorded in {}\n", path_line(&path))
         }
         Format::Json => {
             let before: Vec<Value> = states.iter().map(LogState::json).collect();

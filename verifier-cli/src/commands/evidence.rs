@@ -19,7 +19,7 @@ use super::{
     progress_bar::Bar,
     session::Session,
 };
-use taglog_base::text::one_line;
+use taglog_base::text::{one_line, path_line};
 use taglog_evidence::{
     from_tag_proof::{Comparer, ProofFinding},
     split_view::Comparison,
@@ -125,7 +125,7 @@ fn verify(global: &Global, args: &VerifyArgs) -> Result<Report, Failure> {
             Err(EvidenceError::Incomplete("a second statement by the log: this is a false answer that was kept".into()))
         }
         Err(error) => {
-            return Err(Failure::usage(format!("{}: {}", args.file.display(), one_line(&error.to_string()))));
+            return Err(Failure::usage(format!("{}: {}", path_line(&args.file), one_line(&error.to_string()))));
         }
     };
     let (proven, sentence) = match result {
@@ -154,7 +154,7 @@ fn kind(bytes: &[u8]) -> Option<String> {
 }
 
 fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
-    let error = |error: std::io::Error| Failure::usage(format!("{}: {error}", path.display()));
+    let error = |error: std::io::Error| Failure::usage(format!("{}: {error}", path_line(&path)));
     let reader: Box<dyn std::io::Read> = match path.as_os_str().to_str() {
         Some("-") => Box::new(std::io::stdin()),
         _ => Box::new(std::fs::File::open(path).map_err(error)?),
@@ -162,7 +162,7 @@ fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     reader.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(error)?;
     if bytes.len() > limit {
-        return Err(Failure::usage(format!("{}: it is over {limit} bytes", path.display())));
+        return Err(Failure::usage(format!("{}: it is over {limit} bytes", path_line(&path))));
     }
     Ok(bytes)
 }
@@ -178,7 +178,7 @@ async fn compare(global: &Global, args: &CompareArgs) -> Result<Report, Failure>
     let mut given = Vec::new();
     for path in &args.checkpoint {
         let checkpoint = parse_checkpoint(&read(path, taglog_proto::note::MAX_NOTE)?, log);
-        let checkpoint = checkpoint.map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        let checkpoint = checkpoint.map_err(|error| Failure::usage(format!("{}: {error}", path_line(&path))))?;
         given.push(View { source: path.display().to_string(), checkpoint, tiles: None });
     }
     if let Some(checkpoint) = session.memory.load(log).map_err(Failure::usage)? {
@@ -217,7 +217,7 @@ fn compare_report(format: Format, own: &View, compared: &[ComparedView], memory:
                 report.exit = exit::MISBEHAVED;
                 let path = memory.keep_evidence("split-view", split.evidence.to_json().as_bytes());
                 let path = path.map_err(Failure::failed)?;
-                report.notes.push(format!("THE LOG MISBEHAVES: {}; evidence: {}", split.accusation, path.display()));
+                report.notes.push(format!("THE LOG MISBEHAVES: {}; evidence: {}", split.accusation, path_line(&path)));
                 ("split", Some(path.display().to_string()))
             }
             Err(error) => {
@@ -250,7 +250,7 @@ async fn from_proof(global: &Global, args: &FromProofArgs) -> Result<Report, Fai
     let session = Session::open(global)?;
     let log = &session.trust.log;
     let text = String::from_utf8(read(&args.file, MAX_TAG_PROOF)?).unwrap_or_default();
-    let bad_file = |error: String| Failure::usage(format!("{}: {}", args.file.display(), one_line(&error)));
+    let bad_file = |error: String| Failure::usage(format!("{}: {}", path_line(&args.file), one_line(&error)));
     let mut proofs = parse_proofs(&text).map_err(bad_file)?;
     proofs.retain(|proof| origin(proof) == log.name());
     if proofs.is_empty() {
@@ -275,7 +275,7 @@ fn findings_report(format: Format, findings: &[ProofFinding], memory: &Memory) -
     for ProofFinding { evidence, accusation } in findings {
         let path = memory.keep_evidence("tag-proof", evidence.to_json().as_bytes()).map_err(Failure::failed)?;
         report.exit = exit::MISBEHAVED;
-        report.notes.push(format!("THE LOG MISBEHAVES: {accusation}; evidence: {}", path.display()));
+        report.notes.push(format!("THE LOG MISBEHAVES: {accusation}; evidence: {}", path_line(&path)));
         rows.push(json!({ "accusation": accusation, "evidence": path.display().to_string() }));
     }
     report.output = match format {

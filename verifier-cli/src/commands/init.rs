@@ -15,7 +15,7 @@ use super::{
     context::{Failure, Format, Global, Report},
     session::trust_path,
 };
-use taglog_base::text::{for_terminal, one_line};
+use taglog_base::text::{for_terminal, one_line, path_line};
 use taglog_log_client::{
     LogClient, LogDescription,
     trust::{Trust, TrustFile},
@@ -83,9 +83,9 @@ pub async fn run(global: &Global, args: InitArgs) -> Result<Report, Failure> {
     if !args.yes {
         confirm(&summary)?;
     }
-    write(&path, &text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    write(&path, &text).map_err(|error| Failure::usage(format!("{}: {error}", path_line(&path))))?;
     Ok(match global.output {
-        Format::Text => Report::done(format!("{summary}\nTrusted from now on: {}\n", path.display())),
+        Format::Text => Report::done(format!("{summary}\nTrusted from now on: {}\n", path_line(&path))),
         Format::Json => {
             let log = &trust.log;
             let body = json!({
@@ -165,7 +165,8 @@ fn wanted_text(keys: &DescribedKeys, url: &str, args: &InitArgs) -> Result<Strin
 
 /// The existing trust file with the lines of this log appended.
 fn extended(path: &Path, keys: &DescribedKeys, url: &str) -> Result<String, Failure> {
-    let existing = fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+    let existing =
+        fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path_line(&path))))?;
     Ok(format!("{}\n{}", existing.trim_end_matches('\n'), keys.lines(url)))
 }
 
@@ -236,7 +237,7 @@ fn check_existing(path: &Path, trust: &Trust, replace: bool) -> Result<(), Failu
         _ => Err(Failure::usage(format!(
             "{} exists and trusts something else, or asks for other cosigners: give --also to trust this log besides, \
              --replace, or another --trust",
-            path.display()
+            path_line(&path)
         ))),
     }
 }

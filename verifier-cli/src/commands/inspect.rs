@@ -23,7 +23,7 @@ use super::{
     output,
     session::{trust_file, trust_path},
 };
-use taglog_base::text::{lines, one_line, whole_line};
+use taglog_base::text::{lines, one_line, path_line, whole_line};
 use taglog_log_client::{
     lookup::{CosignedLookup, MISBEHAVIOUR, origin, verify_saved},
     trust::{Trust, TrustFile},
@@ -56,11 +56,11 @@ struct Inspection {
 
 /// Recognizes the format by its first bytes.
 pub fn run(global: &Global, args: &InspectArgs) -> Result<Report, Failure> {
-    let bytes = read(&args.file).map_err(|error| Failure::usage(format!("{}: {error}", args.file.display())))?;
+    let bytes = read(&args.file).map_err(|error| Failure::usage(format!("{}: {error}", path_line(&args.file))))?;
     let path = trust_path(global)?;
     let trust = if path.exists() { Some(trust_file(&path)?) } else { None };
     let found = inspect(&bytes, trust.as_ref().map(TrustFile::logs).unwrap_or_default())
-        .map_err(|error| Failure::usage(format!("{}: {}", args.file.display(), one_line(&error))))?;
+        .map_err(|error| Failure::usage(format!("{}: {}", path_line(&args.file), one_line(&error))))?;
     let verdict = match &found.verified {
         Some(Ok(logs)) => format!("verified under {logs}"),
         Some(Err(error)) => format!("DOES NOT VERIFY: {error}"),

@@ -19,6 +19,7 @@ use super::{
     context::{Failure, Format, Global, Report},
     session::config_path,
 };
+use taglog_base::text::path_line;
 
 /// Generate the key of a witness or a cosigner: the secret key goes to a file, the vkey to standard output
 #[derive(Debug, Args)]
@@ -67,7 +68,7 @@ pub fn run(global: &Global, args: KeygenArgs) -> Result<Report, Failure> {
         Format::Json => format!("{}\n", json!({ "vkey": made.vkey, "key": path.display().to_string() })),
     });
     report.notes = vec![
-        format!("the secret key is in {}; keep a copy where nobody else can read it", path.display()),
+        format!("the secret key is in {}; keep a copy where nobody else can read it", path_line(&path)),
         made.next.to_owned(),
     ];
     Ok(report)
@@ -99,7 +100,7 @@ fn cosigner(name: &str, ml_dsa: bool, seed: &[u8; 32]) -> Result<NewKey, Failure
 }
 
 fn unwritten(path: &Path, error: &io::Error) -> Failure {
-    let path = path.display();
+    let path = path_line(path);
     Failure::usage(match error.kind() {
         io::ErrorKind::AlreadyExists => format!("{path} exists, and a key is never overwritten: give another --key"),
         _ => format!("{path}: {error}"),

@@ -13,6 +13,7 @@ use super::{
     running::{LogFormat, start_logging, stop_on_signals},
     session::Session,
 };
+use taglog_base::text::path_line;
 use taglog_base::{directory_lock::LockError, duration::parse_duration, text::whole_line};
 use taglog_log_client::static_log::StaticLog;
 use taglog_mirror::{
@@ -67,7 +68,7 @@ pub async fn run(global: &Global, args: &MirrorArgs) -> Result<Report, Failure> 
     if args.check {
         let checked =
             check(&args.directory, &session.trust, Bar::entries("mirroring").shared()).await.map_err(failure)?;
-        let directory = args.directory.display();
+        let directory = path_line(&args.directory);
         let checked = checked.ok_or_else(|| Failure::usage(format!("{directory}: there is no copy here yet")))?;
         return Ok(check_report(global.output, &checked));
     }

@@ -15,7 +15,7 @@ use super::{
     session::{self, Logs, now, parse_reference},
 };
 use taglog_base::duration::exactly;
-use taglog_base::text::one_line;
+use taglog_base::text::{one_line, path_line};
 use taglog_policy::{
     Demands, Exclusion, FILE_NAME, Policy, TrustedWitness, WARN_AGE,
     check::{Diagnostic, Severity, diagnostics, unlisted_witnesses},
@@ -138,7 +138,7 @@ fn check_text(
     diagnostics: &[Diagnostic],
     roster: Option<&BTreeSet<WitnessId>>,
 ) -> String {
-    let (path, rules, approvals) = (path.display(), policy.rules().len(), lock.approvals().len());
+    let (path, rules, approvals) = (path_line(&path), policy.rules().len(), lock.approvals().len());
     let diagnostics: String = diagnostics.iter().map(|diagnostic| format!("{path}: {diagnostic}\n")).collect();
     let (trusted, exclusions) = (policy.trusted().len(), policy.exclusions().len());
     let exclusions = if exclusions == 0 { String::new() } else { format!(", {exclusions} exceptions for files") };

@@ -13,6 +13,7 @@ use taglog_proto::{
 };
 
 use super::context::{Failure, Global};
+use taglog_base::text::path_line;
 use taglog_log_client::{
     LogClient,
     lookup::{LookupError, MISBEHAVIOUR},
@@ -105,7 +106,7 @@ pub fn trust_file(path: &Path) -> Result<TrustFile, Failure> {
 fn trust_failure(path: &Path, error: TrustError) -> Failure {
     let hint =
         if matches!(error, TrustError::Several(_)) { "; choose it with --log, by origin or address" } else { "" };
-    Failure::usage(format!("{}: {error}{hint}", path.display()))
+    Failure::usage(format!("{}: {error}{hint}", path_line(&path)))
 }
 
 fn memory(global: &Global) -> Result<Memory, Failure> {

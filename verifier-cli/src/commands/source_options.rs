@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 
 use super::{context::Failure, session::now};
-use taglog_base::text::one_line;
+use taglog_base::text::{one_line, path_line};
 use taglog_image_sources::{CrdPath, Exceptions, FoundImage, LeftOut, Options, Skipped};
 use taglog_policy::{Exclusion, Policy};
 
@@ -85,7 +85,7 @@ impl PolicyExceptions {
         let exclusions: Vec<Exclusion> =
             policy.exclusions().iter().filter(|exclusion| exclusion.applies(now())).cloned().collect();
         let Some(path) = policy.path().filter(|_| !exclusions.is_empty()) else { return Ok(None) };
-        let failed = |error| Failure::usage(format!("{}: {error}", path.display()));
+        let failed = |error| Failure::usage(format!("{}: {error}", path_line(&path)));
         let working_directory = std::env::current_dir().map_err(failed)?;
         let file = lexically_absolute(&working_directory, path);
         let directory = file.parent().map(Path::to_owned).unwrap_or_default();

@@ -17,6 +17,7 @@ use super::{
     verify_output::{OutputOptions, ReportArgs, report},
 };
 use taglog_base::duration::parse_duration;
+use taglog_base::text::path_line;
 use taglog_image_sources as sources;
 use taglog_policy::Overrides;
 use taglog_verify::platform::Platform;
@@ -171,7 +172,7 @@ async fn online(
     let verifier = verification::verifier(global, logs, options)?.with_progress(Bar::images(queries.all.len()));
     let verification = verifier.verify(queries.all).await?;
     if let Some(path) = args.save.as_ref().filter(|_| !verification.lookups.is_empty()) {
-        saved::save(path, &verification).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        saved::save(path, &verification).map_err(|error| Failure::usage(format!("{}: {error}", path_line(&path))))?;
     }
     Ok(verification)
 }

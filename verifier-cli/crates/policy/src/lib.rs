@@ -31,6 +31,7 @@ use std::{
     time::Duration,
 };
 
+use taglog_base::text::path_line;
 use taglog_proto::{
     name::{Image, Tag, WitnessId},
     time::Timestamp,
@@ -61,7 +62,7 @@ pub type PolicyError = ConfigError;
 #[error(
     "{}: 'until' of {witness} is an index, and there are several logs: name the log, as in \
      until = {{ \"{log}\" = 120000 }}",
-    policy.display()
+    path_line(policy)
 )]
 pub struct AmbiguousUntil {
     /// The policy file.
@@ -190,14 +191,14 @@ impl Policy {
             demands.trusted = file.trusted.clone();
             if !file.trusted.is_empty() {
                 let count = file.trusted.len();
-                demands.because.push(format!("{count} trusted witnesses: {}", file.path.display()));
+                demands.because.push(format!("{count} trusted witnesses: {}", path_line(&file.path)));
             }
             for rule in file.rules.iter().filter(|rule| rule.matches(logged)) {
                 decided.apply(rule, &file.path, &mut demands);
             }
             if let Some((agree, line)) = file.agree.filter(|_| !decided.agree) {
                 demands.agree = agree;
-                demands.because.push(format!("agree {agree}: {}:{line}", file.path.display()));
+                demands.because.push(format!("agree {agree}: {}:{line}", path_line(&file.path)));
             }
         }
         if !decided.expect {
@@ -237,7 +238,7 @@ struct DecidedKeys {
 
 impl DecidedKeys {
     fn apply(&mut self, rule: &Rule, path: &Path, demands: &mut Demands) {
-        let place = format!("{}:{}", path.display(), rule.line);
+        let place = format!("{}:{}", path_line(path), rule.line);
         let mut because = |what: String| demands.because.push(format!("{what}: {place}"));
         if let Some(expect) = first(&mut self.expect, rule.expect) {
             demands.expectation = expect;

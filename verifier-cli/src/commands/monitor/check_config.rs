@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::{ConfigFile, failure};
 use crate::commands::context::{Failure, Format, Global, Report};
+use taglog_base::text::path_line;
 use taglog_monitor::{
     config::{SinkConfig, SinkTarget},
     setup::MonitorSetup,
@@ -36,7 +37,7 @@ fn to_text(setup: &MonitorSetup) -> String {
     let config = &setup.config;
     let mut lines = vec![
         format!("audits {} at {}", setup.trust.log.name(), setup.log.location()),
-        format!("keeps its state in {}", config.state.display()),
+        format!("keeps its state in {}", path_line(&config.state)),
         match config.watches.len() {
             1 => "alerts on changes that 1 watch matches".to_owned(),
             count => format!("alerts on changes that {count} watches match"),
@@ -62,7 +63,7 @@ fn describe(sink: &SinkConfig) -> String {
             let to: Vec<String> = to.iter().map(ToString::to_string).collect();
             format!("mail to {} by {}", to.join(", "), command.join(" "))
         }
-        SinkTarget::Feed { path, entries } => format!("feed of {entries} alerts in {}", path.display()),
+        SinkTarget::Feed { path, entries } => format!("feed of {entries} alerts in {}", path_line(&path)),
     };
     match &sink.kinds {
         None => format!("{target}; every alert"),

@@ -31,7 +31,7 @@ use clap::{Args, ValueEnum as _};
 pub use item::{Item, Level};
 pub use json::excluded_json;
 use source_root::SourceRoot;
-use taglog_base::text::for_terminal;
+use taglog_base::text::{for_terminal, path_line};
 use taglog_proto::time::Timestamp;
 use totals::Totals;
 
@@ -103,7 +103,7 @@ pub fn report(options: &OutputOptions, verification: &Verification) -> Result<Re
         if matches!(format, ReportFormat::Text | ReportFormat::Github) {
             text = for_terminal(&text, false);
         }
-        write(path, &text).map_err(|error| Failure::usage(format!("{}: {error}", path.display())))?;
+        write(path, &text).map_err(|error| Failure::usage(format!("{}: {error}", path_line(path))))?;
     }
     let exit = exit_code(verification.conclusion());
     if options.print_digest {
