@@ -507,14 +507,12 @@ fn no_command_of_taglog_server_writes_a_forbidden_character() {
         assert!(ran.shows_escapes() || !shows, "{arguments:?}: {ran:?}");
     }
     let escaped = "x\\u202e\\u200b\\u001b[31m\\u009b2J\\nFORGED";
-    // What an operator names as a path is quoted with its line ends.
-    let path = "x\\u202e\\u200b\\u001b[31m\\u009b2J";
     for (i, config) in [
         format!("{HOSTILE}{FORGED}"),
         format!("\"{escaped}\" = 1\n"),
         format!("witnesses = [\"{escaped}\"]\n"),
         format!("listen = \"{escaped}\"\n"),
-        format!("policy = \"{path}\"\n"),
+        format!("policy = \"{escaped}\"\n"),
     ]
     .iter()
     .enumerate()
