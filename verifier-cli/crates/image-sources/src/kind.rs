@@ -5,7 +5,7 @@ use std::path::Path;
 use super::formats::{NotRead, Tool};
 
 /// How a file is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileFormat {
     /// A Dockerfile or Containerfile.
     Dockerfile,
@@ -26,7 +26,7 @@ pub enum FileFormat {
 }
 
 /// What the name of a file says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NameKind {
     /// It stands for this kind.
     Format(FileFormat),
@@ -85,6 +85,12 @@ pub fn kind_of_name(path: &Path) -> NameKind {
         _ => return NameKind::Unknown,
     };
     NameKind::Format(format)
+}
+
+/// Whether a file is a Dockerfile by its name or content.
+pub fn is_dockerfile(path: &Path, bytes: &[u8]) -> bool {
+    kind_of_name(path) == NameKind::Format(FileFormat::Dockerfile)
+        || std::str::from_utf8(bytes).is_ok_and(begins_as_dockerfile)
 }
 
 /// Whether a walk looks into a file of this name.

@@ -68,7 +68,7 @@ impl<'n> ObjectKind<'n> {
 
     /// The kind of the items of a list that do not say theirs, as those of a `PodList`.
     fn of_items(self) -> ObjectKind<'n> {
-        ObjectKind { kind: self.kind.strip_suffix("List").unwrap_or(""), ..self }
+        ObjectKind { kind: self.kind.strip_suffix("List").unwrap_or(self.kind), ..self }
     }
 }
 
@@ -91,7 +91,7 @@ impl<'r, 'n, 't> Reader<'r, 'n, 't> {
 
     fn object(&mut self, object: &'n Node, in_list: ObjectKind<'n>) -> Result<(), SourceError> {
         let own = ObjectKind::of(object, in_list);
-        let items = list_items(object, own.kind);
+        let items = list_items(object, own);
         if let Some(items) = items {
             items.items().try_for_each(|item| self.object(item, own.of_items()))?;
             self.mark(items);
@@ -215,9 +215,13 @@ impl<'r, 'n, 't> Reader<'r, 'n, 't> {
     }
 }
 
-/// The items of a list of objects. A kind whose name ends in `List` and that has no items is none.
-fn list_items<'n>(object: &'n Node, kind: &str) -> Option<&'n Node> {
-    object.get("items").filter(|items| items.is_sequence() && kind.ends_with("List"))
+/// The items of a list of objects. kubectl takes every object with `items` for a list, whatever its kind
+/// (k8s.io/apimachinery, `unstructuredJSONScheme`); a custom kind may have values of its own there, which say no kind.
+fn list_items<'n>(object: &'n Node, own: ObjectKind<'_>) -> Option<&'n Node> {
+    let items = object.get("items").filter(|items| items.is_sequence())?;
+    let is_list = own.kind.ends_with("List") || builtin::find(own.group, own.kind).is_some();
+    let says_kind = |item: &Node| item.get("kind").is_some_and(|kind| kind.text().is_some());
+    (is_list || items.items().any(says_kind)).then_some(items)
 }
 
 /// Whether `{{…}}` is for Helm, which renders it before anything is deployed, and not for the cluster.

@@ -87,8 +87,8 @@ pub struct SourceFile {
 /// [`ScanResult::left_out`].
 ///
 /// # Errors
-/// The first file that was named and cannot be used, and the first directory that has no file of the kinds. If there
-/// are directories and no image at all was found, that is an error too.
+/// The first file that was named and cannot be used, and the first path in which nothing was found, unless it is a
+/// Dockerfile that builds on no image.
 pub fn read(paths: &[PathBuf]) -> Result<ScanResult, SourceError> {
     read_with(paths, &Options::default())
 }
@@ -120,11 +120,7 @@ pub fn read_each(
         input.read(path)?;
     }
     exclude(&mut input.besides, options.exceptions.as_deref());
-    let is_empty = input.is_empty && input.besides.is_empty();
-    match paths.iter().find(|path| path.is_dir()) {
-        Some(directory) if is_empty && !options.allow_empty => Err(nothing_found(directory, &input.besides.skipped)),
-        _ => Ok(input.besides),
-    }
+    Ok(input.besides)
 }
 
 fn nothing_found(path: &Path, skipped: &[Skipped]) -> SourceError {
@@ -141,61 +137,67 @@ fn nothing_found(path: &Path, skipped: &[Skipped]) -> SourceError {
 struct Input<'o, F> {
     options: &'o Options,
     each: F,
-    /// The files that were read, however they are named.
-    seen: HashSet<PathBuf>,
-    /// Whether nothing was found in any file.
+    /// The files that were read, however they are named, and as what.
+    seen: HashSet<(PathBuf, NameKind)>,
+    /// Whether nothing was found so far in what one path names.
     is_empty: bool,
     /// What belongs to no file that was read.
     besides: ScanResult,
 }
 
 impl<F: FnMut(SourceFile)> Input<'_, F> {
+    /// Reads what one path names. A path that names no image at all was probably not meant.
     fn read(&mut self, path: &Path) -> Result<(), SourceError> {
+        self.is_empty = true;
+        let skipped_before = self.besides.skipped.len();
         if path == Path::new("-") {
-            self.add(read_from(&mut io::stdin().lock(), path, self.options)?);
+            self.add_named(read_from(&mut io::stdin().lock(), path, self.options)?);
         } else if path.is_dir() {
-            self.read_directory(path)?;
+            self.read_directory(path);
         } else {
-            self.add(read_file(path, self.options)?);
+            self.add_named(read_file(path, self.options)?);
+        }
+        if self.is_empty && !self.options.allow_empty {
+            return Err(nothing_found(path, self.besides.skipped.get(skipped_before..).unwrap_or_default()));
         }
         Ok(())
     }
 
+    /// Adds a file that was named itself. A Dockerfile says all with `FROM scratch`: it builds on no image.
+    fn add_named(&mut self, file: SourceFile) {
+        self.is_empty = !kind::is_dockerfile(&file.path, &file.bytes);
+        self.add(file);
+    }
+
     /// Gives a file to the caller, once.
     fn add(&mut self, file: SourceFile) {
+        self.is_empty &= file.found.is_empty();
         let real = std::fs::canonicalize(&file.path).unwrap_or_else(|_| file.path.clone());
-        if self.seen.insert(real) {
-            self.is_empty &= file.found.is_empty();
+        // A link can have a name of another kind than its target, and an exception is for one of the names.
+        let is_read = !file.bytes.is_empty();
+        if !is_read || self.seen.insert((real, kind::kind_of_name(&file.path))) {
             (self.each)(file);
         }
     }
 
-    fn read_directory(&mut self, directory: &Path) -> Result<(), SourceError> {
+    fn read_directory(&mut self, directory: &Path) {
         let walk::Listing { files, left_out, skipped } = walk::list(directory);
-        let skipped_before = self.besides.skipped.len();
-        let mut is_empty = left_out.is_empty();
+        self.is_empty &= left_out.is_empty();
         self.besides.left_out.extend(left_out);
         self.besides.skipped.extend(skipped);
         for path in files {
             match read_file(&path, self.options) {
-                Ok(file) => {
-                    is_empty = false;
-                    self.add(file);
-                }
+                Ok(file) => self.add(file),
                 Err(SourceError { place, problem: SourceProblem::UnknownKind | SourceProblem::NotRead(_) }) => {
                     let reason = "no kind of file that is read, and nothing in it looks like an image";
                     self.besides.skipped.push(Skipped { path: place.file, reason });
                 }
                 Err(SourceError { place, problem }) => {
-                    is_empty = false;
+                    self.is_empty = false;
                     self.besides.left_out.push(LeftOut { place, reason: one_line(&problem.to_string()) });
                 }
             }
         }
-        if is_empty && !self.options.allow_empty {
-            return Err(nothing_found(directory, self.besides.skipped.get(skipped_before..).unwrap_or_default()));
-        }
-        Ok(())
     }
 }
 
@@ -256,7 +258,7 @@ pub fn read_bytes(path: &Path, bytes: &[u8], options: &Options) -> Result<ScanRe
                 .map_err(|error| error.read_as("a devcontainer.json"))?;
         }
         format => {
-            let is_empty = text.lines().all(|line| line.trim().is_empty() || line.starts_with('#'));
+            let is_empty = text.split(['\n', '\r']).all(|line| line.trim().is_empty() || line.starts_with('#'));
             if !(is_empty && options.allow_empty) {
                 read_yaml(path, text, format, options, &mut scan).map_err(|error| error.read_as("YAML"))?;
             }

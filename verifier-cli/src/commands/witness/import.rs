@@ -50,7 +50,9 @@ pub fn run(global: &Global, args: &ImportArgs) -> Result<Report, Failure> {
         Format::Text => list.toml().map_err(Failure::failed)?,
     };
     let exit = if list.left_out.is_empty() { exit::OK } else { exit::USAGE };
-    Ok(Report { output, notes: list.notes().into_iter().chain(notes).collect(), exit })
+    // Of JSON, nobody can put a part into witness.toml.
+    let part = list.is_part().filter(|_| global.output == Format::Text);
+    Ok(Report { output, notes: list.notes().into_iter().chain(part).chain(notes).collect(), exit })
 }
 
 /// The images to watch, and the names that were left out.
@@ -133,9 +135,13 @@ impl WatchList {
         let left_out = left_out.map(|LeftOut { place, reason }| format!("{place}: left out: {reason}"));
         let excluded = self.excluded.iter();
         let excluded = excluded.map(|Excluded { place, what, reason }| format!("{place}: excluded: {what}: {reason}"));
+        left_out.chain(excluded).chain(nothing).collect()
+    }
+
+    /// What to do with the tables.
+    fn is_part(&self) -> Option<String> {
         let part = "this is a part of a configuration: put it into witness.toml, below the key and the logs";
-        let part = (!self.watches.is_empty()).then(|| part.to_owned());
-        left_out.chain(excluded).chain(nothing).chain(part).collect()
+        (!self.watches.is_empty()).then(|| part.to_owned())
     }
 }
 

@@ -135,12 +135,18 @@ impl<'a> Project<'a> {
             .collect();
         let values = Values { dotenv: DotEnv::beside(scan.path()), beside: Beside::new(scan.path()) };
         let mut project = Project { services, values, built: HashMap::new(), check_built: options.check_built };
-        project.built = project.built_names();
+        project.built = project.built_names(document);
         project
     }
 
-    fn built_names(&self) -> HashMap<String, &'a str> {
-        let built = self.services.iter().filter(|(_, service)| self.inherited(service, "build").is_some());
+    /// A service of a profile builds nothing while the profile is not enabled, and jobs are not started by 'up'.
+    fn built_names(&self, document: &'a Node) -> HashMap<String, &'a str> {
+        let is_started = |name: &str, service: &'a Node| {
+            document.get("jobs").is_none_or(|jobs| jobs.get(name).is_none())
+                && self.inherited(service, "profiles").is_none()
+        };
+        let services = self.services.iter().filter(|(name, service)| is_started(name, service));
+        let built = services.filter(|(_, service)| self.inherited(service, "build").is_some());
         let name = |service: &Node| self.values.resolve(self.inherited(service, "image")?.text()?).ok();
         built.filter_map(|(service, node)| Some((name(node)?, *service))).collect()
     }

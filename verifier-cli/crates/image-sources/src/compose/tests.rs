@@ -312,3 +312,16 @@ fn arguments_of_a_build_change_the_images_of_its_dockerfile() {
     let (images, notes) = of("{BASE: \"${BASE}\"}");
     assert!(images.is_empty() && notes.len() == 1 && notes[0].starts_with("5 images of the Dockerfile"), "{notes:?}");
 }
+
+#[test]
+fn what_only_a_profile_or_a_job_builds_is_verified_elsewhere() {
+    for builder in [
+        "services:\n  a: {build: ., image: 'x/a:1', profiles: [dev]}\n",
+        "jobs:\n  a: {build: ., image: 'x/a:1'}\nservices:\n",
+    ] {
+        let text = format!("{builder}  b:\n    image: x/a:1\n");
+        let line = text.lines().count();
+        let (images, _) = summary("compose.yaml", &text);
+        assert!(images.contains(&format!("{line} docker.io/x/a:1")), "{text}: {images:?}");
+    }
+}

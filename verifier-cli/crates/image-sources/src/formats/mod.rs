@@ -26,7 +26,7 @@ pub use self::{
 };
 
 /// A tool whose files are YAML or JSON.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Tool {
     Woodpecker,
     Drone,

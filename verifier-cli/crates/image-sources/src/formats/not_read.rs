@@ -8,7 +8,7 @@ use crate::{
 };
 
 /// A kind that is not read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum NotRead {
     /// docker buildx bake in HCL (docs.docker.com, "Bake file reference").
     Bake,

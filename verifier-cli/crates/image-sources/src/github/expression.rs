@@ -30,13 +30,16 @@ pub fn evaluate_whole(text: &str, job: &Combination<'_>, scan: &FileScan) -> Opt
     Some(container.get("image").map_or(Ok(String::new()), |image| known_text(image, scan)))
 }
 
-/// `A || B`: the first that is not empty, or the last.
+/// `A || B`: the first that is not empty, or the last. A number 0 is false and a text "0" is not, so that neither it nor
+/// `false` is evaluated.
 fn any_of(expression: &str, job: &Combination<'_>, scan: &FileScan) -> Result<String, String> {
     let mut value = String::new();
     for operand in expression.split("||") {
         value = operand_value(operand.trim(), job, scan)?;
-        if !matches!(value.as_str(), "" | "false" | "0") {
-            break;
+        match value.as_str() {
+            "" => {}
+            "false" | "0" => return Err(UNKNOWN.to_owned()),
+            _ => break,
         }
     }
     Ok(value)

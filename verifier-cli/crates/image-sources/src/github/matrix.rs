@@ -114,9 +114,10 @@ fn include<'a>(
     Ok(())
 }
 
-/// Whether a combination has this value. Only texts are compared: what is wrongly taken for different is one more
-/// combination.
+/// Whether a combination has this value. Only texts are compared, and a quoted one is not the number that is written
+/// like it (`reflect.DeepEqual` in nektos/act): what is wrongly taken for different is one more combination.
 fn has(combination: &Combination<'_>, key: &str, value: &Node) -> bool {
+    let is_plain = |node: &Node| node.text().is_some_and(|text| text.len() == node.span().len());
     let own = combination.get(&key.to_lowercase());
-    own.is_some_and(|own| own.text().is_some() && own.text() == value.text())
+    own.is_some_and(|own| own.text().is_some() && own.text() == value.text() && is_plain(own) == is_plain(value))
 }

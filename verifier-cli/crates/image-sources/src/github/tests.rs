@@ -190,3 +190,23 @@ fn labels_of_runners_may_name_an_image() {
         );
     }
 }
+
+#[test]
+fn a_quoted_value_is_not_the_number_written_like_it() {
+    let text = "\
+on: push
+jobs:
+  a:
+    strategy:
+      matrix:
+        v: ['3.9', '3.10']
+        exclude: [{v: 3.10}]
+    container: python:${{ matrix.v }}
+  b:
+    strategy: {matrix: {tag: ['0']}}
+    container: x:${{ matrix.tag || 'latest' }}
+";
+    let (images, notes) = summary(".github/workflows/ci.yml", text);
+    assert_eq!(images, ["8 docker.io/library/python:3.10", "8 docker.io/library/python:3.9"]);
+    assert!(notes.len() == 1 && notes[0].starts_with("11 "), "{notes:?}");
+}

@@ -7,6 +7,8 @@ use crate::yaml::Node;
 const MAX_REFERENCES: usize = 10;
 /// How deep `extends` may be nested; GitLab allows as much.
 const MAX_EXTENDS: usize = 11;
+/// Items of one list, those of lists that it refers to included; beyond what any pipeline has.
+const MAX_ITEMS: usize = 1000;
 /// Jobs that one job is made of; beyond what any pipeline has.
 const MAX_LAYERS: usize = 100;
 
@@ -97,20 +99,30 @@ impl<'a> Merged<'a> {
 
     /// The items of a list; a reference among them to a list stands for the items of that.
     pub fn items(&self, list: &'a Node) -> Vec<Result<Value<'a>, usize>> {
-        self.items_at(list, MAX_REFERENCES)
+        let (mut items, mut left) = (Vec::new(), MAX_ITEMS);
+        self.add_items(list, MAX_REFERENCES, &mut left, &mut items);
+        items
     }
 
-    fn items_at(&self, list: &'a Node, depth: usize) -> Vec<Result<Value<'a>, usize>> {
-        let mut items = Vec::new();
+    /// Adds the items of a list, of which `left` more are looked at: lists that refer to lists many times each would take
+    /// exponential time.
+    fn add_items(&self, list: &'a Node, depth: usize, left: &mut usize, items: &mut Vec<Result<Value<'a>, usize>>) {
         for item in list.items() {
+            let Some(fewer) = left.checked_sub(1) else {
+                // Said once: the other lists that are cut say nothing new.
+                if !matches!(items.last(), Some(Err(_))) {
+                    items.push(Err(item.line));
+                }
+                return;
+            };
+            *left = fewer;
             let value = if item.is_reference() { self.referred(item, MAX_REFERENCES) } else { Ok(vec![item]) };
             match (value.as_deref(), depth.checked_sub(1)) {
-                (Ok([nested]), Some(depth)) if nested.is_sequence() => items.extend(self.items_at(nested, depth)),
+                (Ok([nested]), Some(depth)) if nested.is_sequence() => self.add_items(nested, depth, left, items),
                 (Ok([nested]), None) if nested.is_sequence() => items.push(Err(item.line)),
                 _ => items.push(value),
             }
         }
-        items
     }
 
     /// What the pipeline has for jobs without an `image` or `services` of their own.

@@ -20,18 +20,8 @@ use super::{
 };
 
 /// Keys of the whole pipeline that are no jobs.
-const NO_JOBS: [&str; 10] = [
-    "image",
-    "services",
-    "variables",
-    "include",
-    "stages",
-    "workflow",
-    "cache",
-    "spec",
-    "before_script",
-    "after_script",
-];
+const NO_JOBS: [&str; 9] =
+    ["image", "services", "variables", "include", "stages", "workflow", "cache", "before_script", "after_script"];
 /// What only a job has.
 const JOB_KEYS: [&str; 4] = ["script", "stage", "trigger", "extends"];
 /// How to get one pipeline out of several files.
@@ -69,7 +59,12 @@ pub fn read(document: &Node, inputs: Option<&Node>, scan: &mut FileScan) -> Resu
         read: HashSet::new(),
         steps: Steps::default(),
     };
-    let jobs = || document.entries().filter(|(key, job)| !NO_JOBS.contains(key) && job.is_mapping());
+    // Only the header of a file has inputs under `spec`: in a pipeline it is the name of a job like any other.
+    let is_header = |key: &str, value: &Node| key == "spec" && value.get("inputs").is_some();
+    let jobs = || {
+        let entries = document.entries().filter(|(_, job)| job.is_mapping());
+        entries.filter(|(key, job)| !NO_JOBS.contains(key) && !is_header(key, job))
+    };
     let is_job = |key: &str| !key.starts_with('.') && key != "default";
     for (_, job) in jobs().filter(|(key, _)| is_job(key)) {
         reader.read_job(job, Holder::Job, scan)?;

@@ -299,3 +299,18 @@ fn what_is_not_in_the_file_is_noted() {
     let (_, notes) = summary("x.yml", run);
     assert_eq!(lines_of(&notes), ["6"], "{notes:?}");
 }
+
+#[test]
+fn a_job_may_be_called_spec() {
+    let (images, notes) = summary(".gitlab-ci.yml", "spec:\n  image: a:1\n  script: rspec\n");
+    assert_eq!((images, notes), (vec!["2 docker.io/library/a:1".to_owned()], vec![]));
+}
+
+#[test]
+fn lists_that_refer_to_lists_many_times_are_bounded() {
+    let list = |level: usize| format!("!reference [.l{level}, services], ").repeat(10);
+    let mut text: String = (1..10).map(|level| format!(".l{level}:\n  services: [{}]\n", list(level + 1))).collect();
+    text += ".l10: {services: [a:1]}\njob:\n  services: !reference [.l1, services]\n  script: x\n";
+    let (images, notes) = summary(".gitlab-ci.yml", &text);
+    assert!(images.contains(&"19 docker.io/library/a:1".to_owned()) && !notes.is_empty(), "{images:?} {notes:?}");
+}

@@ -592,3 +592,18 @@ spec: {baseImage: &name 'r.example/a:1', image: *name}
 ";
     assert_eq!(found(prometheus).0, ["3 r.example/a:1"]);
 }
+
+/// As kubectl, which looks for `items` and not at the kind.
+#[test]
+fn objects_of_any_kind_with_items_are_lists() {
+    let pod = "{apiVersion: v1, kind: Pod, spec: {containers: [{image: a:1}]}}";
+    for list in [
+        format!("apiVersion: v1\nkind: ConfigMap\nitems: [{pod}]\n"),
+        format!("apiVersion: x.example/v1\nkind: Bundle\nitems: [{pod}]\n"),
+        "apiVersion: apps/v1\nkind: Deployment\nitems: [{spec: {template: {spec: {containers: [{image: a:1}]}}}}]\n"
+            .to_owned(),
+    ] {
+        let line = list.lines().count();
+        assert_eq!(summary("x.yaml", &list).0, [format!("{line} docker.io/library/a:1")], "{list}");
+    }
+}

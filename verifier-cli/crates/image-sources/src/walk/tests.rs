@@ -148,7 +148,7 @@ fn a_pipe_does_not_stop_a_walk() {
 }
 
 #[test]
-fn nothing_found_is_no_success() {
+fn a_path_without_images_is_an_error() {
     let problem = |root: &Path| found(root).unwrap_err().problem;
     let empty = |text: &str, name: &str| tree(&[(name, text)]);
     let config_map = "apiVersion: v1\nkind: ConfigMap\n";
@@ -159,7 +159,7 @@ fn nothing_found_is_no_success() {
         let options = Options { allow_empty: true, ..Options::default() };
         assert!(read_with(&[tree.path().to_owned()], &options).unwrap().images.is_empty());
     }
-    // A directory without any file of a kind is an error even beside a file with images; a file without images is not.
+    // Each path must name something, also beside others; a Dockerfile may build on no image.
     let tree = tree(&[
         ("Dockerfile", "FROM scratch\n"),
         ("docs/x.txt", ""),
@@ -172,7 +172,9 @@ fn nothing_found_is_no_success() {
     std::fs::create_dir_all(at("docs/vendor")).unwrap();
     let message = read(&[at("docs")]).unwrap_err().to_string();
     assert!(message.contains("vendor: skipped: a directory of other"), "{message}");
-    assert_eq!(read(&[at("app"), at("maps")]).unwrap().images.len(), 1);
+    for path in [at("maps"), at("maps/x.yaml")] {
+        assert_eq!(read(&[at("app"), path]).unwrap_err().problem, SourceProblem::NothingFound(None));
+    }
     // What is left out is not nothing.
     let broken = tree_with_broken();
     assert_eq!(found(broken.path()).unwrap().left_out.len(), 1);

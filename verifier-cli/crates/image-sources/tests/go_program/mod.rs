@@ -55,10 +55,7 @@ fn is_offline(output: &Output) -> bool {
         "invalid go version",
         "Service Unavailable",
         "Bad Gateway",
-        "Forbidden",
-        "Not Found",
         "unexpected EOF",
-        "certificate",
     ];
     reasons.iter().any(|reason| text(output).contains(reason))
 }
