@@ -312,3 +312,11 @@ fn arguments_of_a_build_change_the_images_of_its_dockerfile() {
     let (images, notes) = of("{BASE: \"${BASE}\"}");
     assert!(images.is_empty() && notes.len() == 1 && notes[0].starts_with("5 images of the Dockerfile"), "{notes:?}");
 }
+
+#[test]
+fn arguments_of_a_build_in_a_directory_that_cannot_be_opened_are_noted() {
+    let text = "services:\n  a:\n    build:\n      context: .\n      args: {BASE: 'evil/a:1'}\n";
+    let (images, notes) = summary("\u{fffd}/compose.yaml", text);
+    assert!(images.is_empty() && notes.len() == 1 && notes[0].starts_with("5 the path of this file"), "{notes:?}");
+    assert_eq!(summary("\u{fffd}/compose.yaml", "services: {a: {build: .}}\n"), (vec![], vec![]));
+}
