@@ -4,6 +4,8 @@
 mod builtin;
 mod helm;
 mod kustomization;
+#[cfg(test)]
+mod kustomization_tests;
 mod names;
 mod notes;
 mod parameters;
@@ -11,7 +13,7 @@ mod special;
 mod split;
 mod well_known;
 
-use std::{collections::HashSet, ptr};
+use std::{collections::HashSet, path::Path, ptr};
 
 use self::{builtin::BuiltIn, parameters::Parameters};
 pub use self::{
@@ -35,6 +37,11 @@ const KO: &str = "ko builds it; check what is deployed, ko resolve -f … | tagl
 pub fn is_manifest(document: &Node) -> bool {
     let says = |key: &str| document.get(key).is_some_and(|node| node.text().is_some());
     says("apiVersion") && says("kind")
+}
+
+/// Whether JSON without a key for images may name one: in the values for a chart, or in a JSON patch.
+pub fn may_name_images(path: &Path, json: &str) -> bool {
+    helm::has_name_of_values(path) || json.contains("\"op\"")
 }
 
 /// Finds the images of an object, or of each object in a list; in custom kinds also where `custom` says.
@@ -98,7 +105,7 @@ impl<'r, 'n, 't> Reader<'r, 'n, 't> {
         }
         let custom = self.custom;
         for path in custom.iter().filter(|path| path.is_for(own.group, own.kind)) {
-            path.places(object).into_iter().try_for_each(|place| self.asked_place(place))?;
+            path.places(object).into_iter().try_for_each(|place| self.crd_place(place))?;
         }
         match builtin::find(own.group, own.kind) {
             Some(BuiltIn::Pods(template)) => self.pods(object, own, template),
@@ -147,7 +154,7 @@ impl<'r, 'n, 't> Reader<'r, 'n, 't> {
     }
 
     /// What stands where a user says that there is an image.
-    fn asked_place(&mut self, place: &'n Node) -> Result<(), SourceError> {
+    fn crd_place(&mut self, place: &'n Node) -> Result<(), SourceError> {
         // With a tag beside it, `image` is only a part of the name.
         let parts = split::parts_of(place);
         let is_part =
@@ -160,7 +167,7 @@ impl<'r, 'n, 't> Reader<'r, 'n, 't> {
             return Ok(());
         }
         let want = "a pod's specification, a container, or the name of an image";
-        self.scan.leave_out(place.line, &format!("where --crd points there is no image: want {want}"));
+        self.scan.leave_out(place.line, &format!("the path of --crd leads to no image here: correct it to {want}"));
         Ok(())
     }
 

@@ -252,7 +252,9 @@ pub fn read_bytes(path: &Path, bytes: &[u8], options: &Options) -> Result<ScanRe
         }
         FileFormat::Quadlet => formats::quadlet::read(text, &mut scan)?,
         FileFormat::NotRead(kind) => formats::read_not_read(kind, text, &mut scan)?,
-        FileFormat::Json if !formats::may_name_images(text) => return Err(whole(SourceProblem::UnknownKind)),
+        FileFormat::Json if !(formats::may_name_images(text) || kubernetes::may_name_images(path, text)) => {
+            return Err(whole(SourceProblem::UnknownKind));
+        }
         FileFormat::Tool(Tool::DevContainer) => {
             read_yaml(path, &formats::without_comments(text), format, options, &mut scan)
                 .map_err(|error| error.read_as("a devcontainer.json"))?;

@@ -45,7 +45,7 @@ pub fn read(build: &Node, values: &Values, scan: &mut FileScan) -> Result<(), So
 fn note_remote(context: &Node, values: &Values, scan: &mut FileScan) {
     let Some(Ok(text)) = context.text().map(|text| values.resolve(text)) else { return };
     if text.contains("://") || text.starts_with("git@") || text.starts_with("github.com/") {
-        let reason = "the Dockerfile of this build is not here: get its source, and check that";
+        let reason = "the Dockerfile of this build is not here: check out its source, and verify that";
         scan.leave_out(context.line, reason);
     }
 }
@@ -61,7 +61,7 @@ fn read_context(build: &Node, context: Option<&Node>, values: &Values, scan: &mu
     let Some(context) = resolved(context, ".") else { return };
     let Some(name) = resolved(written(build, "dockerfile"), "Dockerfile") else { return };
     let line = list.children().first().map_or(list.line, |(_, first)| first.line);
-    let text = match values.beside.read(&context, &name) {
+    let text = match values.build_contexts.read(&context, &name) {
         Ok(Some(text)) => text,
         Ok(None) => return,
         Err(reason) => return scan.leave_out(line, &reason),

@@ -7,8 +7,9 @@ use std::{
     collections::HashSet,
     fs::File,
     io::{ErrorKind, Read as _},
-    path::Path,
 };
+
+use super::directory_of;
 
 /// More than any such file has, in bytes.
 const MAX_DOTENV: u64 = 1 << 20;
@@ -26,11 +27,8 @@ pub enum DotEnv {
 impl DotEnv {
     /// Opens `.env` beside the file at `path`; beside standard input it is that of the working directory.
     pub fn beside(path: &str) -> DotEnv {
-        // A path that is not UTF-8 was made printable: the file beside it cannot be found any more.
-        if path.contains(char::REPLACEMENT_CHARACTER) {
-            return DotEnv::Unreadable;
-        }
-        let mut file = match File::open(Path::new(path).with_file_name(".env")) {
+        let Some(directory) = directory_of(path) else { return DotEnv::Unreadable };
+        let mut file = match File::open(directory.join(".env")) {
             Ok(file) => file.take(MAX_DOTENV + 1),
             Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 return DotEnv::Absent;

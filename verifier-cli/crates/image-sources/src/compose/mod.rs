@@ -1,8 +1,8 @@
 //! Compose files: what services, jobs, their hooks, volumes and builds name, and models (compose-spec/compose-go v2.16.2,
 //! schema/compose-spec.json; docker/compose v5, pkg/compose/pull.go).
 
-mod beside;
 mod build;
+mod build_contexts;
 mod dotenv;
 #[cfg(test)]
 mod tests;
@@ -10,9 +10,10 @@ mod tests;
 use std::{
     cell::RefCell,
     collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
 };
 
-use self::{beside::Beside, dotenv::DotEnv};
+use self::{build_contexts::BuildContexts, dotenv::DotEnv};
 use super::{
     Options,
     model::SourceError,
@@ -65,6 +66,13 @@ pub fn read(document: &Node, options: &Options, scan: &mut FileScan) -> Result<(
     Ok(())
 }
 
+/// The directory of the file at a path; standard input has the working directory. `None` for a path that is not UTF-8: it
+/// was made printable, and does not lead to the file any more.
+fn directory_of(path: &str) -> Option<PathBuf> {
+    let is_exact = !path.contains(char::REPLACEMENT_CHARACTER);
+    Path::new(path).parent().filter(|_| is_exact).map(Path::to_owned)
+}
+
 /// What stands under a key, unless that is nothing.
 fn written<'a>(node: &'a Node, key: &str) -> Option<&'a Node> {
     node.get(key).filter(|value| !value.is_null())
@@ -77,10 +85,10 @@ enum Pinnable {
     No,
 }
 
-/// The values of variables. The environment is not looked at; what `.env` sets is unknown.
+/// The values of variables. The environment is not read; what `.env` sets is unknown.
 struct Values {
     dotenv: DotEnv,
-    beside: Beside,
+    build_contexts: BuildContexts,
 }
 
 impl Values {
@@ -133,7 +141,7 @@ impl<'a> Project<'a> {
             .chain(listed("jobs"))
             .chain(document.entries().filter(|entry| first_format && is_service(entry)))
             .collect();
-        let values = Values { dotenv: DotEnv::beside(scan.path()), beside: Beside::new(scan.path()) };
+        let values = Values { dotenv: DotEnv::beside(scan.path()), build_contexts: BuildContexts::new(scan.path()) };
         let mut project = Project { services, values, built: HashMap::new(), check_built: options.check_built };
         project.built = project.built_names(document);
         project
@@ -202,7 +210,7 @@ impl<'a> Project<'a> {
         };
         let Some(builder) = builder else { return self.values.read_image(image, Pinnable::Yes, scan) };
         match self.pulling(service) {
-            Pulling::Asked => self.values.read_image(image, Pinnable::No, scan),
+            Pulling::FromRegistry => self.values.read_image(image, Pinnable::No, scan),
             _ if self.check_built => self.values.read_image(image, Pinnable::No, scan),
             Pulling::Never => {
                 scan.exclude(image.line, text, &format!("{builder} builds it, and it is never pulled"));
@@ -224,7 +232,7 @@ impl<'a> Project<'a> {
         match policy.text().map(|text| self.values.resolve(text)) {
             Some(Ok(policy)) if matches!(policy.as_str(), "never" | "build") => Pulling::Never,
             Some(Ok(policy)) if policy.is_empty() => Pulling::IfMissing,
-            _ => Pulling::Asked,
+            _ => Pulling::FromRegistry,
         }
     }
 
@@ -248,5 +256,5 @@ enum Pulling {
     /// No policy: only if there is no image of that name on the machine.
     IfMissing,
     /// A policy that names the registry as a source, or one that is not known.
-    Asked,
+    FromRegistry,
 }

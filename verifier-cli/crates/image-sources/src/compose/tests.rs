@@ -325,3 +325,11 @@ fn what_only_a_profile_or_a_job_builds_is_verified_elsewhere() {
         assert!(images.contains(&format!("{line} docker.io/x/a:1")), "{text}: {images:?}");
     }
 }
+
+#[test]
+fn arguments_of_a_build_in_a_directory_that_cannot_be_opened_are_noted() {
+    let text = "services:\n  a:\n    build:\n      context: .\n      args: {BASE: 'evil/a:1'}\n";
+    let (images, notes) = summary("\u{fffd}/compose.yaml", text);
+    assert!(images.is_empty() && notes.len() == 1 && notes[0].starts_with("5 the path of this file"), "{notes:?}");
+    assert_eq!(summary("\u{fffd}/compose.yaml", "services: {a: {build: .}}\n"), (vec![], vec![]));
+}

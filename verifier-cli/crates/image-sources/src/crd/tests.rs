@@ -49,7 +49,7 @@ fn pods_containers_and_names() {
     );
     assert_eq!(images(&["Rollout:spec.none"], ROLLOUT).0, [""; 0]);
     let (none, notes) = images(&["Rollout:spec.template"], ROLLOUT);
-    assert!(none.is_empty() && notes[0].starts_with("5 where --crd points"), "{notes:?}");
+    assert!(none.is_empty() && notes[0].starts_with("5 the path of --crd leads to no image"), "{notes:?}");
 }
 
 #[test]

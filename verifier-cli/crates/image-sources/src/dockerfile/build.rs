@@ -24,14 +24,14 @@ const DEFAULT: BuildPlatforms = BuildPlatforms { build: PLATFORMS[0], target: PL
 
 /// Something found at a place of the file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Finding {
+pub struct FoundReference {
     /// The bytes of the file; none where it is not there byte for byte.
     pub within: Range<usize>,
-    pub what: What,
+    pub kind: ReferenceKind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum What {
+pub enum ReferenceKind {
     /// An image as it is written, and its name.
     Image(String, Result<String, Unresolved>),
     /// A name that is not checked, and why.
@@ -47,7 +47,10 @@ pub struct Refusal {
 }
 
 /// Finds the images of one reading of a file.
-pub fn findings(reading: &Reading, build_args: &BTreeMap<String, String>) -> Result<Vec<Finding>, Refusal> {
+pub fn found_references(
+    reading: &Reading,
+    build_args: &BTreeMap<String, String>,
+) -> Result<Vec<FoundReference>, Refusal> {
     let from = |instruction: &&Instruction| instruction.keyword == Keyword::From;
     let stages: Vec<Option<String>> = reading.instructions.iter().filter(from).map(stage_name).collect();
     let names = stages.iter().flatten().cloned().collect();
@@ -94,7 +97,7 @@ struct Build<'a> {
     stage: Option<Variables>,
     /// Variables that any ENV sets; where a stage does not set them itself, it may have them from its base.
     environment: HashSet<String>,
-    found: Vec<Finding>,
+    found: Vec<FoundReference>,
 }
 
 impl Build<'_> {
@@ -123,7 +126,7 @@ impl Build<'_> {
             let (name, _) = name_and_value(flag);
             if !known.contains(&name) {
                 let reason = format!("the flag --{name} is not known: check by hand whether it names an image");
-                self.found.push(Finding { within: flag.range(), what: What::LeftOut(reason) });
+                self.found.push(FoundReference { within: flag.range(), kind: ReferenceKind::LeftOut(reason) });
             }
         }
     }
@@ -254,8 +257,8 @@ impl Build<'_> {
     }
 
     fn image(&mut self, written: &Word, name: Result<String, Unresolved>) {
-        let what = What::Image(written.text.clone(), name);
-        self.found.push(Finding { within: written.range(), what });
+        let kind = ReferenceKind::Image(written.text.clone(), name);
+        self.found.push(FoundReference { within: written.range(), kind });
     }
 
     /// A base that depends on the platform is a stage for some, or it cannot be told which image it is.
@@ -283,7 +286,10 @@ impl Build<'_> {
                 "a stage of this file on the platforms that it has stages for; on others, as {platform}, the build fails \
                  or takes an image, as {name}"
             );
-            self.found.push(Finding { within: base.range(), what: What::Excluded(base.text.clone(), reason) });
+            self.found.push(FoundReference {
+                within: base.range(),
+                kind: ReferenceKind::Excluded(base.text.clone(), reason),
+            });
         }
     }
 
@@ -360,7 +366,7 @@ impl Build<'_> {
             let exists = usize::try_from(number).is_ok_and(|number| number < self.stages);
             if !exists && !on_build {
                 let reason = format!("there is no stage {number}: stages count from 0");
-                self.found.push(Finding { within: written.range(), what: What::LeftOut(reason) });
+                self.found.push(FoundReference { within: written.range(), kind: ReferenceKind::LeftOut(reason) });
             }
             return;
         }

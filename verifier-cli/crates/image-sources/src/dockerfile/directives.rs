@@ -56,7 +56,7 @@ impl DirectiveReader {
     /// Takes the next line, without its end.
     ///
     /// # Errors
-    /// A directive that stands twice, or an escape character that is none.
+    /// A directive that is given twice, or an escape character that is none.
     pub fn line(&mut self, text: &Text, line: Range<usize>) -> Result<(), String> {
         if self.done {
             return Ok(());
@@ -66,7 +66,7 @@ impl DirectiveReader {
             return Ok(());
         };
         if !self.seen.insert(name.clone()) {
-            return Err(format!("the directive {name} stands twice"));
+            return Err(format!("the directive {name} is given twice: remove one"));
         }
         match (name.as_str(), value.as_str()) {
             ("escape", "\\") => self.escape = b'\\',

@@ -23,7 +23,7 @@ mod text;
 use std::collections::{BTreeMap, HashSet};
 
 use self::{
-    build::{Finding, What},
+    build::{FoundReference, ReferenceKind},
     parser::Reading,
     text::Text,
 };
@@ -43,45 +43,45 @@ const BUILT_IN: &str = "dockerfile.v0";
 /// A syntax that is not understood, with its line; a template.
 pub fn read(text: &str, build_args: &BTreeMap<String, String>, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
     let lines = Lines::new(text);
-    let mut findings = Findings::default();
-    frontend(text, build_args).into_iter().for_each(|finding| findings.add(finding));
-    if let Err(error) = findings.read(text, &lines, build_args) {
+    let mut references = FoundReferences::default();
+    frontend(text, build_args).into_iter().for_each(|reference| references.add(reference));
+    if let Err(error) = references.read(text, &lines, build_args) {
         let template = text.lines().nth(error.line - 1).is_some_and(|line| line.contains("{{"));
         return Err(if template { scan.error(error.line, SourceProblem::Template) } else { scan.broken(error) });
     }
-    findings.all.into_iter().try_for_each(|finding| report(finding, &lines, scan))
+    references.all.into_iter().try_for_each(|reference| report(reference, &lines, scan))
 }
 
 /// The image that reads the file, and so decides what the others are.
-fn frontend(text: &str, build_args: &BTreeMap<String, String>) -> Option<Finding> {
+fn frontend(text: &str, build_args: &BTreeMap<String, String>) -> Option<FoundReference> {
     let asked = build_args.get(SYNTAX).map(|value| value.trim().split(' ').next().unwrap_or_default());
     let (name, within) = match (asked, directives::syntax(text)) {
         (Some(BUILT_IN), _) | (None, None) => return None,
         (Some(name), _) => (name, 0..0),
         (None, Some(within)) => (text.get(within.clone())?, within),
     };
-    Some(Finding { within, what: What::Image(name.to_owned(), Ok(name.to_owned())) })
+    Some(FoundReference { within, kind: ReferenceKind::Image(name.to_owned(), Ok(name.to_owned())) })
 }
 
-fn report(finding: Finding, lines: &Lines, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
-    let Finding { within, what } = finding;
+fn report(reference: FoundReference, lines: &Lines, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
+    let FoundReference { within, kind } = reference;
     let line = lines.at(within.start);
-    match what {
-        What::Image(text, name) => scan.image(&WrittenName { line, text: &text, within, prefix: "" }, name)?,
-        What::Excluded(text, reason) => scan.exclude(line, &text, &reason),
-        What::LeftOut(reason) => scan.leave_out(line, &reason),
+    match kind {
+        ReferenceKind::Image(text, name) => scan.image(&WrittenName { line, text: &text, within, prefix: "" }, name)?,
+        ReferenceKind::Excluded(text, reason) => scan.exclude(line, &text, &reason),
+        ReferenceKind::LeftOut(reason) => scan.leave_out(line, &reason),
     }
     Ok(())
 }
 
 /// What all builders find.
 #[derive(Default)]
-struct Findings {
-    all: Vec<Finding>,
-    known: HashSet<Finding>,
+struct FoundReferences {
+    all: Vec<FoundReference>,
+    known: HashSet<FoundReference>,
 }
 
-impl Findings {
+impl FoundReferences {
     /// Reads the file as each builder does.
     ///
     /// # Errors
@@ -94,11 +94,11 @@ impl Findings {
             if readings.contains(&reading) {
                 continue;
             }
-            match (build::findings(&reading, build_args), &reading.refused) {
-                (Ok(findings), None) => findings.into_iter().for_each(|finding| self.add(finding)),
-                (Ok(findings), Some(refused)) => {
+            match (build::found_references(&reading, build_args), &reading.refused) {
+                (Ok(references), None) => references.into_iter().for_each(|reference| self.add(reference)),
+                (Ok(references), Some(refused)) => {
                     if *dialect == dialect::BEFORE_BLANKS {
-                        hidden = findings;
+                        hidden = references;
                     }
                     refusals.push(SyntaxError { line: refused.line, reason: refused.reason.clone() });
                 }
@@ -111,26 +111,26 @@ impl Findings {
         if refusals.len() == readings.len() {
             return refusals.into_iter().next().map_or(Ok(()), Err);
         }
-        hidden.into_iter().for_each(|finding| self.add_hidden(finding));
+        hidden.into_iter().for_each(|reference| self.add_hidden(reference));
         Ok(())
     }
 
-    fn add(&mut self, finding: Finding) {
-        if self.known.insert(finding.clone()) {
-            self.all.push(finding);
+    fn add(&mut self, reference: FoundReference) {
+        if self.known.insert(reference.clone()) {
+            self.all.push(reference);
         }
     }
 
     /// Adds what only a builder would find that refuses the file later on: it is in a here-document for the others.
-    fn add_hidden(&mut self, finding: Finding) {
-        let What::Image(text, _) = &finding.what else { return };
-        if self.known.contains(&finding) {
+    fn add_hidden(&mut self, reference: FoundReference) {
+        let ReferenceKind::Image(text, _) = &reference.kind else { return };
+        if self.known.contains(&reference) {
             return;
         }
         let reason = "text of a here-document since BuildKit 0.22, which allows a blank after '<<'; earlier versions read \
                       an instruction here, and refuse the file";
-        let what = What::Excluded(text.clone(), reason.to_owned());
-        self.add(Finding { within: finding.within, what });
+        let kind = ReferenceKind::Excluded(text.clone(), reason.to_owned());
+        self.add(FoundReference { within: reference.within, kind });
     }
 }
 

@@ -451,7 +451,7 @@ fn or_nothing(variable: Variable, colon: bool, word: Value) -> Value {
     }
 }
 
-/// `${NAME#pattern}` and its kin.
+/// `${NAME#pattern}` and the other patterns.
 fn trimmed(value: Value, operator: char, word: Value) -> Result<Value, LexError> {
     computed(value, &[word], |value, words| match words {
         [word] => pattern::trim(value, word, operator),

@@ -30,7 +30,7 @@ fn expanded(text: &str) -> Result<String, Option<Unresolved>> {
 }
 
 #[test]
-fn expansions() {
+fn words_expand_as_in_buildkit() {
     for (text, want) in [
         ("hello", "hello"),
         ("he'll'o", "hello"),
@@ -125,7 +125,7 @@ fn variables_without_a_value_are_named() {
 }
 
 #[test]
-fn patterns() {
+fn patterns_match_as_in_buildkit() {
     for (text, want) in [
         ("${FOO#xx}", "yy"),
         ("${FOO#x}", "xyy"),

@@ -79,7 +79,7 @@ fn a_build_argument_names_another_frontend() {
 }
 
 #[test]
-fn mounts() {
+fn images_that_run_mounts_are_found() {
     let text = "FROM scratch\nRUN --mount=type=bind,from=a:1,target=/x \\\n  --mount=type=cache,target=/y \\\n  --mount=from=b:2 true\n";
     assert_eq!(images(text), ["2 docker.io/library/a:1", "4 docker.io/library/b:2"]);
     assert_eq!(

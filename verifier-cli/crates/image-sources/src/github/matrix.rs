@@ -9,7 +9,7 @@ use crate::yaml::Node;
 const MAX_COMBINATIONS: usize = 256;
 /// Axes of a matrix, and values that one entry adds.
 const MAX_KEYS: usize = 64;
-/// Combinations that are looked at in one file: what bounds the time for many jobs that share a matrix.
+/// Combinations evaluated in one file: limits the time for many jobs that share a matrix.
 const MAX_LOOKED_AT: usize = 200_000;
 
 /// The values of one job; keys in lower case, since expressions do not tell it apart.

@@ -14,7 +14,7 @@ use crate::{scan::FileScan, yaml::Node, yaml_number::scalar_text};
 
 /// Combinations of values in which the images of one job are read. GitLab allows 200 jobs of one matrix.
 const MAX_ENVIRONMENTS: usize = 1000;
-/// Rules, values and combinations that are looked at in one file: what bounds the time for many jobs with many of them.
+/// Rules, values and combinations evaluated in one file: limits the time for many jobs with many of them.
 const MAX_STEPS: usize = 3_000_000;
 /// Jobs, and variables, of one matrix.
 const MAX_MATRIX: usize = 2000;
@@ -64,7 +64,7 @@ pub struct Choices<'a> {
 
 impl<'a> Choices<'a> {
     /// In GitLab's precedence (docs.gitlab.com, "CI/CD variable precedence", and the pages of `parallel:matrix`,
-    /// `rules:variables` and `workflow:rules:variables`): what somebody picks from `options` when he starts a pipeline,
+    /// `rules:variables` and `workflow:rules:variables`): a value chosen from `options` when a pipeline is started,
     /// the rules of the job, its matrix, its variables, the rules of the workflow, the variables of the pipeline. What a
     /// project, a group or a run sets besides is not in the file.
     pub fn of_job(
@@ -198,7 +198,7 @@ fn name_of<'a>(piece: &Piece<'a>) -> Option<Name<'a>> {
 /// Variables with one value each.
 struct Environment<'a> {
     scopes: Vec<Scope<'a>>,
-    /// The values of variables that were needed already. One that is being worked out has no value: it goes in circles.
+    /// The values of variables that were needed already. A variable that is being expanded is an error here: its definition is circular.
     values: HashMap<Name<'a>, Result<String, String>>,
     /// How many variables are being worked out.
     depth: usize,
@@ -238,7 +238,7 @@ impl<'a> Environment<'a> {
 /// How deep variables may stand in the values of variables.
 const MAX_DEPTH: usize = 64;
 const CIRCULAR: &str =
-    "a variable that stands for itself or for too many others: write the name of the image without it";
+    "a variable is defined by itself, or through too many others: write the name of the image without it";
 
 fn no_value(name: Name<'_>) -> String {
     match name {

@@ -15,7 +15,7 @@ const MAX_LAYERS: usize = 100;
 /// A value of one pipeline: the layers of a mapping, the strongest first, or a single node of another type.
 pub type Value<'a> = Vec<&'a Node>;
 /// `Err` has the line of a reference that leads to nothing.
-pub type Looked<'a> = Result<Option<Value<'a>>, usize>;
+pub type Lookup<'a> = Result<Option<Value<'a>>, usize>;
 
 /// A job and those that it extends, the strongest first.
 pub struct JobLayers<'a> {
@@ -56,11 +56,11 @@ impl<'a> Merged<'a> {
     }
 
     /// What the layers of a mapping have under a key, references replaced.
-    pub fn get(&self, layers: &[&'a Node], key: &str) -> Looked<'a> {
+    pub fn get(&self, layers: &[&'a Node], key: &str) -> Lookup<'a> {
         self.get_at(layers, key, MAX_REFERENCES)
     }
 
-    fn get_at(&self, layers: &[&'a Node], key: &str, references: usize) -> Looked<'a> {
+    fn get_at(&self, layers: &[&'a Node], key: &str, references: usize) -> Lookup<'a> {
         let mut value = Value::new();
         for node in layers.iter().filter_map(|layer| layer.get(key)) {
             // Only mappings are merged: anything else replaces what is weaker, and is replaced by what is stronger.
@@ -126,7 +126,7 @@ impl<'a> Merged<'a> {
     }
 
     /// What the pipeline has for jobs without an `image` or `services` of their own.
-    pub fn default(&self, key: &str) -> Looked<'a> {
+    pub fn default(&self, key: &str) -> Lookup<'a> {
         let default: Value<'a> = self.document.get("default").into_iter().collect();
         match self.get(&default, key) {
             Ok(None) => self.get(&[self.document], key),

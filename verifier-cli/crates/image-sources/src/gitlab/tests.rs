@@ -98,7 +98,7 @@ fn the_name_of_a_file_makes_it_a_part_of_a_pipeline() {
 }
 
 #[test]
-fn variables_that_go_in_circles_are_unknown() {
+fn circular_variables_are_unknown() {
     let text = "variables: {A: $B, B: $A}\njob:\n  image: a:$A\n  script: x\n";
     let (images, notes) = summary("x.yml", text);
     assert!(images.is_empty() && notes.len() == 1 && notes[0].starts_with("3 "), "{images:?} {notes:?}");

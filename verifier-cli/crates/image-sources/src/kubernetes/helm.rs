@@ -1,29 +1,32 @@
 //! The values of charts of Helm: what they mean the templates of the chart decide.
 //!
-//! By convention `repository`, `tag` and their kin under one key name an image. Where that is a registry, a name, and a
+//! By convention `repository`, `tag` and similar keys under one key name an image. Where that is a registry, a name, and a
 //! tag or a digest, nothing is left for the templates to add, and it is read. All else is noted.
 
 use std::path::Path;
 
 use super::{
     Reader,
-    names::has_registry,
+    names::is_full_name,
     notes::chart_decides,
     split::{SplitImage, parts_of},
 };
 use crate::{model::SourceError, scan::FileScan, yaml::Node};
-use taglog_proto::name::Reference;
 
 const REGISTRY: &str = "this registry may replace those of the images: give the rendered chart, \
     helm template … | taglog verify -f -";
 
-/// Whether a document of a file is the values for a chart: the name of the file says so (`values.yaml`,
-/// `values-prod.yaml`, `prod.values.yaml`), and the document is a mapping.
+/// Whether a document of a file is the values for a chart: the name of the file says so, and the document is a mapping.
 pub fn is_helm_values(path: &Path, document: &Node) -> bool {
+    document.is_mapping() && has_name_of_values(path)
+}
+
+/// Whether a file is called as values for a chart are: `values.yaml`, `values-prod.yaml`, `prod.values.json`.
+pub fn has_name_of_values(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy().to_ascii_lowercase()).unwrap_or_default();
-    let stem = name.strip_suffix(".yaml").or_else(|| name.strip_suffix(".yml"));
-    let named = |stem: &str| stem.split(['-', '_', '.']).any(|word| word == "values");
-    document.is_mapping() && stem.is_some_and(named)
+    let stem = [".yaml", ".yml", ".json"].iter().find_map(|extension| name.strip_suffix(extension));
+    let is_named = |stem: &str| stem.split(['-', '_', '.']).any(|word| word == "values");
+    stem.is_some_and(is_named)
 }
 
 /// Reads the values for a chart. The defaults of a chart itself, beside its `Chart.yaml` or its templates, are only
@@ -57,7 +60,7 @@ impl<'n> Reader<'_, 'n, '_> {
                 self.scan.leave_out(child.line, REGISTRY);
             }
             let is_image = key.is_some_and(|key| key.to_ascii_lowercase().ends_with("image"));
-            if is_image && child.text().is_some_and(is_whole_name) && !self.done.contains(&std::ptr::from_ref(child)) {
+            if is_image && child.text().is_some_and(is_full_name) && !self.done.contains(&std::ptr::from_ref(child)) {
                 self.image(child)?;
             }
             self.values_below(child, is_image)?;
@@ -77,16 +80,11 @@ impl<'n> Reader<'_, 'n, '_> {
 
     /// An image of one value.
     pub fn values_text(&mut self, value: &'n Node) -> Result<(), SourceError> {
-        if value.text().is_some_and(is_whole_name) {
+        if value.text().is_some_and(is_full_name) {
             return self.image(value);
         }
         self.mark(value);
         self.scan.leave_out(value.line, &chart_decides(value.text().unwrap_or("")));
         Ok(())
     }
-}
-
-/// Whether nothing is left for a template to add.
-fn is_whole_name(text: &str) -> bool {
-    has_registry(text) && Reference::parse(text).is_ok_and(|name| name.tag.is_some() || name.digest.is_some())
 }

@@ -5,11 +5,11 @@
 
 use std::path::Path;
 
-use super::{Reader, names::text_names_image};
+use super::{ObjectKind, Reader, is_manifest, names::text_names_image};
 use crate::{
     model::SourceError,
     scan::{FileScan, WrittenName},
-    yaml::Node,
+    yaml::{self, Node},
 };
 use taglog_base::text::line_within;
 
@@ -80,27 +80,44 @@ pub fn read_kustomization(path: &Path, document: &Node, scan: &mut FileScan) -> 
 pub fn is_json_patch(document: &Node) -> bool {
     let is_operation = |item: &Node| {
         let text = |key: &str| item.get(key).and_then(Node::text);
-        text("op").is_some() && text("path").is_some_and(|path| path.starts_with('/'))
+        // The empty path is the whole object.
+        text("op").is_some() && text("path").is_some_and(|path| path.is_empty() || path.starts_with('/'))
     };
     document.items().next().is_some() && document.items().all(is_operation)
 }
 
-/// Reads the images that a JSON patch sets.
+/// Reads the images that a JSON patch sets, and notes what else in it may be an image.
 ///
 /// # Errors
 /// An image with a template in it.
 pub fn read_json_patch(document: &Node, scan: &mut FileScan) -> Result<(), SourceError> {
     let mut reader = Reader::new(&[], scan);
-    for operation in document.items() {
-        let (path, value) = (operation.get("path").and_then(Node::text), operation.get("value"));
-        let (Some(path), Some(value)) = (path, value) else { continue };
-        if path.ends_with("/image") && !value.is_null() {
-            reader.image(value)?;
-        } else {
-            reader.images_below(value)?;
+    reader.within_custom = true;
+    document.items().try_for_each(|operation| reader.patch_operation(operation))
+}
+
+/// Whether a patch within a kustomization sets what may be an image. One that cannot be read may.
+fn sets_image(text: &str, scan: &FileScan) -> bool {
+    let Ok(readings) = yaml::parse(text) else { return true };
+    let mut part = scan.part(text);
+    let mut documents = readings.iter().flatten();
+    let read = documents.try_for_each(|document| {
+        if is_json_patch(document) {
+            return read_json_patch(document, &mut part);
         }
-    }
-    Ok(())
+        if !document.is_mapping() {
+            return Ok(());
+        }
+        let mut reader = Reader::new(&[], &mut part);
+        reader.within_custom = true;
+        if is_manifest(document) {
+            reader.object(document, ObjectKind::default())
+        } else {
+            reader.patched_value(document, &[])
+        }
+    });
+    let found = part.finish();
+    read.is_err() || !found.images.is_empty() || !found.left_out.is_empty()
 }
 
 impl<'n> Reader<'_, 'n, '_> {
@@ -137,12 +154,36 @@ impl<'n> Reader<'_, 'n, '_> {
     fn note_patch(&mut self, patch: &'n Node, render: &str) {
         // `patches` has the text under a key, `patchesStrategicMerge` is a list of texts or of names of files.
         let inline = patch.get("patch").unwrap_or(patch);
-        if inline.text().is_some_and(text_names_image) {
-            self.scan.leave_out(inline.line, &format!("this patch changes images: {render}"));
+        if inline.text().is_some_and(|text| text_names_image(text) || sets_image(text, self.scan)) {
+            self.scan.leave_out(inline.line, &format!("this patch may change images: {render}"));
         }
         if [patch.get("path"), Some(patch)].into_iter().flatten().filter_map(Node::text).any(is_outside) {
             self.scan.leave_out(patch.line, &format!("this patch is not in this directory: {render}"));
         }
+    }
+
+    /// An operation of a JSON patch.
+    fn patch_operation(&mut self, operation: &'n Node) -> Result<(), SourceError> {
+        let text = |key: &str| operation.get(key).and_then(Node::text);
+        let Some(path) = text("path") else { return Ok(()) };
+        // A list has no keys, and its places are numbers or `-` (RFC 6901).
+        let is_key = |part: &&str| !part.is_empty() && *part != "-" && part.parse::<u64>().is_err();
+        let keys: Vec<&str> = path.split('/').filter(is_key).collect();
+        match (operation.get("value"), text("from")) {
+            (Some(value), _) if path.ends_with("/image") && !value.is_null() => self.image(value),
+            (Some(value), _) => self.patched_value(value, &keys),
+            (None, Some(from)) => {
+                self.note_moved(operation, from, &keys);
+                Ok(())
+            }
+            (None, None) => Ok(()),
+        }
+    }
+
+    /// What a patch sets at a path of keys.
+    fn patched_value(&mut self, value: &'n Node, keys: &[&'n str]) -> Result<(), SourceError> {
+        self.images_below(value)?;
+        self.note_patched(value, keys)
     }
 
     fn images_below(&mut self, node: &'n Node) -> Result<(), SourceError> {

@@ -137,7 +137,7 @@ pub fn has_registry(name: &str) -> bool {
 }
 
 /// A registry and a tag or a digest: beyond doubt under any key.
-fn is_full_name(name: &str) -> bool {
+pub fn is_full_name(name: &str) -> bool {
     has_registry(name) && Reference::parse(name).is_ok_and(|name| name.tag.is_some() || name.digest.is_some())
 }
 
@@ -155,9 +155,11 @@ fn is_plain_value(text: &str) -> bool {
 /// Whether a text that holds YAML or JSON names an image in it: under a key, or at the end of the path of a JSON patch.
 pub fn text_names_image(text: &str) -> bool {
     static NAMES_IMAGE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-        let key = r#"(?:^|[\s{,"'/.])[\w-]*images?["']?\s*:\s*["']?[^\s"',}]"#;
+        let image = "[\\w-]*image(?:s|[-_]?(?:name|ref|reference|repository))?";
+        let key = format!(r#"(?:^|[\s{{,"'/.]){image}["']?\s*:\s*["']?[^\s"',}}]"#);
         let (repository, path) = (r"^\s*-?\s*repository:\s*\S", r#"/image["']?\s*(?:[,}]|$)"#);
-        Regex::new(&format!("(?im){key}|{repository}|{path}")).ok()
+        let patch = format!(r#"\bpath["']?\s*:\s*["']?/(?:[^\s"',}}]*/)?{image}["']?\s*(?:[,}}]|$)"#);
+        Regex::new(&format!("(?im){key}|{repository}|{path}|{patch}")).ok()
     });
     let structured = text.contains('\n') || text.trim_start().starts_with(['{', '[']);
     structured && NAMES_IMAGE.as_ref().is_none_or(|names_image| names_image.is_match(text))

@@ -27,6 +27,8 @@ pub enum Advice<'n> {
     Crd(ObjectKind<'n>),
     /// Render the chart: the values mean what its templates make of them.
     Render,
+    /// Build the kustomization that the patch is for.
+    Kustomize,
 }
 
 /// Walks an object with the keys that lead to where it is.
@@ -58,6 +60,36 @@ impl<'n> Reader<'_, 'n, '_> {
     pub fn note_values(&mut self, values: &'n Node) -> Result<(), SourceError> {
         let mut notes = Notes { advice: Advice::Render, group: "", path: Vec::new() };
         self.note_below(&mut notes, values)
+    }
+
+    /// Notes what may name an image in the value that a patch sets at a path of keys.
+    pub fn note_patched(&mut self, value: &'n Node, keys: &[&'n str]) -> Result<(), SourceError> {
+        let is_last = |key: &str| keys.last().is_some_and(|last| *last == key);
+        let is_unread = keys.iter().any(|key| NOT_READ_BELOW.contains(key))
+            || (!value.is_mapping() && NOT_READ.into_iter().any(is_last))
+            || matches!(keys, ["status" | "metadata"] | ["status", ..])
+            || matches!(keys, ["metadata", second, ..] if *second != "annotations");
+        if is_unread || self.is_done(value) {
+            return Ok(());
+        }
+        let mut notes = Notes { advice: Advice::Kustomize, group: "", path: keys.to_vec() };
+        match value.text() {
+            Some(text) if !text.is_empty() && split::is_part(keys) => {
+                self.note(&notes, value, text, keys);
+                Ok(())
+            }
+            _ => self.note_below(&mut notes, value),
+        }
+    }
+
+    /// Notes an operation of a patch that takes an image from another place of the object.
+    pub fn note_moved(&mut self, operation: &'n Node, from: &str, keys: &[&'n str]) {
+        let mut above = keys.iter().rev().copied();
+        let kind = above.next().map_or(KeyKind::Other, |key| key_kind(key, above.next(), ""));
+        if matches!(kind, KeyKind::Image | KeyKind::LikeImage) || split::is_part(keys) {
+            let notes = Notes { advice: Advice::Kustomize, group: "", path: keys.to_vec() };
+            self.note(&notes, operation, from, keys);
+        }
     }
 
     /// Annotations whose key says that they name an image.
@@ -141,6 +173,9 @@ impl<'n> Reader<'_, 'n, '_> {
         let name = line_within(name, MAX_SHOWN);
         let reason = match notes.advice {
             Advice::Render => chart_decides(&name),
+            Advice::Kustomize => format!(
+                "this patch sets {name:?}, which may be an image: check the result, kubectl kustomize DIR | taglog verify -f -"
+            ),
             Advice::Crd(ObjectKind { group, kind }) => {
                 let unread = format!("the images of kind {} are not read here", line_within(kind, MAX_SHOWN));
                 match crd::suggestion(group, kind, path) {

@@ -87,7 +87,7 @@ impl<'n> Reader<'_, 'n, '_> {
         }
     }
 
-    /// Prometheus and its kin: where there is an `image`, the older keys do not count (CRD of the operator).
+    /// Prometheus and similar kinds: where there is an `image`, the older keys do not count (CRD of the operator).
     fn base_image(&mut self, object: &'n Node, path: &str) {
         for place in places_at(object, path) {
             let Some(base) = place.get("baseImage") else { continue };

@@ -2,15 +2,27 @@
 
 use std::ptr;
 
-use super::{Reader, names::has_registry};
+use super::{
+    Reader,
+    names::{KeyKind, has_registry, key_kind},
+};
 use crate::{model::SourceError, scan::WrittenName, yaml::Node};
 
-/// Keys for the name without tag and digest, the surest first.
+/// Keys for the name without tag and digest, the most specific first.
 const REPOSITORY: [&str; 5] = ["repository", "repo", "newName", "image", "name"];
 /// Keys for the tag.
 const TAG: [&str; 4] = ["tag", "newTag", "imageTag", "image_tag"];
 /// Keys for the digest; `sha` is one without `sha256:` before it.
 const DIGEST: [&str; 2] = ["digest", "sha"];
+
+/// Whether a path of keys leads to a part of the name of an image.
+pub fn is_part(keys: &[&str]) -> bool {
+    let Some((last, above)) = keys.split_last() else { return false };
+    let under_image = above.last().is_some_and(|key| key_kind(key, None, "") != KeyKind::Other);
+    let is_tag_of_image = TAG.contains(last) && key_kind(last, None, "") != KeyKind::Other;
+    let is_part = || *last == "registry" || [&REPOSITORY[..], &TAG, &DIGEST].iter().any(|names| names.contains(last));
+    is_tag_of_image || (under_image && is_part())
+}
 
 /// The parts of a name.
 pub struct SplitImage<'n> {

@@ -88,7 +88,7 @@ fn nested_lists_are_bounded() {
 }
 
 /// The images found, and the lines of the notes.
-fn found(text: &str) -> (Vec<String>, Vec<usize>) {
+pub fn found(text: &str) -> (Vec<String>, Vec<usize>) {
     let (images, notes) = summary("x.yaml", text);
     let line = |note: &String| note.split(' ').next().and_then(|line| line.parse().ok());
     (images, notes.iter().filter_map(line).collect())
@@ -473,60 +473,6 @@ fn artifacts_of_flux() {
 }
 
 #[test]
-fn kustomizations() {
-    let kustomization = "\
-resources: [deployment.yaml, ../base, 'https://example.com/x']
-images:
-  - name: app
-    newName: registry.example/app
-    newTag: v2
-  - {name: redis, newTag: '7'}
-  - {name: b, newName: registry.example/b}
-patches:
-  - target: {kind: Deployment}
-    patch: |-
-      - op: replace
-        path: /spec/template/spec/containers/0/image
-        value: registry.example/app:v3
-  - path: p.yaml
-  - patch: |-
-      spec:
-        replicas: 2
-helmCharts: [{name: x}]
-replacements:
-  - {source: {fieldPath: spec.image}, targets: []}
-  - {source: {fieldPath: metadata.name}, targets: []}
-";
-    for (name, text) in [
-        ("a/kustomization.yaml", kustomization.to_owned()),
-        ("x.yaml", format!("{kustomization}apiVersion: kustomize.config.k8s.io/v1beta1\nkind: Kustomization\n")),
-    ] {
-        let (images, notes) = summary(name, &text);
-        assert_eq!(images, ["4 registry.example/app:v2", "6 docker.io/library/redis:7"], "{name}");
-        let lines: Vec<&str> = notes.iter().filter_map(|note| note.split(' ').next()).collect();
-        assert_eq!(lines, ["1", "3", "7", "11", "18", "20"], "{notes:?}");
-        assert!(notes[0].contains("(and 1 more)"), "{notes:?}");
-        assert!(notes.iter().filter(|note| note.contains("kubectl kustomize")).count() == 5, "{notes:?}");
-    }
-    let plain = "resources: [deployment.yaml, ./base]\nnamespace: a\npatches: [{path: p.yaml}]\n";
-    assert_eq!(summary("kustomization.yaml", plain), (vec![], vec![]));
-}
-
-#[test]
-fn json_patches() {
-    let patch = "\
-- {op: replace, path: /spec/template/spec/containers/0/image, value: 'a:1'}
-- op: add
-  path: /spec/template/spec/initContainers
-  value: [{name: i, image: b:1}]
-- {op: remove, path: /spec/template/spec/containers/1/image}
-- {op: add, path: /spec/template/spec, value: {containers: [{image: c:1}]}}
-";
-    let images = ["1 docker.io/library/a:1", "4 docker.io/library/b:1", "6 docker.io/library/c:1"];
-    assert_eq!(summary("p.yaml", patch), (images.map(str::to_owned).to_vec(), vec![]));
-}
-
-#[test]
 fn names_with_something_before_the_registry() {
     let pod = |image: &str| format!("{{apiVersion: v1, kind: Pod, spec: {{containers: [{{image: '{image}'}}]}}}}");
     for image in ["docker://r.example/a:1", "https://r.example/a:1"] {
@@ -606,4 +552,20 @@ fn objects_of_any_kind_with_items_are_lists() {
         let line = list.lines().count();
         assert_eq!(summary("x.yaml", &list).0, [format!("{line} docker.io/library/a:1")], "{list}");
     }
+}
+
+#[test]
+fn values_in_json() {
+    let values = r#"{"controller": {"repository": "r.example/a", "tag": "1"}}"#;
+    assert_eq!(summary("values.json", values), (vec!["1 r.example/a:1".to_owned()], vec![]));
+    let (images, notes) = summary("prod-values.json", r#"{"initImage": "evil/a:1"}"#);
+    assert!(images.is_empty() && notes.len() == 1 && notes[0].contains("helm template"), "{notes:?}");
+}
+
+#[test]
+fn repositories_of_manifests_are_not_noted() {
+    let application = "apiVersion: argoproj.io/v1alpha1\nkind: Application\nspec: {source: {repoURL: 'https://example.com/a.git', path: apps/a}}\n";
+    assert_eq!(found(application), (vec![], vec![]));
+    let kustomization = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nspec: {path: ./apps, sourceRef: {kind: GitRepository, name: a}}\n";
+    assert_eq!(found(kustomization), (vec![], vec![]));
 }

@@ -34,7 +34,7 @@ pub struct Listing {
     pub files: Vec<PathBuf>,
     /// What could not be followed.
     pub left_out: Vec<LeftOut>,
-    /// What was deliberately passed over.
+    /// What was deliberately skipped.
     pub skipped: Vec<Skipped>,
 }
 

@@ -2,7 +2,7 @@
 
 use crate::model::SyntaxError;
 
-/// Refuses them.
+/// Refuses a text that contains any of them.
 pub fn check(text: &str) -> Result<(), SyntaxError> {
     for (index, line) in text.split('\n').enumerate() {
         let problem = line.chars().find_map(character_problem).or_else(|| line_problem(line));

@@ -61,7 +61,7 @@ fn broken_yaml_says_where() {
 }
 
 #[test]
-fn bombs_are_refused() {
+fn alias_expansion_is_bounded() {
     let mut bomb = "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned();
     for level in 1..12 {
         let item = format!("*a{},", level - 1);
@@ -133,7 +133,7 @@ fn characters_and_lines_that_parsers_read_differently_are_refused() {
 }
 
 #[test]
-fn tags() {
+fn tags_that_parsers_read_differently_are_refused() {
     for text in [
         "!!binary aW1hZ2U=: a",
         "a: !!binary aW1hZ2U=",
@@ -153,7 +153,7 @@ fn tags() {
     assert!(root.get("b").unwrap().is_null() && root.get("h").unwrap().is_null());
     assert_eq!(at(&["c"]).as_deref(), Some("x"));
     assert_eq!(at(&["d", "e"]).as_deref(), Some("y"));
-    assert!(refused("a: b\n!!str a: c\n").starts_with("2 the key \"a\" is there twice"));
+    assert!(refused("a: b\n!!str a: c\n").starts_with("2 the key \"a\" is given twice"));
     // Tags of other programs do not make a file unreadable.
     only("nav: !ENV [A, b]\nslugify: !!python/object/apply:x.y {kwds: {case: lower}}\nname: !!python/name:z ''\n");
 }

@@ -226,7 +226,7 @@ impl Tree {
         entries.sort_by(|a, b| a.key.cmp(&b.key));
         let twice = entries.windows(2).filter(|pair| pair[0].key == pair[1].key).map(|pair| &pair[1]);
         if let Some(entry) = twice.min_by_key(|entry| entry.line) {
-            return error(entry.line, &format!("the key {:?} is there twice", entry.key));
+            return error(entry.line, &format!("the key {:?} is given twice: remove one", entry.key));
         }
         Ok(Mapping(entries.into_iter().map(|entry| (entry.key, entry.node)).collect()))
     }

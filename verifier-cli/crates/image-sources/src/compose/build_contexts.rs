@@ -1,36 +1,37 @@
 //! Dockerfiles that a Compose file refers to.
 
-use std::{
-    cell::Cell,
-    fs::File,
-    io::Read as _,
-    path::{Path, PathBuf},
-};
+use std::{cell::Cell, fs::File, io::Read as _, path::PathBuf};
+
+use super::directory_of;
 
 /// The largest Dockerfile that is read here, in bytes.
 const MAX_DOCKERFILE: u64 = 1 << 20;
-/// Dockerfiles that are read for one Compose file: what bounds the time for many services with the same.
+/// Dockerfiles that are read for one Compose file: limits the time for many services with the same.
 const MAX_READS: usize = 100;
 
-/// The directory of a Compose file.
-pub struct Beside {
-    directory: PathBuf,
+const NOT_UTF8: &str = "the path of this file is not UTF-8, so that the Dockerfile of this build cannot be opened, and its \
+    images with these arguments are unknown: rename the directory";
+
+/// The build contexts of a Compose file.
+pub struct BuildContexts {
+    /// `None` if it cannot be opened.
+    directory: Option<PathBuf>,
     reads: Cell<usize>,
 }
 
-impl Beside {
-    /// For the file at this path; standard input has the working directory.
-    pub fn new(path: &str) -> Beside {
-        let directory = Path::new(path).parent().unwrap_or(Path::new("")).to_owned();
-        Beside { directory, reads: Cell::new(0) }
+impl BuildContexts {
+    /// For the file at this path.
+    pub fn new(path: &str) -> BuildContexts {
+        BuildContexts { directory: directory_of(path), reads: Cell::new(0) }
     }
 
     /// The text of a Dockerfile in a build context; `None` if there is none, or it is not text.
     ///
     /// # Errors
-    /// One of the limits.
+    /// One of the limits, or a directory that cannot be opened.
     pub fn read(&self, context: &str, name: &str) -> Result<Option<String>, String> {
-        let path = self.directory.join(context).join(name);
+        let Some(directory) = &self.directory else { return Err(NOT_UTF8.to_owned()) };
+        let path = directory.join(context).join(name);
         // Anything but a file, as a pipe, might never end.
         if !path.metadata().is_ok_and(|metadata| metadata.is_file()) {
             return Ok(None);
