@@ -154,7 +154,7 @@ fn kind(bytes: &[u8]) -> Option<String> {
 }
 
 fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
-    let error = |error: std::io::Error| Failure::usage(format!("{}: {error}", path_line(&path)));
+    let error = |error: std::io::Error| Failure::usage(format!("{}: {error}", path_line(path)));
     let reader: Box<dyn std::io::Read> = match path.as_os_str().to_str() {
         Some("-") => Box::new(std::io::stdin()),
         _ => Box::new(std::fs::File::open(path).map_err(error)?),
@@ -162,7 +162,7 @@ fn read(path: &Path, limit: usize) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     reader.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(error)?;
     if bytes.len() > limit {
-        return Err(Failure::usage(format!("{}: it is over {limit} bytes", path_line(&path))));
+        return Err(Failure::usage(format!("{}: it is over {limit} bytes", path_line(path))));
     }
     Ok(bytes)
 }
@@ -178,7 +178,7 @@ async fn compare(global: &Global, args: &CompareArgs) -> Result<Report, Failure>
     let mut given = Vec::new();
     for path in &args.checkpoint {
         let checkpoint = parse_checkpoint(&read(path, taglog_proto::note::MAX_NOTE)?, log);
-        let checkpoint = checkpoint.map_err(|error| Failure::usage(format!("{}: {error}", path_line(&path))))?;
+        let checkpoint = checkpoint.map_err(|error| Failure::usage(format!("{}: {error}", path_line(path))))?;
         given.push(View { source: path.display().to_string(), checkpoint, tiles: None });
     }
     if let Some(checkpoint) = session.memory.load(log).map_err(Failure::usage)? {

@@ -165,8 +165,7 @@ fn wanted_text(keys: &DescribedKeys, url: &str, args: &InitArgs) -> Result<Strin
 
 /// The existing trust file with the lines of this log appended.
 fn extended(path: &Path, keys: &DescribedKeys, url: &str) -> Result<String, Failure> {
-    let existing =
-        fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path_line(&path))))?;
+    let existing = fs::read_to_string(path).map_err(|error| Failure::usage(format!("{}: {error}", path_line(path))))?;
     Ok(format!("{}\n{}", existing.trim_end_matches('\n'), keys.lines(url)))
 }
 
@@ -237,7 +236,7 @@ fn check_existing(path: &Path, trust: &Trust, replace: bool) -> Result<(), Failu
         _ => Err(Failure::usage(format!(
             "{} exists and trusts something else, or asks for other cosigners: give --also to trust this log besides, \
              --replace, or another --trust",
-            path_line(&path)
+            path_line(path)
         ))),
     }
 }

@@ -30,14 +30,14 @@ pub struct ManArgs {
 /// Writes every page, and names them.
 pub fn run(global: &Global, args: &ManArgs, command: Command) -> Result<Report, Failure> {
     let directory = &args.directory;
-    let fault = |error: io::Error| Failure::usage(format!("{}: {error}", path_line(&directory)));
+    let fault = |error: io::Error| Failure::usage(format!("{}: {error}", path_line(directory)));
     std::fs::create_dir_all(directory).map_err(fault)?;
     let mut command = command.disable_help_subcommand(true);
     command.build();
     let mut pages = Vec::new();
     write_pages(&command, directory, &mut pages).map_err(fault)?;
     Ok(Report::done(match global.output {
-        Format::Text => format!("{} man pages in {}\n", pages.len(), path_line(&directory)),
+        Format::Text => format!("{} man pages in {}\n", pages.len(), path_line(directory)),
         Format::Json => format!("{}\n", json!({ "directory": directory, "pages": pages })),
     }))
 }

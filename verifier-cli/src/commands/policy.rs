@@ -138,7 +138,7 @@ fn check_text(
     diagnostics: &[Diagnostic],
     roster: Option<&BTreeSet<WitnessId>>,
 ) -> String {
-    let (path, rules, approvals) = (path_line(&path), policy.rules().len(), lock.approvals().len());
+    let (path, rules, approvals) = (path_line(path), policy.rules().len(), lock.approvals().len());
     let diagnostics: String = diagnostics.iter().map(|diagnostic| format!("{path}: {diagnostic}\n")).collect();
     let (trusted, exclusions) = (policy.trusted().len(), policy.exclusions().len());
     let exclusions = if exclusions == 0 { String::new() } else { format!(", {exclusions} exceptions for files") };

@@ -106,7 +106,7 @@ pub fn trust_file(path: &Path) -> Result<TrustFile, Failure> {
 fn trust_failure(path: &Path, error: TrustError) -> Failure {
     let hint =
         if matches!(error, TrustError::Several(_)) { "; choose it with --log, by origin or address" } else { "" };
-    Failure::usage(format!("{}: {error}{hint}", path_line(&path)))
+    Failure::usage(format!("{}: {error}{hint}", path_line(path)))
 }
 
 fn memory(global: &Global) -> Result<Memory, Failure> {

@@ -85,7 +85,7 @@ impl PolicyExceptions {
         let exclusions: Vec<Exclusion> =
             policy.exclusions().iter().filter(|exclusion| exclusion.applies(now())).cloned().collect();
         let Some(path) = policy.path().filter(|_| !exclusions.is_empty()) else { return Ok(None) };
-        let failed = |error| Failure::usage(format!("{}: {error}", path_line(&path)));
+        let failed = |error| Failure::usage(format!("{}: {error}", path_line(path)));
         let working_directory = std::env::current_dir().map_err(failed)?;
         let file = lexically_absolute(&working_directory, path);
         let directory = file.parent().map(Path::to_owned).unwrap_or_default();

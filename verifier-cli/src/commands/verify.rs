@@ -172,7 +172,7 @@ async fn online(
     let verifier = verification::verifier(global, logs, options)?.with_progress(Bar::images(queries.all.len()));
     let verification = verifier.verify(queries.all).await?;
     if let Some(path) = args.save.as_ref().filter(|_| !verification.lookups.is_empty()) {
-        saved::save(path, &verification).map_err(|error| Failure::usage(format!("{}: {error}", path_line(&path))))?;
+        saved::save(path, &verification).map_err(|error| Failure::usage(format!("{}: {error}", path_line(path))))?;
     }
     Ok(verification)
 }

@@ -70,10 +70,10 @@ fn read_config(path: &Path) -> Result<Option<Value>, String> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(format!("{}: {error}", path_line(&path))),
+        Err(error) => return Err(format!("{}: {error}", path_line(path))),
     };
     let mut config = serde_json::from_slice(&bytes)
-        .map_err(|error| format!("{} is not JSON, line {}", path_line(&path), error.line()))?;
+        .map_err(|error| format!("{} is not JSON, line {}", path_line(path), error.line()))?;
     drop_empty_settings(&mut config);
     Ok(Some(config))
 }
@@ -108,12 +108,12 @@ fn describe(error: &CredentialRetrievalError, path: &Path) -> String {
             format!("{} failed: {}", excerpt(helper), excerpt(output))
         }
         CredentialRetrievalError::HelperCommunicationError => {
-            format!("the credential helper named in {} cannot be run", path_line(&path))
+            format!("the credential helper named in {} cannot be run", path_line(path))
         }
         CredentialRetrievalError::ConfigReadError => {
-            format!("{} has fields of the wrong kind", path_line(&path))
+            format!("{} has fields of the wrong kind", path_line(path))
         }
-        other => format!("{}: {}", path_line(&path), excerpt(&other.to_string())),
+        other => format!("{}: {}", path_line(path), excerpt(&other.to_string())),
     }
 }
 

@@ -108,7 +108,7 @@ pub async fn verify(
         }
         Err(SavedProofError { log, why: SavedProofFault::Proof(error) }) => {
             let queries = if queries.is_empty() { saved_queries(claimed, &attachments.asked) } else { queries };
-            let alarm = format!("{} does not verify: log {log}: {error}", path_line(&path));
+            let alarm = format!("{} does not verify: log {log}: {error}", path_line(path));
             return Ok(Verification::misbehaved(options, queries, vec![alarm]));
         }
     };

@@ -63,7 +63,7 @@ fn describe(sink: &SinkConfig) -> String {
             let to: Vec<String> = to.iter().map(ToString::to_string).collect();
             format!("mail to {} by {}", to.join(", "), command.join(" "))
         }
-        SinkTarget::Feed { path, entries } => format!("feed of {entries} alerts in {}", path_line(&path)),
+        SinkTarget::Feed { path, entries } => format!("feed of {entries} alerts in {}", path_line(path)),
     };
     match &sink.kinds {
         None => format!("{target}; every alert"),
