@@ -114,6 +114,8 @@ fn patches_in_a_kustomization_are_noted_where_they_may_set_an_image() {
         "spec:\n  imageName: evil/a:1\n",
         "spec:\n  runtime: evil.example/a:1\n",
         "apiVersion: x.example/v1\nkind: Tool\nspec:\n  runtime: evil.example/a:1\n",
+        "apiVersion: argoproj.io/v1alpha1\nkind: Application\nspec: {source: {chart: a}}\n",
+        "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nspec: {valuesFrom: [{kind: ConfigMap, name: a}]}\n",
         "spec: [\n",
     ] {
         assert_eq!(of(patch), 1, "{patch}");
@@ -121,6 +123,7 @@ fn patches_in_a_kustomization_are_noted_where_they_may_set_an_image() {
     for patch in [
         "- {op: replace, path: /spec/replicas, value: 3}\n",
         "spec:\n  replicas: 2\n",
+        "apiVersion: helm.toolkit.fluxcd.io/v2\nkind: HelmRelease\nspec: {interval: 5m}\n",
         "$patch: delete\napiVersion: v1\nkind: Service\nmetadata: {name: a}\n",
     ] {
         assert_eq!(of(patch), 0, "{patch}");

@@ -116,8 +116,11 @@ impl<'n> Reader<'_, 'n, '_> {
     }
 
     fn helm_release(&mut self, object: &'n Node) -> Result<(), SourceError> {
-        let chart = ["chart", "chartRef"].into_iter().find_map(|key| object.at(&["spec", key]));
-        self.scan.leave_out(chart.unwrap_or(object).line, CHART);
+        // One with none of these is a patch of other settings: it deploys nothing by itself.
+        let chart = ["chart", "chartRef", "values", "valuesFrom"].into_iter().find_map(|key| object.at(&["spec", key]));
+        if let Some(chart) = chart {
+            self.scan.leave_out(chart.line, CHART);
+        }
         if let Some(values) = object.at(&["spec", "values"]) {
             self.helm_values(values)?;
         }
