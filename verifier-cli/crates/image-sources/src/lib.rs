@@ -374,8 +374,12 @@ fn read_by_name(
     scan: &mut FileScan<'_>,
 ) -> Result<bool, SourceError> {
     let tool = if let FileFormat::Tool(tool) = named { Some(tool) } else { None };
-    let is_of_tool = by_content == Claim::Likely && tool.is_some_and(|tool| tool.has_own_key(document));
-    if !document.is_mapping() || !(by_content == Claim::None || is_of_tool) {
+    let counts = match by_content {
+        Claim::Certain => false,
+        Claim::Likely => tool.is_some_and(|tool| tool.has_own_key(document)),
+        Claim::None => document.is_mapping(),
+    };
+    if !counts {
         return Ok(false);
     }
     let before = scan.count();

@@ -82,19 +82,16 @@ fn read_container_mapping(
     aliases: &BTreeSet<&str>,
     scan: &mut FileScan<'_>,
 ) -> Result<(), SourceError> {
+    let before = scan.count();
     for (_, conditional) in container.entries().filter(|(key, _)| key.contains("${{")) {
         scan.leave_out(conditional.line, CONTAINERS);
     }
-    let alias = container.get("alias").filter(|alias| alias.text().is_none_or(|alias| !aliases.contains(alias)));
-    match (container.get("image"), alias) {
-        (Some(image), _) => return literal(image, WHO, scan),
-        (None, Some(alias)) => scan.leave_out(alias.line, "an alias of no container resource of this file"),
-        (None, None)
-            if container.get("alias").is_none() && !container.entries().any(|(key, _)| key.contains("${{")) =>
-        {
-            scan.leave_out(container.line, "a container without 'image': only Azure Pipelines knows its image");
-        }
-        (None, None) => {}
+    if let Some(image) = container.get("image") {
+        return literal(image, WHO, scan);
+    }
+    let is_known = container.get("alias").and_then(Node::text).is_some_and(|alias| aliases.contains(alias));
+    if !is_known && scan.count() == before {
+        scan.leave_out(container.line, "a container without an image in this file: only Azure Pipelines knows it");
     }
     Ok(())
 }

@@ -163,7 +163,8 @@ impl Tool {
         (format.read)(document, scan)?;
         if scan.count() == before {
             let is_own = (format.is)(document) || self.has_own_key(document);
-            unknown::note_except(document, if is_own { format.other_images } else { &[] }, scan);
+            let except = if is_own { format.other_images } else { &[] };
+            unknown::note_except(document, "a file in which no image was found where its tool has them", except, scan);
         }
         Ok(())
     }

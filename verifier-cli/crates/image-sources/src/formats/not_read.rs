@@ -129,10 +129,11 @@ fn can_be_value(key: &str, value: &str) -> bool {
         }
         None => {
             let word = value.trim_end_matches([',', ';', '}', ' ']);
-            !value.starts_with(['=', '~'])
-                && !value.starts_with("docker.build(")
-                && !matches!(word, "true" | "false" | "null")
-                && !(key == "container" && value.is_empty())
+            let is_other = value.starts_with(['=', '~'])
+                || value.starts_with("docker.build(")
+                || matches!(word, "true" | "false" | "null")
+                || (key == "container" && value.is_empty());
+            !is_other
         }
     }
 }

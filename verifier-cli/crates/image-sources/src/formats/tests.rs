@@ -251,13 +251,20 @@ fn variables_are_substituted() {
 fn content_decides_before_the_name() {
     let compose = "services:\n  a:\n    image: a/b:1\n    build:\n      context: .\n      additional_contexts: {x: 'docker-image://c/d:1'}\n      \
                    dockerfile_inline: FROM e/f:1\n";
-    for name in [".circleci/docker-compose.yml", ".woodpecker/docker-compose.yml", "azure-pipelines-compose.yml",
-        "bitbucket-pipelines-x.yml", "cloudbuild.yaml", ".drone.yml", "docker-compose.values.yaml"] {
+    for name in [
+        ".circleci/docker-compose.yml",
+        ".woodpecker/docker-compose.yml",
+        "azure-pipelines-compose.yml",
+        "bitbucket-pipelines-x.yml",
+        "cloudbuild.yaml",
+        ".drone.yml",
+        "docker-compose.values.yaml",
+    ] {
         check(name, compose, &["6 c/d:1", "7 e/f:1"], &[]);
     }
     check(".circleci/docker-compose.yml", "services: {a: {image: 'evil/db:1'}}\n", &["1 evil/db:1"], &[]);
     let values = "image:\n  registry: r.example\n  repository: a/b\n  tag: v1\n";
-    check(".circleci/values.yaml", values, &["3 a/b"], &[]);
+    check(".circleci/values.yaml", values, &["3 r.example/a/b:v1"], &[]);
     let workflow = "on: push\njobs:\n  a:\n    container: a/b:1\n";
     for name in [".circleci/x.yml", "compose.yml", "docker-compose-ci.yml", ".woodpecker/x.yml", "x.gitlab-ci.yml"] {
         check(name, workflow, &["4 a/b:1"], &[]);
@@ -266,17 +273,29 @@ fn content_decides_before_the_name() {
     // Keys of the tool that the name stands for, and of another kind.
     let both = "steps: {a: {image: 'a/b:1'}}\nservices: {c: {image: 'c/d:1'}}\n";
     check(".woodpecker.yml", both, &["1 a/b:1", "2 c/d:1"], &[]);
-    check(".circleci/config.yml", "jobs: {script: {docker: [{image: 'a:1'}]}}\ncommands: {script: {script: x}}\n", &["1 a:1"], &[]);
+    check(
+        ".circleci/config.yml",
+        "jobs: {script: {docker: [{image: 'a:1'}]}}\ncommands: {script: {script: x}}\n",
+        &["1 a:1"],
+        &[],
+    );
 }
 
 #[test]
 fn a_document_that_its_tool_finds_nothing_in_is_searched() {
-    for name in [".circleci/x.yml", ".woodpecker/x.yaml", "azure-pipelines-x.yml", "bitbucket-pipelines.yml", "cloudbuild.yaml",
-        ".drone.yml", "docker-bake.json", "docker-compose.yml"] {
+    for name in [
+        ".circleci/x.yml",
+        ".woodpecker/x.yaml",
+        "azure-pipelines-x.yml",
+        "cloudbuild.yaml",
+        ".drone.yml",
+        "docker-bake.json",
+        "docker-compose.yml",
+    ] {
         check(name, "{\"x\": {\"y\": {\"image\": \"a/b:1\"}}}\n", &[], &[1]);
     }
     check(".gitlab-ci.yml", "variables: {IMAGE: 'a/b:1'}\n", &[], &[1]);
-    check("x.yml", "version: 2.1\njobs: {a: {x: {image: 'a/b:1'}}}\n", &[], &[1]);
+    check("x.yml", "version: 2.1\njobs: {a: {x: {image: 'a/b:1'}}}\n", &[], &[2]);
     // Virtual machines, what is built, and files that only have no images.
     check(".circleci/config.yml", "version: 2.1\njobs: {a: {machine: {image: 'ubuntu-2404:current'}}}\n", &[], &[]);
     check(
@@ -293,21 +312,50 @@ fn values_that_only_the_tool_knows_are_noted() {
     for (name, text, images, notes) in [
         ("azure-pipelines.yml", "jobs:\n- job: a\n  container: {alias: c}\n", &[][..], &[3][..]),
         ("azure-pipelines.yml", "jobs:\n- job: a\n  container:\n    ${{ if x }}: a/b:1\n", &[], &[4]),
-        ("azure-pipelines.yml", "jobs:\n- job: a\n  container:\n    image: a/b:1\n    ${{ if x }}: {image: c}\n", &["4 a/b:1"], &[5]),
+        (
+            "azure-pipelines.yml",
+            "jobs:\n- job: a\n  container:\n    image: a/b:1\n    ${{ if x }}: {image: c}\n",
+            &["4 a/b:1"],
+            &[5],
+        ),
         ("azure-pipelines.yml", "jobs:\n- job: a\n  container: {env: {}}\n", &[], &[3]),
         ("azure-pipelines.yml", "jobs:\n- job: a\n  services: ${{ parameters.s }}\n", &[], &[3]),
         ("azure-pipelines.yml", "resources:\n  containers: ${{ parameters.s }}\n", &[], &[2]),
-        ("azure-pipelines.yml", "resources: {containers: [{container: c, image: a}]}\njobs: [{job: a, container: {alias: c}}]\n",
-         &["1 a"], &[]),
+        (
+            "azure-pipelines.yml",
+            "resources: {containers: [{container: c, image: a}]}\njobs: [{job: a, container: {alias: c}}]\n",
+            &["1 a"],
+            &[],
+        ),
         (".circleci/config.yml", "jobs:\n  a:\n    docker: << parameters.d >>\n", &[], &[3]),
         (".circleci/config.yml", "jobs:\n  a:\n    docker:\n    - << parameters.d >>\n", &[], &[4]),
-        (".circleci/config.yml", "orbs:\n  o:\n    orbs:\n      p:\n        executors: {e: {docker: [{image: 'a/b:1'}]}}\n", &["5 a/b:1"], &[]),
+        (
+            ".circleci/config.yml",
+            "orbs:\n  o:\n    orbs:\n      p:\n        executors: {e: {docker: [{image: 'a/b:1'}]}}\n",
+            &["5 a/b:1"],
+            &[],
+        ),
         ("bitbucket-pipelines.yml", "image: {username: x}\npipelines: {default: []}\n", &[], &[1]),
         ("x.yaml", "steps:\n- {name: 'build:web', image: 'a/b:1', entrypoint: x}\n", &[], &[2]),
         ("cloudbuild.yaml", "steps:\n- {name: 'build:web', image: 'a/b:1', entrypoint: x}\n", &["2 build:web"], &[2]),
-        (".devcontainer.json", "{\"build\": {\"options\": [\"--build-context\",\n\"x=docker-image://a/b:1\"]}}", &[], &[2]),
-        (".devcontainer.json", "{\"build\": {\"options\":\n[\"--build-arg=BASE=a/b:1\", \"--no-cache\", \"--build-arg=V=1.2\"]}}", &[], &[2]),
-        (".devcontainer.json", "{\"runArgs\": [\"--env=A=host:5432\",\n\"--mount=type=image,src=a/b:1,dst=/x\"]}", &[], &[2]),
+        (
+            ".devcontainer.json",
+            "{\"build\": {\"options\": [\"--build-context\",\n\"x=docker-image://a/b:1\"]}}",
+            &[],
+            &[2],
+        ),
+        (
+            ".devcontainer.json",
+            "{\"build\": {\"options\":\n[\"--build-arg=BASE=a/b:1\", \"--no-cache\", \"--build-arg=V=1.2\"]}}",
+            &[],
+            &[2],
+        ),
+        (
+            ".devcontainer.json",
+            "{\"runArgs\": [\"--env=A=host:5432\",\n\"--mount=type=image,src=a/b:1,dst=/x\"]}",
+            &[],
+            &[2],
+        ),
     ] {
         check(name, text, images, notes);
     }
@@ -349,9 +397,15 @@ fn keys_of_files_that_are_not_read() {
         check(name, text, &[], &[line]);
     }
     for (name, text) in [
-        ("Jenkinsfile", "sh 'docker build -t x .'\nif (image == null) { docker.build('x') }\nimage = docker.build('x')\n"),
+        (
+            "Jenkinsfile",
+            "sh 'docker build -t x .'\nif (image == null) { docker.build('x') }\nimage = docker.build('x')\n",
+        ),
         ("Jenkinsfile", "agent { dockerfile true }\nagent {\n docker {\n"),
-        ("main.tf", "container = \"tfstate\"\ncontainer_name = \"x\"\nvariable \"container\" {}\nicon_image = \"a.png\"\n"),
+        (
+            "main.tf",
+            "container = \"tfstate\"\ncontainer_name = \"x\"\nvariable \"container\" {}\nicon_image = \"a.png\"\n",
+        ),
         ("Earthfile", "x:\n  FROM +base\n  SAVE IMAGE app/image:1\n"),
         ("fly.toml", "app = \"x\"\n[build]\ndockerfile = \"Dockerfile\"\n"),
     ] {
