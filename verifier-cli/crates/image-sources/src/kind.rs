@@ -80,7 +80,7 @@ pub fn kind_of_name(path: &Path) -> NameKind {
             FileFormat::Compose
         }
         _ if name.lower.ends_with(".gitlab-ci.yml") || name.lower.ends_with(".gitlab-ci.yaml") => FileFormat::Pipeline,
-        _ if name.is_yaml() => FileFormat::Yaml,
+        _ if name.is_yaml() || name.path.file_name().is_some_and(|name| name == "Kustomization") => FileFormat::Yaml,
         _ if name.extension() == "json" => FileFormat::Json,
         _ => return NameKind::Unknown,
     };
@@ -100,7 +100,7 @@ pub fn is_candidate(path: &Path) -> bool {
 
 /// What Dockerfiles are called.
 const DOCKERFILES: [&str; 2] = ["dockerfile", "containerfile"];
-/// Extensions of source code, documents, data and archives: a Dockerfile has one of them only by chance, as
+/// Extensions of source code, documents, data and archives: a Dockerfile rarely has one of them, as
 /// `Dockerfile.go` for programs in Go.
 const OTHER_EXTENSIONS: [&str; 86] = [
     "adoc", "asc", "bash", "bat", "c", "cc", "cfg", "clj", "cmd", "conf", "cpp", "cs", "css", "csv", "d", "dart",
@@ -119,8 +119,8 @@ fn dockerfile_kind(name: &FileName<'_>) -> Option<NameKind> {
     if !(begins || name.lower.split(['.', '-', '_', ' ']).any(is_word)) || name.extension() == "dockerignore" {
         return None;
     }
-    let by_chance = !is_word(name.extension()) && OTHER_EXTENSIONS.contains(&name.extension());
-    Some(if by_chance { NameKind::PerhapsDockerfile } else { NameKind::Format(FileFormat::Dockerfile) })
+    let name_is_ambiguous = !is_word(name.extension()) && OTHER_EXTENSIONS.contains(&name.extension());
+    Some(if name_is_ambiguous { NameKind::PerhapsDockerfile } else { NameKind::Format(FileFormat::Dockerfile) })
 }
 
 /// Units that name images, and the drop-ins of such units (podman-systemd.unit(5)).
@@ -209,6 +209,7 @@ mod tests {
         for (name, format) in [
             ("docker-compose.prod.yml", FileFormat::Compose),
             ("x.yaml", FileFormat::Yaml),
+            ("base/Kustomization", FileFormat::Yaml),
             ("ci/x.gitlab-ci.yml", FileFormat::Pipeline),
             ("x.json", FileFormat::Json),
             (".drone.yml", FileFormat::Tool(Tool::Drone)),
@@ -225,7 +226,7 @@ mod tests {
         ] {
             assert_eq!(kind(name), NameKind::Format(format), "{name}");
         }
-        for name in ["a.service.d/10.conf", "x.conf", "containers", "package", "x.md"] {
+        for name in ["a.service.d/10.conf", "x.conf", "containers", "package", "x.md", "kustomization"] {
             assert_eq!(kind(name), NameKind::Unknown, "{name}");
         }
     }

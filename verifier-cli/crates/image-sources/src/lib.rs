@@ -229,13 +229,13 @@ pub fn read_bytes(path: &Path, bytes: &[u8], options: &Options) -> Result<ScanRe
     let whole = |problem| SourceError { place: Place { file: file.clone(), line: 1 }, problem };
     let named = kind::kind_of_name(path);
     // A picture, an archive or a disk that only has such a name.
-    let by_chance = matches!(named, NameKind::PerhapsDockerfile | NameKind::Format(FileFormat::Quadlet));
+    let name_is_ambiguous = matches!(named, NameKind::PerhapsDockerfile | NameKind::Format(FileFormat::Quadlet));
     if bytes.len() as u64 > MAX_FILE {
-        return Err(whole(if by_chance { SourceProblem::UnknownKind } else { SourceProblem::TooLarge }));
+        return Err(whole(if name_is_ambiguous { SourceProblem::UnknownKind } else { SourceProblem::TooLarge }));
     }
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text),
-        Err(_) if by_chance => return Err(whole(SourceProblem::UnknownKind)),
+        Err(_) if name_is_ambiguous => return Err(whole(SourceProblem::UnknownKind)),
         Err(_) => return Err(whole(SourceProblem::NotText)),
     };
     let mut scan = FileScan::new(file.clone(), text, bytes.len() - text.len());
@@ -295,8 +295,8 @@ fn read_yaml(
     if understood { Ok(()) } else { Err(scan.error(1, SourceProblem::UnknownKind)) }
 }
 
-/// Whether one of the documents is understood. A document says itself which it is; that the file has the name of a
-/// Compose file or of a pipeline only decides about what says nothing.
+/// Whether one of the documents is understood. A document says itself which it is; the name of the file only decides about
+/// what says nothing, and adds its reader where a document has keys of that tool as well.
 fn read_documents(
     path: &Path,
     documents: &[Rc<Node>],
@@ -304,35 +304,99 @@ fn read_documents(
     options: &Options,
     scan: &mut FileScan<'_>,
 ) -> Result<bool, SourceError> {
-    let named_tool = if let FileFormat::Tool(tool) = named { Some(tool) } else { None };
+    let inputs = gitlab::declared_inputs(documents.iter().map(AsRef::as_ref));
     let mut understood = false;
     for document in documents {
-        let tool = Tool::of_document(document, named_tool.filter(|_| !kubernetes::is_manifest(document)));
-        if kubernetes::is_kustomization(path, document) {
-            kubernetes::read_kustomization(path, document, scan)?;
-        } else if let Some(tool) = tool {
-            tool.read(document, scan)?;
-        } else if kubernetes::is_manifest(document) {
-            kubernetes::read(document, &options.crd_paths, scan)?;
-        } else if kubernetes::is_json_patch(document) {
-            kubernetes::read_json_patch(document, scan)?;
-        } else if kubernetes::is_helm_values(path, document) {
-            kubernetes::read_values(path, document, scan)?;
-        } else if compose::is_compose(document) || (named == FileFormat::Compose && document.is_mapping()) {
-            compose::read(document, options, scan)?;
-        } else if github::is_workflow(document) {
-            github::read_workflow(document, scan)?;
-        } else if github::is_action(document) {
-            github::read_action(document, scan)?;
-        } else if gitlab::is_pipeline(document) || (named == FileFormat::Pipeline && document.is_mapping()) {
-            let inputs = gitlab::declared_inputs(documents.iter().map(AsRef::as_ref));
-            gitlab::read(document, inputs, scan)?;
-        } else if !formats::note_unknown(document, scan) {
-            continue;
-        }
-        understood = true;
+        let by_content = read_by_content(path, document, named, inputs, options, scan)?;
+        let by_name = read_by_name(document, by_content, named, inputs, options, scan)?;
+        understood |= by_content != Claim::None || by_name || formats::note_unknown(document, scan);
     }
     Ok(understood)
+}
+
+/// How sure it is what a document is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    /// It says what it is.
+    Certain,
+    /// It has the keys of a kind, which files of tools may have too.
+    Likely,
+    /// It says nothing.
+    None,
+}
+
+/// Reads a document as what it says that it is.
+fn read_by_content(
+    path: &Path,
+    document: &Node,
+    named: FileFormat,
+    inputs: Option<&Node>,
+    options: &Options,
+    scan: &mut FileScan<'_>,
+) -> Result<Claim, SourceError> {
+    if kubernetes::is_kustomization(path, document) {
+        kubernetes::read_kustomization(path, document, scan)?;
+    } else if let Some(tool) = Tool::of_document(document) {
+        tool.read(document, scan)?;
+    } else if kubernetes::is_manifest(document) {
+        kubernetes::read(document, &options.crd_paths, scan)?;
+    } else if kubernetes::is_json_patch(document) {
+        kubernetes::read_json_patch(document, scan)?;
+    } else if github::is_workflow(document) {
+        github::read_workflow(document, scan)?;
+    } else if github::is_action(document) {
+        github::read_action(document, scan)?;
+    } else {
+        // The values of a chart are told by the name of their file, which may have the name of another kind in it.
+        let is_named = match named {
+            FileFormat::Compose => compose::is_compose(document),
+            FileFormat::Pipeline => gitlab::is_pipeline(document),
+            _ => false,
+        };
+        if !is_named && kubernetes::is_helm_values(path, document) {
+            kubernetes::read_values(path, document, scan)?;
+        } else if compose::is_compose(document) {
+            compose::read(document, options, scan)?;
+        } else if gitlab::is_pipeline(document) {
+            gitlab::read(document, inputs, scan)?;
+        } else {
+            return Ok(Claim::None);
+        }
+        return Ok(Claim::Likely);
+    }
+    Ok(Claim::Certain)
+}
+
+/// Reads a document as what the name of its file stands for; whether it does. One in which nothing is found then is
+/// searched for what looks like an image: the name may mislead.
+fn read_by_name(
+    document: &Node,
+    by_content: Claim,
+    named: FileFormat,
+    inputs: Option<&Node>,
+    options: &Options,
+    scan: &mut FileScan<'_>,
+) -> Result<bool, SourceError> {
+    let tool = if let FileFormat::Tool(tool) = named { Some(tool) } else { None };
+    let counts = match by_content {
+        Claim::Certain => false,
+        Claim::Likely => tool.is_some_and(|tool| tool.has_own_key(document)),
+        Claim::None => document.is_mapping(),
+    };
+    if !counts {
+        return Ok(false);
+    }
+    let before = scan.count();
+    match named {
+        FileFormat::Tool(tool) => return tool.read(document, scan).map(|()| true),
+        FileFormat::Compose => compose::read(document, options, scan)?,
+        FileFormat::Pipeline => gitlab::read(document, inputs, scan)?,
+        _ => return Ok(false),
+    }
+    if scan.count() == before {
+        formats::note_unknown(document, scan);
+    }
+    Ok(true)
 }
 
 #[cfg(test)]

@@ -135,6 +135,11 @@ impl<'t> FileScan<'t> {
         Ok(())
     }
 
+    /// How much was found so far: images, notes, and what is not checked.
+    pub fn count(&self) -> usize {
+        self.found.images.len() + self.found.left_out.len() + self.found.excluded.len()
+    }
+
     /// The path of the file as it was given; `-` for standard input.
     pub fn path(&self) -> &str {
         &self.file

@@ -7,6 +7,7 @@ use super::{guess, literal};
 use crate::{model::SourceError, scan::FileScan, yaml::Node};
 
 const WHO: &str = "Azure Pipelines";
+const CONTAINERS: &str = "only Azure Pipelines can replace the expression that stands for containers here";
 /// Keys whose values are the author's own, or a task's: a `container` there is something else.
 const NOT_SEARCHED: [&str; 6] = ["resources", "variables", "inputs", "env", "steps", "parameters"];
 
@@ -24,7 +25,11 @@ pub fn is(document: &Node) -> bool {
 
 /// Finds the images of a pipeline or a template.
 pub fn read(document: &Node, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
-    let resources: Vec<&Node> = document.at(&["resources", "containers"]).into_iter().flat_map(Node::items).collect();
+    let containers = document.at(&["resources", "containers"]);
+    if let Some(list) = containers.filter(|list| !list.is_sequence() && !list.is_null()) {
+        scan.leave_out(list.line, CONTAINERS);
+    }
+    let resources: Vec<&Node> = containers.into_iter().flat_map(Node::items).collect();
     for resource in &resources {
         match resource.get("image") {
             Some(image) => literal(image, WHO, scan)?,
@@ -41,7 +46,10 @@ fn read_below(node: &Node, aliases: &BTreeSet<&str>, scan: &mut FileScan<'_>) ->
     for (key, child) in node.children() {
         match key {
             Some("container") => read_container(child, aliases, scan)?,
-            Some("services") => child.values().try_for_each(|service| read_container(service, aliases, scan))?,
+            Some("services") if child.is_mapping() => {
+                child.values().try_for_each(|service| read_container(service, aliases, scan))?;
+            }
+            Some("services") if !child.is_null() => scan.leave_out(child.line, CONTAINERS),
             // What is given to a template can be an image.
             Some("parameters") => drop(guess::note(child, "the parameters of a template", scan)),
             Some(key) if NOT_SEARCHED.contains(&key) => {}
@@ -54,12 +62,7 @@ fn read_below(node: &Node, aliases: &BTreeSet<&str>, scan: &mut FileScan<'_>) ->
 /// The alias of a resource, the name of an image, or a mapping with it.
 fn read_container(container: &Node, aliases: &BTreeSet<&str>, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
     if container.is_mapping() {
-        if let Some(alias) = container.get("alias").and_then(Node::text)
-            && aliases.contains(alias)
-        {
-            return Ok(());
-        }
-        return container.get("image").map_or(Ok(()), |image| literal(image, WHO, scan));
+        return read_container_mapping(container, aliases, scan);
     }
     match container.text() {
         Some(text) if aliases.contains(text) || text.is_empty() => Ok(()),
@@ -72,4 +75,23 @@ fn read_container(container: &Node, aliases: &BTreeSet<&str>, scan: &mut FileSca
         }
         _ => literal(container, WHO, scan),
     }
+}
+
+fn read_container_mapping(
+    container: &Node,
+    aliases: &BTreeSet<&str>,
+    scan: &mut FileScan<'_>,
+) -> Result<(), SourceError> {
+    let before = scan.count();
+    for (_, conditional) in container.entries().filter(|(key, _)| key.contains("${{")) {
+        scan.leave_out(conditional.line, CONTAINERS);
+    }
+    if let Some(image) = container.get("image") {
+        return literal(image, WHO, scan);
+    }
+    let is_known = container.get("alias").and_then(Node::text).is_some_and(|alias| aliases.contains(alias));
+    if !is_known && scan.count() == before {
+        scan.leave_out(container.line, "a container without an image in this file: only Azure Pipelines knows it");
+    }
+    Ok(())
 }

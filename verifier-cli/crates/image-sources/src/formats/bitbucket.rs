@@ -22,7 +22,10 @@ pub fn is(document: &Node) -> bool {
 pub fn read(document: &Node, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
     for (key, child) in document.children() {
         match key {
-            Some("image") if child.is_mapping() => super::literal_at(child, "name", WHO, scan)?,
+            Some("image") if child.is_mapping() => match child.get("name") {
+                Some(name) => literal(name, WHO, scan)?,
+                None => scan.leave_out(child.line, "an image without 'name': only Bitbucket knows which it is"),
+            },
             Some("image") => literal(child, WHO, scan)?,
             Some("pipe") => read_pipe(child, scan)?,
             Some("variables") => {}

@@ -4,6 +4,9 @@
 use super::{guess::has_variable, literal};
 use crate::{model::SourceError, scan::FileScan, yaml::Node};
 
+const PARAMETER: &str = "a parameter that CircleCI replaces: give the result, as with 'circleci config process \
+                         .circleci/config.yml | taglog … -f -'";
+
 /// A version 2 configuration with jobs, executors or workflows.
 pub fn is(document: &Node) -> bool {
     let version = document.get("version").and_then(Node::text);
@@ -13,25 +16,29 @@ pub fn is(document: &Node) -> bool {
         && (named("jobs") || named("executors") || named("workflows"))
 }
 
-/// Finds the images of jobs and executors, also of orbs that are written in the file.
+/// Finds the images of jobs and executors, also of orbs that are written in the file, at any depth.
 pub fn read(document: &Node, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
-    for holder in std::iter::once(document).chain(document.get("orbs").into_iter().flat_map(Node::values)) {
-        let runners =
-            ["jobs", "executors"].into_iter().flat_map(|key| holder.get(key).into_iter().flat_map(Node::values));
-        for container in runners.flat_map(|runner| runner.get("docker").into_iter().flat_map(Node::items)) {
-            read_container(container, scan)?;
+    for runner in ["jobs", "executors"].iter().filter_map(|key| document.get(key)).flat_map(Node::values) {
+        if let Some(docker) = runner.get("docker") {
+            read_docker(docker, scan)?;
         }
     }
-    Ok(())
+    document.get("orbs").into_iter().flat_map(Node::values).try_for_each(|orb| read(orb, scan))
+}
+
+fn read_docker(docker: &Node, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
+    if !docker.is_sequence() && !docker.is_null() {
+        scan.leave_out(docker.line, PARAMETER);
+    }
+    docker.items().try_for_each(|container| read_container(container, scan))
 }
 
 fn read_container(container: &Node, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
-    let Some(image) = container.get("image") else { return Ok(()) };
-    if image.text().is_some_and(has_variable) {
-        let reason = "a parameter that CircleCI replaces: give the result, as with 'circleci config process \
-                      .circleci/config.yml | taglog … -f -'";
-        scan.leave_out(image.line, reason);
-        return Ok(());
+    match container.get("image") {
+        Some(image) if !image.text().is_some_and(has_variable) => literal(image, "CircleCI", scan),
+        image => {
+            scan.leave_out(image.unwrap_or(container).line, PARAMETER);
+            Ok(())
+        }
     }
-    literal(image, "CircleCI", scan)
 }

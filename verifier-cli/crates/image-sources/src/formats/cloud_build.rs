@@ -11,20 +11,28 @@ use crate::{
 /// What a step has besides its image.
 const STEP_KEYS: [&str; 5] = ["args", "entrypoint", "script", "waitFor", "secretEnv"];
 
-/// Steps whose name is an image.
+/// Steps whose name is an image. Steps of other tools have their image under a key of its own.
 pub fn is(document: &Node) -> bool {
     let step = |step: &Node| {
         let name = step.get("name").and_then(Node::text);
         name.is_some_and(|name| name.contains(['/', ':']) && !name.contains(' '))
             && STEP_KEYS.iter().any(|key| step.get(key).is_some())
     };
-    document.get("apiVersion").is_none() && document.get("steps").is_some_and(|steps| steps.items().any(step))
+    let steps = || document.get("steps").into_iter().flat_map(Node::items);
+    document.get("apiVersion").is_none() && steps().any(step) && steps().all(|step| step.get("image").is_none())
 }
 
 /// Finds the images of the steps.
 pub fn read(document: &Node, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
-    let names = document.get("steps").into_iter().flat_map(Node::items).filter_map(|step| step.get("name"));
-    names.into_iter().try_for_each(|name| read_name(name, document.get("substitutions"), scan))
+    for step in document.get("steps").into_iter().flat_map(Node::items) {
+        if let Some(image) = step.get("image") {
+            scan.leave_out(image.line, "a step of Cloud Build has no 'image': this file may be of another kind");
+        }
+        if let Some(name) = step.get("name") {
+            read_name(name, document.get("substitutions"), scan)?;
+        }
+    }
+    Ok(())
 }
 
 fn read_name(name: &Node, substitutions: Option<&Node>, scan: &mut FileScan<'_>) -> Result<(), SourceError> {

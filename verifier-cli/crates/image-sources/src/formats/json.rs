@@ -2,8 +2,11 @@
 
 use super::guess::is_image_key;
 
-/// Keys of documents that can name an image under other keys than those for images.
-const DOCUMENT_KEYS: [&str; 2] = ["services", "target"];
+/// Keys of documents that can name an image under other keys than those for images: services, targets of a bake, operations
+/// of a patch, steps of Cloud Build and of workflows, pipes of Bitbucket.
+const DOCUMENT_KEYS: [&str; 6] = ["services", "target", "op", "steps", "uses", "pipe"];
+/// Keys that name an image together with a repository, which the data of other programs has alone.
+const BESIDE_REPOSITORY: [&str; 2] = ["tag", "digest"];
 /// The same in YAML, which tools also read from a file with the name of JSON.
 const YAML_KEYS: [&str; 5] = ["apiVersion", "mage:", "services:", "ontainer:", "? "];
 
@@ -15,6 +18,7 @@ pub fn may_name_images(text: &str) -> bool {
     }
     // A key may be written with escapes.
     keys(text).any(|key| DOCUMENT_KEYS.contains(&key) || key.contains('\\') || is_image_key(key))
+        || (keys(text).any(|key| key == "repository") && keys(text).any(|key| BESIDE_REPOSITORY.contains(&key)))
 }
 
 /// The texts in quotes before a colon.

@@ -46,16 +46,29 @@ struct ToolFormat {
     is_named: fn(&FileName<'_>) -> bool,
     /// Whether a document says of itself that it is the tool's.
     is: fn(&Node) -> bool,
+    /// Keys of the tool's documents that Compose files, pipelines of GitLab and values of Helm do not have by custom.
+    own_keys: &'static [&'static str],
+    /// Keys under which the word image stands for something else, as a virtual machine or what is built.
+    other_images: &'static [&'static str],
     read: fn(&Node, &mut FileScan<'_>) -> Result<(), SourceError>,
 }
 
 /// Every module names the documentation that it follows.
 const TOOLS: [ToolFormat; 9] = [
-    ToolFormat { tool: Tool::Skaffold, is_named: |_| false, is: skaffold::is, read: skaffold::read },
+    ToolFormat {
+        tool: Tool::Skaffold,
+        is_named: |_| false,
+        is: skaffold::is,
+        own_keys: &["apiVersion"],
+        other_images: &[],
+        read: skaffold::read,
+    },
     ToolFormat {
         tool: Tool::Drone,
         is_named: |name| matches!(name.lower.as_str(), ".drone.yml" | ".drone.yaml" | "drone.yml"),
         is: steps::is_drone,
+        own_keys: &["kind", "steps", "pipeline", "clone"],
+        other_images: &[],
         read: steps::read,
     },
     ToolFormat {
@@ -65,24 +78,32 @@ const TOOLS: [ToolFormat; 9] = [
                 && (name.is_in(".woodpecker") || matches!(name.lower.as_str(), ".woodpecker.yml" | ".woodpecker.yaml"))
         },
         is: steps::is_woodpecker,
+        own_keys: &["steps", "pipeline", "clone", "matrix"],
+        other_images: &[],
         read: steps::read,
     },
     ToolFormat {
         tool: Tool::CircleCi,
         is_named: |name| name.is_yaml() && name.is_in(".circleci"),
         is: circleci::is,
+        own_keys: &["jobs", "executors", "orbs", "workflows", "commands"],
+        other_images: &["machine"],
         read: circleci::read,
     },
     ToolFormat {
         tool: Tool::Azure,
         is_named: |name| name.is_yaml() && name.lower.trim_start_matches('.').starts_with("azure-pipelines"),
         is: azure::is,
+        own_keys: &["stages", "jobs", "steps", "resources", "trigger", "pool", "extends", "variables", "parameters"],
+        other_images: &["pool", "variables", "inputs", "env"],
         read: azure::read,
     },
     ToolFormat {
         tool: Tool::Bitbucket,
         is_named: |name| name.is_yaml() && name.lower.starts_with("bitbucket-pipelines"),
         is: bitbucket::is,
+        own_keys: &["pipelines", "definitions"],
+        other_images: &["variables"],
         read: bitbucket::read,
     },
     ToolFormat {
@@ -93,18 +114,24 @@ const TOOLS: [ToolFormat; 9] = [
                 && (stem.starts_with("cloudbuild") || stem.ends_with("cloudbuild"))
         },
         is: cloud_build::is,
+        own_keys: &["steps"],
+        other_images: &["substitutions"],
         read: cloud_build::read,
     },
     ToolFormat {
         tool: Tool::DevContainer,
         is_named: |name| matches!(name.lower.as_str(), "devcontainer.json" | ".devcontainer.json"),
         is: |_| false,
+        own_keys: &["build", "dockerFile", "dockerComposeFile", "features", "customizations"],
+        other_images: &[],
         read: devcontainer::read,
     },
     ToolFormat {
         tool: Tool::Bake,
         is_named: |name| name.extension() == "json" && name.lower.starts_with("docker-bake"),
         is: bake::is,
+        own_keys: &["target", "group"],
+        other_images: &["args"],
         read: bake::read,
     },
 ];
@@ -115,18 +142,35 @@ impl Tool {
         TOOLS.iter().find(|format| (format.is_named)(name)).map(|format| format.tool)
     }
 
-    /// The tool that a document is for: by the name of its file, else by what the document says.
-    pub fn of_document(document: &Node, named: Option<Tool>) -> Option<Tool> {
-        let by_content = || TOOLS.iter().find(|format| (format.is)(document)).map(|format| format.tool);
-        named.filter(|_| document.is_mapping()).or_else(by_content)
+    /// The tool that a document says it is for.
+    pub fn of_document(document: &Node) -> Option<Tool> {
+        TOOLS.iter().find(|format| (format.is)(document)).map(|format| format.tool)
     }
 
-    /// Finds the images of a document of this tool.
+    /// Whether a document has a key that marks it as one of this tool.
+    pub fn has_own_key(self, document: &Node) -> bool {
+        self.format().is_some_and(|format| format.own_keys.iter().any(|key| document.get(key).is_some()))
+    }
+
+    /// Finds the images of a document of this tool. One in which the tool's reader finds nothing is searched for what looks
+    /// like an image all the same: it may be something else.
     ///
     /// # Errors
-    /// None that a document can cause; the type is what all kinds of files share.
+    /// A template in the name of an image.
     pub fn read(self, document: &Node, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
-        TOOLS.iter().find(|format| format.tool == self).map_or(Ok(()), |format| (format.read)(document, scan))
+        let Some(format) = self.format() else { return Ok(()) };
+        let before = scan.count();
+        (format.read)(document, scan)?;
+        if scan.count() == before {
+            let is_own = (format.is)(document) || self.has_own_key(document);
+            let except = if is_own { format.other_images } else { &[] };
+            unknown::note_except(document, "a file in which no image was found where its tool has them", except, scan);
+        }
+        Ok(())
+    }
+
+    fn format(self) -> Option<&'static ToolFormat> {
+        TOOLS.iter().find(|format| format.tool == self)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Kinds of files that are recognised by name and not read. One that can name an image is noted where it first does.
 
-use super::guess::{has_variable, is_image_key, is_image_name};
+use super::guess::{has_variable, is_image_key, is_image_name, is_other_file};
 use crate::{
     kind::FileName,
     model::{SourceError, SourceProblem},
@@ -34,8 +34,8 @@ impl NotRead {
             "hcl" if lower.starts_with("docker-bake") => NotRead::Bake,
             "hcl" if lower.ends_with(".nomad.hcl") => NotRead::Nomad,
             "hcl" => NotRead::Hcl,
-            "tf" | "tofu" => NotRead::Terraform,
-            "json" if lower.ends_with(".tf.json") => NotRead::Terraform,
+            "tf" | "tofu" | "tfvars" => NotRead::Terraform,
+            "json" if lower.ends_with(".tf.json") || lower.ends_with(".tfvars.json") => NotRead::Terraform,
             "nomad" => NotRead::Nomad,
             "earth" => NotRead::Earthfile,
             "jenkinsfile" => NotRead::Jenkinsfile,
@@ -62,25 +62,21 @@ impl NotRead {
         }
     }
 
-    /// Whether a line can name an image, in a file that is about containers or not.
-    fn names_image(self, line: &str, containers: bool) -> bool {
-        let computed = containers && is_computed_image(line);
+    /// Whether a line can name an image.
+    fn names_image(self, line: &str) -> bool {
         match self {
-            NotRead::Earthfile => earthfile_image(line),
-            NotRead::Bake => {
-                line.contains("docker-image://")
-                    || line.contains("dockerfile-inline")
-                    || (!line.starts_with("tags") && literals(line).any(|literal| literal.is_assigned_image()))
+            NotRead::Earthfile => earthfile_image(line) || (!line.starts_with("SAVE IMAGE") && has_image_key(line)),
+            NotRead::Bake => bake_image(line),
+            NotRead::Jenkinsfile => {
+                has_image_key(line)
+                    || groovy_argument(line)
+                    || literals(line).any(|literal| literal.is_image() || literal.is_docker_argument())
             }
-            NotRead::Jenkinsfile => literals(line).any(|literal| literal.is_image() || literal.is_docker_argument()),
-            NotRead::Terraform => {
-                let resource = |text: &str| {
-                    matches!(text, "docker_image" | "docker_container" | "docker_registry_image" | "docker_service")
-                };
-                computed || literals(line).any(|literal| literal.is_image() || resource(literal.text))
+            NotRead::Terraform | NotRead::Hcl => {
+                has_image_key(line) || literals(line).any(|literal| literal.is_image() || literal.is_of_terraform())
             }
-            NotRead::Nomad => computed || literals(line).any(|literal| literal.is_image() || literal.key == "image"),
-            NotRead::Hcl | NotRead::Fly => computed || literals(line).any(|literal| literal.is_image()),
+            NotRead::Nomad => has_image_key(line) || literals(line).any(|literal| literal.is_image()),
+            NotRead::Fly => has_image_key(line) || literals(line).any(|literal| literal.key.ends_with("builder")),
         }
     }
 }
@@ -91,8 +87,7 @@ impl NotRead {
 /// No line can: the file is of a kind that is not read.
 pub fn read(kind: NotRead, text: &str, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
     let (what, remedy) = kind.describe();
-    let containers = kind == NotRead::Nomad || text.contains("container");
-    let found = text.lines().position(|line| kind.names_image(uncommented(line), containers));
+    let found = text.lines().position(|line| kind.names_image(uncommented(line)));
     match found {
         Some(index) => {
             scan.leave_out(index + 1, &format!("{what} is not read, and can name an image here: {remedy}"));
@@ -102,12 +97,64 @@ pub fn read(kind: NotRead, text: &str, scan: &mut FileScan<'_>) -> Result<(), So
     }
 }
 
-/// `image = var.image`: a key for images with a value that is computed.
-fn is_computed_image(line: &str) -> bool {
-    let Some((key, value)) = line.split_once('=') else { return false };
-    let value = value.trim();
-    let computed = value.starts_with(|c: char| c.is_ascii_alphabetic()) && value.contains(['.', '(']);
-    is_image_key(key.rsplit(['{', ' ']).find(|word| !word.is_empty()).unwrap_or_default()) && computed
+/// `image = "nginx"`, `"image": var.image`, `- image: evil/app:1`: a key for images with anything that can be one. When in
+/// doubt it is.
+fn has_image_key(line: &str) -> bool {
+    line.match_indices([':', '=']).any(|(at, _)| {
+        let (before, after) = line.split_at(at);
+        let before = before.trim_end().trim_end_matches(['"', '\'']);
+        let key = before.rsplit(|c: char| !is_key_character(c)).next().unwrap_or_default();
+        is_image_key(key) && can_be_value(key, after.get(1..).unwrap_or_default().trim())
+    })
+}
+
+fn is_key_character(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-')
+}
+
+/// Whether a value can be an image: no comparison, no text in words, no address, no file of another kind, and no result.
+fn can_be_value(key: &str, value: &str) -> bool {
+    let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''));
+    let literal = quote.and_then(|quote| value.get(1..)?.split_once(quote)).map(|(literal, _)| literal);
+    match literal {
+        // Of the many things that are called container, only what looks like an image.
+        Some(text) if key == "container" => is_image_name(text),
+        Some(text) if has_variable(text) => true,
+        Some(text) => {
+            !text.is_empty()
+                && !text.contains(char::is_whitespace)
+                && !text.starts_with("http://")
+                && !text.starts_with("https://")
+                && !is_other_file(text)
+        }
+        None => {
+            let word = value.trim_end_matches([',', ';', '}', ' ']);
+            let is_other = value.starts_with(['=', '~'])
+                || value.starts_with("docker.build(")
+                || matches!(word, "true" | "false" | "null")
+                || (key == "container" && value.is_empty());
+            !is_other
+        }
+    }
+}
+
+/// `image IMAGE`, `docker env.IMAGE`, `docker.image(name)`: what is called with something computed.
+fn groovy_argument(line: &str) -> bool {
+    let call = |start: &str| {
+        let mut words = start.trim().trim_end_matches('}').split_whitespace();
+        let is_call = matches!(words.next(), Some("image" | "docker"));
+        is_call && words.next().is_some_and(|word| word != "{") && words.next().is_none()
+    };
+    line.contains("docker.image(") || line.split('{').any(call)
+}
+
+/// Contexts, arguments and caches of a bake file.
+fn bake_image(line: &str) -> bool {
+    let value = !line.starts_with("tags") && !line.starts_with("output");
+    line.contains("docker-image://")
+        || line.contains("dockerfile-inline")
+        || (line.starts_with("cache-from") && line.contains("ref="))
+        || (value && (has_image_key(line) || literals(line).any(|literal| literal.is_assigned_image())))
 }
 
 fn uncommented(line: &str) -> &str {
@@ -140,6 +187,14 @@ impl Literal<'_> {
         is_image_key(self.key) && (is_image_name(self.text) || (has_variable(self.text) && !self.text.contains(' ')))
     }
 
+    /// Resources that are images or containers, variables for images, and values for images in charts of Helm.
+    fn is_of_terraform(&self) -> bool {
+        let resource =
+            matches!(self.text, "docker_image" | "docker_container" | "docker_registry_image" | "docker_service");
+        let value = self.key == "name" && self.text.split('.').any(is_image_key);
+        resource || value || (self.key == "variable" && self.text != "container" && is_image_key(self.text))
+    }
+
     /// Whether any key has the full name of an image.
     fn is_assigned_image(&self) -> bool {
         self.is_assigned && self.text.contains(':') && !self.text.starts_with("target:") && is_image_name(self.text)
@@ -162,8 +217,7 @@ fn literals(line: &str) -> impl Iterator<Item = Literal<'_>> {
         let before = before.trim_end().trim_end_matches('(').trim_end();
         let key = before.trim_end_matches(['=', ':']).trim_end();
         let is_assigned = key.len() < before.len();
-        let start =
-            key.rfind(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'))).map_or(0, |at| at + 1);
+        let start = key.rfind(|c: char| !is_key_character(c)).map_or(0, |at| at + 1);
         // In JSON, the key is a text in quotes as well.
         let key = if key.is_empty() && is_assigned { previous } else { key.get(start..)? };
         previous = text;

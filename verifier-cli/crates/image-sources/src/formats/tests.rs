@@ -162,7 +162,7 @@ fn kinds_that_are_not_read() {
     }
     for (name, text) in [
         ("main.tf", "resource \"aws_instance\" \"a\" {\n  ami = \"ami-1\"\n  image_id = \"x\"\n}\n"),
-        ("vm.tf", "image = \"ubuntu-22-04-x64\"\nx = data.image.id\n"),
+        ("vm.tf", "image_name = \"Ubuntu 22.04\"\nx = data.image.id\nimage_url = \"https://x/y\"\nimage = null\n"),
         (
             "docker-bake.hcl",
             "target \"a\" {\n  dockerfile = \"Dockerfile\"\n  tags = [\"a/b:1\"]\n  contexts = { b = \"target:b\" }\n  args = { V = \"1.2\" }\n}\n",
@@ -197,8 +197,11 @@ fn unknown_kinds_with_images_are_noted() {
         "image: Image\nimages: [a, b]\n",
         "image: sha256:3fbc632167424a6d997e74f52b878d7cc478225cffac6bc977eedfe51c7f4e79\n",
         "image: \"{{count}} images\"\n",
-        "image: ubuntu-22.04\n",
-        "image: postgres\n",
+        "image: image\n",
+        "image: yes\n",
+        "image: 12\n",
+        "og_image: postgres\n",
+        "image: images/app\n",
         "image:\n  alt: x\n  name: y\n",
         "version: 2\nupdates: [{package-ecosystem: docker}]\n",
     ] {
@@ -224,7 +227,7 @@ fn json_is_told_apart_by_its_keys() {
 }
 
 #[test]
-fn other_files_have_names_of_units_too() {
+fn files_without_unit_sections_are_not_quadlets() {
     assert_eq!(refusal("disk.image", "\u{0}binary"), (1, SourceProblem::UnknownKind));
     assert_eq!(refusal("app.container", "FROM x\n"), (1, SourceProblem::UnknownKind));
 }
@@ -242,6 +245,190 @@ fn variables_are_substituted() {
     ] {
         assert_eq!(substitute(text, &value).as_deref(), want, "{text}");
     }
+}
+
+#[test]
+fn content_decides_before_the_name() {
+    let compose = "services:\n  a:\n    image: a/b:1\n    build:\n      context: .\n      additional_contexts: {x: 'docker-image://c/d:1'}\n      \
+                   dockerfile_inline: FROM e/f:1\n";
+    for name in [
+        ".circleci/docker-compose.yml",
+        ".woodpecker/docker-compose.yml",
+        "azure-pipelines-compose.yml",
+        "bitbucket-pipelines-x.yml",
+        "cloudbuild.yaml",
+        ".drone.yml",
+        "docker-compose.values.yaml",
+    ] {
+        check(name, compose, &["6 c/d:1", "7 e/f:1"], &[]);
+    }
+    check(".circleci/docker-compose.yml", "services: {a: {image: 'evil/db:1'}}\n", &["1 evil/db:1"], &[]);
+    let values = "image:\n  registry: r.example\n  repository: a/b\n  tag: v1\n";
+    check(".circleci/values.yaml", values, &["3 r.example/a/b:v1"], &[]);
+    let workflow = "on: push\njobs:\n  a:\n    container: a/b:1\n";
+    for name in [".circleci/x.yml", "compose.yml", "docker-compose-ci.yml", ".woodpecker/x.yml", "x.gitlab-ci.yml"] {
+        check(name, workflow, &["4 a/b:1"], &[]);
+    }
+    check("docker-compose.ci.yml", "test:\n  image: a/b:1\n  script: [x]\n", &["2 a/b:1"], &[]);
+    // Keys of the tool that the name stands for, and of another kind.
+    let both = "steps: {a: {image: 'a/b:1'}}\nservices: {c: {image: 'c/d:1'}}\n";
+    check(".woodpecker.yml", both, &["1 a/b:1", "2 c/d:1"], &[]);
+    check(
+        ".circleci/config.yml",
+        "jobs: {script: {docker: [{image: 'a:1'}]}}\ncommands: {script: {script: x}}\n",
+        &["1 a:1"],
+        &[],
+    );
+}
+
+#[test]
+fn a_document_that_its_tool_finds_nothing_in_is_searched() {
+    for name in [
+        ".circleci/x.yml",
+        ".woodpecker/x.yaml",
+        "azure-pipelines-x.yml",
+        "cloudbuild.yaml",
+        ".drone.yml",
+        "docker-bake.json",
+        "docker-compose.yml",
+    ] {
+        check(name, "{\"x\": {\"y\": {\"image\": \"a/b:1\"}}}\n", &[], &[1]);
+    }
+    check(".gitlab-ci.yml", "variables: {IMAGE: 'a/b:1'}\n", &[], &[1]);
+    check("x.yml", "version: 2.1\njobs: {a: {x: {image: 'a/b:1'}}}\n", &[], &[2]);
+    // Virtual machines, what is built, and files that only have no images.
+    check(".circleci/config.yml", "version: 2.1\njobs: {a: {machine: {image: 'ubuntu-2404:current'}}}\n", &[], &[]);
+    check(
+        "azure-pipelines.yml",
+        "pool: {vmImage: $(vm)}\nvariables: {imageRepository: app, tag: '1'}\nsteps: [{task: Docker@2, inputs: {containerImage: 'a/b:1'}}]\n",
+        &[],
+        &[],
+    );
+    check(".circleci/other.yml", "a: b\n", &[], &[]);
+}
+
+#[test]
+fn values_that_only_the_tool_knows_are_noted() {
+    for (name, text, images, notes) in [
+        ("azure-pipelines.yml", "jobs:\n- job: a\n  container: {alias: c}\n", &[][..], &[3][..]),
+        ("azure-pipelines.yml", "jobs:\n- job: a\n  container:\n    ${{ if x }}: a/b:1\n", &[], &[4]),
+        (
+            "azure-pipelines.yml",
+            "jobs:\n- job: a\n  container:\n    image: a/b:1\n    ${{ if x }}: {image: c}\n",
+            &["4 a/b:1"],
+            &[5],
+        ),
+        ("azure-pipelines.yml", "jobs:\n- job: a\n  container: {env: {}}\n", &[], &[3]),
+        ("azure-pipelines.yml", "jobs:\n- job: a\n  services: ${{ parameters.s }}\n", &[], &[3]),
+        ("azure-pipelines.yml", "resources:\n  containers: ${{ parameters.s }}\n", &[], &[2]),
+        (
+            "azure-pipelines.yml",
+            "resources: {containers: [{container: c, image: a}]}\njobs: [{job: a, container: {alias: c}}]\n",
+            &["1 a"],
+            &[],
+        ),
+        (".circleci/config.yml", "jobs:\n  a:\n    docker: << parameters.d >>\n", &[], &[3]),
+        (".circleci/config.yml", "jobs:\n  a:\n    docker:\n    - << parameters.d >>\n", &[], &[4]),
+        (
+            ".circleci/config.yml",
+            "orbs:\n  o:\n    orbs:\n      p:\n        executors: {e: {docker: [{image: 'a/b:1'}]}}\n",
+            &["5 a/b:1"],
+            &[],
+        ),
+        ("bitbucket-pipelines.yml", "image: {username: x}\npipelines: {default: []}\n", &[], &[1]),
+        ("x.yaml", "steps:\n- {name: 'build:web', image: 'a/b:1', entrypoint: x}\n", &[], &[2]),
+        ("cloudbuild.yaml", "steps:\n- {name: 'build:web', image: 'a/b:1', entrypoint: x}\n", &["2 build:web"], &[2]),
+        (
+            ".devcontainer.json",
+            "{\"build\": {\"options\": [\"--build-context\",\n\"x=docker-image://a/b:1\"]}}",
+            &[],
+            &[2],
+        ),
+        (
+            ".devcontainer.json",
+            "{\"build\": {\"options\":\n[\"--build-arg=BASE=a/b:1\", \"--no-cache\", \"--build-arg=V=1.2\"]}}",
+            &[],
+            &[2],
+        ),
+        (
+            ".devcontainer.json",
+            "{\"runArgs\": [\"--env=A=host:5432\",\n\"--mount=type=image,src=a/b:1,dst=/x\"]}",
+            &[],
+            &[2],
+        ),
+    ] {
+        check(name, text, images, notes);
+    }
+}
+
+#[test]
+fn skaffold_builds_and_charts() {
+    let text = "apiVersion: skaffold/v4beta11\nbuild:\n  googleCloudBuild: {dockerImage: d:1}\n  artifacts:\n  - image: app\n    docker:\n      \
+                buildArgs: {BASE: a/b:1, V: '1.2'}\n      cacheFrom: [c:1]\ndeploy:\n  helm:\n    releases:\n    - setValues: {image: 'h:1', n: 2}\n      \
+                setValueTemplates:\n        image.repository: '{{.IMAGE_REPO_app}}'\n        image: '{{.X}}'\n        side: {image: s}\n";
+    check("skaffold.yaml", text, &["3 d:1", "8 c:1"], &[7, 12, 15, 16]);
+}
+
+#[test]
+fn keys_of_files_that_are_not_read() {
+    for (name, text, line) in [
+        ("Jenkinsfile", "yaml '''\n  containers:\n  - name: a\n    image: evil/maven:3\n'''\n", 4),
+        ("Jenkinsfile", "x\ncontainerTemplate(name: 'a', image: 'maven')\n", 2),
+        ("Jenkinsfile", "x\ncontainerTemplate(name: 'a', image: MAVEN)\n", 2),
+        ("Jenkinsfile", "agent {\n  docker {\n    image env.IMAGE\n", 3),
+        ("Jenkinsfile", "agent { docker env.IMAGE }\n", 1),
+        ("Jenkinsfile", "docker.image(name).inside {\n", 1),
+        ("main.tf", "x = 1\nimage = \"nginx\"\n", 2),
+        ("main.tf", "y = <<EOF\n- image: evil/app:1\nEOF\n", 2),
+        ("main.tf", "x = {\n  \"image\" = local.a\n", 2),
+        ("main.tf", "variable \"image\" {\n default = \"nginx\"\n", 1),
+        ("main.tf", "set {\n  name = \"image.repository\"\n", 2),
+        ("terraform.tfvars", "app_image = \"nginx\"\n", 1),
+        ("app.hcl", "image = \"nginx\"\n", 1),
+        ("fly.toml", "[build]\nimage = \"nginx\"\n", 2),
+        ("fly.toml", "[build]\nimage = 'nginx'\n", 2),
+        ("fly.toml", "[build]\nbuilder = \"paketobuildpacks/builder:base\"\n", 2),
+        ("job.nomad", "config {\n  image = local.image\n", 2),
+        ("job.nomad", "{\"Config\":\n {\"image\": \"redis\"}}", 2),
+        ("Earthfile", "VERSION 0.8\nARG BASE_IMAGE=alpine\n", 2),
+        ("docker-bake.hcl", "args = {\n BASE_IMAGE = \"alpine\"\n", 2),
+        ("docker-bake.hcl", "tags = [\"x\"]\ncache-from = [\"type=registry,ref=a\"]\n", 2),
+    ] {
+        check(name, text, &[], &[line]);
+    }
+    for (name, text) in [
+        (
+            "Jenkinsfile",
+            "sh 'docker build -t x .'\nif (image == null) { docker.build('x') }\nimage = docker.build('x')\n",
+        ),
+        ("Jenkinsfile", "agent { dockerfile true }\nagent {\n docker {\n"),
+        (
+            "main.tf",
+            "container = \"tfstate\"\ncontainer_name = \"x\"\nvariable \"container\" {}\nicon_image = \"a.png\"\n",
+        ),
+        ("Earthfile", "x:\n  FROM +base\n  SAVE IMAGE app/image:1\n"),
+        ("fly.toml", "app = \"x\"\n[build]\ndockerfile = \"Dockerfile\"\n"),
+    ] {
+        assert!(matches!(refusal(name, text), (1, SourceProblem::NotRead(_))), "{name}: {text}");
+    }
+}
+
+#[test]
+fn unknown_kinds_with_the_key_image() {
+    for (name, text, line) in [
+        ("ci/base.yml", ".base: {image: alpine}\n", 1),
+        ("ci/base.yml", "x: 1\ndefault: {image: ruby}\n", 2),
+        ("ci/base.yml", "default:\n  image: {name: ruby, entrypoint: ['']}\n", 2),
+        ("ci/base.yml", "default:\n  services: ['a/b:1']\n", 2),
+        ("x.yaml", "image: images/app:1\n", 1),
+        ("x.yaml", "web: {repository: a/b, tag: v1}\n", 1),
+        ("x.json", "{\"web\": {\"repository\": \"a/b\", \"tag\": \"v1\"}}", 1),
+    ] {
+        check(name, text, &[], &[line]);
+    }
+    let patch = "[{\"op\":\"replace\",\"path\":\"/spec/containers/0/image\",\"value\":\"evil/app:1\"}]";
+    check("p.json", patch, &["1 evil/app:1"], &[]);
+    assert_eq!(refusal("package.json", "{\"repository\": \"a/b\", \"x\": [1, 2}"), (1, SourceProblem::UnknownKind));
 }
 
 proptest! {

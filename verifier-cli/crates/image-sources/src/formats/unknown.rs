@@ -15,18 +15,25 @@ const ANSIBLE_MODULES: [&str; 8] = [
     "docker_service",
     "podman_pod",
 ];
-/// How it is got past.
+/// What a document is that is of no known kind.
+const UNKNOWN: &str = "a kind of file that is not known";
+/// What a user can do about such a file.
 const REMEDY: &str = "name its images to 'taglog verify', and exclude the file in taglog.toml";
 
 /// Notes what could name an image in a document; whether there is any.
 pub fn note(document: &Node, scan: &mut FileScan<'_>) -> bool {
+    note_except(document, UNKNOWN, &[], scan)
+}
+
+/// As [`note`], for a document that is `what`, without what stands under these keys.
+pub fn note_except(document: &Node, what: &str, except: &[&str], scan: &mut FileScan<'_>) -> bool {
     if let Some(line) = ansible_module(document) {
         scan.leave_out(line, &format!("an Ansible file is not read, and a module for images is used here: {REMEDY}"));
         return true;
     }
-    let Some((line, name, count)) = guess::images_below(document) else { return false };
+    let Some((line, name, count)) = guess::images_below(document, except) else { return false };
     let more = if count > 1 { format!(" (and {} more)", count - 1) } else { String::new() };
-    let reason = format!("a kind of file that is not known, and seems to name an image here: {name:?}{more}: {REMEDY}");
+    let reason = format!("{what}, and seems to name an image here: {name:?}{more}: {REMEDY}");
     scan.leave_out(line, &reason);
     true
 }

@@ -185,7 +185,7 @@ fn tree_with_broken() -> TempDir {
 }
 
 #[test]
-fn sources_with_the_word_in_their_names() {
+fn source_files_named_like_dockerfiles_are_skipped() {
     let tree = tree(&[
         ("Dockerfile", "FROM a\n"),
         ("Dockerfile.go", "# for Go\nFROM golang\n"),
