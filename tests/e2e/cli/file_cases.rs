@@ -280,3 +280,24 @@ fn check(addresses: &Addresses, directory: &Path) -> Option<String> {
     let problem = wrong.or_else(|| run.disagreement());
     problem.map(|problem| format!("{name}: {problem}"))
 }
+
+/// As large as the custom resource definitions of an operator are.
+#[test]
+fn a_bundle_of_4_6_mb_is_read() {
+    let fixture = Fixture::new();
+    let user = User::trusting(&fixture.server);
+    let definition = |i: usize| {
+        let text = "description of a field in a sentence of usual length. ".repeat(40);
+        format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c{i}}}\ndata: {{text: \"{text}\"}}\n---\n")
+    };
+    let mut bundle: String = (0..2100).map(definition).collect();
+    assert!(bundle.len() > 4_600_000);
+    let line = bundle.lines().count() + 5;
+    bundle += &format!(
+        "apiVersion: v1\nkind: Pod\nspec:\n  containers:\n    - image: {}/lib/tool:v1\n",
+        fixture.registry.host
+    );
+    user.write("bundle.yaml", bundle);
+    let ran = user.run_json(&["verify", "-f", "bundle.yaml"]).exits(0);
+    assert_eq!(ran.json()["images"][0]["places"][0]["line"], line);
+}

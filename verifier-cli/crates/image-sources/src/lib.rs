@@ -336,7 +336,7 @@ fn read_by_content(
 ) -> Result<Claim, SourceError> {
     if kubernetes::is_kustomization(path, document) {
         kubernetes::read_kustomization(path, document, scan)?;
-    } else if let Some(tool) = Tool::of_document(document) {
+    } else if let Some(tool) = tool_of(document) {
         tool.read(document, scan)?;
     } else if kubernetes::is_manifest(document) {
         kubernetes::read(document, &options.crd_paths, scan)?;
@@ -367,6 +367,11 @@ fn read_by_content(
     Ok(Claim::Certain)
 }
 
+/// The tool of a document; an object of Kubernetes may have the keys of other tools.
+fn tool_of(document: &Node) -> Option<Tool> {
+    Tool::of_document(document).filter(|tool| *tool == Tool::Skaffold || !kubernetes::is_manifest(document))
+}
+
 /// Reads a document as what the name of its file stands for; whether it does. One in which nothing is found then is
 /// searched for what looks like an image: the name may mislead.
 fn read_by_name(
@@ -379,7 +384,7 @@ fn read_by_name(
 ) -> Result<bool, SourceError> {
     let tool = if let FileFormat::Tool(tool) = named { Some(tool) } else { None };
     let counts = match by_content {
-        Claim::Certain => false,
+        Claim::Certain => is_also(document, named),
         Claim::Likely => tool.is_some_and(|tool| tool.has_own_key(document)),
         Claim::None => document.is_mapping(),
     };
@@ -397,6 +402,17 @@ fn read_by_name(
         formats::note_unknown(document, scan);
     }
     Ok(true)
+}
+
+/// Whether a document that says what it is has the keys of the kind, too, that its file has the name of: a job of a
+/// pipeline may be called as a key of another tool.
+fn is_also(document: &Node, named: FileFormat) -> bool {
+    let has_its_keys = match named {
+        FileFormat::Compose => compose::is_compose(document),
+        FileFormat::Pipeline => gitlab::is_pipeline(document),
+        _ => false,
+    };
+    has_its_keys && !kubernetes::is_manifest(document)
 }
 
 #[cfg(test)]

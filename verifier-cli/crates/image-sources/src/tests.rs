@@ -94,6 +94,19 @@ fn a_file_is_read_once_however_it_is_named() {
 }
 
 #[test]
+fn keys_of_another_tool_do_not_hide_what_a_file_is() {
+    for (name, text, line) in [
+        (".gitlab-ci.yml", "pipelines:\n  tags: [x]\n  script: x\n  services: ['a:1']\n", 4),
+        (".gitlab-ci.yml", "on: {script: x}\njobs:\n  script: x\n  image: a:1\n", 4),
+        ("compose.yaml", "on: x\njobs: {}\nservices:\n  s:\n    image: a:1\n", 5),
+        ("x.yaml", "apiVersion: v1\nkind: Pod\nversion: '2'\njobs: {}\nspec: {containers: [{image: 'a:1'}]}\n", 5),
+    ] {
+        let (images, _) = summary(name, text);
+        assert_eq!(images, [format!("{line} docker.io/library/a:1")], "{name}: {text}");
+    }
+}
+
+#[test]
 fn what_is_printed_is_one_line() {
     let error = read_text("a\nb\u{1b}[2J.yaml", "x: [\n").unwrap_err().to_string();
     assert!(!error.contains(char::is_control), "{error:?}");

@@ -30,8 +30,10 @@ const COPIED: [&str; 2] = ["replacements", "vars"];
 pub fn is_kustomization(path: &Path, document: &Node) -> bool {
     let text = |key: &str| document.get(key).and_then(Node::text);
     let named = path.file_name().is_some_and(|name| FILE_NAMES.iter().any(|known| name == *known));
-    let says = text("apiVersion").is_some_and(|version| version.starts_with("kustomize.config.k8s.io/"));
-    document.is_mapping() && (says || (named && text("kind").is_none_or(|kind| kind == "Kustomization")))
+    // Flux has a kind of the same name, whose files often have the same name too.
+    let says = text("apiVersion").map(|version| version.starts_with("kustomize.config.k8s.io/"));
+    let is_unnamed = || text("kind").is_none_or(|kind| kind == "Kustomization");
+    document.is_mapping() && says.unwrap_or_else(|| named && is_unnamed())
 }
 
 /// Reads the images that a kustomization names, and notes what else changes images.

@@ -151,3 +151,10 @@ fn texts_with_patches_are_noted_in_custom_objects() {
     }
     assert_eq!(of("      - op: replace\n        path: /images/0/replicas\n        value: 1\n"), (vec![], vec![]));
 }
+
+#[test]
+fn a_kustomization_of_flux_is_none_of_kustomize() {
+    let text = "apiVersion: kustomize.toolkit.fluxcd.io/v1\nkind: Kustomization\nspec:\n  images:\n    - {name: a, newName: r.example/b, newTag: '2'}\n";
+    assert_eq!(summary("kustomization.yaml", text), summary("flux.yaml", text));
+    assert_eq!(summary("kustomization.yaml", text).0, ["5 r.example/b:2"]);
+}

@@ -186,3 +186,14 @@ fn names_of_anchors() {
     assert!(refused("x: &a y\n? *a: b\n").contains("2 "));
     assert_eq!(only("a: &b-c_1 d\ne: *b-c_1\n").get("e").and_then(Node::text), Some("d"));
 }
+
+/// Compose removes the value whatever it is; kubectl and others pass the tag over.
+#[test]
+fn what_is_reset_is_null_or_refused() {
+    for text in ["a: !reset null", "a: !reset", "a: !reset []", "a: !reset {}"] {
+        assert!(only(text).get("a").unwrap().is_null(), "{text}");
+    }
+    for text in ["a: !reset .", "a: !reset ''", "a: !reset [b]", "a: !reset {b: c}"] {
+        assert!(parse(text).unwrap_err().reason.contains("!reset"), "{text}");
+    }
+}

@@ -54,6 +54,8 @@ struct Open {
     anchor: usize,
     size: usize,
     collection: Collection,
+    /// Whether it is tagged `!reset`, as Docker Compose writes what it removes.
+    reset: bool,
 }
 
 enum Collection {
@@ -121,11 +123,11 @@ impl Tree {
             Event::Anchor(_, name) => check_name(line, &format!("&{name}")),
             Event::SequenceStart(_, anchor, tag) => {
                 check_collection_tag(line, tag.as_deref(), "seq")?;
-                self.open(line, anchor, sequence(tag.as_deref()))
+                self.open(line, anchor, sequence(tag.as_deref()), is_reset(tag.as_deref()))
             }
             Event::MappingStart(_, anchor, tag) => {
                 check_collection_tag(line, tag.as_deref(), "map")?;
-                self.open(line, anchor, Collection::Mapping(Vec::new(), None))
+                self.open(line, anchor, Collection::Mapping(Vec::new(), None), is_reset(tag.as_deref()))
             }
             Event::SequenceEnd | Event::MappingEnd => self.close(),
             Event::DocumentEnd => {
@@ -167,18 +169,20 @@ impl Tree {
         self.place(line, node, Written::Otherwise)
     }
 
-    fn open(&mut self, line: usize, anchor: usize, collection: Collection) -> Result<(), SyntaxError> {
+    fn open(&mut self, line: usize, anchor: usize, collection: Collection, reset: bool) -> Result<(), SyntaxError> {
         self.count(line, 1)?;
         if self.open.len() == MAX_DEPTH {
             return error(line, &format!("nested over {MAX_DEPTH} deep"));
         }
-        self.open.push(Open { line, anchor, size: 1, collection });
+        self.open.push(Open { line, anchor, size: 1, collection, reset });
         Ok(())
     }
 
     fn close(&mut self) -> Result<(), SyntaxError> {
-        let Some(Open { line, anchor, size, collection }) = self.open.pop() else { return Ok(()) };
+        let Some(Open { line, anchor, size, collection, reset }) = self.open.pop() else { return Ok(()) };
         let value = match collection {
+            _ if reset && size == 1 => Value::Null,
+            _ if reset => return error(line, KEPT_AFTER_RESET),
             Collection::Sequence(items) => Value::Sequence(items.into()),
             Collection::Reference(items) => Value::Reference(items.into()),
             Collection::Mapping(entries, _) => Value::Mapping(self.mapping(entries)?),
@@ -310,11 +314,21 @@ fn scalar(line: usize, text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Res
     if let Some(name @ ("binary" | "merge" | "value")) = core.as_deref() {
         return error(line, &format!("a tag !!{name}, which YAML parsers read differently: write the text itself"));
     }
-    // Compose removes what is tagged !reset.
     let kept = matches!(local_tag(tag), Some("reset" | "override")) || matches!(core.as_deref(), Some("null"));
     let untagged = tag.is_none() || kept;
     let null = untagged && style == ScalarStyle::Plain && matches!(text, "" | "~" | "null" | "Null" | "NULL");
+    if is_reset(tag) && !null {
+        return error(line, KEPT_AFTER_RESET);
+    }
     Ok(if null { Value::Null } else { Value::Text(text.into()) })
+}
+
+/// Why a value tagged `!reset` is refused unless it is null or empty (compose-spec, "Reset value").
+const KEPT_AFTER_RESET: &str =
+    "a value tagged !reset, which Docker Compose removes and other programs keep: write !reset null";
+
+fn is_reset(tag: Option<&Tag>) -> bool {
+    local_tag(tag) == Some("reset")
 }
 
 /// Refuses tags that make something else of a sequence or a mapping.
