@@ -174,7 +174,7 @@ fn references_that_cannot_be_rewritten_are_reported_with_their_line() {
         &format!("Dockerfile:2: by hand: {app}@{pinned}"),
         "Dockerfile:3: pinned: ",
         "Dockerfile:4: digest alone: ",
-        "Dockerfile:5: variable X has no default",
+        "Dockerfile:5: variable X has no value",
     ]);
     assert_eq!(
         fixture.user.read("Dockerfile"),
