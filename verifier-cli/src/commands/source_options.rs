@@ -18,8 +18,8 @@ pub const FILE_KINDS: &str = "\
 In a directory every file is read whose name stands for one of the kinds: Dockerfiles, *.yaml,
 *.yml, *.json, and files of other tools (verifier-cli/docs/FILES.md). Hidden directories and
 symbolic links are followed. Skipped are .git, node_modules, vendor, and what a .gitignore names
-unless git tracks it; --verbose lists what is skipped. A directory in which no image is found is
-an error, unless --allow-empty is given.";
+unless git tracks it; --verbose lists what is skipped. A directory or file in which nothing is
+found is an error, unless --allow-empty is given.";
 
 /// What is known about the files beyond what is in them.
 #[derive(Debug, Args)]
@@ -34,7 +34,7 @@ pub struct SourceOptions {
     /// Also check the images that Compose services build and name themselves (build and image in one service)
     #[arg(long)]
     check_built: bool,
-    /// Accept that a directory or standard input names no image
+    /// Accept that a directory, a file or standard input names no image
     #[arg(long)]
     allow_empty: bool,
     /// Also list what was skipped in directories

@@ -69,22 +69,28 @@ impl FileName<'_> {
 /// The kind of file that a name stands for.
 pub fn kind_of_name(path: &Path) -> NameKind {
     let Some(name) = FileName::of(path) else { return NameKind::Unknown };
-    if let Some(kind) = dockerfile_kind(&name) {
-        return kind;
-    }
-    let format = match (Tool::of_name(&name), NotRead::of_name(&name)) {
+    let other = || other_format_of(&name).map(NameKind::Format);
+    dockerfile_kind(&name).or_else(other).unwrap_or(NameKind::Unknown)
+}
+
+/// The kind that a name stands for apart from the word for a Dockerfile in it, as `dockerfile.gitlab-ci.yml`.
+pub fn other_format(path: &Path) -> Option<FileFormat> {
+    FileName::of(path).and_then(|name| other_format_of(&name))
+}
+
+fn other_format_of(name: &FileName<'_>) -> Option<FileFormat> {
+    Some(match (Tool::of_name(name), NotRead::of_name(name)) {
         (Some(tool), _) => FileFormat::Tool(tool),
         (None, Some(kind)) => FileFormat::NotRead(kind),
-        _ if is_quadlet(&name) => FileFormat::Quadlet,
+        _ if is_quadlet(name) => FileFormat::Quadlet,
         _ if name.is_yaml() && (name.lower.starts_with("compose") || name.lower.starts_with("docker-compose")) => {
             FileFormat::Compose
         }
         _ if name.lower.ends_with(".gitlab-ci.yml") || name.lower.ends_with(".gitlab-ci.yaml") => FileFormat::Pipeline,
         _ if name.is_yaml() || name.path.file_name().is_some_and(|name| name == "Kustomization") => FileFormat::Yaml,
         _ if name.extension() == "json" => FileFormat::Json,
-        _ => return NameKind::Unknown,
-    };
-    NameKind::Format(format)
+        _ => return None,
+    })
 }
 
 /// Whether a file is a Dockerfile by its name or content.

@@ -61,7 +61,7 @@ pub struct Options {
     pub crd_paths: Vec<CrdPath>,
     /// Whether the names that Compose services give to their own builds count as images to check.
     pub check_built: bool,
-    /// Whether it is accepted that a directory or an input names no image.
+    /// Whether it is accepted that a directory, a file or an input names no image.
     pub allow_empty: bool,
     /// What is deliberately not checked.
     pub exceptions: Option<Arc<dyn Exceptions>>,
@@ -241,10 +241,9 @@ pub fn read_bytes(path: &Path, bytes: &[u8], options: &Options) -> Result<ScanRe
     let mut scan = FileScan::new(file.clone(), text, bytes.len() - text.len());
     let format = match named {
         NameKind::Format(format) => format,
-        NameKind::PerhapsDockerfile if !kind::begins_as_dockerfile(text) && !is_yaml(path) => {
-            return Err(whole(SourceProblem::UnknownKind));
-        }
-        NameKind::PerhapsDockerfile | NameKind::Unknown => kind::format_by_content(text),
+        NameKind::Unknown => kind::format_by_content(text),
+        NameKind::PerhapsDockerfile if kind::begins_as_dockerfile(text) => FileFormat::Dockerfile,
+        NameKind::PerhapsDockerfile => kind::other_format(path).ok_or_else(|| whole(SourceProblem::UnknownKind))?,
     };
     match format {
         FileFormat::Dockerfile => {
@@ -269,11 +268,6 @@ pub fn read_bytes(path: &Path, bytes: &[u8], options: &Options) -> Result<ScanRe
     let mut found = scan.finish();
     exclude(&mut found, options.exceptions.as_deref());
     Ok(found)
-}
-
-/// Whether a file is YAML or JSON by its name.
-fn is_yaml(path: &Path) -> bool {
-    kind::FileName::of(path).is_some_and(|name| name.is_yaml() || name.extension() == "json")
 }
 
 /// Reads every document of a YAML stream that is one of ours, in each way in which the stream can be read.

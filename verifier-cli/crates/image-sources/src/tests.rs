@@ -97,6 +97,7 @@ fn a_file_is_read_once_however_it_is_named() {
 fn keys_of_another_tool_do_not_hide_what_a_file_is() {
     for (name, text, line) in [
         (".gitlab-ci.yml", "pipelines:\n  tags: [x]\n  script: x\n  services: ['a:1']\n", 4),
+        ("dockerfile.gitlab-ci.yml", "build:\n  script: x\n  services: ['a:1']\n", 3),
         (".gitlab-ci.yml", "on: {script: x}\njobs:\n  script: x\n  image: a:1\n", 4),
         ("compose.yaml", "on: x\njobs: {}\nservices:\n  s:\n    image: a:1\n", 5),
         ("x.yaml", "apiVersion: v1\nkind: Pod\nversion: '2'\njobs: {}\nspec: {containers: [{image: 'a:1'}]}\n", 5),
