@@ -1,4 +1,4 @@
-//! Where files name images, what of it cannot be told, and what is deliberately not checked.
+//! Where files name images, what of it cannot be determined, and what is deliberately not checked.
 
 use std::fmt;
 
@@ -19,7 +19,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// Something that would name an image, if only it could be told which.
+/// Something that would name an image, if it could be determined which.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LeftOut {
     /// Where it is.

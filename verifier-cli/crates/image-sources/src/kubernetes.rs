@@ -195,7 +195,7 @@ impl<'r, 'n, 't> Reader<'r, 'n, 't> {
             return Ok(());
         }
         self.mark(node);
-        let Some(text) = node.text() else { return self.scan.yaml_image(node, |text| Ok(text.to_owned())) };
+        let Some(text) = node.text() else { return self.scan.yaml_image(node) };
         let (scheme, name) = names::without_scheme(text);
         if name.contains("://") || (!scheme.is_empty() && !self.within_custom) {
             let reason = if name.starts_with("ko://") { KO } else { SCHEME };

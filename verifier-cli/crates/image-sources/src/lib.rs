@@ -2,7 +2,7 @@
 //! tools (verifier-cli/docs/FILES.md).
 //!
 //! Nothing is run, fetched or looked up in the environment: the result follows from the files alone, and for Compose files
-//! also from `.env` and from the Dockerfiles of builds with arguments, where they name them. What cannot be told from them
+//! also from `.env` and from the Dockerfiles of builds with arguments, where they name them. What cannot be determined from them
 //! (a variable without a default, a file of a kind that is not read) is left out with a note that says where and why. It is
 //! never guessed, and never passed over.
 
@@ -80,7 +80,7 @@ pub struct SourceFile {
 
 /// Reads the images that `paths` name: files, directories, and `-` for standard input.
 ///
-/// A file named here must be of one of the kinds, told apart by name, then by content. Of a directory, those files are
+/// A file named here must be of one of the kinds, recognised by name, then by content. Of a directory, those files are
 /// read whose names stand for one of the kinds, hidden ones and those of symbolic links included, but not what is in
 /// `.git`, `node_modules` and `vendor`, nor what a `.gitignore` names and git does not track ([`ScanResult::skipped`]).
 /// There, YAML and JSON that is something else is passed over, and a file that cannot be used is a note in
@@ -217,7 +217,7 @@ fn read_from(input: &mut impl Read, path: &Path, options: &Options) -> Result<So
     Ok(SourceFile { path: path.to_owned(), bytes, found })
 }
 
-/// Finds the images in the content of one file. A kind that its name does not tell is told by the content.
+/// Finds the images in the content of one file. Where its name does not decide the kind, the content does.
 ///
 /// # Errors
 /// A file that cannot be used.
@@ -341,7 +341,7 @@ fn read_by_content(
     } else if github::is_action(document) {
         github::read_action(document, scan)?;
     } else {
-        // The values of a chart are told by the name of their file, which may have the name of another kind in it.
+        // The values of a chart are recognised by the name of their file, which may have the name of another kind in it.
         let is_named = match named {
             FileFormat::Compose => compose::is_compose(document),
             FileFormat::Pipeline => gitlab::is_pipeline(document),

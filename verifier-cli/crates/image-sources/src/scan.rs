@@ -119,18 +119,14 @@ impl<'t> FileScan<'t> {
     ///
     /// # Errors
     /// As [`FileScan::image`].
-    pub fn yaml_image(
-        &mut self,
-        node: &Node,
-        resolve: impl Fn(&str) -> Result<String, Unresolved>,
-    ) -> Result<(), SourceError> {
+    pub fn yaml_image(&mut self, node: &Node) -> Result<(), SourceError> {
         match node.text() {
             Some(text) => {
                 let written = WrittenName { line: node.line, text, within: node.span(), prefix: "" };
-                self.image(&written, resolve(text))?;
+                self.image(&written, Ok(text.to_owned()))?;
             }
             None if node.is_null() => {}
-            None => self.leave_out(node.line, "the name of the image is no text"),
+            None => self.leave_out(node.line, "the name of the image is not a text"),
         }
         Ok(())
     }

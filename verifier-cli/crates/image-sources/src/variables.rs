@@ -1,4 +1,4 @@
-//! Variables in the names of images, as Compose files write them, and why a name with variables cannot be told.
+//! Variables in the names of images, as Compose files write them, and why a name with variables cannot be resolved.
 
 use std::{iter::Peekable, str::Chars};
 
@@ -10,7 +10,7 @@ const MAX_VALUE: usize = 1024;
 /// How deep defaults may hold variables with defaults.
 const MAX_DEPTH: usize = 8;
 
-/// Why it cannot be told what a text with variables means.
+/// Why a text with variables cannot be resolved.
 #[derive(Clone, Debug, Error, PartialEq, Eq, Hash)]
 pub enum Unresolved {
     /// The variable has no value in the file.

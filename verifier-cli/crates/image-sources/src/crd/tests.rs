@@ -88,8 +88,8 @@ fn kinds_that_name_an_image_are_not_passed_over() {
         assert!(notes[0].starts_with("4 the images of kind Server are not read"), "{notes:?}");
         assert!(notes[0].ends_with("--crd db.example.com/Server:spec.main"), "{notes:?}");
     }
-    let told = images(&["db.example.com/Server:spec.main"], &object("db.example.com/v1", "registry.example/db:4"));
-    assert_eq!(told, (vec!["4 registry.example/db:4".to_owned()], vec![]));
+    let found = images(&["db.example.com/Server:spec.main"], &object("db.example.com/v1", "registry.example/db:4"));
+    assert_eq!(found, (vec!["4 registry.example/db:4".to_owned()], vec![]));
     let (_, notes) = images(&[], "apiVersion: db.example.com/v1\nkind: Tool\nimage: db:4\n");
     assert!(notes[0].ends_with("--crd db.example.com/Tool:image"), "{notes:?}");
     let parts = object("db.example.com/v1", "{registry: r.example, repository: db, tag: '4'}");

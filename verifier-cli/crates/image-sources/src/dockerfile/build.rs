@@ -261,7 +261,7 @@ impl Build<'_> {
         self.found.push(FoundReference { within: written.range(), kind });
     }
 
-    /// A base that depends on the platform is a stage for some, or it cannot be told which image it is.
+    /// A base that depends on the platform is a stage for some, or it cannot be determined which image it is.
     fn base_by_platform(&mut self, base: &Word, variable: &str) {
         let unresolved = || Unresolved::BuildArgument(variable.to_owned());
         let names = match self.names_by_platform(base) {

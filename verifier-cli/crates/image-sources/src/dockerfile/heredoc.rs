@@ -26,7 +26,7 @@ impl HereDocument {
 /// whose quotes do not end begins none.
 ///
 /// # Errors
-/// A name whose quotes do not end; a line that nests too deep to be told.
+/// A name whose quotes do not end; a line that is nested too deep to be read.
 pub fn begun_by(line: &str, dialect: &Dialect) -> Result<Vec<HereDocument>, String> {
     if !line.contains("<<") {
         return Ok(Vec::new());

@@ -32,7 +32,7 @@ pub enum LexError {
 pub enum Variable {
     Unset,
     Value(Expansion),
-    /// It has a value that cannot be told.
+    /// It has a value that is not known.
     Unresolved(Unresolved),
 }
 

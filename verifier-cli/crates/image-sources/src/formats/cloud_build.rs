@@ -37,7 +37,7 @@ pub fn read(document: &Node, scan: &mut FileScan<'_>) -> Result<(), SourceError>
 
 fn read_name(name: &Node, substitutions: Option<&Node>, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
     let Some(text) = name.text().filter(|text| guess::has_variable(text)) else {
-        return scan.yaml_image(name, |text| Ok(text.to_owned()));
+        return scan.yaml_image(name);
     };
     let value_of = |variable: &str| substitutions?.get(variable)?.text().map(str::to_owned);
     match substitute(text, &value_of) {

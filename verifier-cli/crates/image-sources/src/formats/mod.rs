@@ -181,7 +181,7 @@ fn literal(value: &Node, who: &str, scan: &mut FileScan<'_>) -> Result<(), Sourc
             scan.leave_out(value.line, &format!("{text:?} has a variable that only {who} can replace"));
             Ok(())
         }
-        None => scan.yaml_image(value, |text| Ok(text.to_owned())),
+        None => scan.yaml_image(value),
     }
 }
 

@@ -43,7 +43,7 @@ pub fn read(document: &Node, scan: &mut FileScan<'_>) -> Result<(), SourceError>
 /// An image whose variable the matrix gives values is each of them.
 fn read_image(image: &Node, matrix: Option<&Node>, scan: &mut FileScan<'_>) -> Result<(), SourceError> {
     let Some(text) = image.text().filter(|text| has_variable(text)) else {
-        return scan.yaml_image(image, |text| Ok(text.to_owned()));
+        return scan.yaml_image(image);
     };
     let names = matrix_names(text, matrix);
     if names.is_empty() {

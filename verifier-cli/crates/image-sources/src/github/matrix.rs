@@ -14,7 +14,7 @@ const MAX_LOOKED_AT: usize = 200_000;
 
 /// The values of one job; keys in lower case, since expressions do not tell it apart.
 pub type Combination<'a> = BTreeMap<String, &'a Node>;
-/// All jobs of a matrix, or why they cannot be told.
+/// All jobs of a matrix, or why they are not known.
 pub type Combinations<'a> = Result<Vec<Combination<'a>>, String>;
 
 /// What is left of [`MAX_LOOKED_AT`].

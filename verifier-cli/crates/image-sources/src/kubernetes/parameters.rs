@@ -49,7 +49,7 @@ impl<'n> Parameters<'n> {
     }
 
     /// `params` of a task, a pipeline or a run of one: `$(params.NAME)`. What a run gives comes before the defaults; a
-    /// parameter that the tasks within a pipeline have too is not told, since each task can give it another value.
+    /// parameter that the tasks within a pipeline have too is not known, since each task can give it another value.
     pub fn of_tekton(object: &'n Node) -> Parameters<'n> {
         let mut own = Parameters::default();
         for path in [&["spec", "taskSpec", "params"][..], &["spec", "pipelineSpec", "params"], &["spec", "params"]] {

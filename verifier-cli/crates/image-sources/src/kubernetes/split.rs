@@ -30,9 +30,9 @@ pub struct SplitImage<'n> {
     pub repository: &'n Node,
     /// With what is known of tag and digest.
     pub name: String,
-    /// Whether the registry is told.
+    /// Whether the registry is given.
     pub has_registry: bool,
-    /// Whether a tag or a digest is told.
+    /// Whether a tag or a digest is given.
     pub is_complete: bool,
     /// Whether the keys are those of an image wherever the mapping stands.
     pub is_certain: bool,

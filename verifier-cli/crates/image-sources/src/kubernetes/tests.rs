@@ -257,9 +257,9 @@ spec:
     let option = "Deployment:spec.template.metadata.annotations[\"sidecar.istio.io/proxyImage\"]";
     assert!(notes[0].contains(option), "{notes:?}");
     let crd_paths = vec![option.parse().unwrap()];
-    let told =
+    let found =
         crate::tests::read_text_with("x.yaml", pod, &crate::Options { crd_paths, ..Default::default() }).unwrap();
-    assert!(told.images.len() == 1 && told.left_out.is_empty(), "{told:?}");
+    assert!(found.images.len() == 1 && found.left_out.is_empty(), "{found:?}");
 }
 
 #[test]

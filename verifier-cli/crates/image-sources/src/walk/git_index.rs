@@ -16,7 +16,7 @@ const STAT_BYTES: usize = 40;
 /// Extensions whose indexes do not list every file by itself: a split index, and a sparse one.
 const PARTIAL: [&[u8]; 2] = [b"link", b"sdir"];
 
-/// The tracked files of the working tree at `root`, as paths below it; `None` where that cannot be told.
+/// The tracked files of the working tree at `root`, as paths below it; `None` where that is not known.
 pub fn tracked(root: &Path) -> Option<BTreeSet<Vec<u8>>> {
     let file = fs::File::open(git_directory(root)?.join("index")).ok()?;
     let mut bytes = Vec::new();
